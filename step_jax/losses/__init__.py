@@ -1,0 +1,12 @@
+"""Loss terms as pure functions: float32 in, float32 out."""
+
+from step_jax.losses.adversarial import FAKE, REAL, average_with_zero, lsgan_loss
+from step_jax.losses.latent import kl_loss, l1_loss, l2_loss
+from step_jax.losses.perceptual import lpips, perceptual_distance, perceptual_loss
+from step_jax.losses.style import gram_matrix, style_distance, style_vector
+from step_jax.losses.triplet import triplet_loss
+
+__all__ = [
+    'FAKE', 'REAL', 'average_with_zero', 'gram_matrix', 'kl_loss', 'l1_loss', 'l2_loss', 'lpips', 'lsgan_loss',
+    'perceptual_distance', 'perceptual_loss', 'style_distance', 'style_vector', 'triplet_loss',
+]

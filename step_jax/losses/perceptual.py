@@ -1,0 +1,51 @@
+"""Distances of pictures in the space of a frozen feature net."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+FEATURE_SCALE = 0.1
+LPIPS_EPSILON = 1e-10
+
+
+def perceptual_loss(
+    x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+  """Weighted mean squared distance of feature maps: `sum_tap w_tap * mean((0.1 * (x_tap - y_tap))^2)`.
+
+  StEP's reconstruction loss (after Johnson et al. 2016): VGG16 `conv{1..5}_2` with weights 1/32, 1/16, 1/8, 1/4, 1.
+
+  Args:
+    x, y: tap -> features `[B, H, W, C]`.
+    weights: tap -> weight, for the taps that count.
+
+  Returns:
+    float32 scalar, at least 0.
+  """
+  return jnp.mean(perceptual_distance(x, y, weights))
+
+
+def perceptual_distance(
+    x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+  """`perceptual_loss` of each picture of a batch: float32 `[B]`."""
+  def distance(tap):
+    difference = FEATURE_SCALE * (x[tap].astype(jnp.float32) - y[tap].astype(jnp.float32))
+    return jnp.mean(jnp.square(difference), axis=(1, 2, 3))
+  return sum(weight * distance(tap) for tap, weight in weights.items())
+
+
+def lpips(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], heads: Mapping[str, jax.Array]) -> jax.Array:
+  """Learned perceptual distance of pictures (Zhang et al. 2018, eq. 1).
+
+  Args:
+    x, y: tap -> features `[B, H, W, C]` of the trunk that the heads were fitted to.
+    heads: tap -> non-negative channel weights `[C]`.
+
+  Returns:
+    float32 `[B]`, at least 0: `sum_tap mean_hw(w . (x / |x| - y / |y|)^2)`.
+  """
+  def unit(features):
+    features = features.astype(jnp.float32)
+    return features / (jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True)) + LPIPS_EPSILON)
+  return sum(
+      jnp.mean(jnp.square(unit(x[tap]) - unit(y[tap])) @ weight, axis=(1, 2)) for tap, weight in heads.items())

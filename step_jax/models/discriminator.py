@@ -1,0 +1,51 @@
+"""The multi-scale PatchGAN discriminator (Isola et al. 2017; Wang et al. 2018), as StEP conditions it."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from step_jax.models import layers
+
+
+class PatchDiscriminator(nn.Module):
+  """Judges patches of one scale: `[B, H, W, C] -> [B, H/8, W/8, 1]` logits, sizes rounded up at each halving."""
+  width: int = 32
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    conv = lambda features, stride, name: layers.Conv(features, 4, stride, dtype=self.dtype, name=name)
+    x = layers.leaky_relu(conv(self.width, 2, 'conv0')(x))
+    x = layers.leaky_relu(layers.InstanceNorm(name='norm1')(conv(self.width * 2, 2, 'conv1')(x)))
+    x = layers.leaky_relu(layers.InstanceNorm(name='norm2')(conv(self.width * 4, 2, 'conv2')(x)))
+    self.sow('intermediates', 'minibatch_stddev', layers.minibatch_stddev(x))
+    x = layers.concat_minibatch_stddev(x)
+    x = layers.leaky_relu(layers.InstanceNorm(name='norm3')(conv(self.width * 8, 1, 'conv3')(x)))
+    return conv(1, 1, 'logits')(x).astype(jnp.float32)
+
+
+class MultiScaleDiscriminator(nn.Module):
+  """Judges pictures `[B, H, W, 3]` given their sources `[B, H, W, C]`, both in [-1, 1].
+
+  Returns one map of logits `[B, h, w, 1]` a scale, finest first; each scale sees the concatenation of picture and
+  source at half the size of the one before. The mini-batch statistic couples the pictures of one call, so real and
+  generated ones are judged in calls of their own.
+
+  Attributes:
+    width: channels of the first layer.
+    num_scales: how many scales, each a network of its own.
+    dtype: compute type of the convolutions.
+  """
+  width: int = 32
+  num_scales: int = 3
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, image: jax.Array, source: jax.Array) -> list[jax.Array]:
+    x = jnp.concatenate([image, source], axis=-1)
+    logits = []
+    for i in range(self.num_scales):
+      if i:
+        x = layers.downscale(x)
+      logits.append(PatchDiscriminator(self.width, dtype=self.dtype, name=f'scale{i}')(x))
+    return logits

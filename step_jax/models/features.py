@@ -1,0 +1,124 @@
+"""Frozen feature nets with named taps: VGG16, SqueezeNet 1.1 and AlexNet, trained on ImageNet elsewhere.
+
+Each takes RGB pictures `[B, H, W, 3]` in [-1, 1], returns a dict of the taps asked for (activations after ReLU), and
+computes no layer beyond the last of them. What the weights expect as input (mean, scale) is part of the parameters,
+under `input`, for RGB pixels in 0..255; the converters in `step_jax.weights` turn kernels that read BGR. So weights of
+any lineage run through the same module.
+"""
+
+from collections.abc import Callable, Sequence
+import functools
+from typing import ClassVar
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Input(nn.Module):
+  """RGB in [-1, 1] to what the net was trained on: `(pixel - mean) * scale`, pixel in 0..255."""
+
+  @nn.compact
+  def __call__(self, image: jax.Array) -> jax.Array:
+    mean = self.param('mean', lambda key: jnp.array(IMAGENET_MEAN, jnp.float32))
+    scale = self.param('scale', lambda key: 1.0 / jnp.array(IMAGENET_STD, jnp.float32))
+    return ((image + 1.0) * 127.5 - mean) * scale
+
+
+class Fire(nn.Module):
+  """SqueezeNet's block: 1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with ReLU (Iandola et al. 2016)."""
+  squeeze: int
+  expand: int
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    x = nn.relu(_conv(self.squeeze, 1)(self.dtype, 'squeeze')(x))
+    expansions = [_conv(self.expand, 1)(self.dtype, 'expand1'), _conv(self.expand, 3, padding=1)(self.dtype, 'expand3')]
+    return jnp.concatenate([nn.relu(expand(x)) for expand in expansions], axis=-1)
+
+
+def max_pool(x: jax.Array, size: int, ceil: bool) -> jax.Array:
+  """Max pooling of stride 2 over `[B, H, W, C]`; `ceil` also pools the last, partial window."""
+  ends = [(0, (size - side) % 2 if ceil else 0) for side in x.shape[1:3]]
+  return nn.max_pool(x, (size, size), (2, 2), ends)
+
+
+def _conv(features: int, size: int, stride: int = 1, padding: int = 0) -> Callable[..., nn.Module]:
+  """A He-initialised convolution (the stand-in when no weights are there), yet to be given its type and name."""
+  return lambda dtype, name: nn.Conv(
+      features, (size, size), stride, padding=padding, dtype=dtype, kernel_init=nn.initializers.he_normal(), name=name)
+
+
+def _fire(squeeze: int, expand: int) -> Callable[..., nn.Module]:
+  return lambda dtype, name: Fire(squeeze, expand, dtype, name=name)
+
+
+def _pool(size: int, ceil: bool) -> Callable[..., Callable]:
+  return lambda dtype, name: functools.partial(max_pool, size=size, ceil=ceil)
+
+
+class FeatureNet(nn.Module):
+  """A trunk given by its plan: `(name, layer)` in order, every layer a possible tap.
+
+  Attributes:
+    taps: names of the layers whose output is returned.
+    dtype: compute type; parameters stay float32.
+
+  Raises:
+    ValueError: a tap that the net does not have.
+  """
+  taps: Sequence[str]
+  dtype: jnp.dtype = jnp.float32
+  PLAN: ClassVar[tuple] = ()
+
+  @nn.compact
+  def __call__(self, image: jax.Array) -> dict[str, jax.Array]:
+    names = [name for name, _ in self.PLAN]
+    for tap in self.taps:
+      if tap not in names:
+        raise ValueError(f'{type(self).__name__} has no tap {tap!r}; it has {", ".join(names)}')
+    x = Input(name='input')(image)
+    found = {}
+    for name, layer in self.PLAN:
+      x = layer(self.dtype, name)(x)
+      if name.startswith('conv'):
+        x = nn.relu(x)
+      if name in self.taps:
+        found[name] = x
+      if len(found) == len(self.taps):
+        break
+    return {tap: found[tap] for tap in self.taps}
+
+
+class VGG16(FeatureNet):
+  """VGG16 up to conv5_3 (Simonyan and Zisserman 2015); taps `conv1_1` ... `conv5_3`. StEP taps `conv{1..5}_2`."""
+  PLAN = tuple(
+      entry
+      for block, (features, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1)
+      for entry in (
+          [(f'pool{block - 1}', _pool(2, ceil=True))] * (block > 1) +
+          [(f'conv{block}_{i}', _conv(features, 3, padding=1)) for i in range(1, count + 1)]))
+
+
+class SqueezeNet11(FeatureNet):
+  """SqueezeNet 1.1 up to fire9 (Iandola et al. 2016); taps `conv1`, `fire2` ... `fire9`. LPIPS taps all but 2, 4."""
+  PLAN = (
+      ('conv1', _conv(64, 3, stride=2)), ('pool1', _pool(3, ceil=True)),
+      ('fire2', _fire(16, 64)), ('fire3', _fire(16, 64)), ('pool3', _pool(3, ceil=True)),
+      ('fire4', _fire(32, 128)), ('fire5', _fire(32, 128)), ('pool5', _pool(3, ceil=True)),
+      ('fire6', _fire(48, 192)), ('fire7', _fire(48, 192)), ('fire8', _fire(64, 256)), ('fire9', _fire(64, 256)))
+
+
+class AlexNet(FeatureNet):
+  """AlexNet's convolutions in one column (Krizhevsky 2014); taps `conv1` ... `conv5`. LPIPS taps all."""
+  PLAN = (
+      ('conv1', _conv(64, 11, stride=4, padding=2)), ('pool1', _pool(3, ceil=False)),
+      ('conv2', _conv(192, 5, padding=2)), ('pool2', _pool(3, ceil=False)),
+      ('conv3', _conv(384, 3, padding=1)), ('conv4', _conv(256, 3, padding=1)), ('conv5', _conv(256, 3, padding=1)))
+
+
+FEATURE_NETS = {'vgg16': VGG16, 'squeezenet1_1': SqueezeNet11, 'alexnet': AlexNet}

@@ -1,0 +1,210 @@
+"""Layers that StEP's four networks are made of, NHWC, float32 statistics.
+
+Every convolution uses an *equalised learning rate* (Karras et al. 2018): its kernel is drawn from N(0, 1) and
+multiplied by a He constant in the forward pass, `sqrt(2 / ((1 + a^2) * fan_in))`. The slope `a` of that
+constant is 0.2 for convolutions that stand alone and 1.0 inside `BasicBlock` and `ResBlock`, whatever the
+activation that follows: so the original has it, and so trained weights need it.
+"""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+LEAKY_SLOPE = 0.2
+NORM_EPSILON = 1e-5
+PIXEL_NORM_EPSILON = 1e-8
+
+
+def he_scale(kernel_shape: tuple[int, ...], slope: float = LEAKY_SLOPE) -> float:
+  """He constant of a kernel `[..., fan, out]`: `sqrt(2 / ((1 + slope^2) * fan_in))`; He et al. 2015, eq. 15."""
+  fan_in = 1
+  for size in kernel_shape[:-1]:
+    fan_in *= size
+  return (2.0 / ((1.0 + slope ** 2) * fan_in)) ** 0.5
+
+
+def leaky_relu(x: jax.Array) -> jax.Array:
+  """Leaky ReLU of slope 0.2, the one slope of this method."""
+  return nn.leaky_relu(x, LEAKY_SLOPE)
+
+
+def pixel_norm(x: jax.Array) -> jax.Array:
+  """Divides each pixel's feature vector by its root mean square; `[..., C]` (Karras et al. 2018, sec. 4.2)."""
+  mean_square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
+  return x * jax.lax.rsqrt(mean_square + PIXEL_NORM_EPSILON).astype(x.dtype)
+
+
+def downscale(x: jax.Array) -> jax.Array:
+  """2x2 average pooling without padding, `[B, H, W, C] -> [B, H//2, W//2, C]`; an odd last row or column is dropped.
+
+  Written as a reshape and a mean: the gradient of a windowed reduction is several times slower on CPU.
+  """
+  batch, height, width, channels = x.shape
+  x = x[:, :height // 2 * 2, :width // 2 * 2]
+  return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
+
+
+def upscale(x: jax.Array) -> jax.Array:
+  """Nearest-neighbour doubling, `[B, H, W, C] -> [B, 2H, 2W, C]`."""
+  batch, height, width, channels = x.shape
+  x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
+  return x.reshape(batch, 2 * height, 2 * width, channels)
+
+
+def global_average(x: jax.Array) -> jax.Array:
+  """Mean over height and width, `[B, H, W, C] -> [B, C]`."""
+  return jnp.mean(x, axis=(1, 2))
+
+
+def concat_code(x: jax.Array, z: jax.Array) -> jax.Array:
+  """Appends a style code to every pixel: `[B, H, W, C], [B, Z] -> [B, H, W, C + Z]`."""
+  tiled = jnp.broadcast_to(z[:, None, None, :].astype(x.dtype), (*x.shape[:3], z.shape[-1]))
+  return jnp.concatenate([x, tiled], axis=-1)
+
+
+def minibatch_stddev(x: jax.Array) -> jax.Array:
+  """One scalar for a whole batch `[B, H, W, C]`: the mean over H, W, C of the standard deviation over B.
+
+  The variance is biased and 1e-8 is added to it, so that a batch of one gives 1e-4.
+  """
+  x = x.astype(jnp.float32)
+  return jnp.mean(jnp.sqrt(jnp.var(x, axis=0) + PIXEL_NORM_EPSILON))
+
+
+def concat_minibatch_stddev(x: jax.Array) -> jax.Array:
+  """Appends `minibatch_stddev(x)` as a constant last channel, `[B, H, W, C] -> [B, H, W, C + 1]`."""
+  statistic = jnp.broadcast_to(minibatch_stddev(x).astype(x.dtype), (*x.shape[:3], 1))
+  return jnp.concatenate([x, statistic], axis=-1)
+
+
+class Conv(nn.Module):
+  """Convolution with an equalised learning rate, `[B, H, W, in] -> [B, H', W', out]`.
+
+  Attributes:
+    features: output channels.
+    kernel_size: side of the square kernel.
+    stride: step of the window.
+    slope: the slope `a` in the He constant; None leaves the kernel unscaled.
+    padding: 'same' (as TensorFlow pads: the odd pixel goes after), 'valid', or 'reflect' (`kernel_size // 2`
+      mirrored pixels on every side).
+    dtype: compute type; parameters stay float32.
+  """
+  features: int
+  kernel_size: int
+  stride: int = 1
+  slope: float | None = LEAKY_SLOPE
+  padding: str = 'same'
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    size = self.kernel_size
+    shape = (size, size, x.shape[-1], self.features)
+    kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    if self.slope is not None:
+      kernel = kernel * he_scale(shape, self.slope)
+    padding = self.padding
+    if padding == 'reflect':
+      margin = size // 2
+      x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode='reflect')
+      padding = 'valid'
+    y = jax.lax.conv_general_dilated(
+        x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride), padding.upper(),
+        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+    return y + bias.astype(self.dtype)
+
+
+class ConvTranspose(nn.Module):
+  """Equalised 3x3 transposed convolution of stride 2, `[B, H, W, in] -> [B, 2H, 2W, out]`.
+
+  The gradient of TensorFlow's 'SAME' convolution of stride 2. The kernel is `[3, 3, out, in]`, as there.
+  """
+  features: int
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (3, 3, self.features, x.shape[-1])
+    kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    y = jax.lax.conv_transpose(
+        x, kernel * he_scale(shape), (2, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), transpose_kernel=True)
+    return y + bias
+
+
+class Dense(nn.Module):
+  """Fully connected layer `[..., in] -> [..., features]`.
+
+  Attributes:
+    features: output size.
+    slope: the slope `a` of an equalised kernel drawn from N(0, 1); None gives a plain kernel from N(0, 0.02^2),
+      which is what the heads of the style encoder use.
+  """
+  features: int
+  slope: float | None = None
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (x.shape[-1], self.features)
+    stddev = 0.02 if self.slope is None else 1.0
+    kernel = self.param('kernel', nn.initializers.normal(stddev), shape)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,))
+    if self.slope is not None:
+      kernel = kernel * he_scale(shape, self.slope)
+    return x @ kernel + bias
+
+
+class InstanceNorm(nn.Module):
+  """Normalises each picture and channel over H and W with biased variance, then scales and shifts; `[B, H, W, C]`."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return _normalise(self, x, axes=(1, 2))
+
+
+class LayerNorm(nn.Module):
+  """Normalises each picture over H, W and C, then scales and shifts per channel; `[B, H, W, C]`."""
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    return _normalise(self, x, axes=(1, 2, 3))
+
+
+def _normalise(module: nn.Module, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
+  gamma = module.param('gamma', nn.initializers.ones, (x.shape[-1],))
+  beta = module.param('beta', nn.initializers.zeros, (x.shape[-1],))
+  wide = x.astype(jnp.float32)
+  mean = jnp.mean(wide, axis=axes, keepdims=True)
+  variance = jnp.mean(jnp.square(wide - mean), axis=axes, keepdims=True)
+  normal = (wide - mean) * jax.lax.rsqrt(variance + NORM_EPSILON)
+  return (normal * gamma + beta).astype(x.dtype)
+
+
+class BasicBlock(nn.Module):
+  """Downsampling residual block of the style encoder, `[B, H, W, in] -> [B, H//2, W//2, features]`.
+
+  `avgpool(conv3(lrelu(conv3(lrelu(x))))) + conv1(avgpool(x))`, no norm; kernels are scaled with slope 1.
+  """
+  features: int
+  slope: float | None = 1.0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    conv = lambda features, size, name: Conv(features, size, slope=self.slope, dtype=self.dtype, name=name)
+    y = conv(self.features, 3, 'conv0')(leaky_relu(x))
+    y = conv(self.features, 3, 'conv1')(leaky_relu(y))
+    return downscale(y) + conv(self.features, 1, 'shortcut')(downscale(x))
+
+
+class ResBlock(nn.Module):
+  """Residual block `x + norm(conv3(relu(norm(conv3(x)))))`, `[B, H, W, C]`; kernels are scaled with slope 1."""
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    channels = x.shape[-1]
+    y = Conv(channels, 3, slope=1.0, dtype=self.dtype, name='conv0')(x)
+    y = nn.relu(InstanceNorm(name='norm0')(y))
+    y = Conv(channels, 3, slope=1.0, dtype=self.dtype, name='conv1')(y)
+    return x + InstanceNorm(name='norm1')(y)

@@ -1,0 +1,44 @@
+"""The style encoder: a picture to a short code of its style (StEP, sec. 3.1; the encoder of DRIT without norms)."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from step_jax.models import layers
+
+
+class StyleEncoder(nn.Module):
+  """Maps pictures `[B, H, W, 3]` in [-1, 1], RGB, at least 16 px a side, to style codes.
+
+  Returns `(z, mean, logvar)`, each float32 `[B, z_dim]`, with `z = mean + exp(logvar / 2)`. That is a
+  reparametrised draw with its noise fixed at one, so that both heads learn and the code stays deterministic;
+  `sample` draws with real noise, for variational baselines.
+
+  Attributes:
+    z_dim: length of a style code.
+    width: channels of the first layer; the three blocks have 2, 3 and 4 times as many.
+    pixel_norm: whether pixel norm follows each block.
+    dtype: compute type of the convolutions.
+  """
+  z_dim: int = 8
+  width: int = 64
+  pixel_norm: bool = True
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    x = layers.Conv(self.width, 4, stride=2, dtype=self.dtype, name='conv0')(image)
+    for i in range(3):
+      x = layers.BasicBlock((i + 2) * self.width, dtype=self.dtype, name=f'block{i}')(x)
+      if self.pixel_norm:
+        x = layers.pixel_norm(x)
+      self.sow('intermediates', 'stages', x)
+    x = layers.global_average(layers.leaky_relu(x).astype(jnp.float32))
+    mean = layers.Dense(self.z_dim, name='mean')(x)
+    logvar = layers.Dense(self.z_dim, name='logvar')(x)
+    return sample(mean, logvar, 1.0), mean, logvar
+
+
+def sample(mean: jax.Array, logvar: jax.Array, noise: jax.Array | float) -> jax.Array:
+  """A draw from N(mean, exp(logvar)): `mean + noise * exp(logvar / 2)`; Kingma and Welling 2014, eq. 10."""
+  return mean + noise * jnp.exp(0.5 * logvar)

@@ -1,0 +1,106 @@
+"""Parameters of the original TensorFlow StEP, by the names of its variables."""
+
+from collections.abc import Mapping
+import re
+
+import numpy as np
+
+from step_jax.errors import WeightsError
+
+_LEAF = {'weight': 'kernel', 'kernel': 'kernel', 'bias': 'bias', 'gamma': 'gamma', 'beta': 'beta'}
+_SUFFIX = re.compile(r'(/ExponentialMovingAverage)?(:0)?$')
+
+# Scope of a TensorFlow variable -> path of the module that holds it here, tried in order.
+_RULES = [
+  (re.compile(pattern), path)
+  for pattern, path in [
+    (r'appearance_net/conv0', 'style_encoder/conv0'),
+    (r'appearance_net/BB(\d)/bb_path1/bb_conv(\d)', r'style_encoder/block\1/conv\2'),
+    (r'appearance_net/BB(\d)/bb_path2/path2_conv', r'style_encoder/block\1/shortcut'),
+    (r'appearance_net/FC_(mean|logvar)/dense', r'style_encoder/\1'),
+    (r'g_model_enc/conv0', 'generator/content_encoder/conv0'),
+    (r'g_model_enc/instance_norm/InstanceNorm', 'generator/content_encoder/norm0'),
+    (
+      r'g_model_enc/downsampling/downsampling_block(\d)/conv\d',
+      r'generator/content_encoder/down\1',
+    ),
+    (
+      r'g_model_enc/downsampling/downsampling_block(\d)/instance_norm/InstanceNorm',
+      r'generator/content_encoder/down_norm\1',
+    ),
+    (
+      r'g_model_enc/res_blocks/resblock(\d)/res(\d)/res\d_conv',
+      r'generator/content_encoder/res\1/conv\2',
+    ),
+    (
+      r'g_model_enc/res_blocks/resblock(\d)/res(\d)/res\d_norm/InstanceNorm',
+      r'generator/content_encoder/res\1/norm\2',
+    ),
+    (
+      r'g_model_dec/res_blocks/resblock(\d)/res(\d)/res\d_conv',
+      r'generator/decoder/res\1/conv\2',
+    ),
+    (
+      r'g_model_dec/res_blocks/resblock(\d)/res(\d)/res\d_norm/InstanceNorm',
+      r'generator/decoder/res\1/norm\2',
+    ),
+    (r'g_model_dec/upsampling/upscale_(\d)/conv(\d)', r'generator/decoder/up\1/conv\2'),
+    (r'g_model_dec/upsampling/rgb', 'generator/decoder/rgb'),
+    # The original counts the mini-batch statistic as block 3.
+    (r'd_model_1/D_scale(\d)/block_4/conv4', r'discriminator/scale\1/conv3'),
+    (r'd_model_1/D_scale(\d)/block_4/instance_norm/InstanceNorm', r'discriminator/scale\1/norm3'),
+    (r'd_model_1/D_scale(\d)/block_(\d)/conv\d', r'discriminator/scale\1/conv\2'),
+    (
+      r'd_model_1/D_scale(\d)/block_(\d)/instance_norm/InstanceNorm',
+      r'discriminator/scale\1/norm\2',
+    ),
+    (r'd_model_1/D_scale(\d)/patchGAN_logits/conv5', r'discriminator/scale\1/logits'),
+  ]
+]
+
+
+def step_tf_path(name: str) -> tuple[str, ...]:
+  """Where a variable of the original stands in our trees, e.g. `('style_encoder', 'conv0', 'kernel')`.
+
+  Args:
+    name: TensorFlow name, with or without `/ExponentialMovingAverage` and `:0`.
+
+  Raises:
+    WeightsError: no variable of StEP's networks has that name.
+  """
+  scope, _, leaf = _SUFFIX.sub('', name).rpartition('/')
+  second = scope.startswith('d_model_2/')
+  for pattern, path in _RULES:
+    match = pattern.fullmatch(scope.replace('d_model_2/', 'd_model_1/', 1))
+    if match and leaf in _LEAF:
+      tree, *rest = match.expand(path).split('/')
+      return ('discriminator_2' if second else tree, *rest, _LEAF[leaf])
+  raise WeightsError(
+    f'variable {name!r} is not one of StEP: expected a name below appearance_net, g_model_enc, '
+    'g_model_dec, d_model_1 or d_model_2'
+  )
+
+
+def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
+  """Turns the original's TensorFlow variables into parameter trees of our modules.
+
+  Args:
+    variables: TensorFlow name -> array, as read from a checkpoint. Where both a variable and its moving average
+      are given, the moving average is taken: evaluation uses it.
+
+  Returns:
+    `{'style_encoder', 'generator', 'discriminator'}`, those that were given, each for `module.apply({'params': …})`;
+    also `'discriminator_2'` where the original trained a second one. float32.
+
+  Raises:
+    WeightsError: a name that is not StEP's.
+  """
+  trees = {}
+  # Averages sort last, and so overwrite.
+  for name in sorted(variables, key=lambda name: ('ExponentialMovingAverage' in name, name)):
+    *scope, leaf = step_tf_path(name)
+    node = trees
+    for part in scope:
+      node = node.setdefault(part, {})
+    node[leaf] = np.asarray(variables[name], np.float32)
+  return trees
