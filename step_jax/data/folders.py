@@ -1,0 +1,186 @@
+"""Folders of pictures as examples: which files belong together, and to which split.
+
+An example has a name and one or two pictures, `A` and `B`. Which of them is the source is decided when training
+reads them (`config.data.direction`), so that a prepared set serves both directions.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import dataclasses
+import functools
+import hashlib
+import pathlib
+
+import numpy as np
+
+from step_jax.data import pictures
+from step_jax.errors import DataError
+
+LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'unpaired')
+_SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
+_PAIR_NAMES = (('A', 'B'), ('source', 'target'), ('input', 'output'))
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+  """One pair (or one lone picture): its name, unique in its split, and how to get its pictures.
+
+  `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`; it may raise DataError.
+  """
+
+  name: str
+  load: Callable[[], Mapping[str, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureSet:
+  """Examples by split, and a fingerprint that changes when they do."""
+
+  layout: str
+  splits: Mapping[str, list[Example]]
+  fingerprint: str
+
+
+def scan(folder: str | pathlib.Path, layout: str = 'auto', val_fraction: float = 0.1) -> PictureSet:
+  """Finds the examples of a folder without opening a picture.
+
+  Layouts (`docs/data.md` draws each): `side_by_side`, pictures whose left half is A and right half B;
+  `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`) paired by file stem;
+  `unpaired`, lone pictures. `auto` takes `two_folders` where such folders exist, else `side_by_side`. Splits are
+  folders `train`, `val`, `test`; without `val`, a fixed choice by name of `val_fraction` of the training pictures,
+  at least one, is held out.
+
+  Raises:
+    DataError: no such folder, no pictures, or names without a partner.
+  """
+  folder = pathlib.Path(folder).expanduser()
+  if layout not in LAYOUTS:
+    raise DataError(f'data layout {layout!r} is unknown: use one of {", ".join(LAYOUTS)}')
+  if not folder.is_dir():
+    raise DataError(f'{folder}: no such folder: give the folder that holds your pictures')
+  sides = _find_sides(folder)
+  if layout == 'auto':
+    layout = 'two_folders' if sides else 'side_by_side'
+  if layout == 'two_folders':
+    if not sides:
+      raise DataError(
+        f'{folder}: no two folders of pictures here: expected A/ and B/, source/ and target/, '
+        'or trainA/ and trainB/'
+      )
+    found = {split: _pair_files(a, b) for split, (a, b) in sides.items()}
+  else:
+    roots = _split_folders(folder) or {'train': folder}
+    found = {split: [(file,) for file in _picture_files(root)] for split, root in roots.items()}
+    for split, files in found.items():
+      if not files:
+        raise DataError(f'{roots[split]}: holds no png, jpg or webp pictures')
+  loader = {'side_by_side': _load_halves, 'two_folders': _load_two, 'unpaired': _load_one}[layout]
+  splits = {
+    split: [
+      Example(files[0].relative_to(folder).as_posix(), functools.partial(loader, *files))
+      for files in tuples
+    ]
+    for split, tuples in found.items()
+  }
+  if 'train' not in splits:
+    raise DataError(f'{folder}: holds {", ".join(splits)} but no train: add train pictures')
+  if 'val' not in splits:
+    splits = {**splits, **_hold_out(splits['train'], val_fraction)}
+  files = [file for tuples in found.values() for files in tuples for file in files]
+  return PictureSet(layout, splits, _fingerprint(folder, files, layout))
+
+
+def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
+  """All pictures below `folder`, sorted by name; hidden files and folders are left out."""
+  return sorted(
+    path
+    for path in folder.rglob('*')
+    if path.suffix.lower() in pictures.EXTENSIONS
+    and not any(part.startswith('.') for part in path.relative_to(folder).parts)
+    and path.is_file()
+  )
+
+
+def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+  found = {}
+  for child in sorted(folder.iterdir()):
+    split = _SPLITS.get(child.name.lower())
+    if split and child.is_dir():
+      found[split] = child
+  return found
+
+
+def _find_sides(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
+  """The two folders of every split: `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`."""
+  sides = {}
+  for a, b in _PAIR_NAMES:
+    for split, root in _split_folders(folder).items():
+      if (root / a).is_dir() and (root / b).is_dir():
+        sides[split] = (root / a, root / b)
+    for name, split in _SPLITS.items():
+      if (folder / f'{name}{a}').is_dir() and (folder / f'{name}{b}').is_dir():
+        sides[split] = (folder / f'{name}{a}', folder / f'{name}{b}')
+    if not sides and (folder / a).is_dir() and (folder / b).is_dir():
+      sides['train'] = (folder / a, folder / b)
+  return sides
+
+
+def _pair_files(a: pathlib.Path, b: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
+  by_stem = []
+  for side in (a, b):
+    stems = {}
+    for file in _picture_files(side):
+      stem = file.relative_to(side).with_suffix('').as_posix()
+      if stem in stems:
+        raise DataError(f'{stems[stem]} and {file.name} have one stem: remove or rename one')
+      stems[stem] = file
+    if not stems:
+      raise DataError(f'{side}: holds no png, jpg or webp pictures')
+    by_stem.append(stems)
+  for here, there, other in ((*by_stem, b), (*reversed(by_stem), a)):
+    lonely = sorted(here.keys() - there.keys())
+    if lonely:
+      raise DataError(
+        f'{here[lonely[0]]}: has no partner of that stem in {other} '
+        f'({len(lonely)} such in all): add the missing pictures or remove these'
+      )
+  return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
+
+
+def _load_one(path: pathlib.Path) -> dict[str, np.ndarray]:
+  return {'A': pictures.read_picture(path)}
+
+
+def _load_two(path_a: pathlib.Path, path_b: pathlib.Path) -> dict[str, np.ndarray]:
+  return {'A': pictures.read_picture(path_a), 'B': pictures.read_picture(path_b)}
+
+
+def _load_halves(path: pathlib.Path) -> dict[str, np.ndarray]:
+  image = pictures.read_picture(path)
+  width = image.shape[1]
+  if width % 2:
+    raise DataError(
+      f'{path}: is {width} px wide, which has no two halves: '
+      'use layout two_folders or unpaired, or mend the picture'
+    )
+  return {'A': image[:, : width // 2], 'B': image[:, width // 2 :]}
+
+
+def _hold_out(examples: list[Example], fraction: float) -> dict[str, list[Example]]:
+  """Splits off `fraction` of the examples, those with the smallest hash, so that new files move no old ones."""
+  if len(examples) < 2:
+    raise DataError(f'{examples[0].name}: one picture alone cannot be split into train and val: add more')
+  count = max(1, round(len(examples) * fraction))
+  ranked = sorted(examples, key=lambda example: hashlib.sha256(example.name.encode()).digest())
+  held = {example.name for example in ranked[:count]}
+  return {
+    'train': [example for example in examples if example.name not in held],
+    'val': [example for example in examples if example.name in held],
+  }
+
+
+def _fingerprint(folder: pathlib.Path, files: Iterable[pathlib.Path], layout: str) -> str:
+  digest = hashlib.sha256(layout.encode())
+  for file in files:
+    status = file.stat()
+    digest.update(f'{file.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0'.encode())
+  return digest.hexdigest()[:16]

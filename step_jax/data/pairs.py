@@ -1,0 +1,214 @@
+"""A TFDS data set of picture pairs: prepared once from a folder or from `swatches`, read at random ever after."""
+
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+import contextlib
+import io
+import os
+import pathlib
+import tempfile
+
+import numpy as np
+from PIL import Image
+import tensorflow_datasets as tfds
+import tqdm
+
+from step_jax.data import folders, pictures
+from step_jax.errors import DataError
+
+# Bump when what is written changes: cached sets of older versions are then made anew.
+VERSION = '1.0.0'
+
+
+class Pairs(tfds.core.GeneratorBasedBuilder):
+  """Pictures `A` and `B` (`A` alone when unpaired) and their `name`, as lossless PNG in array_record files.
+
+  PNG and not the original bytes: halves are split, rotations and odd colour modes resolved, and damaged files found
+  once, when the set is made; and every machine then decodes the same pixels.
+  """
+
+  VERSION = tfds.core.Version(VERSION)
+
+  def __init__(self, *, picture_set: folders.PictureSet, resize: int = 0, **kwargs):
+    self._picture_set = picture_set
+    self._resize = resize
+    self._metadata = tfds.core.MetadataDict(
+      layout=picture_set.layout, fingerprint=picture_set.fingerprint, resize=resize, smallest={}
+    )
+    super().__init__(file_format='array_record', **kwargs)
+
+  def _info(self) -> tfds.core.DatasetInfo:
+    sides = 'A' if self._picture_set.layout == 'unpaired' else 'AB'
+    image = lambda: tfds.features.Image(shape=(None, None, 3), encoding_format='png')
+    return tfds.core.DatasetInfo(
+      builder=self,
+      features=tfds.features.FeaturesDict(
+        {'name': tfds.features.Text(), **{side: image() for side in sides}}
+      ),
+      metadata=self._metadata,
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, download_manager) -> dict[str, Iterator]:
+    del download_manager  # Pictures are here already.
+    return {split: self._generate_examples(split) for split in self._picture_set.splits}
+
+  def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
+    examples = self._picture_set.splits[split]
+    progress = tqdm.tqdm(total=len(examples), desc=f'preparing {split}', unit='pictures')
+    with futures.ThreadPoolExecutor(os.cpu_count()) as pool, progress:
+      # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
+      for start in range(0, len(examples), 64):
+        window = examples[start : start + 64]
+        for i, (example, sides) in enumerate(zip(window, pool.map(self._read, window), strict=True)):
+          self._note_size(split, example.name, next(iter(sides.values())).shape)
+          encoded = {side: _encode(image) for side, image in sides.items()}
+          yield start + i, {'name': example.name, **encoded}
+          progress.update()
+
+  def _read(self, example: folders.Example) -> dict[str, np.ndarray]:
+    sides = {side: _fit(image, self._resize) for side, image in example.load().items()}
+    shapes = {image.shape for image in sides.values()}
+    if len(shapes) > 1:
+      a, b = (f'{image.shape[1]}x{image.shape[0]}' for image in sides.values())
+      raise DataError(f'{example.name}: A is {a} but B is {b} px: the two of a pair must match in size')
+    return sides
+
+  def _note_size(self, split: str, name: str, shape: tuple[int, ...]) -> None:
+    """Keeps the smallest height and width of a split, with the picture that has it, for `check_crop`."""
+    smallest = self._metadata['smallest'].setdefault(split, {})
+    for axis, side in zip(('height', 'width'), shape[:2], strict=True):
+      if axis not in smallest or side < smallest[axis][0]:
+        smallest[axis] = [int(side), name]
+
+
+def _fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
+  """Scales so that the shorter side is `shorter_side`, keeping the aspect; 0 leaves the picture as it is."""
+  if not shorter_side:
+    return image
+  height, width = image.shape[:2]
+  scale = shorter_side / min(height, width)
+  return pictures.resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def _encode(image: np.ndarray) -> bytes:
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, 'png', compress_level=1)
+  return buffer.getvalue()
+
+
+class PairSplit(Sequence):
+  """Random access to the examples of one split: `{'name': str, 'A': uint8 [H, W, 3], 'B': …}`."""
+
+  def __init__(self, source: Sequence[dict]):
+    self._source = source
+
+  def __len__(self) -> int:
+    return len(self._source)
+
+  def __getitem__(self, index: int) -> dict:
+    example = self._source[index]
+    images = {side: _decode(example[side]) for side in ('A', 'B') if side in example}
+    return {'name': example['name'].decode(), **images}
+
+  def names(self) -> list[str]:
+    """Names of all examples, in order; no picture is decoded."""
+    return [example['name'].decode() for example in self._source]
+
+
+def _decode(png: bytes) -> np.ndarray:
+  return np.asarray(Image.open(io.BytesIO(png)))
+
+
+class PairSet:
+  """A prepared data set, open for reading.
+
+  Attributes:
+    folder: where it lies.
+    splits: name of a split -> how many examples it has.
+    paired: whether examples have a `B`.
+  """
+
+  def __init__(self, folder: str | pathlib.Path):
+    self.folder = pathlib.Path(folder)
+    self._builder = tfds.builder_from_directory(str(folder))
+    self._metadata = self._builder.info.metadata
+    self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
+    self.paired = 'B' in self._builder.info.features
+
+  def split(self, name: str) -> PairSplit:
+    """The examples of a split.
+
+    Raises:
+      DataError: there is no such split.
+    """
+    if name not in self.splits:
+      raise DataError(f'{self.folder}: has no split {name!r}; it has {", ".join(self.splits)}')
+    skip = tfds.decode.SkipDecoding()
+    decoders = {'A': skip, 'B': skip} if self.paired else {'A': skip}
+    return PairSplit(self._builder.as_data_source(name, decoders=decoders))
+
+  def check_crop(self, split: str, crop: tuple[int, int]) -> None:
+    """Makes sure that every picture of a split is at least `crop = (height, width)` large.
+
+    Raises:
+      DataError: names the smallest picture and the remedy.
+    """
+    smallest = self._metadata['smallest'][split]
+    for axis, needed in zip(('height', 'width'), crop, strict=True):
+      size, name = smallest[axis]
+      if size < needed:
+        raise DataError(
+          f'{name}: its {axis} of {size} px is below the crop of {needed} (data.crop): '
+          f'set a smaller crop, or data.resize={needed} or more'
+        )
+
+
+def prepare(
+  picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0
+) -> PairSet:
+  """Writes a data set to the folder `out` and opens it. It appears whole or not at all.
+
+  Args:
+    picture_set: what to write, from `folders.scan` or `swatches.picture_set`.
+    out: folder to make; it must not be there, or be empty.
+    resize: scale pictures so that their shorter side has this many pixels; 0 keeps their size.
+
+  Raises:
+    DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in size.
+  """
+  out = pathlib.Path(out).expanduser()
+  if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
+  out.parent.mkdir(parents=True, exist_ok=True)
+  tfds.disable_progress_bar()
+  with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as part:
+    builder = Pairs(picture_set=picture_set, resize=resize, data_dir=part)
+    try:
+      # TFDS announces itself on standard output; our own progress bar says enough.
+      with contextlib.redirect_stdout(io.StringIO()):
+        builder.download_and_prepare(download_dir=part)
+    except Exception as error:
+      raise _underlying(error) from None
+    if out.exists():
+      out.rmdir()
+    pathlib.Path(builder.data_dir).rename(out)
+  return PairSet(out)
+
+
+def _underlying(error: BaseException) -> BaseException:
+  """The user's error below what TFDS wraps around it, or `error` itself."""
+  cause = error
+  while cause is not None and not isinstance(cause, DataError):
+    cause = cause.__cause__ or cause.__context__
+  return cause or error
+
+
+def is_prepared(folder: str | pathlib.Path) -> bool:
+  """Whether `folder` is a prepared data set."""
+  return (pathlib.Path(folder).expanduser() / 'dataset_info.json').is_file()
+
+
+def cache_folder() -> pathlib.Path:
+  """Where folders used directly are prepared: `$STEP_JAX_CACHE`, or `~/.cache/step_jax`."""
+  return pathlib.Path(os.environ.get('STEP_JAX_CACHE') or '~/.cache/step_jax').expanduser()

@@ -1,0 +1,91 @@
+"""Batches of pictures: seeded, sharded by host, and a pure function of the step number.
+
+Training batches are addressed, not consumed: batch `s` is the same pictures in the same views whatever came before, on
+however many hosts. Resuming a run is asking for the batches from step `s` on; nothing about the input is ever saved.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+import dataclasses
+import itertools
+
+import grain
+import numpy as np
+
+from step_jax.data import augment
+
+Batch = dict[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Shard:
+  """Which part of every global batch this host reads: part `index` of `count`."""
+
+  index: int = 0
+  count: int = 1
+
+
+def train_batches(
+  examples: Sequence,
+  load: Callable[[object, np.random.Generator], Mapping[str, np.ndarray]],
+  batch_size: int,
+  seed: int,
+  start: int = 0,
+  shard: Shard = Shard(),
+) -> Iterator[Batch]:
+  """Endless batches of random views, from step `start` on.
+
+  Each epoch is a fresh permutation of the examples; a batch may span two epochs, and no example is left out or seen
+  twice in one. Batch `s` of all shards together is the same for any number of shards.
+
+  Args:
+    examples: random access to whatever `load` takes.
+    load: makes an example's arrays, given a generator that is seeded by the example's place in the run.
+    batch_size: the *global* batch size, a multiple of `shard.count`.
+    seed: everything random derives from it.
+    start: number of the first step.
+    shard: which part of the batches this host reads.
+
+  Returns:
+    An iterator of `{name: [batch_size / shard.count, …]}`.
+  """
+  local = batch_size // shard.count
+  dataset = (
+    grain.MapDataset.source(examples)
+    .seed(seed)
+    .shuffle()
+    .repeat()
+    .random_map(load)
+    .batch(local)
+    # Batch k of the whole is split in `count` neighbouring pieces, one a host.
+    .slice(slice(start * shard.count + shard.index, None, shard.count))
+  )
+  return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8)))
+
+
+def eval_batches(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
+  """Batches of whole pictures, each picture once, those of one size together.
+
+  Args:
+    examples: `{'source': uint8 [H, W, 3], …}`; all arrays of an example are of one height and width.
+    batch_size: every batch has it; the last of a size is filled up with copies.
+
+  Yields:
+    `{name: [batch_size, H, W, 3], 'index': int [batch_size], 'mask': float32 [batch_size]}`: the number of each
+    example in the order given, and 1 for true examples, 0 for fillers.
+  """
+  waiting: dict[tuple, list[Batch]] = {}
+  for index, example in enumerate(examples):
+    size = next(iter(example.values())).shape
+    bucket = waiting.setdefault(size, [])
+    bucket.append({**example, 'index': np.int32(index)})
+    if len(bucket) == batch_size:
+      yield _fill(waiting.pop(size), batch_size)
+  for bucket in waiting.values():
+    yield _fill(bucket, batch_size)
+
+
+def _fill(examples: list[Batch], batch_size: int) -> Batch:
+  mask = np.arange(batch_size) < len(examples)
+  filled = list(itertools.islice(itertools.cycle(examples), batch_size))
+  batch = {name: np.stack([example[name] for example in filled]) for name in examples[0]}
+  return {**batch, 'mask': mask.astype(np.float32)}
