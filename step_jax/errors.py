@@ -1,6 +1,7 @@
 """Errors that a user can mend: one line that says what is wrong, where, and what to do.
 
-The command line prints their message alone and exits with status 2; everything else is a bug and keeps its traceback.
+The command line prints their message alone and exits with status 2; everything else is a bug and
+keeps its traceback.
 """
 
 

@@ -6,17 +6,25 @@ import numpy as np
 
 
 def to_float(image: jax.Array) -> jax.Array:
-  """uint8 0..255 to float32 in [-1, 1]: `x * 2 / 255 - 1`, any shape. Runs on the device."""
+  """uint8 0..255 to float32 in [-1, 1]: `x * 2 / 255 - 1`, any shape; floats are taken as such."""
+  if jnp.issubdtype(image.dtype, jnp.floating):
+    return jnp.asarray(image, jnp.float32)
   return image.astype(jnp.float32) * (2.0 / 255.0) - 1.0
 
 
 def to_uint8(image: np.ndarray) -> np.ndarray:
-  """Floats in [-1, 1], any shape, to uint8 0..255, rounded to nearest; values outside are clipped."""
+  """Floats in [-1, 1], any shape, to uint8 0..255, rounded to nearest.
+
+  Values outside are clipped.
+  """
   return np.clip(np.rint(np.asarray(image, np.float32) * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
 
 def pad_to_multiple(image: jax.Array, multiple: int) -> jax.Array:
-  """Repeats the last row and column until height and width are multiples of `multiple`; `[B, H, W, C]`."""
+  """Repeats the last row and column until height and width are multiples of `multiple`.
+
+  `[B, H, W, C]`.
+  """
   height, width = image.shape[1:3]
   margins = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
   return jnp.pad(image, margins, mode='edge')

@@ -22,8 +22,8 @@ def augment(
     images: uint8 `[H, W, 3]` each, at least `crop` large.
     rng: draws the view.
     crop: height and width of the result.
-    rescale: `(probability, factor)` pairs; with what probability is left, the size stays. StEP's rule for facades is
-      `((0.5, 1.25), (0.25, 1.5))`.
+    rescale: `(probability, factor)` pairs; with what probability is left, the size stays. StEP's
+      rule for facades is `((0.5, 1.25), (0.25, 1.5))`.
     flip: whether to mirror left and right with probability one half.
   """
   factor = _draw_factor(rng, rescale)

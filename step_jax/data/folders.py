@@ -1,7 +1,7 @@
 """Folders of pictures as examples: which files belong together, and to which split.
 
-An example has a name and one or two pictures, `A` and `B`. Which of them is the source is decided when training
-reads them (`config.data.direction`), so that a prepared set serves both directions.
+An example has a name and one or two pictures, `A` and `B`. Which of them is the source is decided
+when training reads them (`config.data.direction`), so that a prepared set serves both directions.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +24,8 @@ _PAIR_NAMES = (('A', 'B'), ('source', 'target'), ('input', 'output'))
 class Example:
   """One pair (or one lone picture): its name, unique in its split, and how to get its pictures.
 
-  `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`; it may raise DataError.
+  `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`; it may raise
+  DataError.
   """
 
   name: str
@@ -43,11 +44,11 @@ class PictureSet:
 def scan(folder: str | pathlib.Path, layout: str = 'auto', val_fraction: float = 0.1) -> PictureSet:
   """Finds the examples of a folder without opening a picture.
 
-  Layouts (`docs/data.md` draws each): `side_by_side`, pictures whose left half is A and right half B;
-  `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`) paired by file stem;
-  `unpaired`, lone pictures. `auto` takes `two_folders` where such folders exist, else `side_by_side`. Splits are
-  folders `train`, `val`, `test`; without `val`, a fixed choice by name of `val_fraction` of the training pictures,
-  at least one, is held out.
+  Layouts (`docs/data.md` draws each): `side_by_side`, pictures whose left half is A and right half
+  B; `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`) paired by
+  file stem; `unpaired`, lone pictures. `auto` takes `two_folders` where such folders exist, else
+  `side_by_side`. Splits are folders `train`, `val`, `test`; without `val`, a fixed choice by name
+  of `val_fraction` of the training pictures, at least one, is held out.
 
   Raises:
     DataError: no such folder, no pictures, or names without a partner.
@@ -110,7 +111,10 @@ def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
 
 
 def _find_sides(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
-  """The two folders of every split: `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`."""
+  """The two folders of every split.
+
+  `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
+  """
   sides = {}
   for a, b in _PAIR_NAMES:
     for split, root in _split_folders(folder).items():
@@ -166,9 +170,11 @@ def _load_halves(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _hold_out(examples: list[Example], fraction: float) -> dict[str, list[Example]]:
-  """Splits off `fraction` of the examples, those with the smallest hash, so that new files move no old ones."""
+  """Splits off the `fraction` of smallest hash, so that new files move no old ones."""
   if len(examples) < 2:
-    raise DataError(f'{examples[0].name}: one picture alone cannot be split into train and val: add more')
+    raise DataError(
+      f'{examples[0].name}: one picture alone cannot be split into train and val: add more'
+    )
   count = max(1, round(len(examples) * fraction))
   ranked = sorted(examples, key=lambda example: hashlib.sha256(example.name.encode()).digest())
   held = {example.name for example in ranked[:count]}

@@ -1,4 +1,7 @@
-"""A TFDS data set of picture pairs: prepared once from a folder or from `swatches`, read at random ever after."""
+"""A TFDS data set of picture pairs.
+
+Prepared once from a folder or from `swatches`, read at random ever after.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent import futures
@@ -21,10 +24,10 @@ VERSION = '1.0.0'
 
 
 class Pairs(tfds.core.GeneratorBasedBuilder):
-  """Pictures `A` and `B` (`A` alone when unpaired) and their `name`, as lossless PNG in array_record files.
+  """Pictures `A` and `B` (`A` alone when unpaired) and their `name`, as PNG in array_record files.
 
-  PNG and not the original bytes: halves are split, rotations and odd colour modes resolved, and damaged files found
-  once, when the set is made; and every machine then decodes the same pixels.
+  PNG and not the original bytes: halves are split, rotations and odd colour modes resolved, and
+  damaged files found once, when the set is made; and every machine then decodes the same pixels.
   """
 
   VERSION = tfds.core.Version(VERSION)
@@ -60,7 +63,9 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
       # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
       for start in range(0, len(examples), 64):
         window = examples[start : start + 64]
-        for i, (example, sides) in enumerate(zip(window, pool.map(self._read, window), strict=True)):
+        for i, (example, sides) in enumerate(
+          zip(window, pool.map(self._read, window), strict=True)
+        ):
           self._note_size(split, example.name, next(iter(sides.values())).shape)
           encoded = {side: _encode(image) for side, image in sides.items()}
           yield start + i, {'name': example.name, **encoded}
@@ -71,11 +76,13 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
     shapes = {image.shape for image in sides.values()}
     if len(shapes) > 1:
       a, b = (f'{image.shape[1]}x{image.shape[0]}' for image in sides.values())
-      raise DataError(f'{example.name}: A is {a} but B is {b} px: the two of a pair must match in size')
+      raise DataError(
+        f'{example.name}: A is {a} but B is {b} px: the two of a pair must match in size'
+      )
     return sides
 
   def _note_size(self, split: str, name: str, shape: tuple[int, ...]) -> None:
-    """Keeps the smallest height and width of a split, with the picture that has it, for `check_crop`."""
+    """Keeps the smallest height and width of a split and whose they are, for `check_crop`."""
     smallest = self._metadata['smallest'].setdefault(split, {})
     for axis, side in zip(('height', 'width'), shape[:2], strict=True):
       if axis not in smallest or side < smallest[axis][0]:
@@ -83,7 +90,10 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
 
 
 def _fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
-  """Scales so that the shorter side is `shorter_side`, keeping the aspect; 0 leaves the picture as it is."""
+  """Scales so that the shorter side is `shorter_side`, keeping the aspect.
+
+  0 leaves the picture as it is.
+  """
   if not shorter_side:
     return image
   height, width = image.shape[:2]
@@ -164,9 +174,7 @@ class PairSet:
         )
 
 
-def prepare(
-  picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0
-) -> PairSet:
+def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0) -> PairSet:
   """Writes a data set to the folder `out` and opens it. It appears whole or not at all.
 
   Args:
@@ -175,7 +183,8 @@ def prepare(
     resize: scale pictures so that their shorter side has this many pixels; 0 keeps their size.
 
   Raises:
-    DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in size.
+    DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in
+      size.
   """
   out = pathlib.Path(out).expanduser()
   if out.exists() and (not out.is_dir() or any(out.iterdir())):

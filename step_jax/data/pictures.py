@@ -13,8 +13,8 @@ EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
 def read_picture(path: str | pathlib.Path) -> np.ndarray:
   """Reads a png, jpg or webp file as uint8 RGB `[H, W, 3]`.
 
-  Grey, palette, CMYK and 16-bit pictures are converted, transparent ones are laid on white, and the rotation that a
-  camera noted (EXIF) is applied.
+  Grey, palette, CMYK and 16-bit pictures are converted, transparent ones are laid on white, and the
+  rotation that a camera noted (EXIF) is applied.
 
   Raises:
     DataError: the file is missing, truncated, or no picture.

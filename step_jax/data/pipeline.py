@@ -1,7 +1,8 @@
 """Batches of pictures: seeded, sharded by host, and a pure function of the step number.
 
-Training batches are addressed, not consumed: batch `s` is the same pictures in the same views whatever came before, on
-however many hosts. Resuming a run is asking for the batches from step `s` on; nothing about the input is ever saved.
+Training batches are addressed, not consumed: batch `s` is the same pictures in the same views
+whatever came before, on however many hosts. Resuming a run is asking for the batches from step `s`
+on; nothing about the input is ever saved.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,8 +11,6 @@ import itertools
 
 import grain
 import numpy as np
-
-from step_jax.data import augment
 
 Batch = dict[str, np.ndarray]
 
@@ -34,12 +33,14 @@ def train_batches(
 ) -> Iterator[Batch]:
   """Endless batches of random views, from step `start` on.
 
-  Each epoch is a fresh permutation of the examples; a batch may span two epochs, and no example is left out or seen
-  twice in one. Batch `s` of all shards together is the same for any number of shards.
+  Each epoch is a fresh permutation of the examples; a batch may span two epochs, and no example is
+  left out or seen twice in one. Batch `s` of all shards together is the same for any number of
+  shards.
 
   Args:
     examples: random access to whatever `load` takes.
-    load: makes an example's arrays, given a generator that is seeded by the example's place in the run.
+    load: makes an example's arrays, given a generator that is seeded by the example's place in the
+      run.
     batch_size: the *global* batch size, a multiple of `shard.count`.
     seed: everything random derives from it.
     start: number of the first step.
@@ -66,12 +67,13 @@ def eval_batches(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
   """Batches of whole pictures, each picture once, those of one size together.
 
   Args:
-    examples: `{'source': uint8 [H, W, 3], …}`; all arrays of an example are of one height and width.
+    examples: `{'source': uint8 [H, W, 3], …}`; all arrays of an example are of one height and
+      width.
     batch_size: every batch has it; the last of a size is filled up with copies.
 
   Yields:
-    `{name: [batch_size, H, W, 3], 'index': int [batch_size], 'mask': float32 [batch_size]}`: the number of each
-    example in the order given, and 1 for true examples, 0 for fillers.
+    `{name: [batch_size, H, W, 3], 'index': int [batch_size], 'mask': float32 [batch_size]}`: the
+    number of each example in the order given, and 1 for true examples, 0 for fillers.
   """
   waiting: dict[tuple, list[Batch]] = {}
   for index, example in enumerate(examples):

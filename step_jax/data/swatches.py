@@ -1,10 +1,11 @@
 """`swatches`: synthetic pairs whose styles are known, for demonstration, tests and measurement.
 
-The source is a layout drawing: ground and sky, and a few discs, boxes and triangles, each area filled with the flat
-colour of its class. The target is the same layout *rendered*: a palette gives every class its colour, woven stripes
-give it texture, and a light from one side shades the areas and throws their shadows. Palette, texture and light are drawn per
-picture from continuous ranges and do not depend on the layout, so a source has endlessly many right answers and the
-style of a picture is exactly its `Style`.
+The source is a layout drawing: ground and sky, and a few discs, boxes and triangles, each area
+filled with the flat colour of its class. The target is the same layout *rendered*: a palette gives
+every class its colour, woven stripes give it texture, and a light from one side shades the areas
+and throws their shadows. Palette, texture and light are drawn per picture from continuous ranges
+and do not depend on the layout, so a source has endlessly many right answers and the style of a
+picture is exactly its `Style`.
 """
 
 from collections.abc import Mapping
@@ -61,7 +62,10 @@ RANGES = {
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """One object of a layout: class 2 disc, 3 box, 4 triangle; centre and radius in parts of the side."""
+  """One object of a layout: class 2 disc, 3 box, 4 triangle.
+
+  Centre and radius in parts of the side.
+  """
 
   kind: int
   x: float
@@ -71,7 +75,10 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What is where: the height of the horizon (a part of the side, from the top) and objects, back to front."""
+  """What is where.
+
+  The height of the horizon (a part of the side, from the top) and objects, back to front.
+  """
 
   horizon: float
   shapes: tuple[Shape, ...]
@@ -133,7 +140,8 @@ def render_target(layout: Layout, style: Style, size: int) -> np.ndarray:
   light_x, light_y = np.cos(style.light_angle), np.sin(style.light_angle)
   shade = style.light_strength * ((x - 0.5) * light_x + (y - 0.5) * light_y)
   for shape in layout.shapes:
-    # An object darkens what lies behind it on the side away from the light, and is rounded by the light itself.
+    # An object darkens what lies behind it on the side away from the light, and is rounded by the
+    # light itself.
     reach = 0.35 * shape.radius
     shadow = _inside(shape, x + reach * light_x, y + reach * light_y) & ~_inside(shape, x, y)
     behind = labels < 2
@@ -181,10 +189,11 @@ def _generator(name: str, purpose: str, seed: int) -> np.random.Generator:
   return np.random.default_rng([seed, *f'{purpose}/{name}'.encode()])
 
 
-def picture_set(
-  size: int, train: int = 2000, val: int = 64, seed: int = 0
-) -> folders.PictureSet:
-  """The data set, ready to prepare: `train` and `val` pairs of `size` px, the same for the same arguments."""
+def picture_set(size: int, train: int = 2000, val: int = 64, seed: int = 0) -> folders.PictureSet:
+  """The data set, ready to prepare.
+
+  `train` and `val` pairs of `size` px, the same for the same arguments.
+  """
   splits = {
     split: [
       folders.Example(name, functools.partial(render, name, size, seed))

@@ -7,6 +7,18 @@ from step_jax.losses.style import gram_matrix, style_distance, style_vector
 from step_jax.losses.triplet import triplet_loss
 
 __all__ = [
-    'FAKE', 'REAL', 'average_with_zero', 'gram_matrix', 'kl_loss', 'l1_loss', 'l2_loss', 'lpips', 'lsgan_loss',
-    'perceptual_distance', 'perceptual_loss', 'style_distance', 'style_vector', 'triplet_loss',
+  'FAKE',
+  'REAL',
+  'average_with_zero',
+  'gram_matrix',
+  'kl_loss',
+  'l1_loss',
+  'l2_loss',
+  'lpips',
+  'lsgan_loss',
+  'perceptual_distance',
+  'perceptual_loss',
+  'style_distance',
+  'style_vector',
+  'triplet_loss',
 ]

@@ -5,13 +5,14 @@ import jax.numpy as jnp
 
 
 def kl_loss(mean: jax.Array, logvar: jax.Array) -> jax.Array:
-  """KL divergence of N(mean, exp(logvar)) from N(0, I), *summed* over batch and dimensions as the original does.
+  """KL divergence of N(mean, exp(logvar)) from N(0, I), *summed* over batch and dimensions.
 
   Args:
     mean, logvar: `[B, Z]`.
 
   Returns:
-    float32 scalar: sum of `(mean^2 + exp(logvar) - 1 - logvar) / 2`; Kingma and Welling 2014, app. B.
+    float32 scalar: sum of `(mean^2 + exp(logvar) - 1 - logvar) / 2`; Kingma and Welling 2014, app.
+      B.
   """
   return 0.5 * jnp.sum(jnp.square(mean) + jnp.exp(logvar) - 1.0 - logvar)
 

@@ -10,10 +10,12 @@ LPIPS_EPSILON = 1e-10
 
 
 def perceptual_loss(
-    x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
-  """Weighted mean squared distance of feature maps: `sum_tap w_tap * mean((0.1 * (x_tap - y_tap))^2)`.
+  x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]
+) -> jax.Array:
+  """Weighted squared distance of features: `sum_tap w_tap * mean((0.1 * (x_tap - y_tap))^2)`.
 
-  StEP's reconstruction loss (after Johnson et al. 2016): VGG16 `conv{1..5}_2` with weights 1/32, 1/16, 1/8, 1/4, 1.
+  StEP's reconstruction loss (after Johnson et al. 2016): VGG16 `conv{1..5}_2` with weights 1/32,
+  1/16, 1/8, 1/4, 1.
 
   Args:
     x, y: tap -> features `[B, H, W, C]`.
@@ -26,15 +28,20 @@ def perceptual_loss(
 
 
 def perceptual_distance(
-    x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]) -> jax.Array:
+  x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]
+) -> jax.Array:
   """`perceptual_loss` of each picture of a batch: float32 `[B]`."""
+
   def distance(tap):
     difference = FEATURE_SCALE * (x[tap].astype(jnp.float32) - y[tap].astype(jnp.float32))
     return jnp.mean(jnp.square(difference), axis=(1, 2, 3))
+
   return sum(weight * distance(tap) for tap, weight in weights.items())
 
 
-def lpips(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], heads: Mapping[str, jax.Array]) -> jax.Array:
+def lpips(
+  x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], heads: Mapping[str, jax.Array]
+) -> jax.Array:
   """Learned perceptual distance of pictures (Zhang et al. 2018, eq. 1).
 
   Args:
@@ -44,8 +51,14 @@ def lpips(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], heads: Mapping
   Returns:
     float32 `[B]`, at least 0: `sum_tap mean_hw(w . (x / |x| - y / |y|)^2)`.
   """
+
   def unit(features):
     features = features.astype(jnp.float32)
-    return features / (jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True)) + LPIPS_EPSILON)
+    return features / (
+      jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True)) + LPIPS_EPSILON
+    )
+
   return sum(
-      jnp.mean(jnp.square(unit(x[tap]) - unit(y[tap])) @ weight, axis=(1, 2)) for tap, weight in heads.items())
+    jnp.mean(jnp.square(unit(x[tap]) - unit(y[tap])) @ weight, axis=(1, 2))
+    for tap, weight in heads.items()
+  )

@@ -1,4 +1,7 @@
-"""Style as the second-order statistics of features (Gatys et al. 2016), and the distance by which triplets are mined."""
+"""Style as the second-order statistics of features (Gatys et al.
+
+2016), and the distance by which triplets are mined.
+"""
 
 from collections.abc import Mapping
 
@@ -7,7 +10,10 @@ import jax.numpy as jnp
 
 
 def gram_matrix(features: jax.Array) -> jax.Array:
-  """Gram matrices of feature maps, `[B, H, W, C] -> [B, C, C]`: `F^T F / (C * H * W)`; Gatys et al. 2016, eq. 3."""
+  """Gram matrices of feature maps, `[B, H, W, C] -> [B, C, C]`: `F^T F / (C * H * W)`; Gatys et al.
+
+  2016, eq. 3.
+  """
   batch, height, width, channels = features.shape
   flat = features.astype(jnp.float32).reshape(batch, height * width, channels)
   gram = jnp.einsum('bpi,bpj->bij', flat, flat, precision=jax.lax.Precision.HIGHEST)
@@ -15,7 +21,7 @@ def gram_matrix(features: jax.Array) -> jax.Array:
 
 
 def style_distance(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array]) -> jax.Array:
-  """Style distance of pictures given by their Gram matrices: the mean squared difference, summed over taps.
+  """Style distance of pictures: mean squared difference of Gram matrices, summed over taps.
 
   No tap is weighted, so the ones with the largest Gram entries dominate: StEP's own choice.
 
@@ -31,13 +37,15 @@ def style_distance(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array]) -> ja
 def style_vector(grams: Mapping[str, jax.Array]) -> jax.Array:
   """Packs Gram matrices so that `style_distance` becomes a squared Euclidean distance.
 
-  A Gram matrix is symmetric: its upper triangle holds all, each entry off the diagonal counting twice.
+  A Gram matrix is symmetric: its upper triangle holds all, each entry off the diagonal counting
+  twice.
 
   Args:
     grams: tap -> `[B, C, C]`.
 
   Returns:
-    float32 `[B, sum of C (C + 1) / 2]`, with `|style_vector(x) - style_vector(y)|^2 = style_distance(x, y)`.
+    float32 `[B, sum of C (C + 1) / 2]`, with `|style_vector(x) - style_vector(y)|^2 =
+    style_distance(x, y)`.
   """
   packed = []
   for gram in grams.values():

@@ -1,4 +1,7 @@
-"""The multi-scale PatchGAN discriminator (Isola et al. 2017; Wang et al. 2018), as StEP conditions it."""
+"""The multi-scale PatchGAN discriminator (Isola et al. 2017; Wang et al.
+
+2018), as StEP conditions it.
+"""
 
 import flax.linen as nn
 import jax
@@ -8,13 +11,19 @@ from step_jax.models import layers
 
 
 class PatchDiscriminator(nn.Module):
-  """Judges patches of one scale: `[B, H, W, C] -> [B, H/8, W/8, 1]` logits, sizes rounded up at each halving."""
+  """Judges patches of one scale.
+
+  `[B, H, W, C] -> [B, H/8, W/8, 1]` logits, sizes rounded up at each halving.
+  """
+
   width: int = 32
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda features, stride, name: layers.Conv(features, 4, stride, dtype=self.dtype, name=name)
+    conv = lambda features, stride, name: layers.Conv(
+      features, 4, stride, dtype=self.dtype, name=name
+    )
     x = layers.leaky_relu(conv(self.width, 2, 'conv0')(x))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm1')(conv(self.width * 2, 2, 'conv1')(x)))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm2')(conv(self.width * 4, 2, 'conv2')(x)))
@@ -27,15 +36,16 @@ class PatchDiscriminator(nn.Module):
 class MultiScaleDiscriminator(nn.Module):
   """Judges pictures `[B, H, W, 3]` given their sources `[B, H, W, C]`, both in [-1, 1].
 
-  Returns one map of logits `[B, h, w, 1]` a scale, finest first; each scale sees the concatenation of picture and
-  source at half the size of the one before. The mini-batch statistic couples the pictures of one call, so real and
-  generated ones are judged in calls of their own.
+  Returns one map of logits `[B, h, w, 1]` a scale, finest first; each scale sees the concatenation
+  of picture and source at half the size of the one before. The mini-batch statistic couples the
+  pictures of one call, so real and generated ones are judged in calls of their own.
 
   Attributes:
     width: channels of the first layer.
     num_scales: how many scales, each a network of its own.
     dtype: compute type of the convolutions.
   """
+
   width: int = 32
   num_scales: int = 3
   dtype: jnp.dtype = jnp.float32

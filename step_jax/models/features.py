@@ -1,9 +1,10 @@
-"""Frozen feature nets with named taps: VGG16, SqueezeNet 1.1 and AlexNet, trained on ImageNet elsewhere.
+"""Frozen feature nets with named taps: VGG16, SqueezeNet 1.1 and AlexNet.
 
-Each takes RGB pictures `[B, H, W, 3]` in [-1, 1], returns a dict of the taps asked for (activations after ReLU), and
-computes no layer beyond the last of them. What the weights expect as input (mean, scale) is part of the parameters,
-under `input`, for RGB pixels in 0..255; the converters in `step_jax.weights` turn kernels that read BGR. So weights of
-any lineage run through the same module.
+Each takes RGB pictures `[B, H, W, 3]` in [-1, 1], returns a dict of the taps asked for (activations
+after ReLU), and computes no layer beyond the last of them. What the weights expect as input (mean,
+scale) is part of the parameters, under `input`, for RGB pixels in 0..255; the converters in
+`step_jax.weights` turn kernels that read BGR. So weights of any lineage run through the same
+module.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +30,11 @@ class Input(nn.Module):
 
 
 class Fire(nn.Module):
-  """SqueezeNet's block: 1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with ReLU (Iandola et al. 2016)."""
+  """SqueezeNet's block.
+
+  1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with ReLU (Iandola et al. 2016).
+  """
+
   squeeze: int
   expand: int
   dtype: jnp.dtype = jnp.float32
@@ -37,7 +42,10 @@ class Fire(nn.Module):
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     x = nn.relu(_conv(self.squeeze, 1)(self.dtype, 'squeeze')(x))
-    expansions = [_conv(self.expand, 1)(self.dtype, 'expand1'), _conv(self.expand, 3, padding=1)(self.dtype, 'expand3')]
+    expansions = [
+      _conv(self.expand, 1)(self.dtype, 'expand1'),
+      _conv(self.expand, 3, padding=1)(self.dtype, 'expand3'),
+    ]
     return jnp.concatenate([nn.relu(expand(x)) for expand in expansions], axis=-1)
 
 
@@ -48,9 +56,16 @@ def max_pool(x: jax.Array, size: int, ceil: bool) -> jax.Array:
 
 
 def _conv(features: int, size: int, stride: int = 1, padding: int = 0) -> Callable[..., nn.Module]:
-  """A He-initialised convolution (the stand-in when no weights are there), yet to be given its type and name."""
+  """A He-initialised convolution, yet to be given its type and name."""
   return lambda dtype, name: nn.Conv(
-      features, (size, size), stride, padding=padding, dtype=dtype, kernel_init=nn.initializers.he_normal(), name=name)
+    features,
+    (size, size),
+    stride,
+    padding=padding,
+    dtype=dtype,
+    kernel_init=nn.initializers.he_normal(),
+    name=name,
+  )
 
 
 def _fire(squeeze: int, expand: int) -> Callable[..., nn.Module]:
@@ -71,6 +86,7 @@ class FeatureNet(nn.Module):
   Raises:
     ValueError: a tap that the net does not have.
   """
+
   taps: Sequence[str]
   dtype: jnp.dtype = jnp.float32
   PLAN: ClassVar[tuple] = ()
@@ -95,30 +111,60 @@ class FeatureNet(nn.Module):
 
 
 class VGG16(FeatureNet):
-  """VGG16 up to conv5_3 (Simonyan and Zisserman 2015); taps `conv1_1` ... `conv5_3`. StEP taps `conv{1..5}_2`."""
+  """VGG16 up to conv5_3 (Simonyan and Zisserman 2015); taps `conv1_1` ... `conv5_3`.
+
+  StEP taps `conv{1..5}_2`.
+  """
+
   PLAN = tuple(
-      entry
-      for block, (features, count) in enumerate([(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1)
-      for entry in (
-          [(f'pool{block - 1}', _pool(2, ceil=True))] * (block > 1) +
-          [(f'conv{block}_{i}', _conv(features, 3, padding=1)) for i in range(1, count + 1)]))
+    entry
+    for block, (features, count) in enumerate(
+      [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1
+    )
+    for entry in (
+      [(f'pool{block - 1}', _pool(2, ceil=True))] * (block > 1)
+      + [(f'conv{block}_{i}', _conv(features, 3, padding=1)) for i in range(1, count + 1)]
+    )
+  )
 
 
 class SqueezeNet11(FeatureNet):
-  """SqueezeNet 1.1 up to fire9 (Iandola et al. 2016); taps `conv1`, `fire2` ... `fire9`. LPIPS taps all but 2, 4."""
+  """SqueezeNet 1.1 up to fire9 (Iandola et al. 2016); taps `conv1`, `fire2` ... `fire9`.
+
+  LPIPS taps all but 2, 4.
+  """
+
   PLAN = (
-      ('conv1', _conv(64, 3, stride=2)), ('pool1', _pool(3, ceil=True)),
-      ('fire2', _fire(16, 64)), ('fire3', _fire(16, 64)), ('pool3', _pool(3, ceil=True)),
-      ('fire4', _fire(32, 128)), ('fire5', _fire(32, 128)), ('pool5', _pool(3, ceil=True)),
-      ('fire6', _fire(48, 192)), ('fire7', _fire(48, 192)), ('fire8', _fire(64, 256)), ('fire9', _fire(64, 256)))
+    ('conv1', _conv(64, 3, stride=2)),
+    ('pool1', _pool(3, ceil=True)),
+    ('fire2', _fire(16, 64)),
+    ('fire3', _fire(16, 64)),
+    ('pool3', _pool(3, ceil=True)),
+    ('fire4', _fire(32, 128)),
+    ('fire5', _fire(32, 128)),
+    ('pool5', _pool(3, ceil=True)),
+    ('fire6', _fire(48, 192)),
+    ('fire7', _fire(48, 192)),
+    ('fire8', _fire(64, 256)),
+    ('fire9', _fire(64, 256)),
+  )
 
 
 class AlexNet(FeatureNet):
-  """AlexNet's convolutions in one column (Krizhevsky 2014); taps `conv1` ... `conv5`. LPIPS taps all."""
+  """AlexNet's convolutions in one column (Krizhevsky 2014); taps `conv1` ... `conv5`.
+
+  LPIPS taps all.
+  """
+
   PLAN = (
-      ('conv1', _conv(64, 11, stride=4, padding=2)), ('pool1', _pool(3, ceil=False)),
-      ('conv2', _conv(192, 5, padding=2)), ('pool2', _pool(3, ceil=False)),
-      ('conv3', _conv(384, 3, padding=1)), ('conv4', _conv(256, 3, padding=1)), ('conv5', _conv(256, 3, padding=1)))
+    ('conv1', _conv(64, 11, stride=4, padding=2)),
+    ('pool1', _pool(3, ceil=False)),
+    ('conv2', _conv(192, 5, padding=2)),
+    ('pool2', _pool(3, ceil=False)),
+    ('conv3', _conv(384, 3, padding=1)),
+    ('conv4', _conv(256, 3, padding=1)),
+    ('conv5', _conv(256, 3, padding=1)),
+  )
 
 
 FEATURE_NETS = {'vgg16': VGG16, 'squeezenet1_1': SqueezeNet11, 'alexnet': AlexNet}

@@ -1,4 +1,7 @@
-"""The generator: a source picture and a style code to a picture (StEP; the encoder-decoder of pix2pixHD with skips)."""
+"""The generator: a source picture and a style code to a picture (StEP.
+
+The encoder-decoder of pix2pixHD with skips).
+"""
 
 import flax.linen as nn
 import jax
@@ -8,21 +11,24 @@ from step_jax.models import layers
 
 NUM_DOWN = 3
 NUM_RES = 4
-SIZE_MULTIPLE = 2 ** NUM_DOWN
+SIZE_MULTIPLE = 2**NUM_DOWN
 
 
 class ContentEncoder(nn.Module):
   """Maps a source picture `[B, H, W, C]` to feature maps, coarsest last.
 
-  Returns a list of five: full size with `width` channels, 1/2, 1/4 and 1/8 of it with 2, 4 and 8 times as many, and
-  the output of the residual blocks at 1/8.
+  Returns a list of five: full size with `width` channels, 1/2, 1/4 and 1/8 of it with 2, 4 and 8
+  times as many, and the output of the residual blocks at 1/8.
   """
+
   width: int = 32
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, source: jax.Array) -> list[jax.Array]:
-    conv = lambda features, size, stride, name: layers.Conv(features, size, stride, dtype=self.dtype, name=name)
+    conv = lambda features, size, stride, name: layers.Conv(
+      features, size, stride, dtype=self.dtype, name=name
+    )
     x = nn.relu(layers.InstanceNorm(name='norm0')(conv(self.width, 7, 1, 'conv0')(source)))
     features = [x]
     for i in range(NUM_DOWN):
@@ -35,7 +41,11 @@ class ContentEncoder(nn.Module):
 
 
 class UpBlock(nn.Module):
-  """Doubles the size and applies two 3x3 convolutions with ReLU and pixel norm, `[B, H, W, C] -> [B, 2H, 2W, features]`."""
+  """Upsampling and two 3x3 convolutions with pixel norm.
+
+  `[B, H, W, C] -> [B, 2H, 2W, features]`.
+  """
+
   features: int
   dtype: jnp.dtype = jnp.float32
 
@@ -49,7 +59,8 @@ class UpBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Maps the feature maps of `ContentEncoder` and style codes `[B, Z]` to pictures `[B, H, W, out_channels]` in [-1, 1]."""
+  """Content features and style codes `[B, Z]` to pictures `[B, H, W, out_channels]` in [-1, 1]."""
+
   width: int = 32
   out_channels: int = 3
   skip: bool = True
@@ -59,7 +70,10 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, features: list[jax.Array], z: jax.Array) -> jax.Array:
     def join(x, level):
-      """What a block reads: the skip of its level, the running map, the code, in the original's order."""
+      """What a block reads.
+
+      The skip of its level, the running map, the code, in the original's order.
+      """
       if self.skip:
         x = jnp.concatenate([features[level], x], axis=-1)
       return layers.concat_code(x, z) if self.code_everywhere else x
@@ -68,16 +82,20 @@ class Decoder(nn.Module):
     for i in range(NUM_RES):
       x = layers.ResBlock(dtype=self.dtype, name=f'res{i}')(x)
     for level in reversed(range(1, NUM_DOWN + 1)):
-      x = UpBlock(self.width * 2 ** (level - 1), dtype=self.dtype, name=f'up{level}')(join(x, level))
+      x = UpBlock(self.width * 2 ** (level - 1), dtype=self.dtype, name=f'up{level}')(
+        join(x, level)
+      )
     x = layers.Conv(self.out_channels, 1, dtype=self.dtype, name='rgb')(join(x, 0))
     return jnp.tanh(x.astype(jnp.float32))
 
 
 class Generator(nn.Module):
-  """Translates source pictures `[B, H, W, C]` in the styles `z` `[B, Z]` to RGB pictures `[B, H, W, 3]`, all in [-1, 1].
+  """Translates sources `[B, H, W, C]` in styles `z` `[B, Z]` to RGB pictures `[B, H, W, 3]`.
 
-  `H` and `W` must be multiples of 8 (`SIZE_MULTIPLE`). `encode` and `decode` are its two halves: one encoded source
-  can be decoded in many styles.
+  Pictures are in [-1, 1].
+
+  `H` and `W` must be multiples of 8 (`SIZE_MULTIPLE`). `encode` and `decode` are its two halves:
+  one encoded source can be decoded in many styles.
 
   Attributes:
     width: channels at full size.
@@ -88,6 +106,7 @@ class Generator(nn.Module):
   Raises:
     ValueError: the source's size is not a multiple of 8.
   """
+
   width: int = 32
   skip: bool = True
   code_everywhere: bool = True
@@ -96,7 +115,8 @@ class Generator(nn.Module):
   def setup(self):
     self.content_encoder = ContentEncoder(self.width, dtype=self.dtype)
     self.decoder = Decoder(
-        self.width, skip=self.skip, code_everywhere=self.code_everywhere, dtype=self.dtype)
+      self.width, skip=self.skip, code_everywhere=self.code_everywhere, dtype=self.dtype
+    )
 
   def __call__(self, source: jax.Array, z: jax.Array) -> jax.Array:
     return self.decode(self.encode(source), z)
@@ -105,8 +125,10 @@ class Generator(nn.Module):
     """Content features of `source`, five maps, finest first; see `ContentEncoder`."""
     height, width = source.shape[1:3]
     if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
-      raise ValueError(f'the generator needs a height and width that are multiples of {SIZE_MULTIPLE}, got '
-                       f'{height}x{width}: pad the picture (step_jax.images.pad_to_multiple) and crop the result')
+      raise ValueError(
+        f'the generator needs a height and width that are multiples of {SIZE_MULTIPLE}, got '
+        f'{height}x{width}: pad the picture (step_jax.images.pad_to_multiple) and crop the result'
+      )
     return self.content_encoder(source)
 
   def decode(self, features: list[jax.Array], z: jax.Array) -> jax.Array:

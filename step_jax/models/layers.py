@@ -1,9 +1,10 @@
 """Layers that StEP's four networks are made of, NHWC, float32 statistics.
 
-Every convolution uses an *equalised learning rate* (Karras et al. 2018): its kernel is drawn from N(0, 1) and
-multiplied by a He constant in the forward pass, `sqrt(2 / ((1 + a^2) * fan_in))`. The slope `a` of that
-constant is 0.2 for convolutions that stand alone and 1.0 inside `BasicBlock` and `ResBlock`, whatever the
-activation that follows: so the original has it, and so trained weights need it.
+Every convolution uses an *equalised learning rate* (Karras et al. 2018): its kernel is drawn from
+N(0, 1) and multiplied by a He constant in the forward pass, `sqrt(2 / ((1 + a^2) * fan_in))`. The
+slope `a` of that constant is 0.2 for convolutions that stand alone and 1.0 inside `BasicBlock` and
+`ResBlock`, whatever the activation that follows: so the original has it, and so trained weights
+need it.
 """
 
 import flax.linen as nn
@@ -16,11 +17,14 @@ PIXEL_NORM_EPSILON = 1e-8
 
 
 def he_scale(kernel_shape: tuple[int, ...], slope: float = LEAKY_SLOPE) -> float:
-  """He constant of a kernel `[..., fan, out]`: `sqrt(2 / ((1 + slope^2) * fan_in))`; He et al. 2015, eq. 15."""
+  """He constant of a kernel `[..., fan, out]`: `sqrt(2 / ((1 + slope^2) * fan_in))`; He et al.
+
+  2015, eq. 15.
+  """
   fan_in = 1
   for size in kernel_shape[:-1]:
     fan_in *= size
-  return (2.0 / ((1.0 + slope ** 2) * fan_in)) ** 0.5
+  return (2.0 / ((1.0 + slope**2) * fan_in)) ** 0.5
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
@@ -29,18 +33,22 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 def pixel_norm(x: jax.Array) -> jax.Array:
-  """Divides each pixel's feature vector by its root mean square; `[..., C]` (Karras et al. 2018, sec. 4.2)."""
+  """Divides each pixel's feature vector by its root mean square; `[..., C]` (Karras et al.
+
+  2018, sec. 4.2).
+  """
   mean_square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(mean_square + PIXEL_NORM_EPSILON).astype(x.dtype)
 
 
 def downscale(x: jax.Array) -> jax.Array:
-  """2x2 average pooling without padding, `[B, H, W, C] -> [B, H//2, W//2, C]`; an odd last row or column is dropped.
+  """2x2 average pooling, `[B, H, W, C] -> [B, H//2, W//2, C]`; an odd last row or column is lost.
 
-  Written as a reshape and a mean: the gradient of a windowed reduction is several times slower on CPU.
+  Written as a reshape and a mean: the gradient of a windowed reduction is several times slower on
+  CPU.
   """
   batch, height, width, channels = x.shape
-  x = x[:, :height // 2 * 2, :width // 2 * 2]
+  x = x[:, : height // 2 * 2, : width // 2 * 2]
   return jnp.mean(x.reshape(batch, height // 2, 2, width // 2, 2, channels), axis=(2, 4))
 
 
@@ -63,7 +71,7 @@ def concat_code(x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def minibatch_stddev(x: jax.Array) -> jax.Array:
-  """One scalar for a whole batch `[B, H, W, C]`: the mean over H, W, C of the standard deviation over B.
+  """One scalar for a batch `[B, H, W, C]`: the mean over H, W, C of the deviation over B.
 
   The variance is biased and 1e-8 is added to it, so that a batch of one gives 1e-4.
   """
@@ -72,7 +80,7 @@ def minibatch_stddev(x: jax.Array) -> jax.Array:
 
 
 def concat_minibatch_stddev(x: jax.Array) -> jax.Array:
-  """Appends `minibatch_stddev(x)` as a constant last channel, `[B, H, W, C] -> [B, H, W, C + 1]`."""
+  """Appends `minibatch_stddev(x)` as a last channel, `[B, H, W, C] -> [B, H, W, C + 1]`."""
   statistic = jnp.broadcast_to(minibatch_stddev(x).astype(x.dtype), (*x.shape[:3], 1))
   return jnp.concatenate([x, statistic], axis=-1)
 
@@ -85,10 +93,11 @@ class Conv(nn.Module):
     kernel_size: side of the square kernel.
     stride: step of the window.
     slope: the slope `a` in the He constant; None leaves the kernel unscaled.
-    padding: 'same' (as TensorFlow pads: the odd pixel goes after), 'valid', or 'reflect' (`kernel_size // 2`
-      mirrored pixels on every side).
+    padding: 'same' (as TensorFlow pads: the odd pixel goes after), 'valid', or 'reflect'
+      (`kernel_size // 2` mirrored pixels on every side).
     dtype: compute type; parameters stay float32.
   """
+
   features: int
   kernel_size: int
   stride: int = 1
@@ -110,16 +119,22 @@ class Conv(nn.Module):
       x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode='reflect')
       padding = 'valid'
     y = jax.lax.conv_general_dilated(
-        x.astype(self.dtype), kernel.astype(self.dtype), (self.stride, self.stride), padding.upper(),
-        dimension_numbers=('NHWC', 'HWIO', 'NHWC'))
+      x.astype(self.dtype),
+      kernel.astype(self.dtype),
+      (self.stride, self.stride),
+      padding.upper(),
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    )
     return y + bias.astype(self.dtype)
 
 
 class ConvTranspose(nn.Module):
   """Equalised 3x3 transposed convolution of stride 2, `[B, H, W, in] -> [B, 2H, 2W, out]`.
 
-  The gradient of TensorFlow's 'SAME' convolution of stride 2. The kernel is `[3, 3, out, in]`, as there.
+  The gradient of TensorFlow's 'SAME' convolution of stride 2. The kernel is `[3, 3, out, in]`, as
+  there.
   """
+
   features: int
 
   @nn.compact
@@ -128,7 +143,13 @@ class ConvTranspose(nn.Module):
     kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     y = jax.lax.conv_transpose(
-        x, kernel * he_scale(shape), (2, 2), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC'), transpose_kernel=True)
+      x,
+      kernel * he_scale(shape),
+      (2, 2),
+      'SAME',
+      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+      transpose_kernel=True,
+    )
     return y + bias
 
 
@@ -137,9 +158,10 @@ class Dense(nn.Module):
 
   Attributes:
     features: output size.
-    slope: the slope `a` of an equalised kernel drawn from N(0, 1); None gives a plain kernel from N(0, 0.02^2),
-      which is what the heads of the style encoder use.
+    slope: the slope `a` of an equalised kernel drawn from N(0, 1); None gives a plain kernel from
+      N(0, 0.02^2), which is what the heads of the style encoder use.
   """
+
   features: int
   slope: float | None = None
 
@@ -155,7 +177,10 @@ class Dense(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-  """Normalises each picture and channel over H and W with biased variance, then scales and shifts; `[B, H, W, C]`."""
+  """Normalises each picture and channel over H and W with biased variance, then scales and shifts.
+
+  `[B, H, W, C]`.
+  """
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -183,22 +208,30 @@ def _normalise(module: nn.Module, x: jax.Array, axes: tuple[int, ...]) -> jax.Ar
 class BasicBlock(nn.Module):
   """Downsampling residual block of the style encoder, `[B, H, W, in] -> [B, H//2, W//2, features]`.
 
-  `avgpool(conv3(lrelu(conv3(lrelu(x))))) + conv1(avgpool(x))`, no norm; kernels are scaled with slope 1.
+  `avgpool(conv3(lrelu(conv3(lrelu(x))))) + conv1(avgpool(x))`, no norm; kernels are scaled with
+  slope 1.
   """
+
   features: int
   slope: float | None = 1.0
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda features, size, name: Conv(features, size, slope=self.slope, dtype=self.dtype, name=name)
+    conv = lambda features, size, name: Conv(
+      features, size, slope=self.slope, dtype=self.dtype, name=name
+    )
     y = conv(self.features, 3, 'conv0')(leaky_relu(x))
     y = conv(self.features, 3, 'conv1')(leaky_relu(y))
     return downscale(y) + conv(self.features, 1, 'shortcut')(downscale(x))
 
 
 class ResBlock(nn.Module):
-  """Residual block `x + norm(conv3(relu(norm(conv3(x)))))`, `[B, H, W, C]`; kernels are scaled with slope 1."""
+  """Residual block `x + norm(conv3(relu(norm(conv3(x)))))`, `[B, H, W, C]`.
+
+  Kernels are scaled with slope 1.
+  """
+
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact

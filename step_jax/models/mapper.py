@@ -7,12 +7,13 @@ import jax
 
 
 class Mapper(nn.Module):
-  """Maps latents `[N, Z]` from N(0, I) to style codes `[N, Z]`: an MLP with tanh between its layers.
+  """Maps latents `[N, Z]` from N(0, I) to style codes `[N, Z]`: an MLP with tanh in between.
 
   Attributes:
     z_dim: length of a style code.
     hidden: sizes of the hidden layers.
   """
+
   z_dim: int = 8
   hidden: Sequence[int] = (128, 128, 128)
 

@@ -1,4 +1,7 @@
-"""The style encoder: a picture to a short code of its style (StEP, sec. 3.1; the encoder of DRIT without norms)."""
+"""The style encoder: a picture to a short code of its style (StEP, sec. 3.1.
+
+The encoder of DRIT without norms).
+"""
 
 import flax.linen as nn
 import jax
@@ -10,9 +13,9 @@ from step_jax.models import layers
 class StyleEncoder(nn.Module):
   """Maps pictures `[B, H, W, 3]` in [-1, 1], RGB, at least 16 px a side, to style codes.
 
-  Returns `(z, mean, logvar)`, each float32 `[B, z_dim]`, with `z = mean + exp(logvar / 2)`. That is a
-  reparametrised draw with its noise fixed at one, so that both heads learn and the code stays deterministic;
-  `sample` draws with real noise, for variational baselines.
+  Returns `(z, mean, logvar)`, each float32 `[B, z_dim]`, with `z = mean + exp(logvar / 2)`. That is
+  a reparametrised draw with its noise fixed at one, so that both heads learn and the code stays
+  deterministic; `sample` draws with real noise, for variational baselines.
 
   Attributes:
     z_dim: length of a style code.
@@ -20,6 +23,7 @@ class StyleEncoder(nn.Module):
     pixel_norm: whether pixel norm follows each block.
     dtype: compute type of the convolutions.
   """
+
   z_dim: int = 8
   width: int = 64
   pixel_norm: bool = True
@@ -40,5 +44,8 @@ class StyleEncoder(nn.Module):
 
 
 def sample(mean: jax.Array, logvar: jax.Array, noise: jax.Array | float) -> jax.Array:
-  """A draw from N(mean, exp(logvar)): `mean + noise * exp(logvar / 2)`; Kingma and Welling 2014, eq. 10."""
+  """A draw from N(mean, exp(logvar)): `mean + noise * exp(logvar / 2)`.
+
+  Kingma and Welling 2014, eq. 10.
+  """
   return mean + noise * jnp.exp(0.5 * logvar)

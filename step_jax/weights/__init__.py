@@ -1,1 +1,29 @@
+"""Weights of feature nets, LPIPS heads and the original StEP: find, download, convert, load.
+
+Nothing here downloads unless `get` is called, and no file ever runs code.
+
+    get('vgg16')                                   # Once, on a machine with a network, or
+    convert('vgg16.npy')                           # from a file that is already here.
+    features = load_features('vgg16', ['conv1_2', 'conv2_2'])
+    activations = features.module.apply({'params': features.params}, images)
+"""
+
+from step_jax.weights.convert import convert
+from step_jax.weights.download import get
+from step_jax.weights.known import PUBLISHED
+from step_jax.weights.load import Features, Heads, load_features, load_heads
 from step_jax.weights.step_tf import from_step_tf
+from step_jax.weights.store import directory, find
+
+__all__ = [
+  'Features',
+  'Heads',
+  'PUBLISHED',
+  'convert',
+  'directory',
+  'find',
+  'from_step_tf',
+  'get',
+  'load_features',
+  'load_heads',
+]

@@ -60,7 +60,7 @@ _RULES = [
 
 
 def step_tf_path(name: str) -> tuple[str, ...]:
-  """Where a variable of the original stands in our trees, e.g. `('style_encoder', 'conv0', 'kernel')`.
+  """Where a variable of the original stands here: `('style_encoder', 'conv0', 'kernel')`.
 
   Args:
     name: TensorFlow name, with or without `/ExponentialMovingAverage` and `:0`.
@@ -85,12 +85,13 @@ def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
   """Turns the original's TensorFlow variables into parameter trees of our modules.
 
   Args:
-    variables: TensorFlow name -> array, as read from a checkpoint. Where both a variable and its moving average
-      are given, the moving average is taken: evaluation uses it.
+    variables: TensorFlow name -> array, as read from a checkpoint. Where both a variable and its
+      moving average are given, the moving average is taken: evaluation uses it.
 
   Returns:
-    `{'style_encoder', 'generator', 'discriminator'}`, those that were given, each for `module.apply({'params': …})`;
-    also `'discriminator_2'` where the original trained a second one. float32.
+    `{'style_encoder', 'generator', 'discriminator'}`, those that were given, each for
+    `module.apply({'params': …})`; also `'discriminator_2'` where the original trained a second one.
+    float32.
 
   Raises:
     WeightsError: a name that is not StEP's.

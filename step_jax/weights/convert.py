@@ -1,0 +1,117 @@
+"""Weights as others publish them -> our own format, in memory or as a file."""
+
+from collections.abc import Mapping
+import os
+import pathlib
+
+import numpy as np
+
+from step_jax.errors import WeightsError
+from step_jax.weights import known, layouts, nets, own_format, readers, store
+from step_jax.weights.layouts import Layout
+from step_jax.weights.own_format import Weights
+from step_jax.weights.tensors import Tensor
+
+
+def convert(
+  path: str | os.PathLike, name: str | None = None, out: str | os.PathLike | None = None
+) -> pathlib.Path:
+  """Converts a weights file to our own format.
+
+  Takes the original StEP's `vgg16.npy`, Keras' VGG16 `.h5` without the top, torchvision's `.pth` or
+  `.safetensors` of VGG16, AlexNet and SqueezeNet 1.1, LPIPS heads, the `.npz` of those nets, and
+  our own format. Nothing in the file is executed.
+
+  Args:
+    path: the file.
+    name: the net or heads it holds; by default that is told by names and shapes.
+    out: file to write; by default the net's place in the store.
+
+  Returns:
+    The file written, whole or not at all.
+
+  Raises:
+    WeightsError: the file is damaged, altered, of another net, or cannot be read or written.
+  """
+  weights, _ = read(path, name or '')
+  written = store.place(weights.name) if out is None else pathlib.Path(out).expanduser()
+  own_format.write(weights, written)
+  return written
+
+
+def read(path: str | os.PathLike, name: str = '') -> tuple[Weights, str]:
+  """Reads a file of any format that `convert` takes.
+
+  Args:
+    path: the file.
+    name: the net or heads expected; '' takes what is there.
+
+  Returns:
+    The weights, and the SHA-256 of this very file.
+
+  Raises:
+    WeightsError: as `convert`.
+  """
+  path = pathlib.Path(path).expanduser()
+  if name and name not in nets.NAMES:
+    raise WeightsError(f'no weights are called {name!r}; there are {", ".join(nets.NAMES)}')
+  digest = known.digest(path)
+  known.check(path.absolute(), digest)
+  tensors, metadata = readers.read(path)
+  if own_format.is_own(metadata):
+    weights = _own(tensors, metadata, str(path))
+  else:
+    layout = layouts.recognise(tensors, name, str(path))
+    published = known.by_digest(digest)
+    lineage = (published and published.lineage) or layout.lineage
+    arrays = _to_ours(layout, tensors, lineage, str(path))
+    weights = Weights(layout.name, arrays, path.name, digest, lineage)
+  if name not in ('', weights.name):
+    raise WeightsError(f'{path} holds {weights.name}, not {name}; give a file of {name}')
+  return weights, digest
+
+
+def _own(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str) -> Weights:
+  name = own_format.check(tensors, metadata, where)
+  fields = [metadata.get(field, '') for field in ('source', 'source_sha256', 'lineage')]
+  paths = [path for path in nets.shapes(name) if path in tensors]
+  return Weights(name, {path: _array(tensors, path, where) for path in paths}, *fields)
+
+
+def _to_ours(
+  layout: Layout, tensors: Mapping[str, Tensor], lineage: str, where: str
+) -> dict[str, np.ndarray]:
+  """Reads the tensors of a layout into our names and axes, with what the net wants as its input."""
+  arrays = {}
+  for name, path in layout.paths.items():
+    if name in tensors:
+      array = _array(tensors, name, where)
+      if layout.axes == 'OIHW' and array.ndim == 4:
+        array = array.transpose(2, 3, 1, 0)
+      arrays[path] = np.ascontiguousarray(array.reshape(nets.shapes(layout.name)[path]))
+  if layout.name not in nets.HEADS:
+    bgr, mean, scale = layouts.PIXELS[lineage]
+    arrays['input/mean'] = np.array(mean, np.float32)
+    arrays['input/scale'] = np.array(scale, np.float32)
+    first = f'{nets.layers(layout.name)[1]}/kernel'
+    if bgr and first in arrays:
+      arrays[first] = np.ascontiguousarray(arrays[first][:, :, ::-1])
+  nets.held(layout.name, arrays, where)
+  return {path: arrays[path] for path in nets.shapes(layout.name) if path in arrays}
+
+
+def _array(tensors: Mapping[str, Tensor], name: str, where: str) -> np.ndarray:
+  """Reads a tensor as float32, all finite."""
+  try:
+    array = tensors[name].read()
+    if array.shape != tensors[name].shape or not np.issubdtype(array.dtype, np.floating):
+      raise ValueError('shape or type')
+  except Exception as error:  # Parsers of damaged files raise what they please.
+    raise WeightsError(
+      f'{where} is damaged or has no floating point numbers at {name} ({type(error).__name__}); '
+      'download or copy it again'
+    ) from error
+  array = np.asarray(array, np.float32)
+  if not np.isfinite(array).all():
+    raise WeightsError(f'{where} has values at {name} that are not finite; get another copy')
+  return array

@@ -1,0 +1,143 @@
+"""The weights files that others have published: where they are, and the SHA-256 they must have.
+
+The digests were each found in at least two independent places that pin these files; torchvision's
+names carry the first 8 digits, which is all that is known of files it no longer offers.
+machrisaa's `vgg16.npy` has none here: the author names a SHA-1
+(6206897b35c2bfe5d9d16b83314e44fc3ea83b1c), but Python 3 users have saved it anew under that name.
+"""
+
+import dataclasses
+import hashlib
+import pathlib
+
+from step_jax.errors import WeightsError
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """A published file.
+
+  Attributes:
+    name: the net or heads it holds.
+    file: its name, with the folder where the name alone would fit anything.
+    sha256: its digest, or the first 8 digits.
+    urls: where it was published; empty for files that torchvision has replaced.
+    lineage: how its net was trained, where the names in it do not tell; see `layouts.PIXELS`.
+  """
+
+  name: str
+  file: str
+  sha256: str
+  urls: tuple[str, ...] = ()
+  lineage: str = ''
+
+
+_KERAS = 'vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5'
+_TORCH = 'https://download.pytorch.org/models/'
+# A commit, not a branch: the digests are of these files.
+_LPIPS = (
+  'https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/'
+  '082bb24f84c091ea94de2867d34c4544f68e0963/lpips/weights/'
+)
+
+
+def _torchvision(name: str, file: str, sha256: str, lineage: str = '') -> Published:
+  return Published(name, file, sha256, (_TORCH + file,), lineage)
+
+
+def _lpips(net: str, sha256: str) -> Published:
+  return Published(f'lpips_{net}', f'v0.1/{net}.pth', sha256, (f'{_LPIPS}v0.1/{net}.pth',))
+
+
+# The first of a name is what `get` takes.
+PUBLISHED = (
+  Published(
+    'vgg16',
+    _KERAS,
+    'bfe5187d0a272bed55ba430631598124cff8e880b98d38c9e56c8d66032abdc1',
+    (
+      f'https://storage.googleapis.com/tensorflow/keras-applications/vgg16/{_KERAS}',
+      f'https://github.com/fchollet/deep-learning-models/releases/download/v0.1/{_KERAS}',
+    ),
+  ),
+  _torchvision(
+    'vgg16',
+    'vgg16-397923af.pth',
+    '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0',
+  ),
+  # The authors' weights under torchvision's names: by way of SSD, and by J. Johnson.
+  _torchvision('vgg16', 'vgg16_features-amdegroot-88682ab5.pth', '88682ab5', 'caffe-ssd'),
+  Published('vgg16', 'vgg16-00b39a1b.pth', '00b39a1b', lineage='caffe-vgg'),
+  _torchvision(
+    'alexnet',
+    'alexnet-owt-7be5be79.pth',
+    '7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02',
+  ),
+  Published('alexnet', 'alexnet-owt-4df8aa71.pth', '4df8aa71'),
+  _torchvision(
+    'squeezenet1_1',
+    'squeezenet1_1-b8a52dc0.pth',
+    'b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b',
+  ),
+  Published('squeezenet1_1', 'squeezenet1_1-f364aa15.pth', 'f364aa15'),
+  _lpips('alex', 'df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0'),
+  _lpips('vgg', 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868'),
+  _lpips('squeeze', '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76'),
+)
+
+
+def by_name(name: str) -> Published:
+  """The file that `get` takes for a net or heads.
+
+  Raises:
+    WeightsError: nothing of that name is published.
+  """
+  for published in PUBLISHED:
+    if published.name == name:
+      return published
+  names = ', '.join(dict.fromkeys(published.name for published in PUBLISHED))
+  raise WeightsError(f'no weights are called {name!r}; there are {names}')
+
+
+def by_digest(sha256: str) -> Published | None:
+  """The published file of a digest, whatever it is called now; None if it is none of them."""
+  for published in PUBLISHED:
+    if sha256.startswith(published.sha256):
+      return published
+  return None
+
+
+def by_file(path: pathlib.PurePath) -> Published | None:
+  """The published file of a name (of the last folder and name, where the name is too common)."""
+  for published in PUBLISHED:
+    parts = pathlib.PurePath(published.file).parts
+    if path.parts[-len(parts) :] == parts:
+      return published
+  return None
+
+
+def digest(path: pathlib.Path) -> str:
+  """SHA-256 of a file, in hex.
+
+  Raises:
+    WeightsError: it cannot be read.
+  """
+  try:
+    with path.open('rb') as file:
+      return hashlib.file_digest(file, 'sha256').hexdigest()
+  except OSError as error:
+    raise WeightsError(f'cannot read {path}: {error.strerror}; check the path') from error
+
+
+def check(path: pathlib.PurePath, sha256: str) -> None:
+  """Compares a digest with the published one of the file's name, if there is any.
+
+  Raises:
+    WeightsError: they differ.
+  """
+  published = by_file(path)
+  if published and not sha256.startswith(published.sha256):
+    raise WeightsError(
+      f'{path} is damaged or altered: its SHA-256 begins {sha256[:8]}, that of the published '
+      f'{published.file} begins {published.sha256[:8]}; download it again'
+    )

@@ -1,0 +1,176 @@
+"""The layouts in which others store our nets, told apart by tensor names and shapes alone.
+
+A layout says how each tensor is called in the file, which axes come first, and how the net was
+trained, which decides the order of its input channels and what to subtract from a pixel.
+"""
+
+from collections.abc import Iterator, Mapping
+import dataclasses
+import re
+from typing import NamedTuple
+
+from step_jax.errors import WeightsError
+from step_jax.models.features import FEATURE_NETS, IMAGENET_MEAN, IMAGENET_STD
+from step_jax.weights import nets
+from step_jax.weights.tensors import Tensor
+
+
+class Pixels(NamedTuple):
+  """What a net reads: `(pixel - mean) * scale` of RGB in 0..255; `bgr` if its kernels want BGR."""
+
+  bgr: bool
+  mean: tuple[float, float, float]
+  scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+PIXELS = {
+  'caffe-vgg': Pixels(True, (123.68, 116.779, 103.939)),
+  'caffe-ssd': Pixels(False, (123.0, 117.0, 104.0)),
+  'caffe-squeezenet': Pixels(True, (123.0, 117.0, 104.0)),
+  'torchvision': Pixels(False, IMAGENET_MEAN, tuple(1 / std for std in IMAGENET_STD)),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How one kind of file stores one net.
+
+  Attributes:
+    title: what people call it.
+    name: the net or heads.
+    lineage: a key of `PIXELS`, or `lpips-0.1` for heads.
+    paths: name in the file -> name here.
+    axes: of a kernel: `HWIO`, `OIHW`, or `1C11` for the 1x1 convolutions of heads.
+    ignored: pattern of names that belong to the net but are not needed (its classifier); by
+      default one that nothing matches.
+  """
+
+  title: str
+  name: str
+  lineage: str
+  paths: Mapping[str, str]
+  axes: str
+  ignored: str = '$.'
+
+  def foreign(self, names: Mapping[str, Tensor]) -> list[str]:
+    """Names that a file of this layout would not have."""
+    return [n for n in names if n not in self.paths and not re.fullmatch(self.ignored, n)]
+
+  def shape(self, path: str) -> tuple[int, ...]:
+    """Shape in the file of the tensor that is called `path` here."""
+    shape = nets.shapes(self.name)[path]
+    if self.axes == '1C11':
+      return (1, *shape, 1, 1)
+    if self.axes == 'OIHW' and len(shape) == 4:
+      return (shape[3], shape[2], shape[0], shape[1])
+    return shape
+
+
+def _torchvision(title: str, net: str) -> Layout:
+  """torchvision numbers layers, ReLUs and poolings; the ReLUs of a Fire are inside of it."""
+  inner = {'squeeze': 'squeeze', 'expand1': 'expand1x1', 'expand3': 'expand3x3'}
+  index, prefixes = 0, {}
+  for layer, _ in FEATURE_NETS[net].PLAN:
+    prefixes[layer] = f'features.{index}'
+    index += 2 if layer.startswith('conv') else 1
+  paths = {}
+  for path in _trained(net):
+    layer, *parts, leaf = path.split('/')
+    parts = [inner[part] for part in parts]
+    leaf = {'kernel': 'weight', 'bias': 'bias'}[leaf]
+    paths['.'.join([prefixes[layer], *parts, leaf])] = path
+  return Layout(title, net, 'torchvision', paths, 'OIHW', r'classifier\..*')
+
+
+def _keras() -> Layout:
+  """Keras has written the names of its VGG16 in three ways: old .h5, newer .h5, and short."""
+  paths = {}
+  for path in _trained('vgg16'):
+    block, number, leaf = re.fullmatch(r'conv(\d)_(\d)/(\w+)', path).groups()
+    layer = f'block{block}_conv{number}'
+    old = {'kernel': 'W', 'bias': 'b'}[leaf]
+    for name in (f'{layer}_{old}_1:0', f'{layer}/{leaf}:0', leaf):
+      paths[f'{layer}/{name}'] = path
+  ignored = r'(fc1|fc2|predictions)/.*'
+  return Layout('Keras VGG16', 'vgg16', 'caffe-vgg', paths, 'HWIO', ignored)
+
+
+def _step_npy() -> Layout:
+  paths = {re.sub('kernel$', '0', re.sub('bias$', '1', path)): path for path in _trained('vgg16')}
+  return Layout("StEP's vgg16.npy", 'vgg16', 'caffe-vgg', paths, 'HWIO', r'fc[678]/.*')
+
+
+def _squeezenet_npz() -> Layout:
+  paths = {}
+  for path in _trained('squeezenet1_1'):
+    name = path.replace('squeeze', 'squeeze1x1')
+    name = name.replace('expand1', 'expand1x1').replace('expand3', 'expand3x3')
+    paths[re.sub('kernel$', 'w', re.sub('bias$', 'b', name))] = path
+  return Layout('Caffe SqueezeNet 1.1', 'squeezenet1_1', 'caffe-squeezenet', paths, 'HWIO')
+
+
+def _heads(name: str, pattern: str, axes: str) -> Layout:
+  paths = {pattern.format(i): tap for i, tap in enumerate(nets.HEADS[name][1])}
+  return Layout(f'LPIPS heads {name}', name, 'lpips-0.1', paths, axes)
+
+
+def _trained(net: str) -> list[str]:
+  return [path for path in nets.shapes(net) if nets.layer_of(path) != 'input']
+
+
+def _layouts() -> Iterator[Layout]:
+  yield _step_npy()
+  yield _keras()
+  yield _squeezenet_npz()
+  yield _torchvision('torchvision VGG16', 'vgg16')
+  yield _torchvision('torchvision AlexNet', 'alexnet')
+  yield _torchvision('torchvision SqueezeNet 1.1', 'squeezenet1_1')
+  for name in nets.HEADS:
+    yield _heads(name, 'lin{}', 'HWIO')
+    yield _heads(name, 'lin{}.model.1.weight', '1C11')
+
+
+def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
+  """Finds the one layout whose names and shapes a file has.
+
+  Args:
+    tensors: what the file holds.
+    name: the net it is said to hold; '' to tell by the tensors alone.
+    where: the file, for messages.
+
+  Raises:
+    WeightsError: none fits, the file holds another net, or several fit (a few first layers).
+  """
+  known = list(_layouts())
+  named = [layout for layout in known if not layout.foreign(tensors) and tensors]
+  fitting = [layout for layout in named if not _misshapen(layout, tensors)]
+  chosen = [layout for layout in fitting if name in ('', layout.name)]
+  if len(chosen) == 1:
+    return chosen[0]
+  if chosen:
+    both = ' or '.join(layout.name for layout in chosen)
+    raise WeightsError(f'{where} holds too few layers to tell {both}: say which by its name')
+  if fitting:
+    raise WeightsError(f'{where} holds {fitting[0].name}, not {name}')
+  if named:
+    nearest = min(named, key=lambda layout: len(_misshapen(layout, tensors)))
+    file_name = _misshapen(nearest, tensors)[0]
+    raise WeightsError(
+      f'{where} is no {nearest.name}: {file_name} is {list(tensors[file_name].shape)}, expected '
+      f'{list(nearest.shape(nearest.paths[file_name]))}; convert a file of {", ".join(nets.NAMES)}'
+    )
+  nearest = min(known, key=lambda layout: len(layout.foreign(tensors)))
+  foreign = nearest.foreign(tensors)
+  looks = (
+    f'looks like {nearest.title}, but' if len(foreign) < len(tensors) else 'is of no net here:'
+  )
+  raise WeightsError(
+    f'{where} {looks} it holds {", ".join(foreign[:3]) or "nothing"}; convert a file of '
+    f'{", ".join(nets.NAMES)}'
+  )
+
+
+def _misshapen(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
+  """Names in the file whose shape is not that of the layout."""
+  found = [name for name in tensors if name in layout.paths]
+  return [name for name in found if tensors[name].shape != layout.shape(layout.paths[name])]

@@ -1,0 +1,124 @@
+"""Weights for use: a feature net with its parameters, or the heads of LPIPS."""
+
+from collections.abc import Sequence
+import dataclasses
+import zlib
+
+import flax.traverse_util
+import numpy as np
+
+from step_jax.errors import WeightsError
+from step_jax.models.features import FEATURE_NETS, IMAGENET_MEAN, IMAGENET_STD, FeatureNet
+from step_jax.weights import nets, store
+from step_jax.weights.convert import read
+
+_RANDOM_SEED = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Features:
+  """A frozen feature net, ready for `module.apply({'params': params}, images)`.
+
+  Attributes:
+    module: the net with its taps; images are RGB `[B, H, W, 3]` in [-1, 1].
+    params: float32 arrays, of the layers that the taps need and no more.
+    label: `NET@` and the first 8 digits of the file's SHA-256, or `random`; for reports.
+    sha256: of the file loaded; '' for random features.
+    lineage: who trained it: `torchvision`, `caffe-…`, or '' for random features.
+  """
+
+  module: FeatureNet
+  params: dict
+  label: str
+  sha256: str
+  lineage: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class Heads:
+  """The linear heads of LPIPS: how much each channel of each tap counts.
+
+  Attributes:
+    net: the feature net that they were fitted to, a key of `FEATURE_NETS`.
+    weights: tap -> float32 `[C]`, not negative, in the order of the layers.
+    label: `NAME@` and the first 8 digits of the file's SHA-256.
+    sha256: of the file loaded.
+  """
+
+  net: str
+  weights: dict[str, np.ndarray]
+  label: str
+  sha256: str
+
+
+def load_features(net: str, taps: Sequence[str], path: str = '') -> Features:
+  """Loads a feature net from a file.
+
+  Args:
+    net: `vgg16`, `squeezenet1_1` or `alexnet`.
+    taps: layers whose activations are wanted, as in `models.features`.
+    path: '' for the file in the store; a file of any format that `convert` takes; or `random`, for
+      seeded He-initialised parameters that are the same on every device.
+
+  Raises:
+    WeightsError: no such net, tap or file; the file is damaged, of another net, or does not reach
+      the deepest tap.
+  """
+  if net not in FEATURE_NETS:
+    raise WeightsError(f'no feature net is called {net!r}; there are {", ".join(FEATURE_NETS)}')
+  needed = nets.layers_for(net, taps)
+  module = FEATURE_NETS[net](taps=tuple(dict.fromkeys(taps)))
+  if path == 'random':
+    return Features(module, _tree(_random(net), needed), 'random', '')
+  file = store.find(net, path)
+  weights, sha256 = read(file, net)
+  there = nets.held(net, weights.arrays, str(file))
+  if len(there) < len(needed):
+    raise WeightsError(
+      f'{file} holds {net} only up to {there[-1]} ({", ".join(there[1:])}), and taps '
+      f'{", ".join(taps)} need {needed[-1]}; set features.taps to layers that it holds, or get '
+      f'the whole net (step-jax weights get {net})'
+    )
+  params = _tree(weights.arrays, needed)
+  return Features(module, params, f'{net}@{sha256[:8]}', sha256, weights.lineage)
+
+
+def load_heads(name: str, path: str = '') -> Heads:
+  """Loads the heads of LPIPS from a file.
+
+  Args:
+    name: `lpips_alex`, `lpips_vgg` or `lpips_squeeze`.
+    path: '' for the file in the store, or a file of any format that `convert` takes.
+
+  Raises:
+    WeightsError: no such heads or file, or the file is damaged or holds something else.
+  """
+  if name not in nets.HEADS:
+    raise WeightsError(f'no heads are called {name!r}; there are {", ".join(nets.HEADS)}')
+  weights, sha256 = read(store.find(name, path), name)
+  return Heads(nets.HEADS[name][0], dict(weights.arrays), f'{name}@{sha256[:8]}', sha256)
+
+
+def _tree(arrays: dict[str, np.ndarray], layers: Sequence[str]) -> dict:
+  """The arrays of some layers as a tree for flax."""
+  chosen = {path: array for path, array in arrays.items() if nets.layer_of(path) in layers}
+  return flax.traverse_util.unflatten_dict(chosen, sep='/')
+
+
+def _random(net: str) -> dict[str, np.ndarray]:
+  """He-initialised parameters (He et al. 2015): normal, variance 2 / fan-in; zero biases.
+
+  Each array has its own stream of NumPy's legacy generator, whose numbers never change, so a layer
+  does not depend on the taps, nor on the device.
+  """
+  arrays = {}
+  for path, shape in nets.shapes(net).items():
+    if path.endswith('kernel'):
+      generator = np.random.RandomState([_RANDOM_SEED, zlib.crc32(path.encode())])
+      scale = np.sqrt(2 / np.prod(shape[:-1]))
+      arrays[path] = (scale * generator.standard_normal(shape)).astype(np.float32)
+    else:
+      arrays[path] = np.zeros(shape, np.float32)
+  arrays['input/mean'] = np.array(IMAGENET_MEAN, np.float32)
+  arrays['input/scale'] = 1 / np.array(IMAGENET_STD, np.float32)
+  return arrays

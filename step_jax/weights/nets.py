@@ -1,0 +1,105 @@
+"""What our feature nets and LPIPS heads are made of: layers in order, parameter names and shapes.
+
+Names are flax paths joined by '/', as in `conv1_1/kernel`; `input` is the layer before the first.
+"""
+
+from collections.abc import Iterable, Mapping
+import functools
+
+import flax.traverse_util
+import jax
+import jax.numpy as jnp
+
+from step_jax.errors import WeightsError
+from step_jax.models.features import FEATURE_NETS
+
+# Heads -> their net, and the channels of the taps that they weigh (Zhang et al. 2018, LPIPS 0.1).
+HEADS = {
+  'lpips_alex': (
+    'alexnet',
+    {'conv1': 64, 'conv2': 192, 'conv3': 384, 'conv4': 256, 'conv5': 256},
+  ),
+  'lpips_vgg': (
+    'vgg16',
+    {'conv1_2': 64, 'conv2_2': 128, 'conv3_3': 256, 'conv4_3': 512, 'conv5_3': 512},
+  ),
+  'lpips_squeeze': (
+    'squeezenet1_1',
+    {
+      'conv1': 64,
+      'fire3': 128,
+      'fire5': 256,
+      'fire6': 384,
+      'fire7': 384,
+      'fire8': 512,
+      'fire9': 512,
+    },
+  ),
+}
+NAMES = (*FEATURE_NETS, *HEADS)
+
+
+@functools.cache
+def shapes(name: str) -> Mapping[str, tuple[int, ...]]:
+  """Parameter name -> shape, in the order of the layers; HWIO kernels, heads `[C]`.
+
+  Raises:
+    WeightsError: no net or heads have that name.
+  """
+  if name in HEADS:
+    return {tap: (channels,) for tap, channels in HEADS[name][1].items()}
+  if name not in FEATURE_NETS:
+    raise WeightsError(f'no weights are called {name!r}; there are {", ".join(NAMES)}')
+  plan = [layer for layer, _ in FEATURE_NETS[name].PLAN]
+  image = jnp.zeros((1, 64, 64, 3))
+  module = FEATURE_NETS[name](taps=plan[-1:])
+  params = jax.eval_shape(module.init, jax.random.key(0), image)['params']
+  found = flax.traverse_util.flatten_dict(params, sep='/')
+  order = ['input', *plan]
+  paths = sorted(found, key=lambda path: (order.index(layer_of(path)), path))
+  return {path: found[path].shape for path in paths}
+
+
+def layer_of(path: str) -> str:
+  """`fire2/squeeze/kernel` -> `fire2`."""
+  return path.partition('/')[0]
+
+
+def layers(name: str) -> list[str]:
+  """The layers that have parameters, in order; the first of a net is `input`."""
+  return list(dict.fromkeys(layer_of(path) for path in shapes(name)))
+
+
+def layers_for(net: str, taps: Iterable[str]) -> list[str]:
+  """The layers with parameters that a net needs to reach its taps.
+
+  Raises:
+    WeightsError: the net has no such tap, or none is asked for.
+  """
+  plan = [layer for layer, _ in FEATURE_NETS[net].PLAN]
+  taps = list(taps)
+  if not taps:
+    raise WeightsError(f'no taps of {net} are asked for; set features.taps to some of its layers')
+  for tap in taps:
+    if tap not in plan:
+      raise WeightsError(
+        f'{net} has no tap {tap!r}; set features.taps to some of {", ".join(plan)}'
+      )
+  reached = {'input', *plan[: max(plan.index(tap) for tap in taps) + 1]}
+  return [layer for layer in layers(net) if layer in reached]
+
+
+def held(name: str, paths: Iterable[str], where: str) -> list[str]:
+  """The layers that a file holds: the first ones of a net without a gap, or all of the heads.
+
+  Raises:
+    WeightsError: a layer in between, or a part of a layer, is missing.
+  """
+  paths = set(paths)
+  found = [layer for layer in layers(name) if any(layer_of(path) == layer for path in paths)]
+  expected = layers(name) if name in HEADS else layers(name)[: len(found)]
+  for path in shapes(name):
+    needed = layer_of(path) in expected or layer_of(path) in found
+    if needed and path not in paths:
+      raise WeightsError(f'{where} lacks {path} of {name}; get a file that is whole')
+  return found

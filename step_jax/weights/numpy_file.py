@@ -1,0 +1,112 @@
+"""Reading NumPy files without letting their pickles run: `.npz`, and the original StEP's `vgg16.npy`.
+
+`vgg16.npy` (machrisaa's conversion of the authors' Caffe weights) is a pickled 0-d object array
+around a dict: layer -> [kernel, bias]. Its tensors come out as `LAYER/0` and `LAYER/1`.
+"""
+
+import functools
+import math
+import pathlib
+from typing import Any, BinaryIO
+import zipfile
+
+import numpy as np
+
+from step_jax.errors import WeightsError
+from step_jax.weights import restricted_pickle
+from step_jax.weights.restricted_pickle import Maker
+from step_jax.weights.tensors import Tensor
+
+
+class _DType:
+  """Stand-in for a pickled `numpy.dtype`."""
+
+  __slots__ = ('kind', 'order')
+
+  def __init__(self, kind: Any, *unused: Any):
+    self.kind, self.order = kind, '<'
+
+  def __setstate__(self, state: Any) -> None:
+    self.order = '>' if state[1] == '>' else '<'
+
+
+class _ArrayNote:
+  """Stand-in for a pickled `numpy.ndarray`; checked only when it is turned into an array."""
+
+  __slots__ = ('shape', 'dtype', 'fortran', 'data')
+
+  def __init__(self, *unused: Any):
+    self.shape = self.dtype = self.fortran = self.data = None
+
+  def __setstate__(self, state: Any) -> None:
+    _, self.shape, self.dtype, self.fortran, self.data = state
+
+
+_NAMES = {
+  **{(f'numpy.{core}.multiarray', '_reconstruct'): Maker(_ArrayNote) for core in ('core', '_core')},
+  ('numpy', 'ndarray'): 'ndarray',
+  ('numpy', 'dtype'): Maker(_DType),
+  # Python 3 writes bytes so where the pickle must stay readable for Python 2.
+  ('_codecs', 'encode'): Maker(lambda text, *unused: text.encode('latin1')),
+}
+
+
+def read_npy(path: pathlib.Path) -> dict[str, Tensor]:
+  """Reads a pickled dict of [kernel, bias] lists, written by Python 2 or 3.
+
+  Raises:
+    WeightsError: the file is damaged, holds anything else, or asks for foreign names.
+  """
+  with path.open('rb') as file:
+    shape, _, dtype = _header(file)
+    if not dtype.hasobject or shape != ():
+      raise WeightsError(
+        f'{path} holds a plain array of {list(shape)}: vgg16.npy is a pickled dict of layers'
+      )
+    notes = restricted_pickle.load(file, _NAMES, str(path))
+  (layers,) = notes.data
+  return {
+    f'{layer}/{i}': Tensor(tuple(note.shape), functools.partial(_array, note))
+    for layer, pair in layers.items()
+    for i, note in enumerate(pair)
+  }
+
+
+def read_npz(path: pathlib.Path) -> dict[str, Tensor]:
+  """Reads a `.npz` of plain arrays, compressed or not.
+
+  Raises:
+    WeightsError: an entry is no plain array, or not as long as its header says.
+  """
+  tensors = {}
+  with zipfile.ZipFile(path) as archive:
+    for info in archive.infolist():
+      with archive.open(info) as file:
+        shape, _, dtype = _header(file)
+        if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
+          raise WeightsError(f'{path} is damaged: {info.filename} is not as long as it should be')
+      name = info.filename.removesuffix('.npy')
+      tensors[name] = Tensor(shape, functools.partial(_npz_array, path, name))
+  return tensors
+
+
+def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Shape, Fortran order and type of the array that follows in an npy stream."""
+  version = np.lib.format.read_magic(file)
+  if version == (1, 0):
+    return np.lib.format.read_array_header_1_0(file)
+  return np.lib.format.read_array_header_2_0(file)
+
+
+def _npz_array(path: pathlib.Path, name: str) -> np.ndarray:
+  with np.load(path, allow_pickle=False) as archive:
+    return archive[name]
+
+
+def _array(note: _ArrayNote) -> np.ndarray:
+  if note.dtype.kind not in ('f2', 'f4', 'f8'):
+    raise ValueError('type')
+  # Python 2 strings arrive as text.
+  data = note.data.encode('latin1') if isinstance(note.data, str) else note.data
+  flat = np.frombuffer(data, note.dtype.order + note.dtype.kind)
+  return flat.reshape(note.shape, order='F' if note.fortran else 'C')

@@ -1,0 +1,47 @@
+"""Where converted weights are kept: `$STEP_JAX_WEIGHTS`, or `~/.cache/step_jax/weights`."""
+
+import os
+import pathlib
+
+from step_jax.errors import WeightsError
+from step_jax.models.features import FEATURE_NETS
+from step_jax.weights import nets
+
+
+def directory() -> pathlib.Path:
+  """The store; it need not exist."""
+  chosen = os.environ.get('STEP_JAX_WEIGHTS')
+  return pathlib.Path(chosen or '~/.cache/step_jax/weights').expanduser()
+
+
+def place(name: str) -> pathlib.Path:
+  """Where the store keeps a net or heads, whether they are there or not.
+
+  Raises:
+    WeightsError: no weights have that name.
+  """
+  if name not in nets.NAMES:
+    raise WeightsError(f'no weights are called {name!r}; there are {", ".join(nets.NAMES)}')
+  return directory() / f'{name}.safetensors'
+
+
+def find(name: str, path: str = '') -> pathlib.Path:
+  """The file of a net or heads.
+
+  Args:
+    name: a key of `FEATURE_NETS` or of `nets.HEADS`.
+    path: the file itself; '' looks in the store.
+
+  Raises:
+    WeightsError: it is not there; the message says how to get it.
+  """
+  stored = place(name)
+  found = pathlib.Path(path).expanduser() if path else stored
+  if found.is_file():
+    return found
+  if path:
+    raise WeightsError(f'no weights file at {found} for {name}; check the path')
+  remedy = f'run `step-jax weights get {name}` or `step-jax weights convert FILE`'
+  if name in FEATURE_NETS:
+    remedy += ', or set features.weights=random to train with random features knowingly'
+  raise WeightsError(f'{name} is not in {stored.parent}: {remedy}')

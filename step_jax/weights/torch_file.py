@@ -1,0 +1,212 @@
+"""Reading PyTorch state dicts (`.pth`) without PyTorch, in both of the formats it has written.
+
+The zip format (PyTorch 1.6 and later) holds `*/data.pkl` and one stored entry `*/data/KEY` for each
+storage. The older one is five pickles in a row (magic number, protocol, system, object, storage
+keys), followed by each storage as a count of elements (int64) and its raw bytes. The pickle says
+for each tensor which storage it lies in, from where, and with which strides.
+"""
+
+from collections.abc import Callable
+import functools
+import math
+import pathlib
+import struct
+from typing import Any, BinaryIO, NamedTuple
+import zipfile
+
+import numpy as np
+
+from step_jax.errors import WeightsError
+from step_jax.weights import restricted_pickle
+from step_jax.weights.restricted_pickle import Maker
+from step_jax.weights.tensors import Tensor
+
+# First pickle of the older format, as PyTorch writes it.
+LEGACY_MAGIC = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.'
+_LEGACY_PROTOCOL = 1001
+
+_DTYPES = {
+  'DoubleStorage': np.dtype('<f8'),
+  'FloatStorage': np.dtype('<f4'),
+  'HalfStorage': np.dtype('<f2'),
+  'LongStorage': np.dtype('<i8'),
+  'IntStorage': np.dtype('<i4'),
+}
+
+
+class _Storage(NamedTuple):
+  """A piece of a storage: `numel` elements from `start` on; the whole holds `total`."""
+
+  key: str
+  dtype: np.dtype
+  start: int
+  numel: int
+  total: int
+
+
+class _TensorNote:
+  """What the pickle says of a tensor; checked only when it is turned into an array."""
+
+  __slots__ = ('storage', 'offset', 'size', 'stride')
+
+  def __init__(self, storage: Any, offset: Any, size: Any, stride: Any, *unused: Any):
+    self.storage, self.offset, self.size, self.stride = storage, offset, size, stride
+
+  def __setstate__(self, state: Any) -> None:
+    """Drops the state: gradients and hooks of a parameter."""
+
+
+_NAMES = {
+  **restricted_pickle.ORDERED_DICT,
+  ('torch._utils', '_rebuild_tensor'): Maker(_TensorNote),
+  ('torch._utils', '_rebuild_tensor_v2'): Maker(_TensorNote),
+  ('torch._utils', '_rebuild_parameter'): Maker(lambda data, *unused: data),
+  ('torch.nn.parameter', 'Parameter'): Maker(lambda data, *unused: data),
+  ('torch', 'Size'): Maker(tuple),
+  **{(module, name): name for module in ('torch', 'torch.cuda') for name in _DTYPES},
+}
+
+
+def read_zip(path: pathlib.Path) -> dict[str, Tensor]:
+  """Reads the state dict of a zip-format file.
+
+  Raises:
+    WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
+  """
+  with zipfile.ZipFile(path) as archive:
+    entries = {info.filename: info for info in archive.infolist()}
+    root = next(name for name in entries if name.endswith('/data.pkl')).removesuffix('data.pkl')
+    if any(info.compress_type != zipfile.ZIP_STORED for info in entries.values()):
+      raise _damaged(path, 'compressed entries')
+    if root + 'byteorder' in entries and archive.read(root + 'byteorder') != b'little':
+      raise _damaged(path, 'big-endian storages')
+    with archive.open(root + 'data.pkl') as file:
+      notes = restricted_pickle.load(file, _NAMES, str(path), _storage)
+
+  def raw(storage: _Storage) -> bytes:
+    with zipfile.ZipFile(path) as archive:
+      return archive.read(f'{root}data/{storage.key}')
+
+  def size(storage: _Storage) -> int:
+    entry = entries.get(f'{root}data/{storage.key}')
+    return entry.file_size if entry else -1
+
+  return _state_dict(path, notes, size, raw)
+
+
+def read_legacy(path: pathlib.Path) -> dict[str, Tensor]:
+  """Reads the state dict of a file in the older format.
+
+  Raises:
+    WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
+  """
+  storages = {}
+
+  def persistent(key: Any) -> _Storage:
+    storage = _storage(key)
+    storages[storage.key] = storage
+    return storage
+
+  with path.open('rb') as file:
+    load = functools.partial(restricted_pickle.load, file, _NAMES, str(path))
+    load()  # The magic number, by which the file was recognised.
+    if load() != _LEGACY_PROTOCOL:
+      raise _damaged(path, 'an unknown protocol')
+    system = load()
+    if not isinstance(system, dict) or system.get('little_endian') is not True:
+      raise _damaged(path, 'big-endian storages')
+    notes, keys = load(persistent=persistent), load()
+    places = _legacy_places(path, file, keys, storages)
+
+  def raw(storage: _Storage) -> bytes:
+    place, size = places[storage.key]
+    with path.open('rb') as file:
+      file.seek(place)
+      return file.read(size)
+
+  return _state_dict(path, notes, lambda storage: places.get(storage.key, (0, -1))[1], raw)
+
+
+def _legacy_places(
+  path: pathlib.Path, file: BinaryIO, keys: Any, storages: dict[str, _Storage]
+) -> dict[str, tuple[int, int]]:
+  """Key -> (place of its first byte, bytes); the storages must end where the file ends."""
+  end = path.stat().st_size
+  places = {}
+  if not isinstance(keys, list):
+    raise _damaged(path, 'no list of storages')
+  for key in keys:
+    header = file.read(8)
+    if len(header) < 8 or key not in storages:
+      raise _damaged(path, 'a storage missing')
+    if struct.unpack('<q', header)[0] != storages[key].total:
+      raise _damaged(path, 'a storage of another size than announced')
+    places[key] = file.tell(), storages[key].total * storages[key].dtype.itemsize
+    file.seek(places[key][1], 1)
+    if file.tell() > end:
+      raise _damaged(path, 'storages larger than the file')
+  if file.tell() != end:
+    raise _damaged(path, 'more bytes than its storages')
+  return places
+
+
+def _storage(key: Any) -> _Storage:
+  """The storage of a persistent id: ('storage', type, key, device, count[, view])."""
+  _, kind, name, _, total, *view = key
+  start, numel = view[0][1:] if view and view[0] is not None else (0, total)
+  counts = [start, numel, total]
+  if not isinstance(name, str) or any(type(n) is not int or n < 0 for n in counts):
+    raise ValueError('storage')
+  if start + numel > total:
+    raise ValueError('view')
+  return _Storage(name, _DTYPES[kind], start, numel, total)
+
+
+def _state_dict(
+  path: pathlib.Path,
+  notes: Any,
+  size: Callable[[_Storage], int],
+  raw: Callable[[_Storage], bytes],
+) -> dict[str, Tensor]:
+  """Checks the notes of a state dict against the storages that the file really holds."""
+  if not isinstance(notes, dict):
+    raise _damaged(path, 'no state dict')
+  tensors = {}
+  for name, note in notes.items():
+    if not isinstance(name, str) or not isinstance(note, _TensorNote):
+      raise _damaged(path, 'more than tensors: save model.state_dict() alone')
+    storage = note.storage
+    if not isinstance(storage, _Storage) or not _lies_within(note):
+      raise _damaged(path, f'tensor {name} outside of its storage')
+    if size(storage) != storage.total * storage.dtype.itemsize:
+      raise _damaged(path, f'a storage of {name} that is missing or of the wrong size')
+    tensors[name] = Tensor(tuple(note.size), functools.partial(_array, note, raw))
+  return tensors
+
+
+def _lies_within(note: _TensorNote) -> bool:
+  """Whether all elements are in the storage, and not more of them than it has (repeated ones)."""
+  size, stride = note.size, note.stride
+  if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
+    return False
+  if any(type(n) is not int or n < 0 for n in (note.offset, *size, *stride)):
+    return False
+  last = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+  return math.prod(size) <= note.storage.numel and note.offset + last < note.storage.numel
+
+
+def _array(note: _TensorNote, raw: Callable[[_Storage], bytes]) -> np.ndarray:
+  storage = note.storage
+  flat = np.frombuffer(raw(storage), storage.dtype)
+  if len(flat) != storage.total:  # as_strided would read past the end.
+    raise ValueError('the file has shrunk')
+  flat = flat[storage.start + note.offset :]
+  strides = [step * storage.dtype.itemsize for step in note.stride]
+  return np.lib.stride_tricks.as_strided(flat, note.size, strides)
+
+
+def _damaged(path: pathlib.Path, what: str) -> WeightsError:
+  return WeightsError(
+    f'{path} is not a usable PyTorch file: it has {what}; download it again, or save the '
+    'state dict with a recent PyTorch'
+  )
