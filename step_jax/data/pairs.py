@@ -58,7 +58,9 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
 
   def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
     examples = self._picture_set.splits[split]
-    progress = tqdm.tqdm(total=len(examples), desc=f'preparing {split}', unit='pictures')
+    progress = tqdm.tqdm(
+      total=len(examples), desc=f'preparing {split}', unit='pictures', disable=None
+    )
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool, progress:
       # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
       for start in range(0, len(examples), 64):
@@ -137,6 +139,7 @@ class PairSet:
     folder: where it lies.
     splits: name of a split -> how many examples it has.
     paired: whether examples have a `B`.
+    fingerprint: changes when the pictures do.
   """
 
   def __init__(self, folder: str | pathlib.Path):
@@ -145,6 +148,7 @@ class PairSet:
     self._metadata = self._builder.info.metadata
     self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
     self.paired = 'B' in self._builder.info.features
+    self.fingerprint = f'{self._metadata["fingerprint"]}-{self._metadata["resize"]}'
 
   def split(self, name: str) -> PairSplit:
     """The examples of a split.

@@ -11,7 +11,8 @@ GENERATOR_TERMS = (
 LATENT_TERMS = ('gan_latent', 'z_recon', 'z_random_recon')
 CYCLE_WEIGHTS = ('cycle_perceptual', 'cycle_l1', 'd_cycle', 'd_swap', 'z_recon')
 RANDOM_WEIGHTS = ('d_random', 'd2_random', 'z_random_recon')
-# Discriminator -> kind of generated picture that it may judge -> the weight that says whether it does.
+# Discriminator -> kind of generated picture that it may judge -> the weight that says whether it
+# does.
 JUDGED = {
   'discriminator': {
     'direct': 'd_direct', 'cycle': 'd_cycle', 'swap': 'd_swap', 'random': 'd_random',

@@ -30,11 +30,10 @@ def make(config: ml_collections.ConfigDict) -> state_lib.Method:
   optimizer = {
     'encoder': state_lib.Optimizer(('style_encoder',), adam, networks.schedule(config, rate))
   }
-  averaged = ('style_encoder',)
 
   def init(key: jax.Array) -> state_lib.TrainState:
     params = {'style_encoder': networks.init_style_encoder(encoder, key)}
-    return state_lib.create(params, optimizer, averaged)
+    return state_lib.create(params, optimizer)
 
   def train_step(state, batch, frozen):
     del frozen
@@ -49,8 +48,6 @@ def make(config: ml_collections.ConfigDict) -> state_lib.Method:
 
     grads, terms = jax.grad(objective, has_aux=True)(state.params)
     metrics = {'loss': networks.weighted_sum(config.loss, terms), **terms}
-    return state_lib.apply_gradients(
-      state, optimizer, {'encoder': grads}, config.ema_decay
-    ), metrics
+    return state_lib.apply_gradients(state, optimizer, {'encoder': grads}), metrics
 
-  return state_lib.Method(init, train_step, averaged)
+  return state_lib.Method(init, train_step)

@@ -59,16 +59,14 @@ class Method:
     init: `key -> TrainState`.
     train_step: `(state, batch, frozen) -> (state, metrics)`; `frozen` holds what is not trained
       (feature nets, codes). Metrics are float32 scalars.
-    averaged: names of the networks in `TrainState.ema`.
   """
 
   init: Callable[[jax.Array], TrainState]
   train_step: Callable[[TrainState, Mapping, Mapping], tuple[TrainState, Metrics]]
-  averaged: tuple[str, ...]
 
 
 def create(
-  params: Params, optimizers_: Mapping[str, Optimizer], averaged: tuple[str, ...], **fields
+  params: Params, optimizers_: Mapping[str, Optimizer], averaged: tuple[str, ...] = (), **fields
 ) -> TrainState:
   """A state at step 0.
 
@@ -88,7 +86,7 @@ def apply_gradients(
   state: TrainState,
   optimizers_: Mapping[str, Optimizer],
   grads: Mapping[str, Params],
-  ema_decay: float,
+  ema_decay: float = 0.0,
 ) -> TrainState:
   """One simultaneous update: all optimisers move from the same point, then averages follow.
 

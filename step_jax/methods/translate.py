@@ -41,7 +41,10 @@ class Outputs(NamedTuple):
 
 
 def draw_noise(key: jax.Array, batch_size: int, z_dim: int) -> dict[str, jax.Array]:
-  """Everything random in a step, from N(0, I): `codes`, `read_back` `[2, B, Z]`, `random` `[B, Z]`."""
+  """Everything random in a step, from N(0, I).
+
+  `codes`, `read_back` `[2, B, Z]`, `random` `[B, Z]`.
+  """
   keys = jax.random.split(key, 3)
   pair = (2, batch_size, z_dim)
   return {
@@ -270,7 +273,7 @@ def make(
     grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
     return state_lib.apply_gradients(state, optimizers_, grads, config.ema_decay), metrics
 
-  return state_lib.Method(init, train_step, averaged)
+  return state_lib.Method(init, train_step)
 
 
 def make_objectives(

@@ -12,6 +12,7 @@ import tqdm
 # Candidates kept beyond those asked for: blocked products round, the exact re-ranking settles the
 # order among these.
 _SPARE = 8
+_RUN = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +124,12 @@ def _merge_block(near, far, queries, query_labels, query_index, keys, key_labels
 def _rank(vectors, row, candidates, count, sign):
   """The `count` candidates of smallest (sign 1) or largest (sign -1) exact distance."""
   candidates = np.sort(candidates)
-  difference = vectors[candidates].astype(np.float64) - vectors[row]
-  distance = np.einsum('nd,nd->n', difference, difference)
+  distance = np.zeros(len(candidates))
+  # Differences of float32 numbers are exact enough; their squares are summed in short runs, the
+  # runs in float64. Short runs also stay in the cache.
+  for start in range(0, vectors.shape[1], _RUN):
+    run = slice(start, start + _RUN)
+    difference = vectors[candidates, run] - vectors[row, run]
+    distance += np.einsum('nd,nd->n', difference, difference)
   order = np.argsort(sign * distance, kind='stable')[:count]
   return candidates[order], distance[order]

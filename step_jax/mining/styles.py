@@ -35,7 +35,7 @@ def style_vectors(
     return style_vector({tap: gram_matrix(features) for tap, features in taps.items()})
 
   vectors = None
-  with tqdm.tqdm(total=count, desc='style features', unit='pictures') as progress:
+  with tqdm.tqdm(total=count, desc='style features', unit='pictures', disable=None) as progress:
     for batch in batches:
       rows = np.asarray(extract(params, batch['target']))
       if vectors is None:

@@ -15,17 +15,24 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+# Statistics of ImageNet by channel, RGB in 0..255, as torchvision has them; and the mean deviation.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
+PIXEL_STD = sum(IMAGENET_STD) / 3
 
 
 class Input(nn.Module):
-  """RGB in [-1, 1] to what the net was trained on: `(pixel - mean) * scale`, pixel in 0..255."""
+  """RGB in [-1, 1] to what the net was trained on: `(pixel - mean) * scale`, pixel in 0..255.
+
+  Scales are near one: nets that were trained on normalised pixels are stored with their activations
+  in units of pixels too (`step_jax.weights`), so that the weights of perceptual losses, which were
+  tuned on such a net, mean the same for all.
+  """
 
   @nn.compact
   def __call__(self, image: jax.Array) -> jax.Array:
     mean = self.param('mean', lambda key: jnp.array(IMAGENET_MEAN, jnp.float32))
-    scale = self.param('scale', lambda key: 1.0 / jnp.array(IMAGENET_STD, jnp.float32))
+    scale = self.param('scale', lambda key: PIXEL_STD / jnp.array(IMAGENET_STD, jnp.float32))
     return ((image + 1.0) * 127.5 - mean) * scale
 
 

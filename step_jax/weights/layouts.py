@@ -151,7 +151,7 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
     both = ' or '.join(layout.name for layout in chosen)
     raise WeightsError(f'{where} holds too few layers to tell {both}: say which by its name')
   if fitting:
-    raise WeightsError(f'{where} holds {fitting[0].name}, not {name}')
+    raise WeightsError(f'{where} holds {fitting[0].name}, not {name}; give a file of {name}')
   if named:
     nearest = min(named, key=lambda layout: len(_misshapen(layout, tensors)))
     file_name = _misshapen(nearest, tensors)[0]
@@ -165,8 +165,8 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
     f'looks like {nearest.title}, but' if len(foreign) < len(tensors) else 'is of no net here:'
   )
   raise WeightsError(
-    f'{where} {looks} it holds {", ".join(foreign[:3]) or "nothing"}; convert a file of '
-    f'{", ".join(nets.NAMES)}'
+    f'{where} {looks} it holds {", ".join(map(repr, foreign[:3])) or "nothing"}; convert a file '
+    f'of {", ".join(nets.NAMES)}'
   )
 
 

@@ -1,4 +1,4 @@
-"""Reading NumPy files without letting their pickles run: `.npz`, and the original StEP's `vgg16.npy`.
+"""Reading NumPy files without running their pickles: `.npz`, and the original StEP's `vgg16.npy`.
 
 `vgg16.npy` (machrisaa's conversion of the authors' Caffe weights) is a pickled 0-d object array
 around a dict: layer -> [kernel, bias]. Its tensors come out as `LAYER/0` and `LAYER/1`.
@@ -84,7 +84,7 @@ def read_npz(path: pathlib.Path) -> dict[str, Tensor]:
       with archive.open(info) as file:
         shape, _, dtype = _header(file)
         if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
-          raise WeightsError(f'{path} is damaged: {info.filename} is not as long as it should be')
+          raise WeightsError(f'{path} is damaged: {info.filename!r} is not as long as it should be')
       name = info.filename.removesuffix('.npy')
       tensors[name] = Tensor(shape, functools.partial(_npz_array, path, name))
   return tensors

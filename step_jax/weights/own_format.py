@@ -55,14 +55,16 @@ def check(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str
   """
   if metadata['format'] != FORMAT:
     raise WeightsError(
-      f'{where} is in format {metadata["format"]}, this version of step_jax reads {FORMAT}: '
+      f'{where} is in format {metadata["format"]!r}, this version of step_jax reads {FORMAT}: '
       'convert the original file again'
     )
   name = metadata.get('name', '')
   shapes = nets.shapes(name)
   for path, tensor in tensors.items():
     if tensor.shape != shapes.get(path):
-      raise WeightsError(f'{where} is no {name}: {path} {list(tensor.shape)} is not of it')
+      raise WeightsError(
+        f'{where} is no {name}: {path!r} {list(tensor.shape)} is not of it; convert anew'
+      )
   nets.held(name, tensors, where)
   return name
 

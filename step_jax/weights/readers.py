@@ -1,4 +1,4 @@
-"""Any weights file -> its tensors by the names in the file, unread; the format is told by content."""
+"""Any weights file -> its tensors by the names in the file, unread; told apart by content."""
 
 import functools
 import pathlib
@@ -23,7 +23,10 @@ def read(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:
   try:
     with path.open('rb') as file:
       start = file.read(512)
-    return _read(path, start)
+    tensors, metadata = _read(path, start)
+    if not all(isinstance(name, str) for name in tensors):  # h5py leaves what is no UTF-8 as bytes.
+      raise ValueError('names')
+    return tensors, metadata
   except WeightsError:
     raise
   except OSError as error:

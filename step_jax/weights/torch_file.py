@@ -177,9 +177,9 @@ def _state_dict(
       raise _damaged(path, 'more than tensors: save model.state_dict() alone')
     storage = note.storage
     if not isinstance(storage, _Storage) or not _lies_within(note):
-      raise _damaged(path, f'tensor {name} outside of its storage')
+      raise _damaged(path, f'tensor {name!r} outside of its storage')
     if size(storage) != storage.total * storage.dtype.itemsize:
-      raise _damaged(path, f'a storage of {name} that is missing or of the wrong size')
+      raise _damaged(path, f'a storage of {name!r} that is missing or of the wrong size')
     tensors[name] = Tensor(tuple(note.size), functools.partial(_array, note, raw))
   return tensors
 

@@ -1,0 +1,74 @@
+"""Stage 2: train the generator with the pre-trained style encoder frozen.
+
+  step-jax train translate --data facades --workdir runs/facades
+  python -m step_jax.main --config=configs/translate.py:facades --workdir=runs/facades
+
+Starts from the `pretrain` stage of the same work directory. Expected: `val_perceptual` falls
+throughout; samples carry the colours of their style picture from about 10 kimg on.
+"""
+
+from ml_collections import ConfigDict
+
+from step_jax import config as config_lib
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
+  options = config_lib.Options.parse(arg)
+  config = ConfigDict()
+  config.stage = 'translate'
+  config.method = 'translate'
+  # The stage whose networks this one starts from: its name in the same work directory, or a path;
+  # nothing starts from scratch.
+  config.init_from = 'pretrain'
+  config.train_encoder = False
+  config.seed = 0
+  config.dtype = 'float32'
+  config.batch_size = 8
+  config.data = options.data(
+    'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'rescale', 'flip', 'eval_crop'
+  )
+  config.features = options.feature_net('net', 'taps', 'tap_weights')
+  config.model = ConfigDict(
+    dict(
+      z_dim=8,
+      encoder_width=64,
+      generator_width=32,
+      discriminator_width=32,
+      num_scales=3,
+      pixel_norm=True,
+      skip=True,
+      code_everywhere=True,
+      variational=False,
+    )
+  )
+  # A term exists exactly when its weight is above zero. `recon` compares G(a, E(a)) with a, `cycle`
+  # with the style read back from a swapped picture; `d_…` say which generated pictures the
+  # discriminator judges (`d2_random`: one of its own), `gan` how much the generator heeds it.
+  config.loss = ConfigDict(
+    dict(
+      recon_perceptual=0.02,
+      recon_l1=0.0,
+      cycle_perceptual=0.0,
+      cycle_l1=0.0,
+      gan=1.0,
+      d_direct=1.0,
+      d_cycle=0.0,
+      d_swap=0.0,
+      d_random=0.0,
+      d2_random=0.0,
+      z_kl=0.0,
+      z_l2=0.01,
+      z_recon=0.0,
+      z_random_recon=0.0,
+    )
+  )
+  config.optimizer = ConfigDict(
+    dict(generator_lr=1e-3, discriminator_lr=1e-3, latent_lr=1e-4, b1=0.0, b2=0.99)
+  )
+  config.schedule = ConfigDict(dict(fixed_kimg=150.0, total_kimg=250.0))
+  config.ema_decay = 0.999
+  config.every = ConfigDict(dict(log=50, checkpoint=1000, evaluate=1250))
+  # Validation pictures that are scored during training; `step-jax evaluate` takes all.
+  config.eval_pictures = 128
+  return config

@@ -1,0 +1,307 @@
+"""Configurations: data sets and feature nets by name, and how fields are set, checked and kept.
+
+A stage's own values stand in `configs/<stage>.py`; each such file has `get_config(arg)`, where
+`arg` names a data set and options, as in
+`configs/translate.py:facades,size=64,features=squeezenet1_1`.
+"""
+
+import ast
+import dataclasses
+import difflib
+import importlib.util
+import json
+import pathlib
+from typing import Any
+
+import ml_collections
+
+from step_jax import models
+from step_jax.errors import ConfigError, RunError
+
+ConfigDict = ml_collections.ConfigDict
+
+STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
+FILE = 'config.json'
+
+# Crop sizes, halves, rescaling and scene rule of the original, by name of its data sets; the first
+# entry stands for any other folder. A is the left half of a picture, B the right one. A crop of
+# (0, 0) means whole pictures.
+DATASETS = {
+  '': dict(
+    path='',
+    layout='auto',
+    direction='AtoB',
+    val_fraction=0.1,
+    resize=0,
+    crop=(256, 256),
+    eval_crop=(0, 0),
+    rescale=(),
+    flip=False,
+    scene='',
+    num_nearest=5,
+    num_farthest=13,
+  ),
+  'swatches': dict(path='swatches', resize=64, crop=(64, 64)),
+  'edges2shoes': dict(path='data/edges2shoes', eval_crop=(256, 256)),
+  'edges2handbags': dict(path='data/edges2handbags', eval_crop=(256, 256)),
+  'night2day': dict(path='data/night2day', eval_crop=(256, 256), rescale=((0.5, 1.25),)),
+  'facades': dict(
+    path='data/facades',
+    direction='BtoA',
+    eval_crop=(256, 256),
+    rescale=((0.5, 1.25), (0.25, 1.5)),
+  ),
+  'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
+  'space_needle_timelapse': dict(
+    path='data/space_needle_timelapse',
+    direction='BtoA',
+    eval_crop=(512, 512),
+    scene=r'(.)\.[^.]*$',
+    num_nearest=15,
+    num_farthest=78,
+  ),
+}
+
+# Feature net -> its taps and how much each counts in the perceptual loss. VGG16's are StEP's; those
+# of the other nets were chosen so that a tap counts about as much as VGG16's of the same depth does
+# on pairs of photographs.
+FEATURES = {
+  'vgg16': dict(
+    net='vgg16',
+    taps=('conv1_2', 'conv2_2', 'conv3_2', 'conv4_2', 'conv5_2'),
+    tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+  ),
+  'vgg16_low': dict(net='vgg16', taps=('conv1_2', 'conv2_2'), tap_weights=(1 / 32, 1 / 16)),
+  'squeezenet1_1': dict(
+    net='squeezenet1_1',
+    taps=('conv1', 'fire3', 'fire5', 'fire7', 'fire9'),
+    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 2.0),
+  ),
+  'alexnet': dict(
+    net='alexnet',
+    taps=('conv1', 'conv2', 'conv3', 'conv4', 'conv5'),
+    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 1.0),
+  ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+  """What the argument of a configuration file asks for.
+
+  Attributes:
+    name: of the data set in `DATASETS`; empty for a folder of one's own.
+    size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
+    features: of the feature net in `FEATURES`.
+  """
+
+  name: str = ''
+  size: int = 0
+  features: str = 'vgg16'
+
+  @classmethod
+  def parse(cls, arg: str | None) -> 'Options':
+    """Reads `NAME,option=value,…`.
+
+    Raises:
+      ConfigError: an unknown data set, option, or feature net.
+    """
+    first, *rest = (arg or '').split(',')
+    if '=' in first:
+      first, rest = '', [first, *rest]
+    options = {}
+    for item in rest:
+      key, _, value = item.partition('=')
+      if key not in ('size', 'features'):
+        raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size or features')
+      options[key] = _number(key, value) if key == 'size' else value
+    found = cls(name=first, **options)
+    _choose(DATASETS, found.name, 'data set')
+    _choose(FEATURES, found.features, 'features')
+    return found
+
+  def data(self, *fields: str) -> ConfigDict:
+    """Those fields of the data set's settings."""
+    settings = {**DATASETS[''], **DATASETS[self.name]}
+    if self.size:
+      square = (self.size, self.size)
+      settings.update(resize=self.size, crop=square, eval_crop=square)
+    return ConfigDict({field: settings[field] for field in fields})
+
+  def feature_net(self, *fields: str) -> ConfigDict:
+    """Those fields of the feature net's settings, and where its weights are.
+
+    `weights` is a file, `random`, or empty for the file in the store (`step-jax weights get`).
+    """
+    settings = FEATURES[self.features]
+    return ConfigDict({**{field: settings[field] for field in fields}, 'weights': ''})
+
+
+def load(file: str) -> ConfigDict:
+  """The configuration of `FILE.py` or `FILE.py:ARG`.
+
+  Raises:
+    ConfigError: no such file, or an argument that it does not take.
+  """
+  path, _, arg = file.partition(':')
+  if not pathlib.Path(path).is_file():
+    raise ConfigError(f'{path}: no such configuration file: see configs/')
+  spec = importlib.util.spec_from_file_location('step_jax_config', path)
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.get_config(arg or None)
+
+
+def stage_file(stage: str) -> str:
+  """Path of a stage's own configuration file, in a checkout or in an installed package."""
+  here = pathlib.Path(__file__).parent
+  return str(
+    next(
+      folder / f'{stage}.py'
+      for folder in (here / 'configs', here.parent / 'configs')
+      if (folder / f'{stage}.py').is_file()
+    )
+  )
+
+
+def set_field(config: ConfigDict, field: str, text: str) -> None:
+  """Sets a field from the command line, as the type that it has.
+
+  Args:
+    config: changed in place.
+    field: dotted path, e.g. `optimizer.generator_lr`.
+    text: the value; tuples as `64,64` or `(64, 64)`.
+
+  Raises:
+    ConfigError: no such field, or text that is not of its type.
+  """
+  *path, name = field.split('.')
+  node = config
+  for part in [*path, name]:
+    if not isinstance(node, ConfigDict) or part not in node:
+      known = [key for key, _ in flatten(config)]
+      near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+      hint = f'did you mean {near[0]}?' if near else f'fields are {", ".join(known)}'
+      raise ConfigError(f'config field {field!r} is unknown: {hint}')
+    parent, node = node, node[part]
+  if isinstance(node, ConfigDict):
+    raise ConfigError(f'config field {field!r} is a group: set one of {", ".join(node)}')
+  parent[name] = _parse(field, text, node)
+
+
+def _parse(field: str, text: str, old: Any) -> Any:
+  if isinstance(old, str):
+    return text
+  try:
+    if isinstance(old, bool):
+      return {'true': True, 'false': False}[text.lower()]
+    if isinstance(old, int):
+      return int(text)
+    if isinstance(old, float):
+      return float(text)
+    value = ast.literal_eval(text)
+    return _tuples(value if isinstance(value, tuple | list) else (value,))
+  except (ValueError, KeyError, SyntaxError):
+    wanted = {bool: 'true or false', int: 'an integer', float: 'a number'}
+    kind = wanted.get(type(old), f'a tuple like {old}')
+    raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
+
+
+def flatten(config: ConfigDict, prefix: str = '') -> list[tuple[str, Any]]:
+  """All fields of a configuration as `(dotted path, value)`, in alphabetical order."""
+  fields = []
+  for name in sorted(config):
+    value = config[name]
+    if isinstance(value, ConfigDict):
+      fields += flatten(value, f'{prefix}{name}.')
+    else:
+      fields.append((f'{prefix}{name}', value))
+  return fields
+
+
+def validate(config: ConfigDict) -> None:
+  """Checks what can be checked before anything is read or compiled.
+
+  Raises:
+    ConfigError: the field, its value, and what it may be.
+  """
+
+  def demand(condition, field, value, remedy):
+    if not condition:
+      raise ConfigError(f'config field {field}={value!r}: {remedy}')
+
+  demand(config.dtype in ('float32', 'bfloat16'), 'dtype', config.dtype, 'use float32 or bfloat16')
+  demand(config.batch_size > 0, 'batch_size', config.batch_size, 'must be positive')
+  if 'data' in config:
+    data = config.data
+    demand(data.path, 'data.path', data.path, 'give a folder of pictures, or swatches')
+    demand(data.direction in ('AtoB', 'BtoA'), 'data.direction', data.direction, 'AtoB or BtoA')
+    for name in ('crop', 'eval_crop'):
+      size = data.get(name, (0, 0))
+      fits = len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)
+      demand(fits, f'data.{name}', size, 'give a height and a width in pixels')
+  if 'generator_width' in config.get('model', {}):
+    multiple = models.generator.SIZE_MULTIPLE
+    demand(
+      all(side % multiple == 0 for side in config.data.crop),
+      'data.crop',
+      config.data.crop,
+      f'the generator needs multiples of {multiple}',
+    )
+  if 'taps' in config.get('features', {}):
+    net = _choose(models.FEATURE_NETS, config.features.net, 'features.net')
+    known = [name for name, _ in net.PLAN]
+    for tap in config.features.taps:
+      demand(tap in known, 'features.taps', tap, f'{config.features.net} has {", ".join(known)}')
+    demand(
+      len(config.features.get('tap_weights', config.features.taps)) == len(config.features.taps),
+      'features.tap_weights',
+      config.features.get('tap_weights'),
+      'give one weight a tap',
+    )
+  for name, weight in config.get('loss', {}).items():
+    demand(weight >= 0, f'loss.{name}', weight, 'weights are not negative')
+  for name, value in config.every.items():
+    demand(value > 0, f'every.{name}', value, 'must be positive')
+
+
+def save(config: ConfigDict, folder: pathlib.Path) -> None:
+  """Writes a stage's configuration to its folder."""
+  part = folder / f'.{FILE}.part'
+  part.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n')
+  part.replace(folder / FILE)
+
+
+def read(folder: pathlib.Path) -> ConfigDict:
+  """The configuration that a stage's folder was trained with.
+
+  Raises:
+    RunError: there is none.
+  """
+  path = folder / FILE
+  if not path.is_file():
+    raise RunError(f'{folder}: is not the folder of a trained stage (no {FILE}): train it first')
+  return ConfigDict(_tuples(json.loads(path.read_text())))
+
+
+def _tuples(value: Any) -> Any:
+  """Lists, as JSON has them, as tuples, as configurations have them."""
+  if isinstance(value, list | tuple):
+    return tuple(_tuples(item) for item in value)
+  if isinstance(value, dict):
+    return {key: _tuples(item) for key, item in value.items()}
+  return value
+
+
+def _choose(known: dict, name: str, what: str) -> Any:
+  if name not in known:
+    names = ', '.join(key for key in known if key)
+    raise ConfigError(f'{what} {name!r} is unknown: use one of {names}')
+  return known[name]
+
+
+def _number(key: str, text: str) -> int:
+  try:
+    return int(text)
+  except ValueError:
+    raise ConfigError(f'option {key}={text!r} is not an integer') from None

@@ -1,0 +1,33 @@
+"""Pictures in: folders to prepared pairs, pairs to batches."""
+
+import pathlib
+
+from step_jax.data import folders, pairs, swatches
+from step_jax.data.pairs import PairSet
+
+
+def open_data(
+  path: str, layout: str = 'auto', val_fraction: float = 0.1, resize: int = 0
+) -> PairSet:
+  """Opens a data set, preparing it first where need be.
+
+  Args:
+    path: a folder that `prepare` made; or a folder of pictures, which is prepared into the cache on
+      first use (`pairs.cache_folder`) and again when its files change; or `swatches`.
+    layout, val_fraction: see `folders.scan`.
+    resize: shorter side in pixels; the side of `swatches`; 0 keeps the size of pictures.
+
+  Raises:
+    DataError: nothing usable there.
+  """
+  if path == 'swatches' and not pathlib.Path(path).exists():
+    picture_set = swatches.picture_set(resize or 64)
+  elif pairs.is_prepared(path):
+    return PairSet(path)
+  else:
+    picture_set = folders.scan(path, layout, val_fraction)
+  name = f'{pathlib.Path(path).resolve().name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
+  folder = pairs.cache_folder() / 'data' / name
+  if pairs.is_prepared(folder):
+    return PairSet(folder)
+  return pairs.prepare(picture_set, folder, resize)

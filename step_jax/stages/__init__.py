@@ -1,0 +1,9 @@
+"""The stages, each put together from data, method, frozen networks and evaluation.
+
+And their run.
+"""
+
+from step_jax.stages.run import train
+from step_jax.stages.stage import Stage
+
+__all__ = ['Stage', 'train']

@@ -1,0 +1,88 @@
+"""Runs a stage: from a configuration and a work directory to checkpoints, metrics and samples."""
+
+import logging
+import pathlib
+
+import jax
+import ml_collections
+
+from step_jax import config as config_lib
+from step_jax.stages import mapper, pretrain, translate
+from step_jax.stages import stage as stage_lib
+from step_jax.train import checkpoint, loop, writers
+from step_jax.train import mesh as mesh_lib
+
+log = logging.getLogger(__name__)
+
+BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
+
+
+def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pathlib.Path:
+  """Trains a stage in `workdir/<config.stage>`, from where it stopped if it was started before.
+
+  Args:
+    config: as `configs/<stage>.py` gives it.
+    workdir: of the run; its stages lie side by side in it.
+
+  Returns:
+    The stage's folder: `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `samples/`,
+    and what the stage made on the way (mined neighbours, style codes).
+
+  Raises:
+    UserError: the configuration, the data, weights or the stage before cannot be used.
+  """
+  config_lib.validate(config)
+  mesh_lib.check_batch_size(config.batch_size)
+  workdir = pathlib.Path(workdir)
+  folder = stage_lib.stage_folder(workdir, config.stage)
+  mesh = mesh_lib.make_mesh()
+  stage = BUILDERS[config.method](config, workdir, mesh)
+  folder.mkdir(parents=True, exist_ok=True)
+  config_lib.save(config, folder)
+  checkpoints = checkpoint.Checkpoints(folder, stage.best_metric)
+  state = _initial_state(config, stage, checkpoints, mesh)
+  start = int(state.step)
+  if start >= stage.num_steps:
+    log.info('%s: is trained already (%d steps)', folder, start)
+    return folder
+  log.info('%s: steps %d to %d', folder, start + 1, stage.num_steps)
+  frozen = mesh_lib.put_replicated(mesh, stage.frozen)
+  step = jax.jit(stage.method.train_step, donate_argnums=0)
+  writer = writers.MetricWriter(folder, start) if jax.process_index() == 0 else None
+  try:
+    loop.run(
+      state,
+      lambda state, batch: step(state, mesh_lib.to_global(mesh, batch), frozen),
+      stage.batches(start),
+      stage.num_steps,
+      loop.Every(**config.every),
+      checkpoints,
+      writer,
+      stage.evaluate,
+      stage.items_per_step,
+    )
+  finally:
+    checkpoints.close()
+    if writer:
+      writer.close()
+  return folder
+
+
+def _initial_state(config, stage: stage_lib.Stage, checkpoints, mesh):
+  """The state to go on from: the latest checkpoint, else fresh with what the stage before gives."""
+  key = jax.random.key(config.seed)
+  sharding = mesh_lib.replicated(mesh)
+  if checkpoints.latest is not None:
+    like = jax.tree.map(
+      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      jax.eval_shape(stage.method.init, key),
+    )
+    return checkpoints.restore(like)
+
+  def init(key, warm):
+    state = stage.method.init(key)
+    # Averages start from the given networks too. The original's start from its random ones.
+    averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
+    return state.replace(params={**state.params, **warm}, ema=averaged)
+
+  return jax.jit(init, out_shardings=sharding)(key, stage.warm_start)

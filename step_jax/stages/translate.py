@@ -1,0 +1,123 @@
+"""Stages 2 and 3 put together: pairs to train on, validation pairs to rebuild, a warm start."""
+
+from collections.abc import Iterator
+import logging
+import pathlib
+
+import jax
+import ml_collections
+import numpy as np
+
+from step_jax import data, weights
+from step_jax.data import augment, pipeline
+from step_jax.evaluate import reconstruction, scores
+from step_jax.infer import functions, gallery
+from step_jax.methods import networks, translate
+from step_jax.methods.plan import Plan
+from step_jax.stages import stage as stage_lib
+from step_jax.train import loop
+
+log = logging.getLogger(__name__)
+
+# Validation pictures in the sample grid, and the styles that each is shown in.
+_SAMPLES = 4
+_EVAL_BATCH = 8
+
+
+def build(
+  config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: jax.sharding.Mesh
+) -> stage_lib.Stage:
+  """Makes stage 2, stage 3 or a baseline ready."""
+  found = stage_lib.open_data(config, paired=True)
+  found.check_crop('train', config.data.crop)
+  features = weights.load_features(
+    config.features.net, config.features.taps, config.features.weights
+  )
+  log.info('features=%s', features.label)
+  method = translate.make(config, features.module)
+  return stage_lib.Stage(
+    method=method,
+    batches=lambda start: _train_batches(config, found, start),
+    num_steps=stage_lib.num_steps(config),
+    items_per_step=config.batch_size,
+    frozen={'features': features.params},
+    warm_start=_warm_start(config, workdir, method, mesh),
+    evaluate=_evaluator(config, found, features),
+    best_metric='val_perceptual',
+  )
+
+
+def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+  settings = config.data
+  split = found.split('train')
+  source, target = stage_lib.sides(config, found)
+  suffixes = ('', '_b') if Plan.of(config).cycle else ('',)
+
+  def load(index, rng):
+    # The second pair, where styles are swapped, is any other draw; now and then the same.
+    indices = [index, rng.integers(len(split))]
+    pictures = {}
+    for suffix, i in zip(suffixes, indices, strict=False):
+      example = split[int(i)]
+      view = augment.augment(
+        {'source': example[source], 'target': example[target]},
+        rng,
+        settings.crop,
+        settings.rescale,
+        settings.flip,
+      )
+      pictures |= {f'{role}{suffix}': image for role, image in view.items()}
+    return pictures
+
+  return pipeline.train_batches(
+    np.arange(len(split)), load, config.batch_size, config.seed, start, stage_lib.shard()
+  )
+
+
+def _warm_start(config, workdir, method, mesh):
+  """Networks of the stage before.
+
+  Its style encoder after stage 1, all that it has in common else.
+  """
+  if not config.init_from:
+    return {}
+  folder = stage_lib.stage_folder(workdir, config.init_from)
+  wanted = jax.eval_shape(method.init, jax.random.key(0)).params
+  stored = stage_lib.stored_networks(folder)
+  like = {name: tree for name, tree in wanted.items() if name in stored}
+  return stage_lib.load_networks(folder, {'params': like}, mesh)['params']
+
+
+def _evaluator(config, found: data.PairSet, features: weights.Features):
+  """Rebuilds validation pictures with averaged weights, and shows some in the styles of others."""
+  encoder, generator = networks.style_encoder(config), networks.generator(config)
+  tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
+  score = reconstruction.make_score(encoder, generator, features.module, tap_weights)
+  source, target = stage_lib.sides(config, found)
+  split = found.split('val')
+  roles = {'source': source, 'target': target}
+  encode = jax.jit(lambda params, pictures: functions.encode(encoder, params, pictures))
+  generate = jax.jit(lambda params, *args: functions.generate(generator, params, *args))
+
+  def sample_grid(params):
+    """Rows: an input, its true picture, and its translation in the styles of all of these."""
+    examples = list(stage_lib.eval_examples(split, roles, config.data.eval_crop, _SAMPLES))
+    codes = np.concatenate([encode(params, e['target'][None]) for e in examples])
+    rows = [[np.full_like(examples[0]['source'], 255)] * 2 + [e['target'] for e in examples]]
+    for example in examples:
+      sources = np.repeat(example['source'][None], len(codes), axis=0)
+      rows.append([example['source'], example['target'], *generate(params, sources, codes)])
+    return gallery.grid(rows)
+
+  def evaluate(state):
+    examples = stage_lib.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
+    values = scores.collect(
+      lambda batch: score(state.ema, features.params, {role: batch[role] for role in roles})[0],
+      pipeline.eval_batches(examples, _EVAL_BATCH),
+    )
+    return loop.Evaluation(
+      {f'val_{name}': float(np.mean(value)) for name, value in values.items()},
+      {'styles': sample_grid(state.ema)},
+    )
+
+  return evaluate

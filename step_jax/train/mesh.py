@@ -1,0 +1,63 @@
+"""Devices as one mesh with one axis, `data`.
+
+Batches are split over it, everything else is copied.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from step_jax.errors import ConfigError
+
+
+def make_mesh() -> jax.sharding.Mesh:
+  """All devices of all hosts in one row."""
+  # Automatic axes: convolutions do not run on the explicit ones that jax makes by default.
+  return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+
+
+def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """Every device holds the whole array."""
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
+
+
+def split(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
+  """Every device holds its part of the first axis."""
+  return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+
+
+def check_batch_size(batch_size: int) -> None:
+  """Makes sure that a global batch divides evenly over all devices.
+
+  Raises:
+    ConfigError: it does not.
+  """
+  devices = jax.device_count()
+  if batch_size % devices:
+    raise ConfigError(
+      f'batch_size={batch_size} does not divide by the {devices} devices: use '
+      f'{max(1, batch_size // devices) * devices} or another multiple'
+    )
+
+
+def to_global(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+  """Arrays split over the mesh, from the part of each that this host has read.
+
+  Args:
+    mesh: from `make_mesh`.
+    batch: name -> `[global batch / number of hosts, …]`.
+  """
+  sharding = split(mesh)
+  return {
+    name: jax.make_array_from_process_local_data(
+      sharding, value, (len(value) * jax.process_count(), *value.shape[1:])
+    )
+    for name, value in batch.items()
+  }
+
+
+def put_replicated(mesh: jax.sharding.Mesh, tree: Any) -> Any:
+  """Copies host arrays to every device."""
+  return jax.device_put(tree, replicated(mesh))
