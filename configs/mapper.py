@@ -33,4 +33,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.optimizer = ConfigDict(dict(mapper_lr=1e-2, b1=0.5, b2=0.999))
   config.schedule = ConfigDict(dict(epochs=500))
   config.every = ConfigDict(dict(log=10, checkpoint=100, evaluate=100))
+  # The validation score, lower is better, by which the best checkpoint is kept.
+  config.best_metric = 'val_mapper_distance'
   return config

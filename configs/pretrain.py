@@ -33,4 +33,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.optimizer = ConfigDict(dict(encoder_lr=1e-3, b1=0.0, b2=0.99))
   config.schedule = ConfigDict(dict(fixed_kimg=200.0, total_kimg=200.0))
   config.every = ConfigDict(dict(log=50, checkpoint=500, evaluate=500))
+  # The validation score, lower is better, by which the best checkpoint is kept.
+  config.best_metric = 'val_triplet'
   return config

@@ -69,6 +69,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.schedule = ConfigDict(dict(fixed_kimg=150.0, total_kimg=250.0))
   config.ema_decay = 0.999
   config.every = ConfigDict(dict(log=50, checkpoint=1000, evaluate=1250))
+  # The validation score, lower is better, by which the best checkpoint is kept.
+  config.best_metric = 'val_perceptual'
   # Validation pictures that are scored during training; `step-jax evaluate` takes all.
   config.eval_pictures = 128
   return config

@@ -138,7 +138,7 @@ class Options:
 
 
 def load(file: str) -> ConfigDict:
-  """The configuration of `FILE.py` or `FILE.py:ARG`.
+  """The configuration of `FILE.py` or `FILE.py:ARG`, with ARG kept in its field `arg`.
 
   Raises:
     ConfigError: no such file, or an argument that it does not take.
@@ -149,7 +149,9 @@ def load(file: str) -> ConfigDict:
   spec = importlib.util.spec_from_file_location('step_jax_config', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  return module.get_config(arg or None)
+  config = module.get_config(arg or None)
+  config.arg = arg
+  return config
 
 
 def stage_file(stage: str) -> str:
@@ -205,6 +207,20 @@ def _parse(field: str, text: str, old: Any) -> Any:
     wanted = {bool: 'true or false', int: 'an integer', float: 'a number'}
     kind = wanted.get(type(old), f'a tuple like {old}')
     raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
+
+
+def following(stage: str, before: ConfigDict) -> ConfigDict:
+  """The configuration of a stage that goes on from another one.
+
+  It has the argument of that one (data set, size, feature net), and shares data, feature net and
+  networks with it, field by field.
+  """
+  config = load(f'{stage_file(stage)}:{before.arg}')
+  for group in ('data', 'features', 'model'):
+    for field in config.get(group, {}):
+      if field in before.get(group, {}):
+        config[group][field] = before[group][field]
+  return config
 
 
 def flatten(config: ConfigDict, prefix: str = '') -> list[tuple[str, Any]]:

@@ -1,4 +1,10 @@
-"""Reading the reference vectors in tests/golden; their README says how parameters are drawn."""
+"""Reading the reference vectors in tests/golden.
+
+They were computed by the original networks, losses and optimisers, on 64 px pictures, batch 2.
+Parameters are not stored but drawn: the i-th variable of a case, in sorted order, is
+`r = RandomState(1234 + i).standard_normal(shape)`, as 1 + 0.05 r for gammas; else 0.05 r (fill A),
+0.3 r (fill C), or r for weights and 0.05 r for the rest (fill B).
+"""
 
 import json
 import pathlib
@@ -7,6 +13,22 @@ import numpy as np
 
 FOLDER = pathlib.Path(__file__).parent / 'golden'
 
+VGG16_CHANNELS = (
+  ('conv1_1', 3, 64),
+  ('conv1_2', 64, 64),
+  ('conv2_1', 64, 128),
+  ('conv2_2', 128, 128),
+  ('conv3_1', 128, 256),
+  ('conv3_2', 256, 256),
+  ('conv3_3', 256, 256),
+  ('conv4_1', 256, 512),
+  ('conv4_2', 512, 512),
+  ('conv4_3', 512, 512),
+  ('conv5_1', 512, 512),
+  ('conv5_2', 512, 512),
+  ('conv5_3', 512, 512),
+)
+
 
 def load(case: str) -> dict[str, np.ndarray]:
   with np.load(FOLDER / f'{case}.npz', allow_pickle=False) as file:
@@ -14,7 +36,7 @@ def load(case: str) -> dict[str, np.ndarray]:
 
 
 def draw_variables(vectors, fill: str, prefix: str = '') -> dict[str, np.ndarray]:
-  """The variables of a case by their TensorFlow names, drawn by the recipe."""
+  """The variables of a case by their TensorFlow names."""
   variables = {}
   names = [str(name) for name in vectors[f'{prefix}var_names']]
   shapes = [json.loads(str(shape)) for shape in vectors[f'{prefix}var_shapes']]
@@ -29,7 +51,33 @@ def draw_variables(vectors, fill: str, prefix: str = '') -> dict[str, np.ndarray
     else:
       value = 0.05 * r
     variables[name] = value.astype(np.float32)
+  if fill == 'A':
+    sums = [value.sum(dtype=np.float64) for value in variables.values()]
+    np.testing.assert_allclose(sums, vectors[f'{prefix}var_sum'], rtol=1e-5, atol=1e-4)
   return variables
+
+
+def draw_vgg16(he: bool) -> dict[str, dict[str, np.ndarray]]:
+  """Parameters for `models.VGG16`, in the reference's lineage (BGR, mean subtracted)."""
+  shapes = {}
+  for name, inputs, outputs in VGG16_CHANNELS:
+    shapes |= {f'{name}/biases': (outputs,), f'{name}/filter': (3, 3, inputs, outputs)}
+  params = {
+    'input': {
+      'mean': np.array([123.68, 116.779, 103.939], np.float32),
+      'scale': np.ones(3, np.float32),
+    }
+  }
+  for k, name in enumerate(sorted(shapes)):
+    shape = shapes[name]
+    layer, leaf = name.split('/')
+    scale = np.sqrt(2 / (9 * shape[2])) if he and leaf == 'filter' else 0.02
+    value = (np.random.RandomState(1234 + k).standard_normal(shape) * scale).astype(np.float32)
+    if name == 'conv1_1/filter':
+      value = value[:, :, ::-1]
+    leaf = {'filter': 'kernel', 'biases': 'bias'}[leaf]
+    params.setdefault(layer, {})[leaf] = value
+  return params
 
 
 def assert_close(actual, expected, tolerance: float = 1e-4):
@@ -39,3 +87,8 @@ def assert_close(actual, expected, tolerance: float = 1e-4):
   scale = np.abs(expected).max()
   worst = np.abs(actual - expected).max() / max(scale, 1e-30)
   assert worst <= tolerance, f'differs by {worst:.2e} of the largest value {scale:.3g}'
+  assert np.isfinite(actual).all()
+
+
+def norm(x) -> float:
+  return float(np.linalg.norm(np.asarray(x, np.float64)))

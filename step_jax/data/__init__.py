@@ -31,3 +31,15 @@ def open_data(
   if pairs.is_prepared(folder):
     return PairSet(folder)
   return pairs.prepare(picture_set, folder, resize)
+
+
+def sides(found: PairSet, direction: str) -> tuple[str, str]:
+  """Which picture of an example is the source, and which the target: two of `A` and `B`.
+
+  Args:
+    found: the data set; lone pictures are their own source.
+    direction: `AtoB` or `BtoA`.
+  """
+  if not found.paired:
+    return 'A', 'A'
+  return ('A', 'B') if direction == 'AtoB' else ('B', 'A')

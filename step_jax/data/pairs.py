@@ -74,7 +74,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
           progress.update()
 
   def _read(self, example: folders.Example) -> dict[str, np.ndarray]:
-    sides = {side: _fit(image, self._resize) for side, image in example.load().items()}
+    sides = {side: fit(image, self._resize) for side, image in example.load().items()}
     shapes = {image.shape for image in sides.values()}
     if len(shapes) > 1:
       a, b = (f'{image.shape[1]}x{image.shape[0]}' for image in sides.values())
@@ -91,7 +91,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
         smallest[axis] = [int(side), name]
 
 
-def _fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
+def fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
   """Scales so that the shorter side is `shorter_side`, keeping the aspect.
 
   0 leaves the picture as it is.

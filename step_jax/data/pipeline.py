@@ -12,6 +12,8 @@ import itertools
 import grain
 import numpy as np
 
+from step_jax.data import augment
+
 Batch = dict[str, np.ndarray]
 
 
@@ -61,6 +63,25 @@ def train_batches(
     .slice(slice(start * shard.count + shard.index, None, shard.count))
   )
   return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8)))
+
+
+def eval_examples(
+  split: Sequence, side_of: Mapping[str, str], crop: tuple[int, int], limit: int | None = None
+) -> Iterator[dict[str, np.ndarray]]:
+  """The first `limit` examples of a split as `{role: uint8 [H, W, 3]}`, in their middle crop.
+
+  Args:
+    split: random access to `{'A', 'B'}`.
+    side_of: role (`source`, `target`) -> side.
+    crop: height and width; zeros keep pictures whole.
+    limit: all by default.
+  """
+  for i in range(len(split) if limit is None else min(limit, len(split))):
+    example = split[i]
+    pictures = {role: example[side] for role, side in side_of.items()}
+    if any(crop):
+      pictures = {role: augment.center_crop(image, crop) for role, image in pictures.items()}
+    yield pictures
 
 
 def eval_batches(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:

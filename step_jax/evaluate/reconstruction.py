@@ -1,11 +1,18 @@
-"""How well pictures are rebuilt from their own style: the oracle test of StEP (sec. 4.2)."""
+"""How well pictures are rebuilt from their own style, and whether style matters at all.
 
-from collections.abc import Callable, Mapping
+The first is the oracle test of StEP (sec. 4.2). For the second every source is also translated in
+the style of another picture: that must be a worse reconstruction, and look different.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from step_jax import images, losses, models
 from step_jax.evaluate import metrics
+from step_jax.evaluate.lpips import Lpips
 from step_jax.infer import functions
 
 
@@ -14,28 +21,48 @@ def make_score(
   generator: models.Generator,
   features: models.FeatureNet,
   tap_weights: Mapping[str, float],
-) -> Callable[..., tuple[dict[str, jax.Array], jax.Array]]:
-  """A compiled function that rebuilds a batch of pictures and scores the result.
+  learned: Sequence[Lpips] = (),
+) -> Callable[[Mapping, Mapping, Mapping], dict[str, jax.Array]]:
+  """A compiled function that rebuilds a batch of pictures and scores the results.
+
+  All pictures are scored as they would be saved, in uint8. `psnr`, `l1`, `perceptual` and LPIPS by
+  its names compare the translation in a picture's own style with the picture; `psnr_other` that in
+  the style of the batch's next picture. `styles/NAME` is the LPIPS between these two translations,
+  `photos/NAME` that between the two pictures themselves, the scale to see it on.
+
+  Args:
+    encoder, generator, features: the modules.
+    tap_weights: of the perceptual distance.
+    learned: LPIPS to score with.
 
   Returns:
-    `(params, feature_params, batch) -> (scores, outputs)`: batch is `{'source', 'target'}`, uint8
-    `[B, H, W, 3]`; scores are float32 `[B]` each, of the pictures as they would be saved (uint8);
-    outputs are uint8.
+    `(params, frozen, batch) -> {score: float32 [B]}`, where `frozen` is `{'features': …}` plus the
+    parameters of each LPIPS by its name, and batch `{'source', 'target', 'mask'}`. Scores that need
+    a second picture are NaN in a batch that has only one.
   """
 
   @jax.jit
-  def score(params, feature_params, batch):
-    target = batch['target']
+  def score(params: Any, frozen: Mapping, batch: Mapping) -> dict[str, jax.Array]:
+    source, target = batch['source'], batch['target']
     z = functions.encode(encoder, params, target)
-    output = functions.generate(generator, params, batch['source'], z)
+    following = lambda x: jnp.roll(x, -1, axis=0)
+    own = functions.generate(generator, params, source, z)
+    other = functions.generate(generator, params, source, following(z))
     taps = [
-      features.apply({'params': feature_params}, images.to_float(x)) for x in (output, target)
+      features.apply({'params': frozen['features']}, images.to_float(x)) for x in (own, target)
     ]
     scores = {
-      'psnr': metrics.psnr(output, target),
-      'l1': metrics.l1(output, target),
+      'psnr': metrics.psnr(own, target),
+      'l1': metrics.l1(own, target),
       'perceptual': losses.perceptual_distance(*taps, tap_weights),
     }
-    return scores, output
+    alone = jnp.sum(batch['mask']) < 2
+    pairs = {'psnr_other': metrics.psnr(other, target)}
+    for lpips in learned:
+      distance = lambda x, y, lpips=lpips: lpips.distance(frozen[lpips.name], x, y)
+      scores[lpips.name] = distance(own, target)
+      pairs[f'styles/{lpips.name}'] = distance(own, other)
+      pairs[f'photos/{lpips.name}'] = distance(target, following(target))
+    return scores | {name: jnp.where(alone, jnp.nan, value) for name, value in pairs.items()}
 
   return score

@@ -1,0 +1,5 @@
+"""Trained runs in use: pictures in, pictures out."""
+
+from step_jax.infer.translator import SAMPLERS, Translator, find_stage, load
+
+__all__ = ['SAMPLERS', 'Translator', 'find_stage', 'load']

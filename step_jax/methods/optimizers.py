@@ -69,6 +69,16 @@ def lr_factor(step: jax.Array, batch_size: int, fixed_kimg: float, total_kimg: f
   return jnp.where(kimg > fixed_kimg, falling, 1.0).astype(jnp.float32)
 
 
-def ema_update(ema: Any, params: Any, decay: float) -> Any:
+def ema_decay(step: jax.Array, decay: float) -> jax.Array:
+  """The weight of the old average at a step: `min(decay, (1 + step) / (10 + step))`, rising.
+
+  A constant 0.999, the original's, still shows a third of the initial values after 1,000 steps; the
+  two agree from step 9,000 on.
+  """
+  step = step.astype(jnp.float32)
+  return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+
+
+def ema_update(ema: Any, params: Any, decay: jax.Array | float) -> Any:
   """Moving average `decay * ema + (1 - decay) * params`, exact where both are equal already."""
   return jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)

@@ -86,7 +86,7 @@ def apply_gradients(
   state: TrainState,
   optimizers_: Mapping[str, Optimizer],
   grads: Mapping[str, Params],
-  ema_decay: float = 0.0,
+  ema_decay: jax.Array | float = 0.0,
 ) -> TrainState:
   """One simultaneous update: all optimisers move from the same point, then averages follow.
 

@@ -270,8 +270,9 @@ def make(
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
     noise = draw_noise(key, len(batch['source']), z_dim)
     trained = optimizers_['generator'].networks
+    decay = optimizers.ema_decay(state.step, config.ema_decay)
     grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
-    return state_lib.apply_gradients(state, optimizers_, grads, config.ema_decay), metrics
+    return state_lib.apply_gradients(state, optimizers_, grads, decay), metrics
 
   return state_lib.Method(init, train_step)
 

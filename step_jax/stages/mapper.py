@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from step_jax import data
 from step_jax.data import pipeline
 from step_jax.evaluate import scores
 from step_jax.infer import functions
@@ -42,20 +43,19 @@ def build(
     items_per_step=len(used),
     frozen={'codes': used},
     evaluate=_evaluator(config, codes),
-    best_metric='val_mapper_distance',
   )
 
 
 def _encode_split(config, workdir, mesh, split: str) -> np.ndarray:
   """Style codes `[N, Z]` of the targets of a split, by the averaged encoder of the stage before."""
   found = stage_lib.open_data(config, paired=False)
-  _, target = stage_lib.sides(config, found)
+  _, target = data.sides(found, config.data.direction)
   encoder = networks.style_encoder(config)
   like = jax.eval_shape(lambda: networks.init_style_encoder(encoder, jax.random.key(0)))
   before = stage_lib.stage_folder(workdir, config.init_from)
   params = stage_lib.load_networks(before, {'ema': {'style_encoder': like}}, mesh)['ema']
   encode = jax.jit(lambda pictures: {'z': functions.encode(encoder, params, pictures)})
-  examples = stage_lib.eval_examples(found.split(split), {'target': target}, config.data.eval_crop)
+  examples = pipeline.eval_examples(found.split(split), {'target': target}, config.data.eval_crop)
   batches = pipeline.eval_batches(examples, _ENCODE_BATCH)
   return scores.collect(lambda batch: encode(batch['target']), batches)['z']
 

@@ -29,7 +29,7 @@ def build(
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
   del mesh
   found = stage_lib.open_data(config, paired=False)
-  _, side = stage_lib.sides(config, found)
+  _, side = data.sides(found, config.data.direction)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
@@ -57,7 +57,6 @@ def build(
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     evaluate=_evaluator(config, found, loaders['val']) if 'val' in loaders else None,
-    best_metric='val_triplet' if 'val' in loaders else '',
   )
 
 
@@ -70,7 +69,7 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
 
   def mine_now():
     log.info('mining neighbours of %d %s pictures by style', len(names), split)
-    pictures = stage_lib.eval_examples(examples, {'target': side}, (0, 0))
+    pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0))
     batches = pipeline.eval_batches(pictures, min(_MINING_BATCH, len(names)))
     return table.mine(features, batches, names, *counts, groups)
 

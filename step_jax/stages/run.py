@@ -39,7 +39,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pat
   stage = BUILDERS[config.method](config, workdir, mesh)
   folder.mkdir(parents=True, exist_ok=True)
   config_lib.save(config, folder)
-  checkpoints = checkpoint.Checkpoints(folder, stage.best_metric)
+  checkpoints = checkpoint.Checkpoints(folder, config.best_metric)
   state = _initial_state(config, stage, checkpoints, mesh)
   start = int(state.step)
   if start >= stage.num_steps:

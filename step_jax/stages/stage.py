@@ -1,6 +1,6 @@
 """What a stage hands to the loop, and what stages share in getting it."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
 import pathlib
@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from step_jax import data
-from step_jax.data import augment, pipeline
+from step_jax.data import pipeline
 from step_jax.errors import DataError, RunError
 from step_jax.methods import state as state_lib
 from step_jax.train import checkpoint, loop
@@ -30,7 +30,6 @@ class Stage:
     frozen: host arrays that steps read and do not change.
     warm_start: network -> parameters to start from in place of fresh ones.
     evaluate: scores a state, or None.
-    best_metric: the score by which the best checkpoint is kept; lower is better.
   """
 
   method: state_lib.Method
@@ -40,7 +39,6 @@ class Stage:
   frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
   warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
   evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
-  best_metric: str = ''
 
 
 def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:
@@ -57,32 +55,6 @@ def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:
       'alone: give pairs'
     )
   return found
-
-
-def sides(config: ml_collections.ConfigDict, found: data.PairSet) -> tuple[str, str]:
-  """Which picture of an example is the source, and which the target: two of `A` and `B`."""
-  if not found.paired:
-    return 'A', 'A'
-  return ('A', 'B') if config.data.direction == 'AtoB' else ('B', 'A')
-
-
-def eval_examples(
-  split, side_of: Mapping[str, str], crop: tuple[int, int], limit: int | None = None
-) -> Iterator[dict[str, np.ndarray]]:
-  """The first `limit` examples of a split as `{role: uint8 [H, W, 3]}`, in their middle crop.
-
-  Args:
-    split: random access to `{'A', 'B'}`.
-    side_of: role (`source`, `target`) -> side.
-    crop: height and width; zeros keep pictures whole.
-    limit: all by default.
-  """
-  for i in range(len(split) if limit is None else min(limit, len(split))):
-    example = split[i]
-    pictures = {role: example[side] for role, side in side_of.items()}
-    if any(crop):
-      pictures = {role: augment.center_crop(image, crop) for role, image in pictures.items()}
-    yield pictures
 
 
 def shard() -> pipeline.Shard:

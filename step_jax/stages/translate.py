@@ -43,14 +43,13 @@ def build(
     frozen={'features': features.params},
     warm_start=_warm_start(config, workdir, method, mesh),
     evaluate=_evaluator(config, found, features),
-    best_metric='val_perceptual',
   )
 
 
 def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
   settings = config.data
   split = found.split('train')
-  source, target = stage_lib.sides(config, found)
+  source, target = data.sides(found, config.data.direction)
   suffixes = ('', '_b') if Plan.of(config).cycle else ('',)
 
   def load(index, rng):
@@ -93,7 +92,7 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
   score = reconstruction.make_score(encoder, generator, features.module, tap_weights)
-  source, target = stage_lib.sides(config, found)
+  source, target = data.sides(found, config.data.direction)
   split = found.split('val')
   roles = {'source': source, 'target': target}
   encode = jax.jit(lambda params, pictures: functions.encode(encoder, params, pictures))
@@ -101,7 +100,7 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
 
   def sample_grid(params):
     """Rows: an input, its true picture, and its translation in the styles of all of these."""
-    examples = list(stage_lib.eval_examples(split, roles, config.data.eval_crop, _SAMPLES))
+    examples = list(pipeline.eval_examples(split, roles, config.data.eval_crop, _SAMPLES))
     codes = np.concatenate([encode(params, e['target'][None]) for e in examples])
     rows = [[np.full_like(examples[0]['source'], 255)] * 2 + [e['target'] for e in examples]]
     for example in examples:
@@ -110,13 +109,14 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
     return gallery.grid(rows)
 
   def evaluate(state):
-    examples = stage_lib.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
+    examples = pipeline.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
+    frozen = {'features': features.params}
     values = scores.collect(
-      lambda batch: score(state.ema, features.params, {role: batch[role] for role in roles})[0],
+      lambda batch: score(state.ema, frozen, {key: batch[key] for key in (*roles, 'mask')}),
       pipeline.eval_batches(examples, _EVAL_BATCH),
     )
     return loop.Evaluation(
-      {f'val_{name}': float(np.mean(value)) for name, value in values.items()},
+      {f'val_{name}': float(np.nanmean(value)) for name, value in values.items()},
       {'styles': sample_grid(state.ema)},
     )
 

@@ -100,8 +100,8 @@ class Checkpoints:
       if stored.get(name) != shape:
         found = f'is {stored[name]}' if name in stored else 'is not there'
         raise RunError(
-          f'{self._folder}/{step}: {name} {found}, but {shape} was expected: use the model settings '
-          'that it was trained with (config.json beside it)'
+          f'{self._folder}/{step}: {name} {found}, but {shape} was expected: use the model '
+          'settings that it was trained with (config.json beside it)'
         )
 
   def close(self) -> None:

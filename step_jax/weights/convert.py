@@ -90,9 +90,11 @@ def _to_ours(
         array = array.transpose(2, 3, 1, 0)
       arrays[path] = np.ascontiguousarray(array.reshape(nets.shapes(layout.name)[path]))
   if layout.name not in nets.HEADS:
-    bgr, mean, scale = layouts.PIXELS[lineage]
+    bgr, mean, std, unit = layouts.PIXELS[lineage]
+    # Scaling the input and every bias scales all activations alike.
+    arrays = {path: x * np.float32(unit) if x.ndim == 1 else x for path, x in arrays.items()}
     arrays['input/mean'] = np.array(mean, np.float32)
-    arrays['input/scale'] = np.array(scale, np.float32)
+    arrays['input/scale'] = np.float32(unit) / np.array(std, np.float32)
     first = f'{nets.layers(layout.name)[1]}/kernel'
     if bgr and first in arrays:
       arrays[first] = np.ascontiguousarray(arrays[first][:, :, ::-1])

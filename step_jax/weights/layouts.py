@@ -10,24 +10,33 @@ import re
 from typing import NamedTuple
 
 from step_jax.errors import WeightsError
-from step_jax.models.features import FEATURE_NETS, IMAGENET_MEAN, IMAGENET_STD
+from step_jax.models.features import FEATURE_NETS, IMAGENET_MEAN, IMAGENET_STD, PIXEL_STD
 from step_jax.weights import nets
 from step_jax.weights.tensors import Tensor
 
 
 class Pixels(NamedTuple):
-  """What a net reads: `(pixel - mean) * scale` of RGB in 0..255; `bgr` if its kernels want BGR."""
+  """What a net was trained to read: `(pixel - mean) / std` of pixels in 0..255.
+
+  Attributes:
+    bgr: whether its kernels want BGR.
+    mean: RGB.
+    std: RGB.
+    unit: we store activations in pixels, that is times `unit`, so that those of all lineages are of
+      like magnitude (see `models.features.Input`); a net of convolutions and ReLUs allows that.
+  """
 
   bgr: bool
   mean: tuple[float, float, float]
-  scale: tuple[float, float, float] = (1.0, 1.0, 1.0)
+  std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+  unit: float = 1.0
 
 
 PIXELS = {
   'caffe-vgg': Pixels(True, (123.68, 116.779, 103.939)),
   'caffe-ssd': Pixels(False, (123.0, 117.0, 104.0)),
   'caffe-squeezenet': Pixels(True, (123.0, 117.0, 104.0)),
-  'torchvision': Pixels(False, IMAGENET_MEAN, tuple(1 / std for std in IMAGENET_STD)),
+  'torchvision': Pixels(False, IMAGENET_MEAN, IMAGENET_STD, PIXEL_STD),
 }
 
 

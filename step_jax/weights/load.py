@@ -8,7 +8,13 @@ import flax.traverse_util
 import numpy as np
 
 from step_jax.errors import WeightsError
-from step_jax.models.features import FEATURE_NETS, IMAGENET_MEAN, IMAGENET_STD, FeatureNet
+from step_jax.models.features import (
+  FEATURE_NETS,
+  IMAGENET_MEAN,
+  IMAGENET_STD,
+  PIXEL_STD,
+  FeatureNet,
+)
 from step_jax.weights import nets, store
 from step_jax.weights.convert import read
 
@@ -120,5 +126,5 @@ def _random(net: str) -> dict[str, np.ndarray]:
     else:
       arrays[path] = np.zeros(shape, np.float32)
   arrays['input/mean'] = np.array(IMAGENET_MEAN, np.float32)
-  arrays['input/scale'] = 1 / np.array(IMAGENET_STD, np.float32)
+  arrays['input/scale'] = np.float32(PIXEL_STD) / np.array(IMAGENET_STD, np.float32)
   return arrays

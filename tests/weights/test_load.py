@@ -12,6 +12,7 @@ import pytest
 import weight_files as files
 
 from step_jax.errors import WeightsError
+from step_jax.models.features import PIXEL_STD
 from step_jax.weights import convert, find, load_features, load_heads
 
 GOLDEN = pathlib.Path(__file__).parents[1] / 'golden' / '17_lpips_alex.npz'
@@ -112,7 +113,7 @@ def test_random_features(net):
   images = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3))
   taps = apply(features, images)
   for tap in (first, deep):  # He's variance keeps the size of activations.
-    assert 0.2 < float(jnp.sqrt(jnp.mean(taps[tap] ** 2))) < 5
+    assert 0.2 < float(jnp.sqrt(jnp.mean(taps[tap] ** 2))) / PIXEL_STD < 5
 
 
 def test_random_features_never_change():
@@ -213,7 +214,7 @@ def test_nets_match_pytorch(net, tmp_path):
   features = load_features(net, list(means), str(path))
   images = np.random.RandomState(1).uniform(-1, 1, (1, height, width, 3))
   for tap, activations in apply(features, images).items():
-    np.testing.assert_allclose(activations.mean(), means[tap], rtol=1e-5)
+    np.testing.assert_allclose(activations.mean() / PIXEL_STD, means[tap], rtol=1e-5)
 
 
 def drawn(vectors, prefix):
@@ -242,7 +243,7 @@ def test_lpips_of_alexnet_matches_the_reference(tmp_path):
   mean, deviation = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
   features.params['input'] = {
     'mean': np.float32((mean + 1) * 127.5),
-    'scale': np.float32(1 / (deviation * 127.5)),
+    'scale': np.float32(PIXEL_STD / (deviation * 127.5)),
   }
   x, y = (apply(features, vectors[f'{side}_nhwc']) for side in 'xy')
   for i, (tap, weights) in enumerate(heads.weights.items()):

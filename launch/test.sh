@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# Every test, in an environment that is made if it is missing.
+# Usage: launch/test.sh [PYTEST ARGUMENTS]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+source launch/environment.sh
+make_environment test
+exec .venv/bin/python -m pytest "$@"

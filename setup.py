@@ -1,0 +1,61 @@
+"""Packaging of step_jax."""
+
+import pathlib
+import re
+
+import setuptools
+
+HERE = pathlib.Path(__file__).parent
+VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py').read_text()).group(
+  1
+)
+
+setuptools.setup(
+  name='step_jax',
+  version=VERSION,
+  description='Multi-modal image-to-image translation in JAX: StEP and its baselines.',
+  long_description=(HERE / 'README.md').read_text(),
+  long_description_content_type='text/markdown',
+  license='Apache-2.0',
+  python_requires='>=3.11',
+  # The stages' configurations stand at the top of the repository, and inside the installed package.
+  packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
+  package_dir={'step_jax.configs': 'configs'},
+  package_data={'step_jax.report': ['*.j2']},
+  install_requires=[
+    'absl-py>=2.1',
+    'array_record>=0.8',
+    'clu>=0.0.12',
+    'flax>=0.12',
+    'grain>=0.2.18',
+    'h5py>=3.12',
+    # TFDS 4.9.10 needs it and does not say so.
+    'importlib_resources>=6.4',
+    'jax>=0.10',
+    'jinja2>=3.1',
+    'matplotlib>=3.9',
+    'ml_collections>=1.0',
+    'numpy>=2.0',
+    'optax>=0.2.6',
+    'orbax-checkpoint>=0.12',
+    'pillow>=11.0',
+    'safetensors>=0.5',
+    'tensorboardX>=2.6',
+    'tensorflow-datasets>=4.9.9',
+    'tqdm>=4.66',
+  ],
+  extras_require={
+    'tpu': ['jax[tpu]>=0.10'],
+    'cuda': ['jax[cuda12]>=0.10'],
+    'test': ['pytest>=8.0', 'hypothesis>=6.100', 'ruff>=0.8'],
+    'bench': ['torch>=2.6'],
+    'colab': ['ipywidgets>=8.0'],
+  },
+  entry_points={'console_scripts': ['step-jax = step_jax.cli:main']},
+  classifiers=[
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'License :: OSI Approved :: Apache Software License',
+    'Topic :: Scientific/Engineering :: Image Processing',
+  ],
+)

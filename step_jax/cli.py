@@ -1,0 +1,321 @@
+"""`step-jax VERB`: everything that a run needs, from pictures to a report."""
+
+import argparse
+from collections.abc import Sequence
+import logging
+import pathlib
+import sys
+
+from step_jax import config as config_lib
+from step_jax import main as main_lib
+from step_jax.errors import ConfigError
+
+log = logging.getLogger('step_jax.cli')
+
+_DESCRIPTION = """\
+Multi-modal image-to-image translation: one input, many plausible outputs, steered by a style.
+
+A run has four stages, each started by one command on the same work directory:
+  step-jax train pretrain  --data MY_PICTURES --workdir runs/mine
+  step-jax train translate --workdir runs/mine
+  step-jax train finetune  --workdir runs/mine
+  step-jax train mapper    --workdir runs/mine
+then
+  step-jax evaluate  --workdir runs/mine
+  step-jax translate INPUT.png --style STYLE.png --workdir runs/mine --out out
+  step-jax report    --workdir runs/mine
+
+A command that was interrupted goes on where it stopped when it is given again.
+To see all of it work on synthetic pictures: step-jax quickstart"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """The console script; returns the exit status."""
+  parser = _parser()
+  args, rest = parser.parse_known_args(argv)
+  if rest and not getattr(args, 'takes_fields', False):
+    parser.error(f'unknown argument {rest[0]!r}: see step-jax {args.verb} --help')
+  args.fields = rest
+  return main_lib.guarded(lambda: args.run(args))
+
+
+def _parser() -> argparse.ArgumentParser:
+  parser = argparse.ArgumentParser(
+    prog='step-jax', description=_DESCRIPTION, formatter_class=_Formatter, allow_abbrev=False
+  )
+  verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
+  for add in (
+    _add_quickstart,
+    _add_prepare,
+    _add_train,
+    _add_evaluate,
+    _add_translate,
+    _add_report,
+    _add_weights,
+  ):
+    add(verbs)
+  return parser
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+  def __init__(self, prog):
+    super().__init__(prog, max_help_position=28, width=100)
+
+
+def _verb(verbs, name: str, run, help_: str, description: str = '') -> argparse.ArgumentParser:
+  verb = verbs.add_parser(
+    name,
+    help=help_,
+    description=description or help_,
+    formatter_class=_Formatter,
+    allow_abbrev=False,
+  )
+  verb.set_defaults(run=run)
+  return verb
+
+
+def _add_workdir(verb: argparse.ArgumentParser) -> None:
+  verb.add_argument('--workdir', required=True, type=pathlib.Path, help='folder of the run')
+
+
+def _add_checkpoint(verb: argparse.ArgumentParser) -> None:
+  verb.add_argument(
+    '--checkpoint', choices=('latest', 'best'), default='latest', help='which to use'
+  )
+
+
+def _add_quickstart(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'quickstart',
+    _quickstart,
+    'all four stages on synthetic pictures, in minutes on a laptop CPU',
+    'Trains all four stages on the built-in synthetic pairs at 64 px with narrow networks, '
+    'evaluates, and writes pictures and a report.',
+  )
+  verb.add_argument(
+    '--workdir',
+    type=pathlib.Path,
+    default=pathlib.Path('runs/quickstart'),
+    help='folder of the run',
+  )
+
+
+def _quickstart(args) -> None:
+  from step_jax import quickstart
+
+  quickstart.run(args.workdir)
+
+
+def _add_prepare(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'prepare',
+    _prepare,
+    'turn a folder of pictures into a data set, once',
+    'Reads every picture once, tells which cannot be used, and writes a data set that trains '
+    'faster. Small folders need not be prepared: training does it into a cache on first use.',
+  )
+  verb.add_argument('folder', help='of pictures (png, jpg, webp): docs/data.md shows the layouts')
+  verb.add_argument('--out', required=True, type=pathlib.Path, help='folder to make')
+  verb.add_argument(
+    '--layout',
+    default='auto',
+    choices=('auto', 'side_by_side', 'two_folders', 'unpaired'),
+    help='A and B as halves of one picture, as two folders, or lone pictures (default: look)',
+  )
+  verb.add_argument('--resize', type=int, default=0, help='scale the shorter side to so many px')
+  verb.add_argument(
+    '--val-fraction', type=float, default=0.1, help='held out where there is no val folder'
+  )
+
+
+def _prepare(args) -> None:
+  from step_jax.data import folders, pairs
+
+  found = folders.scan(args.folder, args.layout, args.val_fraction)
+  prepared = pairs.prepare(found, args.out, args.resize)
+  counts = ', '.join(f'{count} {split}' for split, count in prepared.splits.items())
+  print(f'{prepared.folder}: {counts} ({found.layout}); use it as --data {args.out}')
+
+
+def _add_train(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'train',
+    _train,
+    'train a stage, or go on with it',
+    'Trains one stage of a run. Later stages take data, feature net and networks from the stage '
+    'before, unless told otherwise. Any field of the configuration can be set: '
+    '--config.optimizer.generator_lr=5e-4',
+  )
+  verb.add_argument(
+    'stage', choices=config_lib.STAGES, help='pretrain, translate, finetune, mapper'
+  )
+  _add_workdir(verb)
+  names = ', '.join(name for name in config_lib.DATASETS if name)
+  verb.add_argument(
+    '--data', default='', help=f'folder of pictures, prepared or not; or a known set: {names}'
+  )
+  verb.add_argument(
+    '--preset', default='', help='settings of a known set, for --data that lies elsewhere'
+  )
+  verb.add_argument('--size', type=int, default=0, help='train on squares of so many px')
+  verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
+  verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
+  verb.add_argument('--kimg', type=float, default=0.0, help='thousands of pictures to train on')
+  verb.set_defaults(takes_fields=True)
+
+
+def _train(args) -> None:
+  config = train_config(args)
+  main_lib.set_fields(config, args.fields)
+  from step_jax import stages
+
+  folder = stages.train(config, args.workdir)
+  print(f'{folder}: trained')
+
+
+def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
+  """The configuration of `step-jax train`, without fields set by `--config.…`.
+
+  Raises:
+    ConfigError: neither data nor a stage before that names them.
+  """
+  known = args.data in config_lib.DATASETS
+  options = [args.preset or (args.data if known else '')]
+  options += [f'size={args.size}'] if args.size else []
+  options += [f'features={args.features}'] if args.features else []
+  config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
+  before = args.workdir / config.get('init_from', '')
+  if not any(options) and (before / config_lib.FILE).is_file():
+    config = config_lib.following(args.stage, config_lib.read(before))
+  if args.data and not known:
+    config.data.path = args.data
+  if not config.data.path:
+    raise ConfigError('--data is missing: give a folder of pictures, or swatches')
+  if args.weights:
+    config_lib.set_field(config, 'features.weights', args.weights)
+  if args.kimg:
+    config_lib.set_field(config, 'schedule.total_kimg', str(args.kimg))
+  return config
+
+
+def _add_evaluate(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'evaluate',
+    _evaluate,
+    'score a run on held-out pictures',
+    'Rebuilds pictures from their own style and scores the result: PSNR, L1, perceptual loss, and '
+    'LPIPS with whatever weights are in the store. Writes results.json to the stage.',
+  )
+  _add_workdir(verb)
+  _add_checkpoint(verb)
+  verb.add_argument('--data', default='', help='another data set than the one of the run')
+  verb.add_argument('--split', default='val', help='of the data set')
+
+
+def _evaluate(args) -> None:
+  from step_jax.evaluate import results
+
+  found = results.evaluate(args.workdir, args.split, args.checkpoint, args.data)
+  print(results.table(found))
+
+
+def _add_translate(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'translate',
+    _translate,
+    'translate pictures in given, drawn or blended styles',
+    'Writes one PNG a translation, named after its input, and grid.png with all of them.',
+  )
+  verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
+  _add_workdir(verb)
+  _add_checkpoint(verb)
+  verb.add_argument('--out', required=True, type=pathlib.Path, help='folder for the results')
+  style = verb.add_mutually_exclusive_group(required=True)
+  style.add_argument('--style', nargs='+', metavar='IMAGE', help='pictures whose style to use')
+  style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
+  style.add_argument('--sample', type=int, metavar='N', help='draw N new styles')
+  verb.add_argument('--steps', type=int, default=8, help='of an interpolation')
+  verb.add_argument('--seed', type=int, default=0, help='of drawn styles')
+  verb.add_argument(
+    '--sampler', default='', choices=('mapper', 'gaussian'), help='default: mapper where trained'
+  )
+  verb.add_argument(
+    '--side-by-side',
+    action='store_true',
+    help='inputs and styles are A|B pictures: take the source half, and the target half for styles',
+  )
+
+
+def _translate(args) -> None:
+  from step_jax.infer import files
+
+  written = files.translate(
+    args.workdir,
+    args.inputs,
+    args.out,
+    styles=args.style,
+    interpolate=args.interpolate,
+    sample=args.sample,
+    steps=args.steps,
+    seed=args.seed,
+    sampler=args.sampler,
+    side_by_side=args.side_by_side,
+    which=args.checkpoint,
+  )
+  print(f'{args.out}: {len(written)} pictures and grid.png')
+
+
+def _add_report(verbs) -> None:
+  verb = _verb(
+    verbs, 'report', _report, 'one HTML page of a run: curves, scores, galleries; opens offline'
+  )
+  _add_workdir(verb)
+
+
+def _report(args) -> None:
+  from step_jax import report
+
+  print(report.write(args.workdir))
+
+
+def _add_weights(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'weights',
+    _weights,
+    'weights of feature nets: get, convert, list',
+    'The perceptual loss and style mining want a feature net that was trained on ImageNet. '
+    'Its weights are kept in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights.',
+  )
+  actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
+  get = actions.add_parser('get', help='download (vgg16, squeezenet1_1, alexnet, lpips_alex, …)')
+  get.add_argument('name', help='of the net, or of the LPIPS heads')
+  get.add_argument('--url', action='append', help='a mirror; …#sha256=HEX pins its content')
+  convert = actions.add_parser(
+    'convert', help='read vgg16.npy, Keras .h5, torchvision .pth, .safetensors or .npz'
+  )
+  convert.add_argument('file', type=pathlib.Path)
+  convert.add_argument('--name', default='', help='of the net, where the file does not tell')
+  convert.add_argument('--out', type=pathlib.Path, help='default: into the store')
+  actions.add_parser('list', help='what the store holds')
+
+
+def _weights(args) -> None:
+  from step_jax import weights
+
+  if args.action == 'get':
+    print(weights.get(args.name, args.url))
+  elif args.action == 'convert':
+    print(weights.convert(args.file, args.name or None, args.out))
+  else:
+    files = sorted(weights.directory().glob('*.safetensors'))
+    print('\n'.join(map(str, files)) or f'{weights.directory()}: holds no weights yet')
+
+
+if __name__ == '__main__':
+  sys.exit(main())

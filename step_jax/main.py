@@ -1,0 +1,84 @@
+"""The training entry of every host: `python -m step_jax.main --config=FILE.py:ARG --workdir=DIR`.
+
+Fields are set by `--config.NAME=VALUE`. On a pod, start the same line on every host, with
+`--distributed`.
+"""
+
+import argparse
+from collections.abc import Sequence
+import logging
+import sys
+
+from step_jax import config as config_lib
+from step_jax.errors import ConfigError, UserError
+
+EXIT_USER_ERROR = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+  """Trains the stage that the configuration describes; returns the exit status."""
+  parser = argparse.ArgumentParser(
+    prog='python -m step_jax.main', description=__doc__, allow_abbrev=False
+  )
+  parser.add_argument('--config', required=True, help='configuration file, as configs/x.py:ARG')
+  parser.add_argument('--workdir', required=True, help='of the run; stages are folders in it')
+  parser.add_argument(
+    '--distributed',
+    action='store_true',
+    help='join the other hosts of a pod first (jax.distributed.initialize)',
+  )
+  return guarded(lambda: run(*parser.parse_known_args(argv)))
+
+
+def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
+  """Trains with parsed arguments; `fields` are `--config.NAME=VALUE`."""
+  config = config_lib.load(args.config)
+  set_fields(config, fields)
+  import jax  # Late, so that a wrong argument is told at once.
+
+  if args.distributed:
+    jax.distributed.initialize()
+  from step_jax import stages
+
+  stages.train(config, args.workdir)
+
+
+def set_fields(config: config_lib.ConfigDict, fields: Sequence[str]) -> None:
+  """Applies `--config.NAME=VALUE` arguments.
+
+  Raises:
+    ConfigError: an argument of another form, or a field or value that does not fit.
+  """
+  for argument in fields:
+    name, equals, value = argument.partition('=')
+    if not name.startswith('--config.') or not equals:
+      raise ConfigError(f'argument {argument!r} is unknown: fields are set by --config.NAME=VALUE')
+    config_lib.set_field(config, name.removeprefix('--config.'), value)
+
+
+def guarded(action) -> int:
+  """Runs an action; errors that the user can mend become one line and an exit status."""
+  setup_logging()
+  try:
+    action()
+  except UserError as error:
+    print(f'step-jax: {error}', file=sys.stderr)
+    return EXIT_USER_ERROR
+  except KeyboardInterrupt:
+    print(
+      'step-jax: interrupted; the same command goes on from the last checkpoint', file=sys.stderr
+    )
+    return 130
+  return 0
+
+
+def setup_logging() -> None:
+  """Our own messages to standard error, those of libraries only when they are errors."""
+  logging.basicConfig(
+    level=logging.ERROR, format='%(asctime)s %(message)s', datefmt='%H:%M:%S', stream=sys.stderr
+  )
+  logging.getLogger('step_jax').setLevel(logging.INFO)
+
+
+if __name__ == '__main__':
+  sys.exit(main())

@@ -1,0 +1,5 @@
+"""A run as one self-contained HTML page."""
+
+from step_jax.report.page import write
+
+__all__ = ['write']

@@ -1,0 +1,63 @@
+"""What a trained run makes of its validation pictures, laid out in grids."""
+
+import numpy as np
+
+from step_jax import data, infer
+from step_jax.data import pipeline
+from step_jax.errors import RunError
+from step_jax.infer import gallery
+
+
+def make(translator: infer.Translator, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
+  """Grids by title, uint8 `[H, W, 3]`: transfer, interpolation, and samples where they are drawn.
+
+  Args:
+    translator: a trained run.
+    count: validation pictures to show, fewer where there are not so many.
+    seed: of the samples.
+  """
+  config = translator.config
+  found = data.open_data(
+    config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
+  )
+  source, target = data.sides(found, config.data.direction)
+  examples = list(
+    pipeline.eval_examples(
+      found.split('val'), {'source': source, 'target': target}, config.data.eval_crop, count
+    )
+  )
+  sources = [example['source'] for example in examples]
+  targets = [example['target'] for example in examples]
+  styles = np.stack([translator.encode(picture) for picture in targets])
+  blank = np.full_like(targets[0], 255)
+
+  def in_styles(picture, codes):
+    return [translator.translate(picture, z) for z in codes]
+
+  rows = zip(sources, targets, strict=True)
+  found = {
+    'Reconstruction: source, true picture, translation in its own style': gallery.grid(
+      [
+        [picture, truth, translator.translate(picture, z)]
+        for (picture, truth), z in zip(rows, styles, strict=True)
+      ]
+    ),
+    'Transfer: each source in the style of each picture of the first row': gallery.grid(
+      [[blank, *targets], *([picture, *in_styles(picture, styles)] for picture in sources)]
+    ),
+    'Interpolation: from the style of the first picture to that of the last': gallery.grid(
+      [
+        [picture, *translator.interpolate(picture, targets[0], targets[-1], 6)]
+        for picture in sources
+      ]
+    ),
+  }
+  for how in infer.SAMPLERS:
+    try:
+      codes = translator.draw(count, seed, how)
+    except RunError:
+      continue
+    found[f'Samples: styles drawn by the {how}'] = gallery.grid(
+      [[picture, *in_styles(picture, codes)] for picture in sources]
+    )
+  return found

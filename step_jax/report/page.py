@@ -1,0 +1,81 @@
+"""Puts curves, tables and galleries of a run on one page that opens without a network."""
+
+import base64
+import io
+import logging
+import pathlib
+
+import jinja2
+import numpy as np
+from PIL import Image
+
+from step_jax import config as config_lib
+from step_jax import infer
+from step_jax.errors import RunError
+from step_jax.evaluate import results as results_lib
+from step_jax.report import charts, galleries
+from step_jax.train import writers
+
+log = logging.getLogger(__name__)
+
+FILE = 'report.html'
+
+
+def write(workdir: str | pathlib.Path) -> pathlib.Path:
+  """Writes `report.html` to a run's work directory.
+
+  It shows what is there: the curves of every stage that was trained, scores of those that were
+  evaluated, and what the generator makes of validation pictures.
+
+  Raises:
+    RunError: no stage was trained there.
+  """
+  workdir = pathlib.Path(workdir)
+  stages = [_stage(workdir / name) for name in config_lib.STAGES if _trained(workdir / name)]
+  if not stages:
+    raise RunError(f'{workdir}: has no trained stage to report on: run step-jax train first')
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('step_jax.report', '.'), autoescape=True
+  )
+  html = environment.get_template('page.html.j2').render(
+    title=workdir.resolve().name, stages=stages, galleries=_galleries(workdir)
+  )
+  path = workdir / FILE
+  part = path.with_name(f'.{FILE}.part')
+  part.write_text(html)
+  part.replace(path)
+  return path
+
+
+def _trained(folder: pathlib.Path) -> bool:
+  return (folder / config_lib.FILE).is_file()
+
+
+def _stage(folder: pathlib.Path) -> dict:
+  rows = writers.read_metrics(folder)
+  config = config_lib.read(folder)
+  results = results_lib.read(folder)
+  scores = results['scores'].items() if results else ()
+  return {
+    'name': config.stage,
+    'steps': max((row['step'] for row in rows), default=0),
+    'curves': charts.curves(rows) if rows else '',
+    'config': config_lib.flatten(config),
+    'results': results,
+    'scores': [(name, f'{score["mean"]:.4f}') for name, score in scores],
+  }
+
+
+def _galleries(workdir: pathlib.Path) -> list[tuple[str, str]]:
+  try:
+    translator = infer.load(workdir)
+  except RunError as error:
+    log.info('no galleries yet: %s', error)
+    return []
+  return [(title, _data_url(image)) for title, image in galleries.make(translator).items()]
+
+
+def _data_url(image: np.ndarray) -> str:
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, 'webp', quality=90)
+  return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode()

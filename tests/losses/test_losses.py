@@ -1,0 +1,147 @@
+"""Loss terms against the original's (`case4`, `case5`), and their invariants."""
+
+import golden_vectors as golden
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from step_jax import images, losses
+from step_jax.models import VGG16
+
+LOSSES = golden.load('case5_losses')
+VGG = golden.load('case4_vgg_gram')
+TAPS = ('conv1_2', 'conv2_2', 'conv3_2', 'conv4_2', 'conv5_2')
+WEIGHTS = dict(zip(TAPS, (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0), strict=True))
+
+
+@pytest.fixture(scope='module', params=['', 'he_'])
+def vgg(request):
+  params = golden.draw_vgg16(he=request.param == 'he_')
+  net = VGG16(taps=TAPS)
+  params = {name: layer for name, layer in params.items() if name != 'conv5_3'}
+  return request.param, jax.jit(lambda x: net.apply({'params': params}, x))
+
+
+def test_lsgan():
+  logits = [LOSSES[f'logits{i}'] for i in range(3)]
+  golden.assert_close(losses.lsgan_loss(logits[0], losses.REAL), LOSSES['lsgan_real'])
+  golden.assert_close(losses.lsgan_loss(logits[0], losses.FAKE), LOSSES['lsgan_fake'])
+  golden.assert_close(losses.lsgan_loss(logits[0], 0.5), LOSSES['lsgan_E'])
+  golden.assert_close(losses.lsgan_loss(logits, losses.REAL), LOSSES['ms_real'])
+  golden.assert_close(losses.lsgan_loss(logits, losses.FAKE), LOSSES['ms_fake'])
+  grad = jax.grad(losses.lsgan_loss)(jnp.asarray(logits[0]), losses.REAL)
+  golden.assert_close(grad, LOSSES['g_lsgan_real'], 1e-3)
+
+
+def test_gan_terms_are_averaged_with_a_zero():
+  terms = [jnp.float32(3.0), jnp.float32(6.0)]
+  assert losses.average_with_zero(terms) == 3.0
+  assert losses.average_with_zero([]) == 0.0
+
+
+def test_losses_on_codes_and_pictures():
+  mean, logvar = (LOSSES[name].reshape(4, 8) for name in ('mean', 'logvar'))
+  value, grads = jax.value_and_grad(losses.kl_loss, argnums=(0, 1))(mean, logvar)
+  golden.assert_close(value, LOSSES['kl'])
+  golden.assert_close(grads[0], LOSSES['g_kl_mean'].reshape(4, 8), 1e-3)
+  golden.assert_close(grads[1], LOSSES['g_kl_logvar'].reshape(4, 8), 1e-3)
+  value, grad = jax.value_and_grad(losses.l2_loss)(mean)
+  golden.assert_close(value, LOSSES['l2'])
+  golden.assert_close(grad, LOSSES['g_l2'].reshape(4, 8), 1e-3)
+  value, grad = jax.value_and_grad(losses.l1_loss)(LOSSES['img_a'], LOSSES['img_b'])
+  golden.assert_close(value, LOSSES['l1'])
+  golden.assert_close(grad, LOSSES['g_l1'], 1e-3)
+
+
+@pytest.mark.parametrize('spread', ['spread', 'tight'])
+def test_triplet_loss(spread):
+  codes = [LOSSES[f'trip_{spread}_{role}'] for role in ('anc', 'pos', 'neg')]
+  value, grads = jax.value_and_grad(losses.triplet_loss, argnums=(0, 1, 2))(*codes)
+  golden.assert_close(value, LOSSES[f'trip_{spread}_triplet'])
+  for grad, role in zip(grads, 'apn', strict=True):
+    golden.assert_close(grad, LOSSES[f'trip_{spread}_gradtriplet_{role}'], 1e-3)
+  total = lambda *c: losses.triplet_loss(*c) + 0.01 * sum(losses.l2_loss(z) for z in c)
+  value, grads = jax.value_and_grad(total, argnums=(0, 1, 2))(*codes)
+  golden.assert_close(value, LOSSES[f'trip_{spread}_total'])
+  for grad, role in zip(grads, 'apn', strict=True):
+    golden.assert_close(grad, LOSSES[f'trip_{spread}_grad_{role}'], 1e-3)
+
+
+def test_perceptual_loss(vgg):
+  prefix, net = vgg
+  x, y = VGG['x'], VGG['y']
+  for tap, features in net(x).items():
+    crop = VGG[f'{prefix}act_{tap}_crop']
+    golden.assert_close(features[:, : crop.shape[1], : crop.shape[2], :16], crop)
+    assert list(features.shape) == list(VGG[f'{prefix}act_{tap}_shape'])
+  golden.assert_close(net(x)['conv5_2'], VGG[f'{prefix}act_conv5_2'])
+
+  def loss(x):
+    return losses.perceptual_loss(net(x), net(y), WEIGHTS)
+
+  value, grad = jax.value_and_grad(loss)(x)
+  golden.assert_close(value, VGG[f'{prefix}perceptual_loss'])
+  crop = VGG[f'{prefix}perceptual_gx_crop']
+  golden.assert_close(grad[:, 24:32, 24:32], crop, 1e-3)
+  norm = float(VGG[f'{prefix}perceptual_gx_norm'])
+  assert abs(golden.norm(grad) - norm) < 1e-3 * norm
+  for term, (tap, weight) in zip(VGG[f'{prefix}perceptual_terms'], WEIGHTS.items(), strict=True):
+    golden.assert_close(losses.perceptual_loss(net(x), net(y), {tap: weight}), term)
+
+
+def test_gram_matrices(vgg):
+  prefix, net = vgg
+  for tap, features in net(VGG['x']).items():
+    gram = losses.gram_matrix(features)
+    golden.assert_close(gram[:, :16, :16], VGG[f'{prefix}gram_{tap}_block'])
+    norms = np.linalg.norm(np.asarray(gram, np.float64), axis=(1, 2))
+    golden.assert_close(norms, VGG[f'{prefix}gram_{tap}_fro'])
+    golden.assert_close(jnp.trace(gram, axis1=1, axis2=2), VGG[f'{prefix}gram_{tap}_trace'])
+  golden.assert_close(losses.gram_matrix(net(VGG['x'])['conv2_2']), VGG[f'{prefix}gram_conv2_2'])
+
+
+def test_style_distances(vgg):
+  prefix, net = vgg
+  targets = images.to_float(jnp.asarray(VGG['pw_images_uint8'][:, :, 64:]))
+  golden.assert_close(targets[0], VGG['pw_gt_norm_img0'])
+  grams = {tap: losses.gram_matrix(features) for tap, features in net(targets).items()}
+  pairs = lambda grams: {tap: (g[:, None], g[None]) for tap, g in grams.items()}
+  rows, columns = ({tap: g[i] for tap, g in pairs(grams).items()} for i in range(2))
+  distance = losses.style_distance(rows, columns)
+  golden.assert_close(distance, VGG[f'{prefix}pw_dist'])
+  np.testing.assert_array_equal(np.argsort(distance, axis=1), VGG[f'{prefix}pw_argsort'])
+  for tap, expected in zip(TAPS, VGG[f'{prefix}pw_dist_per_layer'], strict=True):
+    golden.assert_close(losses.style_distance({tap: rows[tap]}, {tap: columns[tap]}), expected)
+  # The packed form gives the same distances by plain subtraction.
+  packed = losses.style_vector(grams)
+  golden.assert_close(((packed[:, None] - packed[None]) ** 2).sum(-1), VGG[f'{prefix}pw_dist'])
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000), taps=st.integers(1, 3))
+def test_packed_style_is_an_isometry(seed, taps):
+  keys = jax.random.split(jax.random.key(seed), 2 * taps)
+  grams = [
+    {
+      str(i): losses.gram_matrix(jax.random.normal(keys[2 * i + side], (2, 3, 4, 5 + i)))
+      for i in range(taps)
+    }
+    for side in range(2)
+  ]
+  difference = losses.style_vector(grams[0]) - losses.style_vector(grams[1])
+  np.testing.assert_allclose(
+    jnp.sum(difference**2, axis=-1), losses.style_distance(*grams), rtol=1e-4
+  )
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10_000))
+def test_style_forgets_where_things_are(seed):
+  features = jax.random.normal(jax.random.key(seed), (1, 4, 6, 5))
+  shuffled = jax.random.permutation(jax.random.key(seed + 1), features.reshape(1, 24, 5), axis=1)
+  golden.assert_close(
+    losses.gram_matrix(shuffled.reshape(1, 6, 4, 5)), losses.gram_matrix(features), 1e-5
+  )

@@ -1,0 +1,152 @@
+"""The networks against the original's, through the converter of its variables."""
+
+import golden_vectors as golden
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from step_jax.models import Generator, MultiScaleDiscriminator, StyleEncoder, generator
+from step_jax.weights import from_step_tf, step_tf
+
+
+def check_gradients(tree, norms, variables, tolerance=1e-3):
+  """Norm of every variable's gradient; those of biases before a norm are rounding alone."""
+  largest = max(norms)
+  for variable, expected in zip(variables, norms, strict=True):
+    leaf = tree
+    for part in step_tf.step_tf_path(variable)[1:]:
+      leaf = leaf[part]
+    assert abs(golden.norm(leaf) - expected) <= tolerance * max(expected, 1e-2 * largest), variable
+
+
+@pytest.mark.parametrize('fill', 'AB')
+@pytest.mark.parametrize('kind', ['norm', 'nonorm'])
+def test_style_encoder_matches_the_original(kind, fill):
+  vectors = golden.load('case1_style_encoder')
+  variables = golden.draw_variables(vectors, fill)
+  params = from_step_tf(variables)['style_encoder']
+  encoder = StyleEncoder(pixel_norm=kind == 'norm')
+  x, cotangent = jnp.asarray(vectors['x']), vectors['cot'].reshape(2, 8)
+
+  @jax.jit
+  def run(params, x):
+    codes = encoder.apply({'params': params}, x)
+    grads = jax.grad(
+      lambda p, x: jnp.sum(encoder.apply({'params': p}, x)[0] * cotangent), argnums=(0, 1)
+    )(params, x)
+    return codes, grads
+
+  codes, (grads, image_grad) = run(params, x)
+  for name, code in zip(('z', 'mean', 'logvar'), codes, strict=True):
+    golden.assert_close(code, vectors[f'{kind}_{fill}_{name}'].reshape(2, 8))
+  crop = vectors[f'{kind}_{fill}_gx_crop']
+  # The picture's gradient passes the pixel norm of nearly dark pixels: compare on its own scale.
+  scale = max(np.abs(crop).max(), float(vectors[f'{kind}_{fill}_gx_norm']) / 100)
+  assert np.abs(image_grad[:, 24:32, 24:32] - crop).max() <= 1e-3 * scale
+  check_gradients(grads, vectors[f'{kind}_{fill}_gradnorm'], variables)
+
+
+@pytest.mark.parametrize('fill', 'AB')
+@pytest.mark.parametrize('kind', ['full', 'noskip', 'noz'])
+def test_generator_matches_the_original(kind, fill):
+  vectors = golden.load('case2_generator')
+  variables = golden.draw_variables(vectors, fill, f'{kind}_')
+  params = from_step_tf(variables)['generator']
+  module = Generator(skip=kind != 'noskip', code_everywhere=kind != 'noz')
+  z = jnp.asarray(vectors['z'].reshape(2, 8))
+  cotangent = np.random.RandomState(int(vectors['cot_seed'])).standard_normal((2, 64, 64, 3))
+
+  @jax.jit
+  def run(params, z):
+    def objective(params, z):
+      picture = module.apply({'params': params}, vectors['x'], z)
+      return jnp.sum(picture * cotangent.astype(np.float32)), picture
+
+    return jax.grad(objective, argnums=(0, 1), has_aux=True)(params, z)
+
+  (grads, z_grad), picture = run(params, z)
+  golden.assert_close(picture, vectors[f'{kind}_{fill}_y'])
+  # One reference gradient is itself 0.9 % off what float64 gives: a ReLU at zero fell the other
+  # way.
+  tolerance = 1e-2 if (kind, fill) == ('noz', 'B') else 1e-3
+  golden.assert_close(z_grad, vectors[f'{kind}_{fill}_gz'].reshape(2, 8), tolerance)
+  check_gradients(grads, vectors[f'{kind}_{fill}_gradnorm'], variables, tolerance)
+
+
+@pytest.mark.parametrize('fill', 'AB')
+def test_content_features_match_the_original(fill):
+  vectors = golden.load('case2_generator')
+  params = from_step_tf(golden.draw_variables(vectors, fill, 'full_'))['generator']
+  maps = jax.jit(lambda p, x: Generator().apply({'params': p}, x, method='encode'))(
+    params, vectors['x']
+  )
+  golden.assert_close(maps[4], vectors[f'full_{fill}_enc_fmap0'])
+  for ours, theirs in ((3, 4), (2, 5), (1, 6), (0, 7)):
+    mean_and_std = np.asarray(jnp.stack([maps[ours].mean((0, 1, 2)), maps[ours].std((0, 1, 2))]))
+    golden.assert_close(mean_and_std, vectors[f'full_{fill}_enc_fmap{theirs}_chanstats'])
+
+
+@pytest.mark.parametrize('fill', 'AB')
+def test_discriminator_matches_the_original(fill):
+  vectors = golden.load('case3_discriminator')
+  variables = golden.draw_variables(vectors, fill)
+  params = from_step_tf(variables)['discriminator']
+  module = MultiScaleDiscriminator()
+
+  @jax.jit
+  def run(params, x, source):
+    return module.apply({'params': params}, x, source, mutable='intermediates')
+
+  for prefix, count in (('', 2), ('b1_', 1)):
+    logits, aux = run(params, vectors['x'][:count], vectors['x_cond'][:count])
+    for scale, logit in enumerate(logits):
+      golden.assert_close(logit, vectors[f'{fill}_{prefix}logits{scale}'])
+      (statistic,) = aux['intermediates'][f'scale{scale}']['minibatch_stddev']
+      golden.assert_close(statistic, vectors[f'{fill}_{prefix}mbstat'][scale])
+
+
+def test_the_generator_asks_for_sizes_that_it_can_halve():
+  module = Generator(width=4)
+  with pytest.raises(ValueError, match='multiples of 8, got 60x64'):
+    module.init(jax.random.key(0), jnp.zeros((1, 60, 64, 3)), jnp.zeros((1, 8)))
+
+
+def test_height_and_width_are_not_confused():
+  module = Generator(width=4)
+  source, z = jnp.zeros((2, 32, 48, 3)), jnp.zeros((2, 8))
+  params = module.init(jax.random.key(0), source, z)['params']
+  assert module.apply({'params': params}, source, z).shape == (2, 32, 48, 3)
+  discriminator = MultiScaleDiscriminator(width=4)
+  params = discriminator.init(jax.random.key(0), source, source)['params']
+  shapes = [m.shape for m in discriminator.apply({'params': params}, source, source)]
+  assert shapes == [(2, 4, 6, 1), (2, 2, 3, 1), (2, 1, 2, 1)]
+
+
+def test_parameter_counts_are_the_originals():
+  count = lambda params: sum(leaf.size for leaf in jax.tree.leaves(params))
+  image, z = jnp.zeros((1, 64, 64, 3)), jnp.zeros((1, 8))
+  init = lambda module, *args: jax.eval_shape(module.init, jax.random.key(0), *args)['params']
+  assert count(init(StyleEncoder(), image)) == 1_897_232
+  whole = init(Generator(), image, z)
+  assert count(whole['content_encoder']) == 5_117_952
+  assert count(whole['decoder']) == 6_018_139
+  assert count(init(MultiScaleDiscriminator(), image, image)) == 3 * 700_769
+
+
+def test_initial_parameters_follow_the_original():
+  params = StyleEncoder().init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))['params']
+  assert abs(np.std(params['block2']['conv1']['kernel']) - 1.0) < 0.01
+  assert abs(np.std(params['mean']['kernel']) - 0.02) < 0.002
+  assert not np.any(params['conv0']['bias'])
+
+
+def test_both_halves_of_the_generator_make_the_whole():
+  module = Generator(width=4)
+  source = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3), minval=-1)
+  z = jax.random.normal(jax.random.key(2), (2, 8))
+  params = {'params': module.init(jax.random.key(0), source, z)['params']}
+  maps = module.apply(params, source, method='encode')
+  halves = module.apply(params, maps, z, method='decode')
+  np.testing.assert_array_equal(halves, module.apply(params, source, z))
+  assert generator.SIZE_MULTIPLE == 8
