@@ -197,7 +197,12 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
   if args.kimg:
-    config_lib.set_field(config, 'schedule.total_kimg', str(args.kimg))
+    schedule = config.schedule
+    if 'total_kimg' not in schedule:
+      raise ConfigError('--kimg: this stage counts epochs: use --config.schedule.epochs=N')
+    # The part of training at full rate keeps its share.
+    schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * args.kimg
+    schedule.total_kimg = args.kimg
   return config
 
 

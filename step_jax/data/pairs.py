@@ -123,9 +123,13 @@ class PairSplit(Sequence):
     images = {side: _decode(example[side]) for side in ('A', 'B') if side in example}
     return {'name': example['name'].decode(), **images}
 
+  def __iter__(self) -> Iterator[dict]:
+    # The readers below raise ValueError past the end, where iteration by index wants IndexError.
+    return (self[i] for i in range(len(self)))
+
   def names(self) -> list[str]:
     """Names of all examples, in order; no picture is decoded."""
-    return [example['name'].decode() for example in self._source]
+    return [self._source[i]['name'].decode() for i in range(len(self))]
 
 
 def _decode(png: bytes) -> np.ndarray:

@@ -16,6 +16,8 @@ from step_jax.data import augment
 
 Batch = dict[str, np.ndarray]
 
+_EXAMPLES = 2**40
+
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
@@ -56,7 +58,8 @@ def train_batches(
     grain.MapDataset.source(examples)
     .seed(seed)
     .shuffle()
-    .repeat()
+    # Endless for every purpose; true endlessness overflows the slice below.
+    .repeat(_EXAMPLES // len(examples))
     .random_map(load)
     .batch(local)
     # Batch k of the whole is split in `count` neighbouring pieces, one a host.

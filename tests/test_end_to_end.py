@@ -1,0 +1,184 @@
+"""The four stages on a folder of pictures, as a user runs them."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+import tiny
+
+from step_jax import config as config_lib
+from step_jax import report
+from step_jax.evaluate import results
+from step_jax.methods import plan
+from step_jax.train import checkpoint, writers
+
+ROOT = pathlib.Path(__file__).parent.parent
+
+
+def test_every_stage_leaves_a_whole_folder(trained_run):
+  workdir, _ = trained_run
+  for stage in tiny.STAGES:
+    folder = workdir / stage
+    assert config_lib.read(folder).stage == stage
+    assert checkpoint.exists(folder)
+    rows = writers.read_metrics(folder)
+    assert [row['step'] for row in rows] == sorted(row['step'] for row in rows)
+    assert rows[-1]['step'] == 6
+    assert all(np.isfinite(value) for row in rows for value in row.values())
+    assert list((folder / 'tensorboard').iterdir())
+  assert (workdir / 'pretrain/neighbors_train.npz').is_file()
+  assert np.load(workdir / 'mapper/codes.npy').shape == (24, 8)
+  with Image.open(workdir / 'finetune/samples/styles_00000006.png') as grid:
+    assert grid.size[0] > 6 * 20 and grid.size[1] > 5 * 16
+  leftovers = [path for path in workdir.rglob('*.part*')]
+  assert not leftovers
+
+
+def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path):
+  """At step 0 the encoder of stage 2 is that of stage 1, and so are the averages."""
+  from step_jax.stages import run, translate
+
+  workdir, _ = trained_run
+  config = tiny.make_config('translate', picture_folder)
+  mesh = run.mesh_lib.make_mesh()
+  stage = translate.build(config, workdir, mesh)
+  state = run._initial_state(config, stage, checkpoint.Checkpoints(tmp_path), mesh)
+  saved = checkpoint.Checkpoints(workdir / 'pretrain', create=False)
+  sharding = run.mesh_lib.replicated(mesh)
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+    state.params['style_encoder'],
+  )
+  encoder = saved.restore({'params': {'style_encoder': like}})['params']['style_encoder']
+  for tree in (state.params, state.ema):
+    same = jax.tree.map(np.array_equal, tree['style_encoder'], encoder)
+    assert all(jax.tree.leaves(same))
+  assert int(state.step) == 0
+
+
+def test_results_are_named_for_what_they_are(trained_run):
+  workdir, _ = trained_run
+  found = results.read(workdir / 'finetune')
+  assert found['features'] == 'random' and found['step'] == 6
+  assert len(found['pictures']) == 5
+  for score in ('psnr', 'l1', 'perceptual', 'psnr_other'):
+    values = found['scores'][score]['values']
+    assert len(values) == 5
+    np.testing.assert_allclose(np.nanmean(values), found['scores'][score]['mean'], rtol=1e-6)
+  assert 'features=random' in results.table(found)
+  assert not any('lpips' in score for score in found['scores'])
+
+
+def test_report_is_one_file_that_opens_offline(trained_run):
+  workdir, _ = trained_run
+  page = report.write(workdir).read_text()
+  for stage in tiny.STAGES:
+    assert f'<h2 id="{stage}">' in page
+  assert page.count('<svg') == 4 and page.count('data:image/webp') >= 4
+  assert 'features=random: no trained feature net' in page
+  for outside in ('http://', 'https://', 'src="/', 'href="/'):
+    body = page.replace('http://www.w3.org/', '').replace('http://purl.org/', '')
+    body = body.replace('http://creativecommons.org/', '').replace('https://matplotlib.org/', '')
+    assert outside not in body, outside
+
+
+@pytest.mark.parametrize('stage', tiny.STAGES)
+def test_no_field_is_dead(trained_run, stage, picture_folder):
+  """Every field of every stage's configuration is read by training, evaluation or translation."""
+  _, read = trained_run
+  fields = {name for name, _ in config_lib.flatten(tiny.make_config(stage, picture_folder))}
+  by_name = {'arg', 'stage'}  # `arg` is read by `config.following`.
+  if stage in ('translate', 'finetune'):
+    # The plan takes all weights at once; each of them is known to it.
+    weights = {f'loss.{name}' for name in _weights_in_use()}
+    assert {name for name in fields if name.startswith('loss.')} == weights
+    fields -= weights
+  assert fields - read[stage] - by_name == set()
+
+
+def _weights_in_use():
+  judged = {weight for kinds in plan.JUDGED.values() for weight in kinds.values()}
+  return judged | (set(plan.GENERATOR_TERMS) | set(plan.LATENT_TERMS)) - {'gan_latent'}
+
+
+def start(stage, folder, workdir, *fields):
+  config = tiny.make_config(stage, folder)
+  set_fields = {**dict(config_lib.flatten(config)), 'every.log': 1, 'every.evaluate': 8}
+  set_fields |= {'schedule.total_kimg': 0.08, 'schedule.fixed_kimg': 0.04, 'init_from': ''}
+  arguments = [
+    f'--config.{name}={value}'
+    for name, value in set_fields.items()
+    if name not in ('arg', 'stage', 'method') and not (isinstance(value, tuple) and not value)
+  ]
+  return subprocess.Popen(
+    [sys.executable, '-m', 'step_jax.main', f'--config={config_lib.stage_file(stage)}']
+    + [f'--workdir={workdir}', *arguments, *fields],
+    stderr=subprocess.PIPE,
+    text=True,
+    cwd=ROOT,
+    env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+  )
+
+
+def finish(process):
+  _, errors = process.communicate(timeout=300)
+  assert process.returncode == 0, errors[-3000:]
+  return errors
+
+
+def arrays(folder):
+  """Every array of the latest checkpoint."""
+  import orbax.checkpoint as ocp
+
+  latest = checkpoint.Checkpoints(folder, create=False).latest
+  path = (folder / 'checkpoints' / str(latest) / 'state').absolute()
+  return latest, ocp.PyTreeCheckpointer().restore(path)
+
+
+def test_a_killed_run_ends_as_one_that_was_not(picture_folder, tmp_path):
+  """SIGKILL in the middle, twice; then the same command: the same parameters, bit for bit."""
+  whole = start('translate', picture_folder, tmp_path / 'whole')
+  for kill_after in (3, 9):
+    process = start('translate', picture_folder, tmp_path / 'killed')
+    checkpoints = tmp_path / 'killed/translate/checkpoints'
+    deadline = time.time() + 240
+    while time.time() < deadline and process.poll() is None:
+      steps = [int(p.name) for p in checkpoints.glob('*') if p.name.isdigit()]
+      if steps and max(steps) >= kill_after:
+        break
+      time.sleep(0.01)
+    assert process.poll() is None, process.communicate()[1][-3000:]
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+  errors = finish(start('translate', picture_folder, tmp_path / 'killed'))
+  assert 'steps 1 to' not in errors and 'steps ' in errors
+  finish(whole)
+  step, expected = arrays(tmp_path / 'whole/translate')
+  again, found = arrays(tmp_path / 'killed/translate')
+  assert step == again == 20
+  same = jax.tree.map(np.array_equal, expected, found)
+  assert all(jax.tree.leaves(same)), same
+  # Nor do the logs tell: every step once, with the same losses.
+  rows = [
+    [
+      {name: value for name, value in row.items() if name != 'images_per_second'}
+      for row in writers.read_metrics(tmp_path / name / 'translate')
+    ]
+    for name in ('whole', 'killed')
+  ]
+  assert json.dumps(rows[0]) == json.dumps(rows[1])
+
+
+def test_a_finished_stage_is_left_alone(picture_folder, trained_run):
+  workdir, _ = trained_run
+  before = (workdir / 'translate/metrics.jsonl').read_text()
+  tiny.train('translate', picture_folder, workdir)
+  assert (workdir / 'translate/metrics.jsonl').read_text() == before
