@@ -1,3 +1,23 @@
-"""step_jax: multi-modal image-to-image translation in JAX."""
+"""step_jax: multi-modal image-to-image translation in JAX.
+
+run = step_jax.load('runs/mine')
+z = run.encode(style_picture)              # uint8 [H, W, 3] -> [Z]
+picture = run.translate(source, z)         # uint8 [H, W, 3]
+pictures = run.sample(source, count=8)     # uint8 [8, H, W, 3]
+"""
 
 __version__ = '0.1.0'
+__all__ = ['Translator', 'UserError', 'load']
+
+
+def __getattr__(name: str):
+  """Imports the public names when they are used: `import step_jax` itself is quick."""
+  if name in ('Translator', 'load'):
+    from step_jax import infer
+
+    return getattr(infer, name)
+  if name == 'UserError':
+    from step_jax.errors import UserError
+
+    return UserError
+  raise AttributeError(f'module {__name__!r} has no attribute {name!r}')

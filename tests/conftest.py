@@ -36,7 +36,10 @@ def picture_folder(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def trained_run(picture_folder, tmp_path_factory):
-  """All four stages, a few steps each: the run's folder, and the fields that were read on the way."""
+  """All four stages, a few steps each.
+
+  The run's folder, and the fields that were read on the way.
+  """
   import tiny
 
   workdir = tmp_path_factory.mktemp('run')

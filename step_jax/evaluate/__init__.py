@@ -1,0 +1,1 @@
+"""How good a trained run is: metrics, learned distances, scores of whole splits."""

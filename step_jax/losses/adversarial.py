@@ -24,7 +24,7 @@ def lsgan_loss(logits: jax.Array | Sequence[jax.Array], target: float) -> jax.Ar
 
 
 def average_with_zero(terms: Sequence[jax.Array]) -> jax.Array:
-  """`sum(terms) / (len(terms) + 1)`: how the original averages its GAN terms.
+  """A scalar, `sum(terms) / (len(terms) + 1)`: how the original averages its GAN terms.
 
   Its lists of terms start with a literal zero, so that the only term of the default run counts
   half. The published weights and rates were tuned with it; kept.

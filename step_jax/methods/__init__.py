@@ -1,0 +1,1 @@
+"""What each stage optimises, as pure functions of state and batch."""

@@ -1,0 +1,1 @@
+"""Style distance at scale: from pictures to their nearest and farthest neighbours."""

@@ -1,0 +1,1 @@
+"""How any method runs: the loop, checkpoints, devices, what is written."""

@@ -1,0 +1,195 @@
+"""The command line: what works, and how every mistake is met with one line and a status."""
+
+import shutil
+
+import jax
+import numpy as np
+from PIL import Image
+import pytest
+import tiny
+
+from step_jax import cli, main, weights
+from step_jax.data import pictures
+from step_jax.train import mesh
+
+
+def run(capsys, *arguments):
+  """Exit status, standard output and standard error of a command."""
+  status = cli.main([str(argument) for argument in arguments])
+  out = capsys.readouterr()
+  return status, out.out, out.err
+
+
+def refuse(capsys, *arguments):
+  """The one line with which a command refuses."""
+  status, out, err = run(capsys, *arguments)
+  assert status == 2 and not out
+  lines = [line for line in err.splitlines() if line.startswith('step-jax: ')]
+  assert len(lines) == 1, err
+  assert 'Traceback' not in err
+  return lines[0]
+
+
+TINY = [f'--config.{name}={value}' for name, value in tiny.FIELDS.items()]
+
+
+@pytest.mark.parametrize('verb', ['quickstart', 'prepare', 'train', 'evaluate', 'translate'])
+def test_every_verb_explains_itself(capsys, verb):
+  with pytest.raises(SystemExit) as stop:
+    cli.main([verb, '--help'])
+  assert stop.value.code == 0
+  assert len(capsys.readouterr().out) > 250
+
+
+def test_help_tells_a_newcomer_the_way(capsys):
+  with pytest.raises(SystemExit):
+    cli.main(['--help'])
+  text = capsys.readouterr().out
+  for word in ('step-jax train pretrain', 'step-jax evaluate', 'quickstart', 'weights'):
+    assert word in text
+
+
+def test_prepare_and_train_on_it(capsys, picture_folder, tmp_path):
+  status, out, _ = run(capsys, 'prepare', picture_folder, '--out', tmp_path / 'set')
+  assert status == 0 and '24 train, 5 val' in out
+  fields = [f'--config.{name}={tiny.FIELDS[name]}' for name in PRETRAIN]
+  status, _, _ = run(
+    capsys, 'train', 'pretrain', '--data', tmp_path / 'set', '--workdir', tmp_path / 'run',
+    '--weights', 'random', '--kimg', '0.008', *fields,
+  )  # fmt: skip
+  assert status == 0
+  assert (tmp_path / 'run/pretrain/config.json').is_file()
+
+
+PRETRAIN = ('batch_size', 'data.crop', 'features.net', 'features.taps', 'model.encoder_width')
+
+
+def test_translate_writes_pictures(capsys, trained_run, picture_folder, tmp_path):
+  workdir, _ = trained_run
+  inputs = [picture_folder / 'val/00.png', picture_folder / 'val/01.png']
+  for options, count in (
+    (['--style', inputs[1]], 1),
+    (['--style', inputs[0], inputs[1]], 2),
+    (['--interpolate', inputs[0], inputs[1], '--steps', '3'], 3),
+    (['--sample', '2'], 2),
+    (['--sample', '2', '--sampler', 'gaussian', '--seed', '3'], 2),
+  ):
+    out = tmp_path / str(len(options)) / str(options[0]) / str(count)
+    status, text, _ = run(
+      capsys, 'translate', *inputs, '--workdir', workdir, '--out', out, '--side-by-side', *options
+    )
+    assert status == 0 and f'{2 * count} pictures' in text
+    files = sorted(path.name for path in out.iterdir())
+    assert len(files) == 2 * count + 1 and 'grid.png' in files
+    for name in files:
+      if name != 'grid.png':
+        assert pictures.read_picture(out / name).shape == (16, 20, 3)
+
+
+def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):
+  workdir, _ = trained_run
+  (tmp_path / 'in').mkdir()
+  rng = np.random.default_rng(0)
+  for i, size in enumerate([(19, 33), (40, 24)]):
+    image = rng.integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(image).save(tmp_path / f'in/{i}.png')
+  status, _, _ = run(
+    capsys, 'translate', tmp_path / 'in', '--workdir', workdir, '--out', tmp_path / 'out',
+    '--style', tmp_path / 'in/0.png',
+  )  # fmt: skip
+  assert status == 0
+  assert pictures.read_picture(tmp_path / 'out/0.png').shape == (19, 33, 3)
+  assert pictures.read_picture(tmp_path / 'out/1.png').shape == (40, 24, 3)
+
+
+def test_report_and_evaluate(capsys, trained_run):
+  workdir, _ = trained_run
+  status, out, _ = run(capsys, 'evaluate', '--workdir', workdir, '--checkpoint', 'best')
+  assert status == 0 and 'psnr' in out and 'features=random' in out
+  status, out, _ = run(capsys, 'report', '--workdir', workdir)
+  assert status == 0 and 'report.html' in out
+
+
+def test_weights_list(capsys):
+  status, out, _ = run(capsys, 'weights', 'list')
+  assert status == 0 and str(weights.directory()) in out
+
+
+def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp_path):
+  workdir, _ = trained_run
+  train = ['train', 'pretrain', '--workdir', tmp_path / 'run']
+  stop = lambda *args: refuse(capsys, *args)
+  assert '--data is missing' in stop(*train)
+  assert 'no such folder' in stop(*train, '--data', tmp_path / 'nothing')
+  (tmp_path / 'empty').mkdir()
+  assert 'holds no png' in stop(*train, '--data', tmp_path / 'empty')
+  data = ['--data', picture_folder]
+  assert 'weights get vgg16' in stop(*train, *data)
+  assert 'did you mean batch_size' in stop(*train, *data, '--config.batch_siz=3')
+  assert 'is not an integer' in stop(*train, *data, '--config.batch_size=x')
+  assert "argument '--batch_size=3' is unknown" in stop(*train, *data, '--batch_size=3')
+  assert "data set 'facade'" in stop(*train, *data, '--preset', 'facade')
+  random = [*data, '--weights', 'random', '--features', 'squeezenet1_1']
+  assert 'below the crop of 256' in stop(*train, *random)
+  later = ['train', 'translate', '--workdir', tmp_path / 'run', '--config.data.crop=16,16']
+  assert 'has no checkpoint to start from' in stop(*later, *random)
+  assert 'epochs' in stop('train', 'mapper', '--workdir', tmp_path, *data, '--kimg', '3')
+  assert not (tmp_path / 'run').exists()
+  assert 'has no trained generator' in stop('evaluate', '--workdir', tmp_path)
+  assert 'has no trained stage' in stop('report', '--workdir', tmp_path)
+  assert "no split 'test'" in stop('evaluate', '--workdir', workdir, '--split', 'test')
+  out = ['--workdir', workdir, '--out', tmp_path / 'out']
+  assert 'no such picture' in stop('translate', 'gone.png', *out, '--sample', '1')
+  assert not (tmp_path / 'out').exists()
+  assert 'holds no png' in stop('translate', tmp_path / 'empty', *out, '--sample', '1')
+  assert 'no such file' in stop('weights', 'convert', tmp_path / 'gone.pth').lower()
+  assert 'is not empty' in stop('prepare', picture_folder, '--out', picture_folder)
+
+
+def test_a_damaged_picture_is_named_and_nothing_is_left(capsys, picture_folder, tmp_path):
+  shutil.copytree(picture_folder, tmp_path / 'in')
+  broken = tmp_path / 'in/train/07.png'
+  broken.write_bytes(broken.read_bytes()[:100])
+  line = refuse(
+    capsys, 'train', 'pretrain', '--data', tmp_path / 'in', '--workdir', tmp_path / 'run',
+    '--weights', 'random',
+  )  # fmt: skip
+  assert '07.png: cannot be read as a picture' in line
+  assert not (tmp_path / 'run').exists()
+
+
+def test_networks_of_another_size_are_named(capsys, picture_folder, trained_run, tmp_path):
+  workdir, _ = trained_run
+  shutil.copytree(workdir / 'pretrain', tmp_path / 'pretrain')
+  line = refuse(
+    capsys, 'train', 'translate', '--data', picture_folder, '--workdir', tmp_path,
+    *(f for f in TINY if 'epochs' not in f), '--config.model.encoder_width=6',
+  )  # fmt: skip
+  assert 'style_encoder' in line and 'was expected: use the model settings' in line
+  assert not (tmp_path / 'translate').exists()
+
+
+def test_a_batch_must_divide_by_the_devices(monkeypatch):
+  monkeypatch.setattr(jax, 'device_count', lambda: 8)
+  mesh.check_batch_size(16)
+  with pytest.raises(main.UserError, match='batch_size=12 does not divide by the 8 devices: use 8'):
+    mesh.check_batch_size(12)
+
+
+def test_main_is_the_same_training(capsys, picture_folder, tmp_path):
+  fields = [f'--config.{name}={tiny.FIELDS[name]}' for name in PRETRAIN]
+  from step_jax import config as config_lib
+
+  status = main.main(
+    [
+      f'--config={config_lib.stage_file("pretrain")}',
+      f'--workdir={tmp_path}',
+      f'--config.data.path={picture_folder}',
+      '--config.features.weights=random',
+      '--config.schedule.total_kimg=0.008',
+      *fields,
+    ]
+  )
+  assert status == 0 and (tmp_path / 'pretrain/checkpoints').is_dir()
+  assert main.main(['--config=x.py', '--workdir=y']) == 2
+  assert 'x.py: no such configuration file' in capsys.readouterr().err
