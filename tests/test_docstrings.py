@@ -43,7 +43,7 @@ def vars_doc(member):
 
 
 def test_functions_on_arrays_say_their_shapes():
-  """In the rooms of mathematics every public function names a shape or says that it gives a scalar."""
+  """In the rooms of mathematics public functions name a shape, or say that they give a scalar."""
   for room in ('losses', 'models'):
     package = importlib.import_module(f'step_jax.{room}')
     for info in pkgutil.iter_modules(package.__path__, f'step_jax.{room}.'):

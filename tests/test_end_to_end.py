@@ -34,6 +34,7 @@ def test_every_stage_leaves_a_whole_folder(trained_run):
     assert rows[-1]['step'] == 6
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert list((folder / 'tensorboard').iterdir())
+  assert 'features=random' in (workdir / 'translate/train.log').read_text()
   assert (workdir / 'pretrain/neighbors_train.npz').is_file()
   assert np.load(workdir / 'mapper/codes.npy').shape == (24, 8)
   with Image.open(workdir / 'finetune/samples/styles_00000006.png') as grid:

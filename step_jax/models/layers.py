@@ -28,7 +28,7 @@ def he_scale(kernel_shape: tuple[int, ...], slope: float = LEAKY_SLOPE) -> float
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-  """Leaky ReLU of slope 0.2, the one slope of this method."""
+  """Leaky ReLU of slope 0.2, the one slope of this method; `[...]` to the same shape."""
   return nn.leaky_relu(x, LEAKY_SLOPE)
 
 

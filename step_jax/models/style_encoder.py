@@ -44,7 +44,7 @@ class StyleEncoder(nn.Module):
 
 
 def sample(mean: jax.Array, logvar: jax.Array, noise: jax.Array | float) -> jax.Array:
-  """A draw from N(mean, exp(logvar)): `mean + noise * exp(logvar / 2)`.
+  """A draw from N(mean, exp(logvar)), `[B, Z]` each: `mean + noise * exp(logvar / 2)`.
 
   Kingma and Welling 2014, eq. 10.
   """

@@ -1,7 +1,6 @@
 """Stage 4 put together: style codes of the training pictures, and how well samples cover others."""
 
 import itertools
-import logging
 import pathlib
 
 import jax
@@ -16,8 +15,6 @@ from step_jax.infer import functions
 from step_jax.methods import mapper, networks
 from step_jax.stages import stage as stage_lib
 from step_jax.train import loop
-
-log = logging.getLogger(__name__)
 
 CODES_FILE = 'codes.npy'
 _ENCODE_BATCH = 8

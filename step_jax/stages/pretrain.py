@@ -15,6 +15,7 @@ from step_jax.methods import networks, pretrain
 from step_jax.mining import table
 from step_jax.stages import stage as stage_lib
 from step_jax.train import loop
+from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +29,12 @@ def build(
 ) -> stage_lib.Stage:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
   del mesh
+  mesh_lib.check_batch_size(config.batch_size)
   found = stage_lib.open_data(config, paired=False)
   _, side = data.sides(found, config.data.direction)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
-  log.info('features=%s', features.label)
   found.check_crop('train', config.data.crop)
   loaders = {}
   for split in ('train', 'val'):
@@ -56,6 +57,7 @@ def build(
     batches=batches,
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
+    features=features.label,
     evaluate=_evaluator(config, found, loaders['val']) if 'val' in loaders else None,
   )
 

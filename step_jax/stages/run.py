@@ -1,5 +1,6 @@
 """Runs a stage: from a configuration and a work directory to checkpoints, metrics and samples."""
 
+import contextlib
 import logging
 import pathlib
 
@@ -14,6 +15,7 @@ from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
 
+LOG_FILE = 'train.log'
 BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
 
 
@@ -25,14 +27,13 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pat
     workdir: of the run; its stages lie side by side in it.
 
   Returns:
-    The stage's folder: `config.json`, `checkpoints/`, `metrics.jsonl`, `tensorboard/`, `samples/`,
-    and what the stage made on the way (mined neighbours, style codes).
+    The stage's folder: `config.json`, `checkpoints/`, `metrics.jsonl`, `train.log`, `tensorboard/`,
+    `samples/`, and what the stage made on the way (mined neighbours, style codes).
 
   Raises:
     UserError: the configuration, the data, weights or the stage before cannot be used.
   """
   config_lib.validate(config)
-  mesh_lib.check_batch_size(config.batch_size)
   workdir = pathlib.Path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
   mesh = mesh_lib.make_mesh()
@@ -45,11 +46,15 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pat
   if start >= stage.num_steps:
     log.info('%s: is trained already (%d steps)', folder, start)
     return folder
-  log.info('%s: steps %d to %d', folder, start + 1, stage.num_steps)
   frozen = mesh_lib.put_replicated(mesh, stage.frozen)
   step = jax.jit(stage.method.train_step, donate_argnums=0)
   writer = writers.MetricWriter(folder, start) if jax.process_index() == 0 else None
-  try:
+  with _log_to(folder / LOG_FILE), contextlib.ExitStack() as closing:
+    closing.callback(checkpoints.close)
+    if writer:
+      closing.callback(writer.close)
+    features = f', features={stage.features}' if stage.features else ''
+    log.info('%s: steps %d to %d%s', folder, start + 1, stage.num_steps, features)
     loop.run(
       state,
       lambda state, batch: step(state, mesh_lib.to_global(mesh, batch), frozen),
@@ -61,11 +66,21 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pat
       stage.evaluate,
       stage.items_per_step,
     )
-  finally:
-    checkpoints.close()
-    if writer:
-      writer.close()
   return folder
+
+
+@contextlib.contextmanager
+def _log_to(path: pathlib.Path):
+  """Sends our own log messages to a file as well."""
+  handler = logging.FileHandler(path)
+  handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
+  logger = logging.getLogger('step_jax')
+  logger.addHandler(handler)
+  try:
+    yield
+  finally:
+    logger.removeHandler(handler)
+    handler.close()
 
 
 def _initial_state(config, stage: stage_lib.Stage, checkpoints, mesh):

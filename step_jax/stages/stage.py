@@ -30,6 +30,7 @@ class Stage:
     frozen: host arrays that steps read and do not change.
     warm_start: network -> parameters to start from in place of fresh ones.
     evaluate: scores a state, or None.
+    features: which feature net is used, for the log; `random` where it is not a trained one.
   """
 
   method: state_lib.Method
@@ -39,6 +40,7 @@ class Stage:
   frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
   warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
   evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
+  features: str = ''
 
 
 def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:

@@ -1,7 +1,6 @@
 """Stages 2 and 3 put together: pairs to train on, validation pairs to rebuild, a warm start."""
 
 from collections.abc import Iterator
-import logging
 import pathlib
 
 import jax
@@ -16,8 +15,7 @@ from step_jax.methods import networks, translate
 from step_jax.methods.plan import Plan
 from step_jax.stages import stage as stage_lib
 from step_jax.train import loop
-
-log = logging.getLogger(__name__)
+from step_jax.train import mesh as mesh_lib
 
 # Validation pictures in the sample grid, and the styles that each is shown in.
 _SAMPLES = 4
@@ -28,18 +26,19 @@ def build(
   config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Stage:
   """Makes stage 2, stage 3 or a baseline ready."""
+  mesh_lib.check_batch_size(config.batch_size)
   found = stage_lib.open_data(config, paired=True)
   found.check_crop('train', config.data.crop)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
-  log.info('features=%s', features.label)
   method = translate.make(config, features.module)
   return stage_lib.Stage(
     method=method,
     batches=lambda start: _train_batches(config, found, start),
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
+    features=features.label,
     frozen={'features': features.params},
     warm_start=_warm_start(config, workdir, method, mesh),
     evaluate=_evaluator(config, found, features),
