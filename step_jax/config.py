@@ -93,11 +93,13 @@ class Options:
     name: of the data set in `DATASETS`; empty for a folder of one's own.
     size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
     features: of the feature net in `FEATURES`.
+    preset: of the method, as `configs/translate.py` lists them.
   """
 
   name: str = ''
   size: int = 0
   features: str = 'vgg16'
+  preset: str = ''
 
   @classmethod
   def parse(cls, arg: str | None) -> 'Options':
@@ -112,12 +114,12 @@ class Options:
     options = {}
     for item in rest:
       key, _, value = item.partition('=')
-      if key not in ('size', 'features'):
-        raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size or features')
+      if key not in ('size', 'features', 'preset'):
+        raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size, features or preset')
       options[key] = _number(key, value) if key == 'size' else value
     found = cls(name=first, **options)
-    _choose(DATASETS, found.name, 'data set')
-    _choose(FEATURES, found.features, 'features')
+    choose(DATASETS, found.name, 'data set')
+    choose(FEATURES, found.features, 'features')
     return found
 
   def data(self, *fields: str) -> ConfigDict:
@@ -265,7 +267,7 @@ def validate(config: ConfigDict) -> None:
       f'the generator needs multiples of {multiple}',
     )
   if 'taps' in config.get('features', {}):
-    net = _choose(models.FEATURE_NETS, config.features.net, 'features.net')
+    net = choose(models.FEATURE_NETS, config.features.net, 'features.net')
     known = [name for name, _ in net.PLAN]
     for tap in config.features.taps:
       demand(tap in known, 'features.taps', tap, f'{config.features.net} has {", ".join(known)}')
@@ -309,7 +311,8 @@ def _tuples(value: Any) -> Any:
   return value
 
 
-def _choose(known: dict, name: str, what: str) -> Any:
+def choose(known: dict, name: str, what: str) -> Any:
+  """`known[name]`, or a ConfigError that lists what is known."""
   if name not in known:
     names = ', '.join(key for key in known if key)
     raise ConfigError(f'{what} {name!r} is unknown: use one of {names}')

@@ -15,6 +15,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from step_jax.models import convolutions
+
 # Statistics of ImageNet by channel, RGB in 0..255, as torchvision has them; and the mean deviation.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -62,17 +64,29 @@ def max_pool(x: jax.Array, size: int, ceil: bool) -> jax.Array:
   return nn.max_pool(x, (size, size), (2, 2), ends)
 
 
+class TrunkConv(nn.Module):
+  """A plain convolution, He-initialised, `[B, H, W, in] -> [B, H', W', features]`."""
+
+  features: int
+  size: int
+  stride: int = 1
+  padding: int = 0
+  dtype: jnp.dtype = jnp.float32
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    shape = (self.size, self.size, x.shape[-1], self.features)
+    kernel = self.param('kernel', nn.initializers.he_normal(), shape).astype(self.dtype)
+    bias = self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+    x = x.astype(self.dtype)
+    if (self.size, self.stride, self.padding) == (3, 1, 1):
+      return convolutions.conv3x3(x, kernel) + bias
+    return convolutions.conv(x, kernel, self.stride, ((self.padding,) * 2,) * 2) + bias
+
+
 def _conv(features: int, size: int, stride: int = 1, padding: int = 0) -> Callable[..., nn.Module]:
-  """A He-initialised convolution, yet to be given its type and name."""
-  return lambda dtype, name: nn.Conv(
-    features,
-    (size, size),
-    stride,
-    padding=padding,
-    dtype=dtype,
-    kernel_init=nn.initializers.he_normal(),
-    name=name,
-  )
+  """A convolution, yet to be given its type and name."""
+  return lambda dtype, name: TrunkConv(features, size, stride, padding, dtype, name=name)
 
 
 def _fire(squeeze: int, expand: int) -> Callable[..., nn.Module]:

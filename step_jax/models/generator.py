@@ -51,10 +51,9 @@ class UpBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    x = layers.upscale(x)
     for i in range(2):
-      x = layers.Conv(self.features, 3, dtype=self.dtype, name=f'conv{i}')(x)
-      x = layers.pixel_norm(nn.relu(x))
+      conv = layers.Conv(self.features, 3, upsample=i == 0, dtype=self.dtype, name=f'conv{i}')
+      x = layers.pixel_norm(nn.relu(conv(x)))
     return x
 
 

@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from step_jax.models import convolutions
+
 LEAKY_SLOPE = 0.2
 NORM_EPSILON = 1e-5
 PIXEL_NORM_EPSILON = 1e-8
@@ -95,6 +97,7 @@ class Conv(nn.Module):
     slope: the slope `a` in the He constant; None leaves the kernel unscaled.
     padding: 'same' (as TensorFlow pads: the odd pixel goes after), 'valid', or 'reflect'
       (`kernel_size // 2` mirrored pixels on every side).
+    upsample: convolve the input doubled by nearest neighbour (3x3, stride 1, 'same').
     dtype: compute type; parameters stay float32.
   """
 
@@ -103,29 +106,28 @@ class Conv(nn.Module):
   stride: int = 1
   slope: float | None = LEAKY_SLOPE
   padding: str = 'same'
+  upsample: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    size = self.kernel_size
-    shape = (size, size, x.shape[-1], self.features)
+    shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
     if self.slope is not None:
       kernel = kernel * he_scale(shape, self.slope)
-    padding = self.padding
-    if padding == 'reflect':
-      margin = size // 2
-      x = jnp.pad(x, ((0, 0), (margin, margin), (margin, margin), (0, 0)), mode='reflect')
-      padding = 'valid'
-    y = jax.lax.conv_general_dilated(
-      x.astype(self.dtype),
-      kernel.astype(self.dtype),
-      (self.stride, self.stride),
-      padding.upper(),
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-    )
-    return y + bias.astype(self.dtype)
+    return self._convolve(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
+
+  def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    if self.upsample:
+      return convolutions.upsampled_conv3x3(x, kernel)
+    if (self.kernel_size, self.stride, self.padding) == (3, 1, 'same'):
+      return convolutions.conv3x3(x, kernel)
+    if self.padding == 'reflect':
+      margin = (self.kernel_size // 2,) * 2
+      x = jnp.pad(x, ((0, 0), margin, margin, (0, 0)), mode='reflect')
+      return convolutions.conv(x, kernel, self.stride, 'VALID')
+    return convolutions.conv(x, kernel, self.stride, self.padding.upper())
 
 
 class ConvTranspose(nn.Module):

@@ -1,4 +1,4 @@
-"""Weights of feature nets, LPIPS heads and the original StEP: find, download, convert, load.
+"""Weights of feature nets, Inception, LPIPS heads and the original StEP: find, get, convert, load.
 
 Nothing here downloads unless `get` is called, and no file ever runs code.
 
@@ -11,7 +11,7 @@ Nothing here downloads unless `get` is called, and no file ever runs code.
 from step_jax.weights.convert import convert
 from step_jax.weights.download import get
 from step_jax.weights.known import PUBLISHED
-from step_jax.weights.load import Features, Heads, load_features, load_heads
+from step_jax.weights.load import Features, Heads, load_features, load_heads, load_inception
 from step_jax.weights.step_tf import from_step_tf
 from step_jax.weights.store import directory, find
 
@@ -26,4 +26,5 @@ __all__ = [
   'get',
   'load_features',
   'load_heads',
+  'load_inception',
 ]

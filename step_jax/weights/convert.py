@@ -7,6 +7,7 @@ import pathlib
 import numpy as np
 
 from step_jax.errors import WeightsError
+from step_jax.models.features import FEATURE_NETS
 from step_jax.weights import known, layouts, nets, own_format, readers, store
 from step_jax.weights.layouts import Layout
 from step_jax.weights.own_format import Weights
@@ -19,12 +20,14 @@ def convert(
   """Converts a weights file to our own format.
 
   Takes the original StEP's `vgg16.npy`, Keras' VGG16 `.h5` without the top, torchvision's `.pth` or
-  `.safetensors` of VGG16, AlexNet and SqueezeNet 1.1, LPIPS heads, the `.npz` of those nets, and
-  our own format. Nothing in the file is executed.
+  `.safetensors` of VGG16, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception, LPIPS heads, the
+  `.npz` of those nets, and our own format. Nothing in the file is executed.
 
   Args:
     path: the file.
-    name: the net or heads it holds; by default that is told by names and shapes.
+    name: the net or heads it holds; by default that is told by the file's digest, then by names
+      and shapes. Heads of LPIPS 0.0 look like those of 0.1: say `lpips_alex_v0.0` where the file is
+      not the published `v0.0/alex.pth`.
     out: file to write; by default the net's place in the store.
 
   Returns:
@@ -61,8 +64,8 @@ def read(path: str | os.PathLike, name: str = '') -> tuple[Weights, str]:
   if own_format.is_own(metadata):
     weights = _own(tensors, metadata, str(path))
   else:
-    layout = layouts.recognise(tensors, name, str(path))
     published = known.by_digest(digest)
+    layout = layouts.recognise(tensors, published.name if published else name, str(path))
     lineage = (published and published.lineage) or layout.lineage
     arrays = _to_ours(layout, tensors, lineage, str(path))
     weights = Weights(layout.name, arrays, path.name, digest, lineage)
@@ -89,7 +92,7 @@ def _to_ours(
       if layout.axes == 'OIHW' and array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)
       arrays[path] = np.ascontiguousarray(array.reshape(nets.shapes(layout.name)[path]))
-  if layout.name not in nets.HEADS:
+  if layout.name in FEATURE_NETS:
     bgr, mean, std, unit = layouts.PIXELS[lineage]
     # Scaling the input and every bias scales all activations alike.
     arrays = {path: x * np.float32(unit) if x.ndim == 1 else x for path, x in arrays.items()}

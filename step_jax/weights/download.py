@@ -22,7 +22,8 @@ def get(name: str, urls: Sequence[str] | None = None) -> pathlib.Path:
 
   Args:
     name: `vgg16` (the authors' weights as Keras has them: the lineage of the original StEP),
-      `alexnet`, `squeezenet1_1` (torchvision's), `lpips_alex`, `lpips_vgg`, `lpips_squeeze`.
+      `alexnet`, `squeezenet1_1` (torchvision's), `inception` (pytorch-fid's), `lpips_alex`,
+      `lpips_vgg`, `lpips_squeeze`, and these with `_v0.0` for LPIPS 0.0.
     urls: http(s) addresses to try in turn instead of the published ones, for a mirror or another
       file of the same net; a file is verified by the published SHA-256 of its name, or by
       `#sha256=…` at the end of its address. Of a name that nobody published, without that, only

@@ -1,7 +1,9 @@
 """The weights files that others have published: where they are, and the SHA-256 they must have.
 
-The digests were each found in at least two independent places that pin these files; torchvision's
-names carry the first 8 digits, which is all that is known of files it no longer offers.
+The digests were each found in at least two independent places that pin these files, but for the
+LPIPS 0.0 heads of AlexNet and VGG16: those are of one mirror, whose copies of the other four heads
+are the published ones. torchvision's names carry the first 8 digits, which is all that is known of
+files it no longer offers.
 machrisaa's `vgg16.npy` has none here: the author names a SHA-1
 (6206897b35c2bfe5d9d16b83314e44fc3ea83b1c), but Python 3 users have saved it anew under that name.
 """
@@ -45,8 +47,17 @@ def _torchvision(name: str, file: str, sha256: str, lineage: str = '') -> Publis
   return Published(name, file, sha256, (_TORCH + file,), lineage)
 
 
-def _lpips(net: str, sha256: str) -> Published:
-  return Published(f'lpips_{net}', f'v0.1/{net}.pth', sha256, (f'{_LPIPS}v0.1/{net}.pth',))
+def _lpips(net: str, sha256: str, version: str = '0.1') -> Published:
+  name = f'lpips_{net}' if version == '0.1' else f'lpips_{net}_v{version}'
+  file = f'v{version}/{net}.pth'
+  return Published(name, file, sha256, (_LPIPS + file,))
+
+
+def _inception(repository: str, release: str) -> Published:
+  """The same bytes are published under two names."""
+  url = f'https://github.com/{repository}/releases/download/{release}'
+  sha256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
+  return Published('inception', release.rpartition('/')[2], sha256, (url,))
 
 
 # The first of a name is what `get` takes.
@@ -80,9 +91,14 @@ PUBLISHED = (
     'b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b',
   ),
   Published('squeezenet1_1', 'squeezenet1_1-f364aa15.pth', 'f364aa15'),
+  _inception('mseitzer/pytorch-fid', 'fid_weights/pt_inception-2015-12-05-6726825d.pth'),
+  _inception('toshas/torch-fidelity', 'v0.2.0/weights-inception-2015-12-05-6726825d.pth'),
   _lpips('alex', 'df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0'),
   _lpips('vgg', 'a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868'),
   _lpips('squeeze', '4a5350f23600cb79923ce65bb07cbf57dca461329894153e05a1346bd531cf76'),
+  _lpips('alex', '18720f55913d0af89042f13faa7e536a6ce1444a0914e6db9461355ece1e8cd5', '0.0'),
+  _lpips('vgg', 'b9e4236260c3dd988fc79d2a48d645d885afcbb21f9fd595e6744cf7419b582c', '0.0'),
+  _lpips('squeeze', 'c27abd3a0145541baa50990817df58d3759c3f8154949f42af3b59b4e042d0bf', '0.0'),
 )
 
 

@@ -47,11 +47,12 @@ class Layout:
   Attributes:
     title: what people call it.
     name: the net or heads.
-    lineage: a key of `PIXELS`, or `lpips-0.1` for heads.
+    lineage: a key of `PIXELS`, `lpips-0.1` or `lpips-0.0` for heads, or `inception-2015-12-05`.
     paths: name in the file -> name here.
     axes: of a kernel: `HWIO`, `OIHW`, or `1C11` for the 1x1 convolutions of heads.
     ignored: pattern of names that belong to the net but are not needed (its classifier); by
       default one that nothing matches.
+    named_only: whether another layout looks just like it, which is taken unless this is asked for.
   """
 
   title: str
@@ -60,6 +61,7 @@ class Layout:
   paths: Mapping[str, str]
   axes: str
   ignored: str = '$.'
+  named_only: bool = False
 
   def foreign(self, names: Mapping[str, Tensor]) -> list[str]:
     """Names that a file of this layout would not have."""
@@ -120,7 +122,25 @@ def _squeezenet_npz() -> Layout:
 
 def _heads(name: str, pattern: str, axes: str) -> Layout:
   paths = {pattern.format(i): tap for i, tap in enumerate(nets.HEADS[name][1])}
-  return Layout(f'LPIPS heads {name}', name, 'lpips-0.1', paths, axes)
+  old = name.endswith('_v0.0')
+  lineage = 'lpips-0.0' if old else 'lpips-0.1'
+  return Layout(f'LPIPS heads {name}', name, lineage, paths, axes, named_only=old)
+
+
+def _inception() -> Layout:
+  """pytorch-fid has our names; torchvision's own Inception differs by its second classifier."""
+  leaves = {
+    **{'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'},
+    **{'mean': 'running_mean', 'var': 'running_var'},
+  }
+  paths = {}
+  for path in nets.shapes(nets.INCEPTION):
+    *parts, leaf = path.split('/')
+    paths['.'.join([*parts, leaves[leaf]])] = path
+  ignored = r'fc\.(weight|bias)|.*\.num_batches_tracked'
+  return Layout(
+    "pytorch-fid's Inception", nets.INCEPTION, 'inception-2015-12-05', paths, 'OIHW', ignored
+  )
 
 
 def _trained(net: str) -> list[str]:
@@ -134,6 +154,7 @@ def _layouts() -> Iterator[Layout]:
   yield _torchvision('torchvision VGG16', 'vgg16')
   yield _torchvision('torchvision AlexNet', 'alexnet')
   yield _torchvision('torchvision SqueezeNet 1.1', 'squeezenet1_1')
+  yield _inception()
   for name in nets.HEADS:
     yield _heads(name, 'lin{}', 'HWIO')
     yield _heads(name, 'lin{}.model.1.weight', '1C11')
@@ -144,7 +165,8 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
 
   Args:
     tensors: what the file holds.
-    name: the net it is said to hold; '' to tell by the tensors alone.
+    name: the net or heads it is said to hold; '' to tell by the tensors alone, which takes heads
+      for those of LPIPS 0.1.
     where: the file, for messages.
 
   Raises:
@@ -153,7 +175,7 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
   known = list(_layouts())
   named = [layout for layout in known if not layout.foreign(tensors) and tensors]
   fitting = [layout for layout in named if not _misshapen(layout, tensors)]
-  chosen = [layout for layout in fitting if name in ('', layout.name)]
+  chosen = [x for x in fitting if (x.name == name if name else not x.named_only)]
   if len(chosen) == 1:
     return chosen[0]
   if chosen:

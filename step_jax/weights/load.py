@@ -1,4 +1,4 @@
-"""Weights for use: a feature net with its parameters, or the heads of LPIPS."""
+"""Weights for use: a net with its parameters, or the heads of LPIPS."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -15,6 +15,7 @@ from step_jax.models.features import (
   PIXEL_STD,
   FeatureNet,
 )
+from step_jax.models.inception import Inception
 from step_jax.weights import nets, store
 from step_jax.weights.convert import read
 
@@ -23,17 +24,19 @@ _RANDOM_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """A frozen feature net, ready for `module.apply({'params': params}, images)`.
+  """A frozen net, ready for `module.apply({'params': params}, images)`.
 
   Attributes:
-    module: the net with its taps; images are RGB `[B, H, W, 3]` in [-1, 1].
+    module: the net with its taps, which takes RGB `[B, H, W, 3]` in [-1, 1]; or Inception, which
+      takes 0..255.
     params: float32 arrays, of the layers that the taps need and no more.
     label: `NET@` and the first 8 digits of the file's SHA-256, or `random`; for reports.
     sha256: of the file loaded; '' for random features.
-    lineage: who trained it: `torchvision`, `caffe-…`, or '' for random features.
+    lineage: who trained it: `torchvision`, `caffe-…`, `inception-2015-12-05`, or '' for random
+      features.
   """
 
-  module: FeatureNet
+  module: FeatureNet | Inception
   params: dict
   label: str
   sha256: str
@@ -89,11 +92,28 @@ def load_features(net: str, taps: Sequence[str], path: str = '') -> Features:
   return Features(module, params, f'{net}@{sha256[:8]}', sha256, weights.lineage)
 
 
+def load_inception(path: str = '') -> Features:
+  """Loads the net of the Fréchet Inception distance from a file.
+
+  Args:
+    path: '' for the file in the store, or a file of any format that `convert` takes.
+
+  Raises:
+    WeightsError: no such file, or it is damaged or holds something else.
+  """
+  weights, sha256 = read(store.find(nets.INCEPTION, path), nets.INCEPTION)
+  params = _tree(weights.arrays, nets.layers(nets.INCEPTION))
+  label = f'{nets.INCEPTION}@{sha256[:8]}'
+  return Features(Inception(), params, label, sha256, weights.lineage)
+
+
 def load_heads(name: str, path: str = '') -> Heads:
   """Loads the heads of LPIPS from a file.
 
   Args:
-    name: `lpips_alex`, `lpips_vgg` or `lpips_squeeze`.
+    name: `lpips_alex`, `lpips_vgg` or `lpips_squeeze`, for version 0.0 with `_v0.0` at its end.
+      Trunks under heads of 0.0 read pixels in [-1, 1] as they are: the released code of that time
+      did not normalise them any further.
     path: '' for the file in the store, or a file of any format that `convert` takes.
 
   Raises:

@@ -1,4 +1,4 @@
-"""What our feature nets and LPIPS heads are made of: layers in order, parameter names and shapes.
+"""What our nets and LPIPS heads are made of: layers in order, parameter names and shapes.
 
 Names are flax paths joined by '/', as in `conv1_1/kernel`; `input` is the layer before the first.
 """
@@ -6,15 +6,18 @@ Names are flax paths joined by '/', as in `conv1_1/kernel`; `input` is the layer
 from collections.abc import Iterable, Mapping
 import functools
 
+import flax.linen as nn
 import flax.traverse_util
 import jax
 import jax.numpy as jnp
 
 from step_jax.errors import WeightsError
 from step_jax.models.features import FEATURE_NETS
+from step_jax.models.inception import SIZE, Inception
 
-# Heads -> their net, and the channels of the taps that they weigh (Zhang et al. 2018, LPIPS 0.1).
-HEADS = {
+INCEPTION = 'inception'
+# Heads -> their net, and the channels of the taps that they weigh (Zhang et al. 2018): LPIPS 0.1.
+_HEADS_01 = {
   'lpips_alex': (
     'alexnet',
     {'conv1': 64, 'conv2': 192, 'conv3': 384, 'conv4': 256, 'conv5': 256},
@@ -36,7 +39,12 @@ HEADS = {
     },
   ),
 }
-NAMES = (*FEATURE_NETS, *HEADS)
+# Version 0.0 has the same shapes; its nets were fed pixels in [-1, 1], not normalised any further.
+_HEADS_00 = {f'{name}_v0.0': made_of for name, made_of in _HEADS_01.items()}
+HEADS = _HEADS_01 | _HEADS_00
+NAMES = (*FEATURE_NETS, INCEPTION, *HEADS)
+# Used whole or not at all; of the others the first layers may do.
+_WHOLE = (INCEPTION, *HEADS)
 
 
 @functools.cache
@@ -48,16 +56,23 @@ def shapes(name: str) -> Mapping[str, tuple[int, ...]]:
   """
   if name in HEADS:
     return {tap: (channels,) for tap, channels in HEADS[name][1].items()}
-  if name not in FEATURE_NETS:
+  if name not in NAMES:
     raise WeightsError(f'no weights are called {name!r}; there are {", ".join(NAMES)}')
+  if name == INCEPTION:
+    image = jnp.zeros((1, SIZE, SIZE, 3))
+    return _shapes(Inception(), image)
   plan = [layer for layer, _ in FEATURE_NETS[name].PLAN]
   image = jnp.zeros((1, 64, 64, 3))
-  module = FEATURE_NETS[name](taps=plan[-1:])
-  params = jax.eval_shape(module.init, jax.random.key(0), image)['params']
-  found = flax.traverse_util.flatten_dict(params, sep='/')
+  found = _shapes(FEATURE_NETS[name](taps=plan[-1:]), image)
   order = ['input', *plan]
   paths = sorted(found, key=lambda path: (order.index(layer_of(path)), path))
-  return {path: found[path].shape for path in paths}
+  return {path: found[path] for path in paths}
+
+
+def _shapes(module: nn.Module, image: jax.Array) -> dict[str, tuple[int, ...]]:
+  params = jax.eval_shape(module.init, jax.random.key(0), image)['params']
+  found = flax.traverse_util.flatten_dict(params, sep='/')
+  return {path: array.shape for path, array in found.items()}
 
 
 def layer_of(path: str) -> str:
@@ -66,12 +81,12 @@ def layer_of(path: str) -> str:
 
 
 def layers(name: str) -> list[str]:
-  """The layers that have parameters, in order; the first of a net is `input`."""
+  """The layers that have parameters, in order; the first of a feature net is `input`."""
   return list(dict.fromkeys(layer_of(path) for path in shapes(name)))
 
 
 def layers_for(net: str, taps: Iterable[str]) -> list[str]:
-  """The layers with parameters that a net needs to reach its taps.
+  """The layers with parameters that a feature net needs to reach its taps.
 
   Raises:
     WeightsError: the net has no such tap, or none is asked for.
@@ -90,14 +105,14 @@ def layers_for(net: str, taps: Iterable[str]) -> list[str]:
 
 
 def held(name: str, paths: Iterable[str], where: str) -> list[str]:
-  """The layers that a file holds: the first ones of a net without a gap, or all of the heads.
+  """The layers that a file holds: the first ones of a feature net without a gap, or all.
 
   Raises:
     WeightsError: a layer in between, or a part of a layer, is missing.
   """
   paths = set(paths)
   found = [layer for layer in layers(name) if any(layer_of(path) == layer for path in paths)]
-  expected = layers(name) if name in HEADS else layers(name)[: len(found)]
+  expected = layers(name) if name in _WHOLE else layers(name)[: len(found)]
   for path in shapes(name):
     needed = layer_of(path) in expected or layer_of(path) in found
     if needed and path not in paths:

@@ -28,11 +28,11 @@ class Weights:
   """Weights of a net or of LPIPS heads in our names and axes.
 
   Attributes:
-    name: a key of `FEATURE_NETS`, or of `nets.HEADS`.
+    name: one of `nets.NAMES`.
     arrays: name -> float32 array, in the order of the layers.
     source: name of the file they were published in.
     source_sha256: of that file.
-    lineage: who trained the net and how it sees pixels (a key of `layouts.PIXELS`).
+    lineage: who trained the net and how it sees pixels; see `layouts.Layout`.
   """
 
   name: str

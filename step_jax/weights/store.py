@@ -29,7 +29,7 @@ def find(name: str, path: str = '') -> pathlib.Path:
   """The file of a net or heads.
 
   Args:
-    name: a key of `FEATURE_NETS` or of `nets.HEADS`.
+    name: one of `nets.NAMES`.
     path: the file itself; '' looks in the store.
 
   Raises:

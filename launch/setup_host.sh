@@ -1,0 +1,182 @@
+#!/usr/bin/env bash
+# Makes a host ready, step by step, and skips what is done: Python 3.11 or 3.12 (images of Cloud TPU
+# VMs ship 3.10), an environment with this checkout at pinned versions, a look at chips and bucket.
+#
+# Usage: launch/setup_host.sh [install|check] [--venv DIR] [--extras NAME] [--constraints FILE]
+#          [--hosts N] [--bucket gs://NAME]
+#   install, check   only this step (default: both)
+#   --venv           environment to make (default: .venv)
+#   --extras         of setup.py: tpu or cuda (default: tpu)
+#   --constraints    versions to pin (default: launch/constraints.txt)
+#   --hosts          of the slice; the check of several hosts must run on all of them at once
+#   --bucket         to write to and read from
+# Exit status: 2 wrong usage, 3 no Python, 4 installation failed, 5 no chips, 6 no access to the
+# bucket. The last line on standard error says why.
+set -euo pipefail
+
+here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+
+fail() {
+  echo "setup_host: $2" >&2
+  exit "$1"
+}
+
+fits() {
+  # Debian parts venv and ensurepip from the interpreter.
+  "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
+    2>/dev/null
+}
+
+python_on_path() {
+  local candidate
+  for candidate in "${PYTHON:-}" python3.11 python3.12 python3; do
+    if [[ -n $candidate ]] && fits "$candidate"; then
+      command -v "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+as_root() {
+  if ((EUID == 0)); then
+    "$@"
+  else
+    sudo --non-interactive "$@"
+  fi
+}
+
+# Each of these prints the interpreter that it brought, and nothing else.
+python_from_uv() {
+  local uv
+  PATH="$PATH:$HOME/.local/bin"
+  if ! command -v uv >/dev/null; then
+    curl --location --silent --show-error --fail https://astral.sh/uv/install.sh |
+      UV_NO_MODIFY_PATH=1 sh >&2 || return
+  fi
+  uv=$(command -v uv) || return
+  "$uv" python install 3.11 >&2 && "$uv" python find 3.11
+}
+
+python_from_apt() {
+  # A fresh host may still be updating itself: wait for its lock.
+  local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get --yes -o DPkg::Lock::Timeout=300)
+  {
+    as_root add-apt-repository --yes ppa:deadsnakes/ppa &&
+      "${apt[@]}" update &&
+      "${apt[@]}" install python3.11 python3.11-venv
+  } >&2 && command -v python3.11
+}
+
+bring_python() {
+  local way python
+  for way in python_on_path python_from_uv python_from_apt; do
+    if python=$("$way") && fits "$python"; then
+      echo "$python"
+      return
+    fi
+    echo "no Python 3.11 or 3.12: $way" >&2
+  done
+  fail 3 "no Python 3.11 or 3.12, and neither uv nor apt brought one: install it and set PYTHON"
+}
+
+# What the environment was made from: another setup.py, pin or Python makes it anew.
+fingerprint() {
+  {
+    cat "$here/setup.py" "$constraints"
+    echo "$here $extras"
+    "$venv/bin/python" --version
+  } | sha256sum
+}
+
+install() {
+  local python
+  [[ -r $constraints ]] || fail 2 "cannot read the constraints $constraints"
+  if ! "$venv/bin/python" -c '' 2>/dev/null; then
+    python=$(bring_python) || exit
+    rm -rf "$venv"
+    "$python" -m venv "$venv" || fail 4 "$python could not make an environment in $venv"
+  fi
+  if [[ $(cat "$venv/installed" 2>/dev/null) == "$(fingerprint)" ]]; then
+    echo "environment is ready: $venv"
+    return
+  fi
+  rm -f "$venv/installed"
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check \
+    --constraint "$constraints" --editable "${here}[$extras]" ||
+    fail 4 "pip could not install .[$extras] with the versions of $constraints: see above"
+  fingerprint >"$venv/installed"
+  echo "environment made: $venv"
+}
+
+# Joins the hosts as training does, and counts.
+look_at_chips() {
+  timeout 300 "$venv/bin/python" - "$hosts" <<'PYTHON'
+import sys
+
+import jax
+
+hosts = int(sys.argv[1])
+if hosts > 1:
+  jax.distributed.initialize()
+if jax.default_backend() == 'cpu':
+  sys.exit('JAX sees only the CPU')
+if jax.process_count() != hosts:
+  sys.exit(f'JAX sees {jax.process_count()} hosts of {hosts}')
+print(f'{jax.device_count()} chips on {hosts} hosts, {jax.local_device_count()} of them here')
+PYTHON
+}
+
+# By the layer that writes checkpoints, with the rights of this host.
+look_at_bucket() {
+  timeout 120 "$venv/bin/python" - "$bucket" <<'PYTHON'
+import socket
+import sys
+
+import tensorstore
+
+folder = tensorstore.KvStore.open(sys.argv[1].rstrip('/') + '/.step_jax_access/').result()
+name = socket.gethostname()
+folder.write(name, b'step_jax').result()
+assert folder.read(name).result().value == b'step_jax'
+folder.write(name, None).result()  # Deletes it.
+PYTHON
+}
+
+check() {
+  look_at_chips || fail 5 "no chips: is another program using them, or was a host missing? See above"
+  [[ -z $bucket ]] || look_at_bucket ||
+    fail 6 "cannot write to $bucket: its name, and role Storage Object Admin of this host's account"
+}
+
+parse() {
+  steps=(install check)
+  case ${1:-} in
+    install | check)
+      steps=("$1")
+      shift
+      ;;
+  esac
+  while (($#)); do
+    (($# > 1)) || fail 2 "argument without a value, or unknown: $1"
+    case $1 in
+      --venv) venv=$2 ;;
+      --extras) extras=$2 ;;
+      --constraints) constraints=$2 ;;
+      --hosts) hosts=$2 ;;
+      --bucket) bucket=$2 ;;
+      *) fail 2 "unknown argument: $1" ;;
+    esac
+    shift 2
+  done
+}
+
+main() {
+  local step steps venv=.venv extras=tpu constraints=$here/launch/constraints.txt hosts=1 bucket=
+  parse "$@"
+  for step in "${steps[@]}"; do
+    "$step"
+  done
+}
+
+main "$@"

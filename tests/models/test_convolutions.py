@@ -1,0 +1,92 @@
+"""Faster forms of a convolution give what the plain one gives, forward and backward."""
+
+import functools
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+import jax
+import jax.export
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from step_jax.models import convolutions, layers
+
+
+def plain_upsampled(x, kernel):
+  return convolutions.conv(layers.upscale(x), kernel)
+
+
+def draw(seed, batch, height, width, inputs, outputs):
+  keys = jax.random.split(jax.random.key(seed), 3)
+  x = jax.random.normal(keys[0], (batch, height, width, inputs))
+  kernel = jax.random.normal(keys[1], (3, 3, inputs, outputs)) / np.sqrt(9 * inputs)
+  return x, kernel, keys[2]
+
+
+def compare(fast, plain, x, kernel, key, tolerance=2e-5):
+  y, pull = jax.vjp(plain, x, kernel)
+  fast_y, fast_pull = jax.vjp(fast, x, kernel)
+  cotangent = jax.random.normal(key, y.shape)
+  for found, expected in zip((fast_y, *fast_pull(cotangent)), (y, *pull(cotangent)), strict=True):
+    assert found.shape == expected.shape
+    scale = float(jnp.abs(expected).max())
+    assert float(jnp.abs(found - expected).max()) <= tolerance * scale
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+  seed=st.integers(0, 999),
+  height=st.integers(1, 9),
+  width=st.integers(1, 9),
+  inputs=st.integers(1, 5),
+  outputs=st.integers(1, 5),
+)
+def test_winograd_of_any_size(seed, height, width, inputs, outputs):
+  x, kernel, key = draw(seed, 2, height, width, inputs, outputs)
+  compare(convolutions.winograd_conv3x3, convolutions.conv, x, kernel, key)
+
+
+@settings(max_examples=6, deadline=None)
+@given(
+  seed=st.integers(0, 999),
+  height=st.integers(1, 7),
+  width=st.integers(1, 7),
+  inputs=st.integers(1, 5),
+)
+def test_convolution_of_the_doubled_map(seed, height, width, inputs):
+  x, kernel, key = draw(seed, 2, height, width, inputs, 4)
+  compare(convolutions.upsampled_conv3x3, plain_upsampled, x, kernel, key)
+
+
+def test_wide_convolutions():
+  x, kernel, key = draw(0, 2, 8, 8, 200, 192)
+  compare(convolutions.conv3x3, convolutions.conv, x, kernel, key)
+
+
+def flops(function, *args):
+  return jax.jit(function).lower(*args).compile().cost_analysis()['flops']
+
+
+def test_what_is_saved():
+  x, kernel, _ = draw(0, 2, 16, 16, 256, 256)
+  plain = flops(convolutions.conv, x, kernel)
+  assert flops(convolutions.winograd_conv3x3, x, kernel) < 0.6 * plain
+  assert flops(convolutions.upsampled_conv3x3, x, kernel) < 0.5 * flops(plain_upsampled, x, kernel)
+
+
+@pytest.mark.parametrize('platform', ['tpu', 'cuda'])
+def test_accelerators_get_the_plain_convolution(platform):
+  x, kernel, _ = draw(0, 1, 8, 8, 192, 192)
+  grad = jax.grad(lambda x, k: jnp.sum(convolutions.conv3x3(x, k) ** 2), argnums=(0, 1))
+  exported = jax.export.export(jax.jit(grad), platforms=[platform])(x, kernel)
+  text = exported.mlir_module()
+  assert 'stablehlo.convolution' in text and 'stablehlo.dot_general' not in text
+
+
+def test_the_cpu_gets_winograd():
+  x, kernel, _ = draw(0, 1, 8, 8, 192, 192)
+  text = jax.jit(convolutions.conv3x3).lower(x, kernel).as_text()
+  assert text.count('stablehlo.dot_general') == 16
+  narrow = functools.partial(convolutions.conv3x3, x[..., :64])
+  assert 'dot_general' not in jax.jit(narrow).lower(kernel[:, :, :64]).as_text()
