@@ -3,7 +3,7 @@
 # on every host of a slice. Beside code/, which is this checkout, stand venv/ and run/, with
 #   lock     held by the run and all that it started: a run is alive exactly while it is held
 #   id       of the run: a start with the same id is a repetition, not a second run
-#   log      of the run, log.1 of the one before; command, pid and, once it has ended, exit
+#   log      of the run, log.1 of the one before; pid and supervisor; exit; stopped
 #
 # Usage: run_host.sh adopt REVISION | start ID COMMAND [ARGUMENT ...] | state | log LINES [follow]
 #        | stop SECONDS
@@ -18,7 +18,7 @@ fail() {
 
 # The content of a file of run/, or of nothing.
 content() {
-  cat "run/$1" 2>/dev/null || true
+  [[ ! -e run/$1 ]] || echo "$(<"run/$1")"
 }
 
 # Whole or not at all, whenever the host dies.
@@ -28,7 +28,7 @@ write() {
 }
 
 alive() {
-  ! flock --nonblock run/lock true
+  ! flock --nonblock 9 9>>run/lock
 }
 
 # Called in code.new/, just unpacked: puts it in the place of code/, unless a run uses that.
@@ -45,16 +45,13 @@ adopt() {
 }
 
 start() {
-  local id=$1 _
+  local _
   [[ -e venv/installed ]] || fail 11 "nothing is set up here: call setup"
-  exec 9>>run/lock
-  if ! flock --wait 2 9; then
-    [[ $(content id) == "$id" ]] || fail 10 "a run is alive"
-    return
-  fi
   # The command is given again when its connection drops, perhaps after the run has ended.
-  [[ $(content id) != "$id" ]] || return 0
-  rm -f run/exit run/pid
+  [[ $(content id) != "$1" ]] || return 0
+  exec 9>>run/lock
+  flock --wait 2 9 || fail 10 "a run is alive"
+  rm -f run/exit run/pid run/stopped
   [[ ! -e run/log ]] || mv -f run/log run/log.1
   setsid "$BASH" code/launch/run_host.sh supervise "$@" </dev/null >run/log 2>&1 &
   for _ in {1..100}; do
@@ -64,28 +61,24 @@ start() {
   fail 12 "the run did not start: $(tail -n 1 run/log)"
 }
 
-# The leader of the run's own session: runs the command and writes its exit status.
+# Waits for the command and writes its exit status; in another session, so that stop spares it.
 supervise() {
-  local id=$1 root=$PWD child status=0
+  local id=$1 status=0
   shift
-  # Stop signals the whole session; this shell outlives that, and the command takes it as it will.
-  trap : TERM
   write id "$id"
-  write command "${*@Q}"
-  write pid "$$"
+  write supervisor "$$"
   echo "== $(date -Is) $(hostname) run $id, code $(content revision): ${*@Q}"
-  export PATH="$root/venv/bin:$PATH" PYTHONUNBUFFERED=1
-  cd code
-  "$@" &
-  child=$!
-  # A signal ends a wait, not the child.
-  while kill -0 "$child" 2>/dev/null; do
-    wait "$child" || true
-  done
-  wait "$child" || status=$?
-  cd "$root"
+  setsid --wait "$BASH" code/launch/run_host.sh lead "$@" || status=$?
   echo "== $(date -Is) run $id ended with status $status"
   write exit "$status"
+}
+
+# Becomes the command, as the leader of its session.
+lead() {
+  write pid "$$"
+  export PATH="$PWD/venv/bin:$PATH" PYTHONUNBUFFERED=1
+  cd code
+  exec "$@"
 }
 
 # One line, fields parted by tabs: what the run does, its id, exit status, set up or not, last line.
@@ -96,50 +89,57 @@ state() {
     word=alive
   elif [[ -e run/exit ]]; then
     word=ended
+    [[ ! -e run/stopped ]] || word=stopped
   elif [[ -n $id ]]; then
     word=lost
   fi
   [[ ! -e venv/installed ]] || ready=yes
   # Progress bars part their lines by carriage returns.
-  last=$(tail -n 1 run/log 2>/dev/null | tr '\r\t' '\n ' | tail -n 1)
-  printf '%s\t%s\t%s\t%s\t%s\n' "$word" "$id" "$(content exit)" "$ready" "$last"
+  last=$(tail -n 1 run/log 2>/dev/null) || true
+  last=${last##*$'\r'}
+  printf '%s\t%s\t%s\t%s\t%s\n' "$word" "$id" "$(content exit)" "$ready" "${last//$'\t'/ }"
 }
 
 log() {
   [[ -e run/log ]] || fail 11 "no run has been started here"
   if [[ ${2:-} == follow ]] && alive; then
-    exec tail --lines="$1" --follow --pid="$(content pid)" run/log
+    exec tail --lines="$1" --follow --pid="$(content supervisor)" run/log
   fi
   exec tail --lines="$1" run/log
 }
 
+# Whether the run is over, or will be within so many seconds.
+over_within() {
+  local deadline=$((SECONDS + $1))
+  while alive; do
+    ((SECONDS < deadline)) || return 1
+    sleep 0.1
+  done
+}
+
 stop() {
-  local pid deadline=$((SECONDS + $1))
+  local pid
   if ! alive; then
     echo "no run was alive"
     return
   fi
   pid=$(content pid)
+  write stopped "$pid"
   kill -TERM -- "-$pid" 2>/dev/null || true
-  while alive && ((SECONDS < deadline)); do
-    sleep 0.1
-  done
-  if alive; then
-    kill -KILL -- "-$pid" 2>/dev/null || true
-    sleep 0.5
-    ! alive || fail 12 "processes of the run are left, outside of its session $pid"
-    [[ -e run/exit ]] || write exit 137
-    echo "killed: not saved within $1 s"
+  if over_within "$1"; then
+    echo "ended with status $(content exit)"
     return
   fi
-  echo "ended with status $(content exit)"
+  kill -KILL -- "-$pid" 2>/dev/null || true
+  over_within 10 || fail 12 "processes of the run are left, outside of its session $pid"
+  echo "killed: not saved within $1 s"
 }
 
 main() {
-  cd "$(dirname "${BASH_SOURCE[0]}")/../.."
-  mkdir -p run
+  cd "${BASH_SOURCE[0]%/*}/../.."
+  [[ -d run ]] || mkdir run
   case ${1:-} in
-    adopt | start | supervise | state | log | stop) "$@" ;;
+    adopt | start | supervise | lead | state | log | stop) "$@" ;;
     *) fail 2 "unknown verb: ${1:-}" ;;
   esac
 }

@@ -49,7 +49,7 @@ def fit_bins(samples: np.ndarray, count: int = 100, seed: int = 0) -> Bins:
   """K-means bins of reference samples, always the same for the same samples and seed.
 
   Lloyd's iteration from k-means++ (Arthur and Vassilvitskii 2007), until no sample changes its bin,
-  100 rounds at most. The paper bins pixels, with 10 samples or more to a bin.
+  100 rounds at most. Samples are held in float64.
 
   Args:
     samples: `[N, D]`, pixels or features, each picture one row.

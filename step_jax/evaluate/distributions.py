@@ -92,9 +92,9 @@ def frechet_distance(a: Moments, b: Moments) -> float:
   """Squared Fréchet distance of two normal distributions with these moments, at least 0.
 
   `|m_a - m_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2))` (Dowson and Landau 1982). The last
-  trace is the sum of singular values of `F_a F_b^T` where `C = F^T F`: no root of a matrix that is
-  not symmetric, which fails for singular covariances, so there may be fewer pictures than features.
-  Biased upwards for few pictures: compare only equal counts.
+  trace is the sum of singular values of `F_a F_b^T` where `C = F^T F`. That needs no root of an
+  unsymmetric matrix and is exact for singular covariances, so there may be fewer pictures than
+  features. The distance is biased upwards for few pictures: compare only equal counts.
 
   Raises:
     ValueError: one of them saw fewer than two vectors, or vectors of another length.
@@ -180,10 +180,13 @@ class KernelDistance:
       raise ValueError(f'features come in pairs, not as {list(x.shape)} and {list(y.shape)}')
     self._waiting.append(np.stack([x, y], axis=1))
     # A block is closed once enough are left over for another one.
-    while sum(map(len, self._waiting)) >= self._block + _FEWEST:
-      waiting = np.concatenate(self._waiting)
+    if sum(map(len, self._waiting)) < self._block + _FEWEST:
+      return
+    waiting = np.concatenate(self._waiting)
+    while len(waiting) >= self._block + _FEWEST:
       self._scores.append(_score(waiting[: self._block]))
-      self._waiting = [waiting[self._block :].copy()]
+      waiting = waiting[self._block :]
+    self._waiting = [waiting.copy()]  # A view would keep all that was added.
 
   def score(self) -> KernelScore:
     """The distance of all pairs so far; more may be added afterwards.

@@ -71,7 +71,7 @@ def upsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 def winograd_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """`conv3x3` by Winograd's F(2x2, 3x3); any size."""
+  """`conv3x3` by Winograd's F(2x2, 3x3): `[B, H, W, in], [3, 3, in, out] -> [B, H, W, out]`."""
   batch, height, width, channels = x.shape
   rows, columns = -(-height // _TILE), -(-width // _TILE)
   below, right = 1 + rows * _TILE - height, 1 + columns * _TILE - width

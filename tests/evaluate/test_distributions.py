@@ -93,12 +93,13 @@ def test_frechet_of_fewer_pictures_than_features(count):
 
 
 def test_frechet_of_supports_that_do_not_meet():
-  x, y = features(0, 30, 4), features(1, 30, 4)
-  blank = np.zeros((30, 4))
-  a, b = moments(np.hstack([x, blank])), moments(np.hstack([blank, y]))
+  """The roots of what should be zero must not add up."""
+  turn = rotation(0, 200)
+  x, y = features(0, 300, 100) @ turn[:100], features(1, 300, 100) @ turn[100:]
+  a, b = moments(x), moments(y)
   expected = np.sum((a.mean - b.mean) ** 2) + np.trace(a.covariance + b.covariance)
   np.testing.assert_allclose(frechet_distance(a, b), expected, rtol=1e-12)
-  constant = moments(blank)
+  constant = moments(np.zeros((5, 3)))
   assert frechet_distance(constant, constant) == 0
 
 
@@ -226,6 +227,16 @@ def peak(batches):
 def test_memory_does_not_grow_with_the_number_of_pictures():
   peak(10)
   assert peak(500) < 1.1 * peak(10) + 50_000
+
+
+def test_a_large_batch_is_let_go():
+  x = features(0, 20_003, 8)
+  kernel = KernelDistance(10)
+  tracemalloc.start()
+  kernel.add(x, x)
+  assert tracemalloc.get_traced_memory()[0] < x.nbytes / 2
+  tracemalloc.stop()
+  assert kernel.score().pairs == 20_003
 
 
 def test_moments_of_many_streams_are_merged_in_any_order():

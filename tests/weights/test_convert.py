@@ -7,6 +7,7 @@ import os
 import pickle
 import re
 import zipfile
+import zlib
 
 import numpy as np
 import pytest
@@ -15,7 +16,8 @@ import safetensors.numpy
 import weight_files as files
 
 from step_jax.errors import WeightsError
-from step_jax.weights import convert, known, layouts
+from step_jax.weights import convert, known, layouts, load_heads, load_inception, nets
+from step_jax.weights.tensors import Tensor
 
 VGG_MEAN, SSD_MEAN = (123.68, 116.779, 103.939), (123, 117, 104)
 STD = np.float32([58.395, 57.12, 57.375])
@@ -154,6 +156,98 @@ def test_lpips_heads(name, tmp_path):
     found, metadata = load(convert(tmp_path / file, out=tmp_path / 'o'))
     assert_same(found, ours)
     assert metadata['name'] == name
+
+
+OLD_HEADS = ['lpips_alex_v0.0', 'lpips_vgg_v0.0', 'lpips_squeeze_v0.0']
+
+
+@pytest.mark.parametrize('name', OLD_HEADS)
+def test_lpips_heads_of_version_0_0_look_like_those_of_0_1_and_are_told_by_name(name, tmp_path):
+  ours = files.arrays(name)
+  heads = {f'lin{i}.model.1.weight': a[None, :, None, None] for i, a in enumerate(ours.values())}
+  source = files.torch_save(tmp_path / 'x.pth', heads, 'legacy')
+  found, metadata = load(convert(source, name, tmp_path / 'o'))
+  assert_same(found, ours)
+  assert (metadata['name'], metadata['lineage']) == (name, 'lpips-0.0')
+  _, metadata = load(convert(source, out=tmp_path / 'o'))
+  assert (metadata['name'], metadata['lineage']) == (name.removesuffix('_v0.0'), 'lpips-0.1')
+
+
+@pytest.mark.parametrize('name', OLD_HEADS)
+def test_published_heads_of_version_0_0_need_no_name(name, tmp_path, monkeypatch):
+  """They lie at v0.0/alex.pth, as those of 0.1 lie at v0.1/alex.pth; each is only what it is."""
+  monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'store'))
+  net = name.split('_')[1]
+  heads = {
+    f'lin{i}.model.1.weight': a[None, :, None, None]
+    for i, a in enumerate(files.arrays(name).values())
+  }
+  (tmp_path / 'v0.0').mkdir()
+  source = files.torch_save(tmp_path / 'v0.0' / f'{net}.pth', heads, 'legacy')
+  with pytest.raises(WeightsError, match='damaged or altered'):
+    convert(source)
+  published = known.Published(name, f'v0.0/{net}.pth', known.digest(source))
+  monkeypatch.setattr(known, 'PUBLISHED', (published,))
+  stored = convert(source)
+  assert stored.name == f'{name}.safetensors'
+  assert load_heads(name).net == load_heads(name, str(source)).net == nets.HEADS[name][0]
+  newer = name.removesuffix('_v0.0')
+  for path in (source, stored):
+    with pytest.raises(WeightsError, match=f'holds {name}, not {newer}; give a file of'):
+      load_heads(newer, str(path))
+
+
+def test_inception(tmp_path, monkeypatch):
+  monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'store'))
+  with pytest.raises(WeightsError, match='weights get inception') as error:
+    load_inception()
+  assert 'random' not in str(error.value)
+  ours = files.arrays('inception')
+  source = files.torch_save(tmp_path / 'x.pth', files.inception(ours))
+  found, metadata = load(convert(source))
+  assert_same(found, ours)
+  assert (metadata['name'], metadata['lineage']) == ('inception', 'inception-2015-12-05')
+  net = load_inception()
+  assert net.label == f'inception@{net.sha256[:8]}' and net.lineage == metadata['lineage']
+  kernel = net.params['Mixed_6b']['branch7x7_2']['conv']['kernel']
+  np.testing.assert_array_equal(kernel, ours['Mixed_6b/branch7x7_2/conv/kernel'])
+  with pytest.raises(WeightsError, match='holds inception, not vgg16'):
+    convert(source, 'vgg16')
+
+
+# CRC-32 of the lines `NAME [SHAPE]` of pytorch-fid's state dict, sorted, without its classifier.
+PYTORCH_FID = 0x260DEA0F
+
+
+def inception_tensors():
+  shapes = {path: np.broadcast_to(0, shape) for path, shape in nets.shapes('inception').items()}
+  state = files.inception(shapes)
+  return {name: Tensor(array.shape, lambda array=array: array) for name, array in state.items()}
+
+
+def test_inception_has_the_names_and_shapes_of_pytorch_fid():
+  layout = layouts.recognise(inception_tensors(), '', 'x.pth')
+  lines = [f'{name} {list(layout.shape(path))}' for name, path in layout.paths.items()]
+  assert len(lines) == 470
+  assert zlib.crc32('\n'.join(sorted(lines)).encode()) == PYTORCH_FID
+
+
+def test_another_inception_is_refused():
+  tensors = inception_tensors()
+  torchvision = tensors | {'AuxLogits.fc.bias': Tensor((1000,), None)}
+  with pytest.raises(WeightsError, match="pytorch-fid's Inception, but it holds .AuxLogits"):
+    layouts.recognise(torchvision, 'inception', 'x.pth')
+  turned = tensors | {'Mixed_6b.branch7x7_2.conv.weight': Tensor((128, 128, 7, 1), None)}
+  with pytest.raises(WeightsError, match=r'is \[128, 128, 7, 1\], expected \[128, 128, 1, 7\]'):
+    layouts.recognise(turned, '', 'x.pth')
+
+
+def test_inception_must_be_whole():
+  paths = list(nets.shapes('inception'))
+  assert nets.held('inception', paths, 'x') == nets.layers('inception')
+  without = [path for path in paths if not path.startswith('Mixed_7c')]
+  with pytest.raises(WeightsError, match='x lacks Mixed_7c/branch1x1/bn/bias of inception'):
+    nets.held('inception', without, 'x')
 
 
 def test_our_own_format_is_kept_to_the_byte(tmp_path):
@@ -357,6 +451,7 @@ def test_published_files():
     assert not in_its_name or published.sha256.startswith(in_its_name[1])
   assert known.by_name('vgg16').file.endswith('notop.h5')
   assert all(len(known.by_name(name).sha256) == 64 for name in layouts.nets.NAMES)
+  assert len({known.by_name(name).sha256 for name in nets.NAMES}) == len(nets.NAMES)
 
 
 def test_cannot_write(tmp_path):

@@ -66,6 +66,18 @@ def torchvision(net: str, ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
   return state
 
 
+def inception(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """Our arrays by pytorch-fid's names and in its axes, with what it holds besides."""
+  state = {'fc.weight': np.ones((2, 3), np.float32), 'fc.bias': np.ones(2, np.float32)}
+  for path, array in ours.items():
+    name = path.replace('/', '.').replace('kernel', 'weight').replace('scale', 'weight')
+    name = re.sub(r'(mean|var)$', r'running_\1', name)
+    state[name] = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
+    if path.endswith('bn/bias'):
+      state[name.replace('bias', 'num_batches_tracked')] = np.array(0.0)
+  return state
+
+
 def keras_h5(path: pathlib.Path, ours: dict[str, np.ndarray], old: bool) -> pathlib.Path:
   import h5py
 
