@@ -3,7 +3,7 @@
 # on every host of a slice. Beside code/, which is this checkout, stand venv/ and run/, with
 #   lock     held by the run and all that it started: a run is alive exactly while it is held
 #   id       of the run: a start with the same id is a repetition, not a second run
-#   log      of the run, log.1 of the one before; pid and supervisor; exit; stopped
+#   log      of the run, log.1 of the one before; pid; exit, its status; stopped, if it was
 #
 # Usage: run_host.sh adopt REVISION | start ID COMMAND [ARGUMENT ...] | state | log LINES [follow]
 #        | stop SECONDS
@@ -54,7 +54,7 @@ start() {
   rm -f run/exit run/pid run/stopped
   [[ ! -e run/log ]] || mv -f run/log run/log.1
   setsid "$BASH" code/launch/run_host.sh supervise "$@" </dev/null >run/log 2>&1 &
-  for _ in {1..100}; do
+  for _ in {1..200}; do
     [[ ! -e run/pid ]] || return 0
     sleep 0.05
   done
@@ -66,7 +66,6 @@ supervise() {
   local id=$1 status=0
   shift
   write id "$id"
-  write supervisor "$$"
   echo "== $(date -Is) $(hostname) run $id, code $(content revision): ${*@Q}"
   setsid --wait "$BASH" code/launch/run_host.sh lead "$@" || status=$?
   echo "== $(date -Is) run $id ended with status $status"
@@ -81,7 +80,8 @@ lead() {
   exec "$@"
 }
 
-# One line, fields parted by tabs: what the run does, its id, exit status, set up or not, last line.
+# One line, fields parted by tabs: how the run is, its id, its exit status, whether the host is set
+# up, the code that it has, the last line of the log.
 state() {
   local word=none id last ready=no
   id=$(content id)
@@ -97,15 +97,20 @@ state() {
   # Progress bars part their lines by carriage returns.
   last=$(tail -n 1 run/log 2>/dev/null) || true
   last=${last##*$'\r'}
-  printf '%s\t%s\t%s\t%s\t%s\n' "$word" "$id" "$(content exit)" "$ready" "${last//$'\t'/ }"
+  printf '%s\t' "$word" "$id" "$(content exit)" "$ready" "$(content revision)"
+  echo "${last//$'\t'/ }"
 }
 
 log() {
   [[ -e run/log ]] || fail 11 "no run has been started here"
-  if [[ ${2:-} == follow ]] && alive; then
-    exec tail --lines="$1" --follow --pid="$(content supervisor)" run/log
-  fi
-  exec tail --lines="$1" run/log
+  [[ ${2:-} == follow ]] || exec tail --lines="$1" run/log
+  tail --lines="$1" --follow run/log &
+  # Until the run is over, or nobody reads any more.
+  while alive && kill -0 $! 2>/dev/null; do
+    sleep 0.2
+  done
+  sleep 0.2
+  kill $! 2>/dev/null || true
 }
 
 # Whether the run is over, or will be within so many seconds.
@@ -113,7 +118,7 @@ over_within() {
   local deadline=$((SECONDS + $1))
   while alive; do
     ((SECONDS < deadline)) || return 1
-    sleep 0.1
+    sleep 0.05
   done
 }
 

@@ -222,6 +222,7 @@ class HostState:
   run: str = ''
   exit: str = ''
   ready: str = 'no'
+  revision: str = ''
   last: str = ''
 
   @classmethod
@@ -235,7 +236,7 @@ class HostState:
 
 
 # What a dry run takes for that answer.
-BARE, IDLE, BUSY = 'bare\t\t\tno\t', 'none\t\t\tyes\t', 'alive\t\t\tyes\t'
+BARE, IDLE, BUSY = 'bare', 'none\t\t\tyes', 'alive\t\t\tyes'
 
 
 # What gcloud may say, tried in this order.
@@ -336,23 +337,24 @@ class Node:
       )
     except FileNotFoundError as error:
       raise LaunchError(Exit.USAGE, f'{command[0]} is not on PATH: install it') from error
-    self._processes.add(process)
-    try:
-      out, err = process.communicate(timeout=seconds)
-      return Result(process.returncode, out or '', err or '')
-    except subprocess.TimeoutExpired:
-      return Result(TIMED_OUT, '', f'no answer within {seconds:g} s')
-    finally:
-      _kill(process)
-      self._processes.discard(process)
+    with process:
+      self._processes.add(process)
+      try:
+        out, err = process.communicate(timeout=seconds)
+        return Result(process.returncode, out or '', err or '')
+      except subprocess.TimeoutExpired:
+        return Result(TIMED_OUT, '', f'no answer within {seconds:g} s')
+      finally:
+        _kill(process)
+        self._processes.discard(process)
 
   def gcloud(
-    self, kind: str, verb: str, *arguments: str, seconds: float | None = 0, **how
+    self, kind: str, verb: str, *arguments: str, seconds: float | None = SECONDS['gcloud'], **how
   ) -> Result:
     """Runs `gcloud compute tpus KIND VERB ARGUMENTS` for the zone and project of the node."""
     where = (f'--zone={self.state.zone}', f'--project={self.state.project}', '--quiet')
     command = ('gcloud', 'compute', 'tpus', kind, verb, *arguments, *where)
-    return self.execute(command, SECONDS['gcloud'] if seconds == 0 else seconds, **how)
+    return self.execute(command, seconds, **how)
 
   def ssh(self, worker: int, command: Sequence[str], limit: str = 'host', **how) -> Result:
     """Runs a command on a host."""
@@ -468,6 +470,7 @@ class Node:
       self.remove()
     flags = [f'--accelerator-type={state.type}', *['--spot'] * state.spot, *state.create_flags]
     if state.queued:
+      # Only the request; the node comes later.
       kind, seconds = 'queued-resources', SECONDS['gcloud']
       flags += [f'--node-id={state.name}', f'--runtime-version={state.runtime}']
     else:

@@ -68,6 +68,12 @@ def reachable(node: Node, assume: str, may_run: bool = False) -> list[HostState]
 # The code that hosts get.
 
 
+def with_other_code(node: Node, states: Sequence[HostState]) -> list[int]:
+  """The hosts that the last copy did not reach."""
+  sent = node.state.revision
+  return [w for w, host in enumerate(states) if sent and host.revision not in ('', sent)]
+
+
 def git(node: Node, *arguments: str) -> str:
   """What git says of the checkout."""
   result = node.execute(('git', '-C', str(ROOT), *arguments), SECONDS['gcloud'])
@@ -175,6 +181,8 @@ def run(node: Node) -> None:
   states = reachable(node, IDLE)
   if bare := [worker for worker, host in enumerate(states) if host.ready != 'yes']:
     raise node.error(Exit.HOSTS, f'worker {numbers(bare)} is not set up: `setup`, then `run`')
+  if other := with_other_code(node, states):
+    raise node.error(Exit.HOSTS, f'worker {numbers(other)} has other code: `copy`, then `run`')
   node.state.command = node.args.rest
   start(node)
 
@@ -190,7 +198,8 @@ def start(node: Node, missing: Sequence[int] = ()) -> None:
   command = ['bash', RUN_HOST, 'start', state.run, *bucket, *state.command]
   started = node.everywhere(lambda worker: node.ssh(worker, command), missing or None)
   node.check('run', started, '`resume` starts it where it is missing, `stop` ends it')
-  node.say(f'run {state.run} is alive on every host: {shlex.join(state.command)}')
+  what = f'run {state.run} of code {state.revision}'
+  node.say(f'{what} is alive on every host: {shlex.join(state.command)}')
 
 
 def resume(node: Node) -> None:
@@ -202,7 +211,10 @@ def resume(node: Node) -> None:
   if look.condition not in USABLE:
     node.say(f'making it again: {look.text}')
     node.request()
-  node.wait_ready()
+  if look.condition is Condition.READY:
+    state.hosts = look.hosts
+  else:
+    node.wait_ready()
   states = reachable(node, BARE, may_run=True)
   if not all(host.ready == 'yes' for host in states):
     setup(node)
@@ -219,6 +231,8 @@ def resume(node: Node) -> None:
     # Where one host of a run has ended, the others cannot go on without it.
     if workers_of(states, 'alive'):
       stop(node)
+    if other := with_other_code(node, states):
+      send(node, other)
     start(node)
 
 

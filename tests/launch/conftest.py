@@ -37,8 +37,11 @@ class Cloud:
     for name, text in files.items():
       (self.folder / name).write_text(text)
 
-  def fault(self, pattern, text='', status=1, times=1, seconds=0, twice=False) -> None:
-    """Lets the next calls that match fail; or, as after a dropped connection, run twice."""
+  def fault(self, pattern, text='', status=1, times=1, seconds=0, twice=False, node='') -> None:
+    """Lets the next calls that match fail, while the node goes into a state.
+
+    Or run twice, as gcloud does after a dropped connection.
+    """
     self._faults += 1
     folder = self.folder / 'faults' / str(self._faults)
     folder.mkdir(parents=True)
@@ -47,6 +50,8 @@ class Cloud:
       (folder / name).write_text(f'{value}\n')
     for i in range(times):
       (folder / f'token{i}').touch()
+    if node:
+      (folder / 'node').write_text(f'{node}\n')
     if twice:
       (folder / 'twice').touch()
 

@@ -5,6 +5,7 @@ import pathlib
 import re
 import shutil
 import subprocess
+import sys
 
 from packaging import requirements, utils, version
 import pytest
@@ -216,7 +217,7 @@ def test_the_look_at_chips_is_a_program_that_runs(tmp_path, chips):
   environment = {**os.environ, 'PYTHONPATH': str(tmp_path)}
 
   def python(program, *arguments):
-    command = [shutil.which('python3'), '-', *arguments]
+    command = [sys.executable, '-', *arguments]
     options = {'input': program, 'text': True, 'capture_output': True, 'env': environment}
     return subprocess.run(command, **options)
 
@@ -234,8 +235,6 @@ def test_the_look_at_the_bucket_leaves_nothing(tmp_path):
   program = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON\n", script, re.S)[1]
   folder = tmp_path / 'bucket'
   folder.mkdir()
-  import sys
-
   command = [sys.executable, '-', f'file://{folder}']
   subprocess.run(command, input=program, text=True, check=True)
   assert not [path for path in folder.rglob('*') if path.is_file()]
