@@ -311,15 +311,15 @@ def _add_weights(verbs) -> None:
 
 
 def _weights(args) -> None:
-  from step_jax import weights
+  from step_jax import places, weights
 
   if args.action == 'get':
     print(weights.get(args.name, args.url))
   elif args.action == 'convert':
     print(weights.convert(args.file, args.name or None, args.out))
   else:
-    files = sorted(weights.directory().glob('*.safetensors'))
-    print('\n'.join(map(str, files)) or f'{weights.directory()}: holds no weights yet')
+    files = sorted(places.weights().glob('*.safetensors'))
+    print('\n'.join(map(str, files)) or f'{places.weights()}: holds no weights yet')
 
 
 if __name__ == '__main__':

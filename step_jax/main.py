@@ -10,6 +10,7 @@ import logging
 import sys
 
 from step_jax import config as config_lib
+from step_jax import places
 from step_jax.errors import ConfigError, UserError
 
 EXIT_USER_ERROR = 2
@@ -58,6 +59,7 @@ def set_fields(config: config_lib.ConfigDict, fields: Sequence[str]) -> None:
 
 def guarded(action) -> int:
   """Runs an action; errors that the user can mend become one line and an exit status."""
+  places.keep_compiled()
   setup_logging()
   try:
     action()

@@ -14,7 +14,8 @@ log = logging.getLogger(__name__)
 
 ARG = 'swatches,size=64,features=squeezenet1_1'
 # Narrow networks, and features of a random net, since there may be no network to get a trained one
-# from; with those, reconstruction is better left to pixels. Field -> value, where a stage has it.
+# from; with those, reconstruction is better left to pixels. Training is so short that it pays to
+# learn faster than over the hundreds of kimg of a real run. Field -> value, where a stage has it.
 FIELDS = {
   'features.weights': 'random',
   'features.taps': ('conv1', 'fire3'),
@@ -24,14 +25,16 @@ FIELDS = {
   'model.discriminator_width': 16,
   'loss.recon_perceptual': 0.0,
   'loss.recon_l1': 10.0,
+  'optimizer.generator_lr': 6e-3,
+  'optimizer.discriminator_lr': 6e-3,
   'every.log': 25,
   'every.evaluate': 250,
   'eval_pictures': 32,
 }
 STAGES = {
   'pretrain': {'schedule.total_kimg': 2.4, 'schedule.fixed_kimg': 2.4},
-  'translate': {'schedule.total_kimg': 6.0, 'schedule.fixed_kimg': 4.0},
-  'finetune': {'schedule.total_kimg': 4.0, 'schedule.fixed_kimg': 2.0},
+  'translate': {'schedule.total_kimg': 4.8, 'schedule.fixed_kimg': 3.2},
+  'finetune': {'schedule.total_kimg': 2.4, 'schedule.fixed_kimg': 0.8},
   'mapper': {'schedule.epochs': 200},
 }
 _SHOWN = 6

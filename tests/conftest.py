@@ -12,6 +12,12 @@ from PIL import Image
 import pytest
 
 
+def pytest_configure(config):
+  """Compiled programs are kept between test runs, and shared with processes that tests start."""
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(config.cache.mkdir('compiled')))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def own_folders(tmp_path_factory):
   """No test reads or writes the user's cache and weights; processes that tests start neither."""

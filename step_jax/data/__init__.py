@@ -2,6 +2,7 @@
 
 import pathlib
 
+from step_jax import places
 from step_jax.data import folders, pairs, swatches
 from step_jax.data.pairs import PairSet
 
@@ -13,7 +14,7 @@ def open_data(
 
   Args:
     path: a folder that `prepare` made; or a folder of pictures, which is prepared into the cache on
-      first use (`pairs.cache_folder`) and again when its files change; or `swatches`.
+      first use (`places.cache`) and again when its files change; or `swatches`.
     layout, val_fraction: see `folders.scan`.
     resize: shorter side in pixels; the side of `swatches`; 0 keeps the size of pictures.
 
@@ -27,7 +28,7 @@ def open_data(
   else:
     picture_set = folders.scan(path, layout, val_fraction)
   name = f'{pathlib.Path(path).resolve().name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
-  folder = pairs.cache_folder() / 'data' / name
+  folder = places.cache() / 'data' / name
   if pairs.is_prepared(folder):
     return PairSet(folder)
   return pairs.prepare(picture_set, folder, resize)

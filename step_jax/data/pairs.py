@@ -224,8 +224,3 @@ def _underlying(error: BaseException) -> BaseException:
 def is_prepared(folder: str | pathlib.Path) -> bool:
   """Whether `folder` is a prepared data set."""
   return (pathlib.Path(folder).expanduser() / 'dataset_info.json').is_file()
-
-
-def cache_folder() -> pathlib.Path:
-  """Where folders used directly are prepared: `$STEP_JAX_CACHE`, or `~/.cache/step_jax`."""
-  return pathlib.Path(os.environ.get('STEP_JAX_CACHE') or '~/.cache/step_jax').expanduser()

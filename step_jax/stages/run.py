@@ -75,10 +75,14 @@ def _log_to(path: pathlib.Path):
   handler = logging.FileHandler(path)
   handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
   logger = logging.getLogger('step_jax')
+  level = logger.level
   logger.addHandler(handler)
+  # The file is whole even where nobody asked to see messages, as in a notebook.
+  logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
   try:
     yield
   finally:
+    logger.setLevel(level)
     logger.removeHandler(handler)
     handler.close()
 

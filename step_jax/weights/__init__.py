@@ -13,14 +13,13 @@ from step_jax.weights.download import get
 from step_jax.weights.known import PUBLISHED
 from step_jax.weights.load import Features, Heads, load_features, load_heads, load_inception
 from step_jax.weights.step_tf import from_step_tf
-from step_jax.weights.store import directory, find
+from step_jax.weights.store import find
 
 __all__ = [
   'Features',
   'Heads',
   'PUBLISHED',
   'convert',
-  'directory',
   'find',
   'from_step_tf',
   'get',

@@ -1,17 +1,11 @@
 """Where converted weights are kept: `$STEP_JAX_WEIGHTS`, or `~/.cache/step_jax/weights`."""
 
-import os
 import pathlib
 
+from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.models.features import FEATURE_NETS
 from step_jax.weights import nets
-
-
-def directory() -> pathlib.Path:
-  """The store; it need not exist."""
-  chosen = os.environ.get('STEP_JAX_WEIGHTS')
-  return pathlib.Path(chosen or '~/.cache/step_jax/weights').expanduser()
 
 
 def place(name: str) -> pathlib.Path:
@@ -22,7 +16,7 @@ def place(name: str) -> pathlib.Path:
   """
   if name not in nets.NAMES:
     raise WeightsError(f'no weights are called {name!r}; there are {", ".join(nets.NAMES)}')
-  return directory() / f'{name}.safetensors'
+  return places.weights() / f'{name}.safetensors'
 
 
 def find(name: str, path: str = '') -> pathlib.Path:

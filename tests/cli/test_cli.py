@@ -8,7 +8,7 @@ from PIL import Image
 import pytest
 import tiny
 
-from step_jax import cli, main, weights
+from step_jax import cli, main, places
 from step_jax.data import pictures
 from step_jax.train import mesh
 
@@ -112,7 +112,7 @@ def test_report_and_evaluate(capsys, trained_run):
 
 def test_weights_list(capsys):
   status, out, _ = run(capsys, 'weights', 'list')
-  assert status == 0 and str(weights.directory()) in out
+  assert status == 0 and str(places.weights()) in out
 
 
 def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp_path):

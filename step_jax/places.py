@@ -1,0 +1,28 @@
+"""Where files are kept that belong to no run, and which variables move them."""
+
+import os
+import pathlib
+
+
+def cache() -> pathlib.Path:
+  """Data sets prepared on first use, compiled programs: `$STEP_JAX_CACHE`, `~/.cache/step_jax`."""
+  return _folder('STEP_JAX_CACHE', '~/.cache/step_jax')
+
+
+def weights() -> pathlib.Path:
+  """The store of converted weights: `$STEP_JAX_WEIGHTS`, `~/.cache/step_jax/weights`."""
+  return _folder('STEP_JAX_WEIGHTS', '~/.cache/step_jax/weights')
+
+
+def keep_compiled() -> None:
+  """Lets JAX keep compiled programs in `cache()`, unless JAX's own variables say otherwise.
+
+  Must run before JAX is imported. A second start of the same training then compiles next to
+  nothing. `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
+  """
+  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache() / 'compiled'))
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+
+
+def _folder(variable: str, default: str) -> pathlib.Path:
+  return pathlib.Path(os.environ.get(variable) or default).expanduser()
