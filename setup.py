@@ -21,7 +21,7 @@ setuptools.setup(
   # The stages' configurations stand at the top of the repository, and inside the installed package.
   packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
   package_dir={'step_jax.configs': 'configs'},
-  package_data={'step_jax.report': ['*.j2']},
+  package_data={'step_jax.report': ['*.j2'], 'step_jax.reproduce': ['*.j2']},
   install_requires=[
     'absl-py>=2.1',
     'array_record>=0.8',

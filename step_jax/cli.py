@@ -51,6 +51,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_evaluate,
     _add_translate,
     _add_report,
+    _add_reproduce,
     _add_weights,
   ):
     add(verbs)
@@ -197,12 +198,7 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
   if args.kimg:
-    schedule = config.schedule
-    if 'total_kimg' not in schedule:
-      raise ConfigError('--kimg: this stage counts epochs: use --config.schedule.epochs=N')
-    # The part of training at full rate keeps its share.
-    schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * args.kimg
-    schedule.total_kimg = args.kimg
+    config_lib.set_kimg(config, args.kimg)
   return config
 
 
@@ -286,6 +282,53 @@ def _report(args) -> None:
   from step_jax import report
 
   print(report.write(args.workdir))
+
+
+def _add_reproduce(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'reproduce',
+    _reproduce,
+    "one of the paper's tables: trains, scores and prints every row",
+    'Trains every row of a table from the same pictures for as many steps, scores all by the same '
+    'protocols, and writes table.md, table.html and gallery.png to the work directory. What rows '
+    'share is made once; given again, the command goes on where it stopped. Fields that are set '
+    '(--config.optimizer.generator_lr=5e-3) are set in every stage that has them.',
+  )
+  verb.add_argument('table', help='reconstruction, ablation, diversity or generalisation')
+  _add_workdir(verb)
+  verb.add_argument('--data', required=True, help='pictures: PATH, PRESET=PATH, or a known set')
+  verb.add_argument('--related', default='', help='the same, for generalisation')
+  verb.add_argument('--unrelated', default='swatches', help='the same, for generalisation')
+  verb.add_argument('--size', type=int, default=64, help='train on squares of so many px')
+  verb.add_argument('--features', default='vgg16', help='feature net')
+  verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
+  verb.add_argument('--kimg', type=float, default=8.0, help='thousands of pictures a row')
+  verb.add_argument(
+    '--pretrain-kimg', type=float, default=0.0, help='of triplets (default: as --kimg)'
+  )
+  verb.add_argument('--seeds', type=int, default=3, help='how often everything is trained')
+  verb.add_argument('--rows', nargs='+', default=(), help='some rows only, by preset')
+  verb.add_argument('--dry-run', action='store_true', help='print the plan and how long it takes')
+  verb.set_defaults(takes_fields=True)
+
+
+def _reproduce(args) -> None:
+  from step_jax import reproduce
+
+  sources = {'target': args.data, 'related': args.related, 'unrelated': args.unrelated}
+  settings = reproduce.Settings(
+    sources={role: reproduce.Source.parse(text) for role, text in sources.items() if text},
+    size=args.size,
+    features=args.features,
+    weights=args.weights,
+    kimg=args.kimg,
+    pretrain_kimg=args.pretrain_kimg or args.kimg,
+    seeds=args.seeds,
+    fields=main_lib.split_fields(args.fields),
+  )
+  make = reproduce.plan if args.dry_run else reproduce.reproduce
+  print(make(args.table, settings, args.workdir, args.rows))
 
 
 def _add_weights(verbs) -> None:

@@ -225,6 +225,19 @@ def following(stage: str, before: ConfigDict) -> ConfigDict:
   return config
 
 
+def set_kimg(config: ConfigDict, kimg: float) -> None:
+  """Sets how long a stage trains, in thousands of pictures; its part at full rate keeps its share.
+
+  Raises:
+    ConfigError: the stage counts epochs.
+  """
+  schedule = config.schedule
+  if 'total_kimg' not in schedule:
+    raise ConfigError('--kimg: this stage counts epochs: use --config.schedule.epochs=N')
+  schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
+  schedule.total_kimg = kimg
+
+
 def flatten(config: ConfigDict, prefix: str = '') -> list[tuple[str, Any]]:
   """All fields of a configuration as `(dotted path, value)`, in alphabetical order."""
   fields = []

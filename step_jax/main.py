@@ -44,17 +44,29 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
   stages.train(config, args.workdir)
 
 
-def set_fields(config: config_lib.ConfigDict, fields: Sequence[str]) -> None:
+def set_fields(config: config_lib.ConfigDict, arguments: Sequence[str]) -> None:
   """Applies `--config.NAME=VALUE` arguments.
 
   Raises:
     ConfigError: an argument of another form, or a field or value that does not fit.
   """
-  for argument in fields:
-    name, equals, value = argument.partition('=')
+  for field, text in split_fields(arguments).items():
+    config_lib.set_field(config, field, text)
+
+
+def split_fields(arguments: Sequence[str]) -> dict[str, str]:
+  """`--config.NAME=VALUE` arguments as `{NAME: VALUE}`.
+
+  Raises:
+    ConfigError: an argument of another form.
+  """
+  found = {}
+  for argument in arguments:
+    name, equals, text = argument.partition('=')
     if not name.startswith('--config.') or not equals:
       raise ConfigError(f'argument {argument!r} is unknown: fields are set by --config.NAME=VALUE')
-    config_lib.set_field(config, name.removeprefix('--config.'), value)
+    found[name.removeprefix('--config.')] = text
+  return found
 
 
 def guarded(action) -> int:

@@ -1,5 +1,7 @@
 """Picture files of every common kind to plain RGB."""
 
+import base64
+import io
 import pathlib
 
 import numpy as np
@@ -54,3 +56,10 @@ def write_png(path: str | pathlib.Path, image: np.ndarray) -> None:
   part = path.with_name(f'.{path.name}.part')
   Image.fromarray(image).save(part, 'png')
   part.replace(path)
+
+
+def data_url(image: np.ndarray) -> str:
+  """uint8 `[H, W, 3]` as the address of a picture that stands in the page itself (WebP)."""
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, 'webp', quality=90)
+  return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode()

@@ -73,12 +73,7 @@ class Plan:
     """
     return tuple(name for name, kinds in JUDGED.items() if self.on(*kinds.values()))
 
-  @property
-  def judgements(self) -> list[tuple[str, str, float]]:
-    """`(discriminator, kind of picture, weight)` of every kind that some discriminator judges."""
-    return [
-      (name, kind, self.weights[key])
-      for name, kinds in JUDGED.items()
-      for kind, key in kinds.items()
-      if self.on(key)
-    ]
+  def judged(self, discriminator: str) -> dict[str, float]:
+    """Kinds of generated pictures that a discriminator judges, and the weight of each."""
+    kinds = JUDGED[discriminator]
+    return {kind: self.weights[key] for kind, key in kinds.items() if self.on(key)}

@@ -7,7 +7,7 @@ generator and, unless frozen, the style encoder) and `latent` (what drawn and re
 moves the generator alone, at a rate of its own).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 from typing import NamedTuple
 
@@ -21,23 +21,38 @@ from step_jax.methods import state as state_lib
 from step_jax.methods.plan import GENERATOR_TERMS, LATENT_TERMS, Plan
 from step_jax.models import style_encoder
 
-Pair = tuple[jax.Array, jax.Array]
-
 
 class Outputs(NamedTuple):
-  """What the networks make of a batch; lists go by pair, of which there are one or two.
+  """What the networks make of a batch.
+
+  All arrays hold the pictures, or codes, of one or two pairs in turn (`interleave`).
 
   Attributes:
     codes: `(z, mean, logvar)` of the targets.
     read_back: codes of the swapped pictures, at the place of the pair whose style they should have.
     random_codes: codes read from the pictures of drawn codes.
-    fakes: kind of generated picture -> `(picture, source)`.
+    fakes: kind of generated picture -> pictures.
   """
 
-  codes: list[tuple[jax.Array, jax.Array, jax.Array]]
-  read_back: list[jax.Array]
-  random_codes: list[jax.Array]
-  fakes: dict[str, list[Pair]]
+  codes: tuple[jax.Array, jax.Array, jax.Array]
+  read_back: jax.Array | None
+  random_codes: jax.Array | None
+  fakes: dict[str, jax.Array]
+
+
+def interleave(parts: Sequence[jax.Array]) -> jax.Array:
+  """Arrays `[B, …]` as one, `[B * len(parts), …]`, their entries in turn.
+
+  Networks see one large batch. Entries of one place stay together, so that a batch that is split
+  over devices stays where it is.
+  """
+  return jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
+
+
+def separate(x: jax.Array, count: int) -> list[jax.Array]:
+  """The arrays that `interleave` made one of."""
+  x = x.reshape(-1, count, *x.shape[1:])
+  return [x[:, i] for i in range(count)]
 
 
 def draw_noise(key: jax.Array, batch_size: int, z_dim: int) -> dict[str, jax.Array]:
@@ -72,85 +87,113 @@ class Objectives:
   features: models.FeatureNet | None
   tap_weights: Mapping[str, float]
 
-  def read_pairs(self, batch: Mapping[str, jax.Array]) -> list[Pair]:
-    """The pairs `(source, target)` of a batch as floats: one, or two where styles are swapped."""
-    suffixes = ('', '_b') if self.plan.cycle else ('',)
-    return [
-      (images.to_float(batch[f'source{suffix}']), images.to_float(batch[f'target{suffix}']))
-      for suffix in suffixes
-    ]
+  @property
+  def num_pairs(self) -> int:
+    """Pairs a batch has: two where styles are swapped."""
+    return 2 if self.plan.cycle else 1
 
-  def outputs(self, params: Mapping, pairs: list[Pair], noise: Mapping) -> Outputs:
+  def read(self, batch: Mapping[str, jax.Array], role: str) -> jax.Array:
+    """The sources or targets of a batch as floats, those of two pairs in turn."""
+    names = (role, f'{role}_b')[: self.num_pairs]
+    return interleave([images.to_float(batch[name]) for name in names])
+
+  def outputs(
+    self, params: Mapping, sources: jax.Array, targets: jax.Array, noise: Mapping
+  ) -> Outputs:
     """All pictures and codes that the losses may look at; what none does, the compiler drops."""
-    variational = self.plan.variational
+    count, variational = self.num_pairs, self.plan.variational
 
-    def encode(picture, eps):
-      z, mean, logvar = self.encoder.apply({'params': params['style_encoder']}, picture)
+    def encode(pictures, eps):
+      z, mean, logvar = self.encoder.apply({'params': params['style_encoder']}, pictures)
       return (style_encoder.sample(mean, logvar, eps) if variational else z), mean, logvar
 
     def generate(*args, method):
       return self.generator.apply({'params': params['generator']}, *args, method=method)
 
-    sources = [source for source, _ in pairs]
-    contents = [generate(source, method='encode') for source in sources]
-
-    def decode(codes):
-      return [
-        (generate(content, z, method='decode'), source)
-        for content, z, source in zip(contents, codes, sources, strict=True)
-      ]
-
-    codes = [encode(target, eps) for (_, target), eps in zip(pairs, noise['codes'], strict=False)]
-    own = [z for z, _, _ in codes]
-    fakes = {'direct': decode(own)}
-    read_back, random_codes = [], []
+    contents = generate(sources, method='encode')
+    codes = encode(targets, interleave(noise['codes'][:count]))
+    fakes = {'direct': generate(contents, codes[0], method='decode')}
+    read_back = random_codes = None
     if self.plan.cycle:
-      # The first source carries the second style; reversed, each code stands at its pair's place.
-      fakes['swap'] = decode(own[::-1])
-      swapped = [picture for picture, _ in fakes['swap']][::-1]
-      read_back = [
-        encode(picture, eps)[0] for picture, eps in zip(swapped, noise['read_back'], strict=True)
-      ]
-      fakes['cycle'] = decode(read_back)
+      # The first source carries the second style, and the second the first one; swapped back, what
+      # is read from them stands at its pair's place.
+      swap = lambda x: interleave(separate(x, count)[::-1])
+      fakes['swap'] = generate(contents, swap(codes[0]), method='decode')
+      read_back = encode(swap(fakes['swap']), interleave(noise['read_back']))[0]
+      fakes['cycle'] = generate(contents, read_back, method='decode')
     if self.plan.random:
-      fakes['random'] = decode([noise['random']] * len(pairs))
-      which = 1 if variational else 0
-      random_codes = [encode(picture, 1.0)[which] for picture, _ in fakes['random']]
+      drawn = interleave([noise['random']] * count)
+      fakes['random'] = generate(contents, drawn, method='decode')
+      random_codes = encode(fakes['random'], 1.0)[1 if variational else 0]
     return Outputs(codes, read_back, random_codes, fakes)
 
   def generator_terms(
-    self, outputs: Outputs, pairs: list[Pair], noise: Mapping, frozen: Mapping
+    self, outputs: Outputs, targets: jax.Array, noise: Mapping, frozen: Mapping
   ) -> dict[str, jax.Array]:
     """Terms of reconstruction and of codes, those that exist, each summed over the pairs."""
-    own = [z for z, _, _ in outputs.codes]
+    count = self.num_pairs
+    z, mean, logvar = outputs.codes
 
-    def against_targets(loss, kind):
-      return [
-        loss(picture, target)
-        for (picture, _), (_, target) in zip(outputs.fakes[kind], pairs, strict=True)
+    def perceptual(kind):
+      taps = [
+        self.features.apply({'params': frozen['features']}, x)
+        for x in (outputs.fakes[kind], targets)
       ]
-
-    def perceptual(picture, target):
-      taps = [self.features.apply({'params': frozen['features']}, x) for x in (picture, target)]
       return losses.perceptual_loss(*taps, self.tap_weights)
 
+    # All but the KL divergence are means over the pictures of all pairs.
     formulas = {
-      'recon_perceptual': lambda: against_targets(perceptual, 'direct'),
-      'recon_l1': lambda: against_targets(losses.l1_loss, 'direct'),
-      'cycle_perceptual': lambda: against_targets(perceptual, 'cycle'),
-      'cycle_l1': lambda: against_targets(losses.l1_loss, 'cycle'),
-      'z_kl': lambda: [losses.kl_loss(mean, logvar) for _, mean, logvar in outputs.codes],
-      'z_l2': lambda: [losses.l2_loss(z) for z in own],
-      'z_recon': lambda: [
-        losses.l1_loss(x, y) for x, y in zip(outputs.read_back, own, strict=True)
-      ],
-      'z_random_recon': lambda: [
-        losses.l1_loss(z, noise['random']) for z in outputs.random_codes
-      ],
-    }  # fmt: skip
-    return {name: sum(formula()) for name, formula in formulas.items() if self.plan.on(name)}
+      'recon_perceptual': lambda: count * perceptual('direct'),
+      'recon_l1': lambda: count * losses.l1_loss(outputs.fakes['direct'], targets),
+      'cycle_perceptual': lambda: count * perceptual('cycle'),
+      'cycle_l1': lambda: count * losses.l1_loss(outputs.fakes['cycle'], targets),
+      'z_kl': lambda: losses.kl_loss(mean, logvar),
+      'z_l2': lambda: count * losses.l2_loss(z),
+      'z_recon': lambda: count * losses.l1_loss(outputs.read_back, z),
+      'z_random_recon': lambda: (
+        count * losses.l1_loss(outputs.random_codes, interleave([noise['random']] * count))
+      ),
+    }
+    return {name: formula() for name, formula in formulas.items() if self.plan.on(name)}
 
-  def gan_terms(self, params: Mapping, outputs: Outputs) -> dict[str, jax.Array]:
+  def judge(
+    self, params: Mapping, sources: jax.Array, batches: Sequence[jax.Array], label: float
+  ) -> list[jax.Array]:
+    """Losses of a discriminator's judgements, in one pass.
+
+    Args:
+      params: of the discriminator.
+      sources: `[B * P, H, W, C]`, of P pairs in turn.
+      batches: pictures to judge, shaped as `sources`; each batch and pair is a mini-batch of its
+        own.
+      label: what they should be judged as.
+
+    Returns:
+      One scalar a batch and pair.
+    """
+    count = self.num_pairs
+    groups = count * len(batches)
+    pictures = interleave([part for x in batches for part in separate(x, count)])
+    given = interleave(separate(sources, count) * len(batches))
+    scales = self.discriminator.apply({'params': params}, pictures, given, groups)
+    return [
+      losses.lsgan_loss(list(logits), label)
+      for logits in zip(*(separate(scale, groups) for scale in scales), strict=True)
+    ]
+
+  def judge_fakes(
+    self, name: str, params: Mapping, sources: jax.Array, fakes: Mapping, label: float
+  ) -> dict[str, list[jax.Array]]:
+    """Kind of generated picture -> losses of one discriminator, weighted, one a pair."""
+    weights = self.plan.judged(name)
+    found = self.judge(params, sources, [fakes[kind] for kind in weights], label)
+    count = self.num_pairs
+    return {
+      kind: [weight * loss for loss in found[i * count : (i + 1) * count]]
+      for i, (kind, weight) in enumerate(weights.items())
+    }
+
+  def gan_terms(self, params: Mapping, sources: jax.Array, fakes: Mapping) -> dict[str, jax.Array]:
     """How far generated pictures are from being judged real: `gan`, and `gan_latent`.
 
     The second is of the `latent` objective: pictures of drawn codes, and swapped ones where codes
@@ -160,32 +203,11 @@ class Objectives:
       return {}
     latent_kinds = ('random', 'swap') if self.plan.on('z_recon') else ('random',)
     found = {'gan': [], 'gan_latent': []}
-    for name, kind, weight in self.plan.judgements:
-      for picture, source in outputs.fakes[kind]:
-        logits = self.discriminator.apply({'params': params[name]}, picture, source)
-        term = 'gan_latent' if kind in latent_kinds else 'gan'
-        found[term].append(weight * losses.lsgan_loss(logits, losses.REAL))
+    for name in self.plan.discriminators:
+      judged = self.judge_fakes(name, params[name], sources, fakes, losses.REAL)
+      for kind, terms in judged.items():
+        found['gan_latent' if kind in latent_kinds else 'gan'] += terms
     return {name: losses.average_with_zero(terms) for name, terms in found.items() if terms}
-
-  def discriminator_terms(
-    self, name: str, params: Mapping, pairs: list[Pair], fakes: Mapping[str, list[Pair]]
-  ) -> tuple[jax.Array, jax.Array]:
-    """Losses of one discriminator on real and on generated pictures.
-
-    Each call of it judges pictures of one kind: the mini-batch statistic must not mix them.
-    """
-
-    def judge(picture, source, label):
-      return losses.lsgan_loss(self.discriminator.apply({'params': params}, picture, source), label)
-
-    real = [judge(target, source, losses.REAL) for source, target in pairs]
-    fake = [
-      weight * judge(picture, source, losses.FAKE)
-      for owner, kind, weight in self.plan.judgements
-      if owner == name
-      for picture, source in fakes[kind]
-    ]
-    return losses.average_with_zero(real), losses.average_with_zero(fake)
 
   def gradients(
     self, params: Mapping, trained: tuple[str, ...], batch: Mapping, frozen: Mapping, noise: Mapping
@@ -203,37 +225,45 @@ class Objectives:
       Name of the objective (`generator`, `latent`, the discriminators) -> network -> gradients; and
       all terms and totals.
     """
-    pairs = self.read_pairs(batch)
+    sources, targets = self.read(batch, 'source'), self.read(batch, 'target')
     weights = {**self.plan.weights, 'gan_latent': self.plan.weights['gan']}
 
-    def generator_objectives(trained_params):
-      outputs = self.outputs({**params, **trained_params}, pairs, noise)
-      terms = self.generator_terms(outputs, pairs, noise, frozen) | self.gan_terms(params, outputs)
-      total, latent_total = (
-        networks.weighted_sum(weights, {name: terms[name] for name in names if name in terms})
-        for names in (GENERATOR_TERMS, LATENT_TERMS)
-      )
-      return (total, latent_total), (outputs.fakes, terms)
+    def gradient(names, networks_):
+      """Of the sum of some terms.
 
-    (total, latent_total), pullback, (fakes, metrics) = jax.vjp(
-      generator_objectives, {name: params[name] for name in trained}, has_aux=True
-    )
-    one, zero = jnp.ones_like(total), jnp.zeros_like(total)
-    grads = {'generator': pullback((one, zero))[0]}
+      Each objective is differentiated by itself, through what it depends on alone; the compiler
+      sees that their forward passes are the same one.
+      """
+
+      def objective(own):
+        outputs = self.outputs({**params, **own}, sources, targets, noise)
+        terms = self.generator_terms(outputs, targets, noise, frozen)
+        terms |= self.gan_terms(params, sources, outputs.fakes)
+        total = networks.weighted_sum(
+          weights, {name: terms[name] for name in names if name in terms}
+        )
+        return total, (total, terms, outputs.fakes)
+
+      return jax.grad(objective, has_aux=True)({name: params[name] for name in networks_})
+
+    grads = {}
+    grads['generator'], (total, metrics, fakes) = gradient(GENERATOR_TERMS, trained)
     metrics |= {'loss_generator': total}
     if self.plan.latent:
-      grads['latent'] = {'generator': pullback((zero, one))[0]['generator']}
-      metrics |= {'loss_latent': latent_total}
+      grads['latent'], (total, _, _) = gradient(LATENT_TERMS, ('generator',))
+      metrics |= {'loss_latent': total}
 
     fakes = jax.lax.stop_gradient(fakes)
     for name in self.plan.discriminators:
 
       def objective(own, name=name):
-        real, fake = self.discriminator_terms(name, own[name], pairs, fakes)
+        real = losses.average_with_zero(self.judge(own[name], sources, [targets], losses.REAL))
+        judged = self.judge_fakes(name, own[name], sources, fakes, losses.FAKE)
+        fake = losses.average_with_zero([loss for terms in judged.values() for loss in terms])
         return real + fake, (real, fake)
 
-      gradient = jax.value_and_grad(objective, has_aux=True)
-      (total, (real, fake)), grads[name] = gradient({name: params[name]})
+      value_and_grad = jax.value_and_grad(objective, has_aux=True)
+      (total, (real, fake)), grads[name] = value_and_grad({name: params[name]})
       metrics |= {f'loss_{name}': total, f'{name}_real': real, f'{name}_fake': fake}
     return grads, metrics
 

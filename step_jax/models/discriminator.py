@@ -1,7 +1,4 @@
-"""The multi-scale PatchGAN discriminator (Isola et al. 2017; Wang et al.
-
-2018), as StEP conditions it.
-"""
+"""The multi-scale PatchGAN discriminator (Isola et al. 2017, Wang et al. 2018) as StEP has it."""
 
 import flax.linen as nn
 import jax
@@ -20,15 +17,15 @@ class PatchDiscriminator(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
+  def __call__(self, x: jax.Array, groups: int = 1) -> jax.Array:
     conv = lambda features, stride, name: layers.Conv(
       features, 4, stride, dtype=self.dtype, name=name
     )
     x = layers.leaky_relu(conv(self.width, 2, 'conv0')(x))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm1')(conv(self.width * 2, 2, 'conv1')(x)))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm2')(conv(self.width * 4, 2, 'conv2')(x)))
-    self.sow('intermediates', 'minibatch_stddev', layers.minibatch_stddev(x))
-    x = layers.concat_minibatch_stddev(x)
+    self.sow('intermediates', 'minibatch_stddev', layers.minibatch_stddev(x, groups))
+    x = layers.concat_minibatch_stddev(x, groups)
     x = layers.leaky_relu(layers.InstanceNorm(name='norm3')(conv(self.width * 8, 1, 'conv3')(x)))
     return conv(1, 1, 'logits')(x).astype(jnp.float32)
 
@@ -37,8 +34,9 @@ class MultiScaleDiscriminator(nn.Module):
   """Judges pictures `[B, H, W, 3]` given their sources `[B, H, W, C]`, both in [-1, 1].
 
   Returns one map of logits `[B, h, w, 1]` a scale, finest first; each scale sees the concatenation
-  of picture and source at half the size of the one before. The mini-batch statistic couples the
-  pictures of one call, so real and generated ones are judged in calls of their own.
+  of picture and source at half the size of the one before. A statistic couples the pictures of a
+  mini-batch, so that real and generated ones, or those generated in different ways, must not be in
+  one; several mini-batches can be judged in one call, as `groups` of pictures in turn.
 
   Attributes:
     width: channels of the first layer.
@@ -51,11 +49,11 @@ class MultiScaleDiscriminator(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, image: jax.Array, source: jax.Array) -> list[jax.Array]:
+  def __call__(self, image: jax.Array, source: jax.Array, groups: int = 1) -> list[jax.Array]:
     x = jnp.concatenate([image, source], axis=-1)
     logits = []
     for i in range(self.num_scales):
       if i:
         x = layers.downscale(x)
-      logits.append(PatchDiscriminator(self.width, dtype=self.dtype, name=f'scale{i}')(x))
+      logits.append(PatchDiscriminator(self.width, dtype=self.dtype, name=f'scale{i}')(x, groups))
     return logits

@@ -72,19 +72,28 @@ def concat_code(x: jax.Array, z: jax.Array) -> jax.Array:
   return jnp.concatenate([x, tiled], axis=-1)
 
 
-def minibatch_stddev(x: jax.Array) -> jax.Array:
-  """One scalar for a batch `[B, H, W, C]`: the mean over H, W, C of the deviation over B.
+def minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
+  """One number a mini-batch: the mean over H, W, C of the deviation over the pictures.
 
-  The variance is biased and 1e-8 is added to it, so that a batch of one gives 1e-4.
+  The variance is biased and 1e-8 is added to it, so that a mini-batch of one gives 1e-4.
+
+  Args:
+    x: `[B, H, W, C]`, `groups` mini-batches with their pictures in turn: picture `i` is of
+      mini-batch `i % groups`.
+    groups: how many.
+
+  Returns:
+    float32 `[groups]`.
   """
-  x = x.astype(jnp.float32)
-  return jnp.mean(jnp.sqrt(jnp.var(x, axis=0) + PIXEL_NORM_EPSILON))
+  x = x.astype(jnp.float32).reshape(-1, groups, *x.shape[1:])
+  return jnp.mean(jnp.sqrt(jnp.var(x, axis=0) + PIXEL_NORM_EPSILON), axis=(1, 2, 3))
 
 
-def concat_minibatch_stddev(x: jax.Array) -> jax.Array:
-  """Appends `minibatch_stddev(x)` as a last channel, `[B, H, W, C] -> [B, H, W, C + 1]`."""
-  statistic = jnp.broadcast_to(minibatch_stddev(x).astype(x.dtype), (*x.shape[:3], 1))
-  return jnp.concatenate([x, statistic], axis=-1)
+def concat_minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
+  """Appends each picture's `minibatch_stddev` as a last channel: `[B, H, W, C + 1]`."""
+  statistic = jnp.tile(minibatch_stddev(x, groups).astype(x.dtype), x.shape[0] // groups)
+  channel = jnp.broadcast_to(statistic[:, None, None, None], (*x.shape[:3], 1))
+  return jnp.concatenate([x, channel], axis=-1)
 
 
 class Conv(nn.Module):

@@ -1,16 +1,13 @@
 """Puts curves, tables and galleries of a run on one page that opens without a network."""
 
-import base64
-import io
 import logging
 import pathlib
 
 import jinja2
-import numpy as np
-from PIL import Image
 
 from step_jax import config as config_lib
 from step_jax import infer
+from step_jax.data import pictures
 from step_jax.errors import RunError
 from step_jax.evaluate import results as results_lib
 from step_jax.report import charts, galleries
@@ -72,10 +69,4 @@ def _galleries(workdir: pathlib.Path) -> list[tuple[str, str]]:
   except RunError as error:
     log.info('no galleries yet: %s', error)
     return []
-  return [(title, _data_url(image)) for title, image in galleries.make(translator).items()]
-
-
-def _data_url(image: np.ndarray) -> str:
-  buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, 'webp', quality=90)
-  return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode()
+  return [(title, pictures.data_url(image)) for title, image in galleries.make(translator).items()]

@@ -1,0 +1,95 @@
+"""How long a table will take, before any of it is trained."""
+
+from collections.abc import Sequence
+import math
+import pathlib
+import time
+
+import jax
+import jax.numpy as jnp
+
+from step_jax import models
+from step_jax.config import ConfigDict
+from step_jax.methods import pretrain, translate
+from step_jax.methods.plan import Plan
+from step_jax.reproduce.jobs import Job
+from step_jax.stages import stage as stage_lib
+from step_jax.train import writers
+
+# Where a data set trains on whole pictures, their size is not known before they are read.
+_UNKNOWN_SIZE = (256, 256)
+_PROBE_SIZE = 64
+_PROBE_SECONDS = 2.0
+
+
+def step_flops(config: ConfigDict) -> float:
+  """Floating-point operations of a training step, by the compiler's count.
+
+  0 for the mapper, whose steps take no time that matters.
+  """
+  if config.method == 'mapper':
+    return 0.0
+  size = tuple(config.data.crop) if all(config.data.crop) else _UNKNOWN_SIZE
+  picture = jax.ShapeDtypeStruct((config.batch_size, *size, 3), jnp.uint8)
+  if config.method == 'pretrain':
+    method, frozen = pretrain.make(config), {}
+    roles = ('anchor', 'positive', 'negative')
+  else:
+    features = models.FEATURE_NETS[config.features.net](taps=tuple(config.features.taps))
+    method = translate.make(config, features)
+    dummy = jnp.zeros((1, _PROBE_SIZE, _PROBE_SIZE, 3))
+    params = jax.eval_shape(lambda: features.init(jax.random.key(0), dummy)['params'])
+    frozen = {'features': params}
+    roles = ('source', 'target', *(('source_b', 'target_b') if Plan.of(config).cycle else ()))
+  state = jax.eval_shape(method.init, jax.random.key(0))
+  batch = {role: picture for role in roles}
+  return jax.jit(method.train_step).lower(state, batch, frozen).cost_analysis()['flops']
+
+
+def flops_per_second() -> float:
+  """What this machine does of the work at hand: gradients of a convolution with its norm."""
+
+  def loss(kernel, x):
+    y = jax.lax.conv_general_dilated(
+      x, kernel, (1, 1), 'SAME', dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    )
+    mean, variance = y.mean(axis=(1, 2), keepdims=True), y.var(axis=(1, 2), keepdims=True)
+    return jnp.sum(jnp.square(jax.nn.relu((y - mean) * jax.lax.rsqrt(variance + 1e-5))))
+
+  shapes = (3, 3, 128, 128), (8, _PROBE_SIZE // 2, _PROBE_SIZE // 2, 128)
+  args = [jax.random.normal(jax.random.key(i), shape) for i, shape in enumerate(shapes)]
+  step = jax.jit(jax.grad(loss, argnums=(0, 1))).lower(*args).compile()
+  jax.block_until_ready(step(*args))
+  count, started = 0, time.monotonic()
+  while time.monotonic() - started < _PROBE_SECONDS:
+    jax.block_until_ready(step(*args))
+    count += 1
+  flops = 3 * 2 * math.prod(shapes[0]) * math.prod(shapes[1][:3])
+  return flops * count / (time.monotonic() - started)
+
+
+def trained_seconds(folder: pathlib.Path, config: ConfigDict) -> float:
+  """Time that the steps of a stage took so far, without compiling, evaluating and saving."""
+  seconds, before = 0.0, 0
+  for row in writers.read_metrics(folder):
+    if 'images_per_second' in row:
+      seconds += (row['step'] - before) * config.batch_size / row['images_per_second']
+      before = row['step']
+  return seconds
+
+
+def seconds_left(jobs: Sequence[Job], workdir: pathlib.Path) -> list[float]:
+  """Estimated time to train what is left of each job; 0 for what is trained already."""
+  rate = flops_per_second()
+  flops: dict[tuple, float] = {}
+  found = []
+  for job in jobs:
+    rows = writers.read_metrics(workdir / job.folder)
+    done = max((row['step'] for row in rows), default=0)
+    # Seeds cost the same.
+    kind = (pathlib.PurePath(job.run).parent, job.config.stage)
+    if kind not in flops:
+      flops[kind] = step_flops(job.config)
+    steps = stage_lib.num_steps(job.config) if flops[kind] else 0
+    found.append(max(0, steps - done) * flops[kind] / rate)
+  return found

@@ -1,0 +1,135 @@
+"""A finished table as Markdown and as one HTML page."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+import pathlib
+import statistics
+
+import jinja2
+import numpy as np
+from PIL import Image, ImageDraw
+
+from step_jax.data import pictures as pictures_lib
+from step_jax.errors import RunError
+from step_jax.infer import gallery
+
+_ARROWS = {'higher': '↑', 'lower': '↓', '': ''}
+_LABEL_WIDTH = 260
+_LABEL_MARGIN = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Line:
+  """What was found of a row.
+
+  Attributes:
+    title: of the row.
+    results: of every seed, as `evaluate.results.evaluate` returns them.
+    seconds: time to train, of every seed, the stages that it shares with others counted in.
+    pictures: for the gallery, uint8 `[H, W, 3]`, the same inputs and styles in every row.
+  """
+
+  title: str
+  results: Sequence[Mapping]
+  seconds: Sequence[float]
+  pictures: Sequence[np.ndarray]
+
+
+def columns(lines: Sequence[Line]) -> dict[str, Mapping]:
+  """Id of every score that some row has -> its description.
+
+  Raises:
+    RunError: two rows have it by different definitions.
+  """
+  found: dict[str, Mapping] = {}
+  for line in lines:
+    for results in line.results:
+      for name, score in results['scores'].items():
+        first = found.setdefault(name, score)
+        if first['hash'] != score['hash']:
+          raise RunError(
+            f'{line.title}: {name} was measured by another definition than in the rows above: '
+            'evaluate all rows on the same data with the same weights'
+          )
+  return found
+
+
+def cell(values: Sequence[float | None]) -> str:
+  """Mean and, over two or more seeds, sample standard deviation."""
+  values = [value for value in values if value is not None]
+  if not values:
+    return '–'
+  mean = f'{statistics.fmean(values):.4g}'
+  return f'{mean} ± {statistics.stdev(values):.2g}' if len(values) > 1 else mean
+
+
+def body(lines: Sequence[Line]) -> list[list[str]]:
+  """The table as text: a line of headings, then one a row."""
+  heads = columns(lines)
+  titles = [f'{name} {_ARROWS[score["better"]]}'.strip() for name, score in heads.items()]
+  found = [['', *titles, 'minutes to train']]
+  for line in lines:
+    cells = [
+      cell([results['scores'].get(name, {}).get('value') for results in line.results])
+      for name in heads
+    ]
+    found.append([line.title, *cells, cell([seconds / 60 for seconds in line.seconds])])
+  return found
+
+
+def strip(lines: Sequence[Line], header: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
+  """The gallery as one picture with row titles, uint8 `[H, W, 3]`.
+
+  Args:
+    lines: rows of the table.
+    header: title and pictures of the rows above them: inputs, styles.
+  """
+  rows = [*header, *((line.title, line.pictures) for line in lines)]
+  return gallery.grid([[_label(title, pictures[0]), *pictures] for title, pictures in rows])
+
+
+def _label(text: str, like: np.ndarray) -> np.ndarray:
+  canvas = Image.new('RGB', (_LABEL_WIDTH, like.shape[0]), 'white')
+  place = (_LABEL_MARGIN, like.shape[0] // 2)
+  ImageDraw.Draw(canvas).text(place, text, fill='black', anchor='lm')
+  return np.asarray(canvas)
+
+
+def write(
+  folder: pathlib.Path,
+  title: str,
+  facts: Sequence[str],
+  lines: Sequence[Line],
+  header: Sequence[tuple[str, Sequence[np.ndarray]]],
+) -> pathlib.Path:
+  """Writes `table.md`, `table.html` and `gallery.png`; returns the path of the page.
+
+  Args:
+    folder: that they go to.
+    title: of the table.
+    facts: what a reader must know of the numbers, a sentence each.
+    lines: the rows that are finished.
+    header: see `strip`.
+  """
+  picture = strip(lines, header)
+  head, *rest = body(lines)
+  markdown = [f'# {title}', '', *facts, '']
+  markdown += [_row(head), _row(['---'] + ['---:'] * (len(head) - 1)), *map(_row, rest)]
+  markdown += ['', '![The same inputs and styles in every row](gallery.png)']
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('step_jax.reproduce', '.'), autoescape=True
+  )
+  html = environment.get_template('table.html.j2').render(
+    title=title, facts=facts, head=head, rows=rest, scores=columns(lines),
+    gallery=pictures_lib.data_url(picture),
+  )  # fmt: skip
+  pictures_lib.write_png(folder / 'gallery.png', picture)
+  for name, text in {'table.md': '\n'.join(markdown) + '\n', 'table.html': html}.items():
+    part = folder / f'.{name}.part'
+    part.write_text(text)
+    part.replace(folder / name)
+  return folder / 'table.html'
+
+
+def _row(cells: Sequence[str]) -> str:
+  return f'| {" | ".join(cells)} |'

@@ -1,0 +1,202 @@
+"""Trains, scores and prints a table, and goes on where it stopped."""
+
+from collections.abc import Iterator, Mapping, Sequence
+import logging
+import pathlib
+import shutil
+
+import numpy as np
+
+from step_jax import data, infer, stages
+from step_jax.data import pipeline
+from step_jax.errors import ConfigError
+from step_jax.evaluate import results as results_lib
+from step_jax.reproduce import estimate, jobs, page
+from step_jax.reproduce.tables import TABLES, Row, Table
+from step_jax.stages import stage as stage_lib
+
+log = logging.getLogger(__name__)
+
+# Pictures of the gallery: inputs, and styles that each is shown in.
+_INPUTS = 3
+_STYLES = 3
+
+
+def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()) -> list[Row]:
+  """The rows that are wanted and can be made, which those of missing encoder pictures cannot.
+
+  Args:
+    table: of `TABLES`.
+    settings: what pictures there are.
+    names: of runs (`Row.run`) or presets; all by default.
+
+  Raises:
+    ConfigError: no row has such a name.
+  """
+  known = {row.run for row in table.rows} | {row.preset for row in table.rows}
+  for name in names:
+    if name not in known:
+      raise ConfigError(f'no row is called {name!r}; there are {", ".join(sorted(known))}')
+  wanted = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
+  made = [row for row in wanted if row.encoder in ('', 'none', *settings.sources)]
+  for missing in sorted({row.encoder for row in wanted} - {row.encoder for row in made}):
+    log.warning('rows of a %s set are left out: give --%s', missing, missing)
+  return made
+
+
+def reproduce(
+  name: str,
+  settings: jobs.Settings,
+  workdir: str | pathlib.Path,
+  rows: Sequence[str] = (),
+) -> pathlib.Path:
+  """Makes a table; what was trained and scored before in `workdir` is taken as it is.
+
+  Args:
+    name: of `TABLES`.
+    settings: what all rows share.
+    workdir: every row has a run in it.
+    rows: see `choose_rows`.
+
+  Returns:
+    Path of `table.html`; `table.md` and `gallery.png` lie beside it. They are written anew after
+    every row.
+
+  Raises:
+    UserError: a row cannot be trained or scored, or no table has that name.
+  """
+  table = _table(name)
+  workdir = pathlib.Path(workdir)
+  wanted = choose_rows(table, settings, rows)
+  planned = jobs.make(table, settings, wanted)
+  for i, job in enumerate(planned):
+    log.info('--- %d of %d: %s', i + 1, len(planned), job.folder)
+    _take_neighbors(workdir, job)
+    stages.train(job.config, workdir / job.run)
+  examples = _examples(planned[-1].config)
+  lines = []
+  for row in wanted:
+    lines.append(_line(table, row, settings, workdir, examples))
+    path = page.write(workdir, table.title, _facts(settings, lines), lines, _header(examples))
+  return path
+
+
+def plan(
+  name: str, settings: jobs.Settings, workdir: str | pathlib.Path, rows: Sequence[str] = ()
+) -> str:
+  """What `reproduce` would train, how long each may take on this machine, and all together."""
+  table = _table(name)
+  workdir = pathlib.Path(workdir)
+  wanted = jobs.make(table, settings, choose_rows(table, settings, rows))
+  minutes = [seconds / 60 for seconds in estimate.seconds_left(wanted, workdir)]
+  lines = [
+    f'{str(job.folder):<44} {stage_lib.num_steps(job.config):>8} steps {left:>8.1f} min'
+    if 'total_kimg' in job.config.schedule
+    else f'{str(job.folder):<44} {job.config.schedule.epochs:>8} epochs     < 1 min'
+    for job, left in zip(wanted, minutes, strict=True)
+  ]
+  total = sum(minutes)
+  return '\n'.join(
+    [
+      table.title,
+      *lines,
+      f'about {total:.0f} min of training steps on this machine, by their FLOPs and the rate of '
+      'a small probe; compiling and scoring come on top',
+    ]
+  )
+
+
+def _table(name: str) -> Table:
+  if name not in TABLES:
+    raise ConfigError(f'no table is called {name!r}; there are {", ".join(TABLES)}')
+  return TABLES[name]
+
+
+def _take_neighbors(workdir: pathlib.Path, job: jobs.Job) -> None:
+  """Copies mined neighbours from the run that mined them; stage 1 checks whether they fit."""
+  if not job.mined_by:
+    return
+  folder = workdir / job.folder
+  folder.mkdir(parents=True, exist_ok=True)
+  for path in (workdir / job.mined_by / job.config.stage).glob('neighbors_*.npz'):
+    if not (folder / path.name).exists():
+      shutil.copy(path, folder)
+
+
+def _line(
+  table: Table,
+  row: Row,
+  settings: jobs.Settings,
+  workdir: pathlib.Path,
+  examples: Sequence[Mapping[str, np.ndarray]],
+) -> page.Line:
+  """Scores a row, all seeds, and lets the first one translate the pictures of the gallery."""
+  results, seconds = [], []
+  for seed in range(settings.seeds):
+    spent = 0.0
+    for job in jobs.of_row(table, settings, row, seed):
+      spent += estimate.trained_seconds(workdir / job.folder, job.config)
+      if job.config.stage == row.stage:
+        break
+    seconds.append(spent)
+    results.append(_score(workdir / job.folder, stage_lib.num_steps(job.config), table.groups))
+    if not seed:
+      translator = infer.load(workdir / job.folder)
+  pictures = [
+    translator.translate(source, style=style) for source, style in _combinations(examples)
+  ]
+  return page.Line(row.title, results, seconds, pictures)
+
+
+def _score(folder: pathlib.Path, step: int, groups: Sequence[str]) -> dict:
+  """The results of a stage's last step, measured now if they are not there."""
+  found = results_lib.read(folder)
+  if found and found['step'] == step:
+    if set(groups) <= {score['group'] for score in found['scores'].values()}:
+      return found
+  log.info('scoring %s', folder)
+  return results_lib.evaluate(folder, groups=groups)
+
+
+def _examples(config) -> list[dict[str, np.ndarray]]:
+  """Validation pairs for the gallery: inputs first, then styles."""
+  settings = config.data
+  found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
+  source, target = data.sides(found, settings.direction)
+  roles = {'source': source, 'target': target}
+  examples = pipeline.eval_examples(
+    found.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES
+  )
+  return list(examples)
+
+
+def _combinations(examples: Sequence[Mapping]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+  """Every `(source, style picture)` of the gallery."""
+  for example in examples[:_INPUTS]:
+    for style in examples[-_STYLES:]:
+      yield example['source'], style['target']
+
+
+def _header(examples: Sequence[Mapping]) -> list[tuple[str, list[np.ndarray]]]:
+  pairs = list(_combinations(examples))
+  truths = [example['target'] for example in examples[:_INPUTS] for _ in examples[-_STYLES:]]
+  return [
+    ('input', [source for source, _ in pairs]),
+    ('its true picture', truths),
+    ('style', [style for _, style in pairs]),
+  ]
+
+
+def _facts(settings: jobs.Settings, lines: Sequence[page.Line]) -> list[str]:
+  """What a reader must know of the numbers."""
+  first = lines[0].results[0]
+  seeds = f'{settings.seeds} seeds: mean ± sample standard deviation'
+  fields = ', '.join(f'{field}={text}' for field, text in settings.fields.items())
+  return [
+    f'{len(first["pictures"])} {first["data"]["split"]} pictures of {first["data"]["path"]}, '
+    f'features={first["features"]}; {seeds if settings.seeds > 1 else "one seed, no spread"}.',
+    f'Every generator saw {settings.kimg:g} thousand pictures at {settings.size or "full"} px '
+    '(a row of stage 2 alone: the first 36 % of them); style encoders were pre-trained on '
+    f'{settings.pretrain_kimg:g} thousand triplets, which counts as time to train.',
+    *([f'Set for all: {fields}.'] if fields else []),
+  ]

@@ -1,0 +1,115 @@
+"""The tables of the paper: their rows, and what each row is scored by.
+
+What stands in the paper's printed tables could not all be read; rows are inferred from its text,
+its project page and the released code's options (see `configs/translate.py`).
+"""
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+  """One line of a table.
+
+  Attributes:
+    title: for people.
+    preset: of `configs/translate.py`.
+    encoder: which pictures the style encoder is pre-trained on: `target`, those of the data set,
+      `related` or `unrelated`, of others, or `none`, as it is initialised; empty where the preset
+      trains it from the start.
+    stage: the one that is scored.
+  """
+
+  title: str
+  preset: str
+  encoder: str = ''
+  stage: str = 'translate'
+
+  @property
+  def run(self) -> str:
+    """Folder of its run; rows that differ in the stage scored alone share it."""
+    return f'{self.preset}-{self.encoder}' if self.encoder else self.preset
+
+  @property
+  def stages(self) -> tuple[str, ...]:
+    """Of its run. What is not pre-trained trains everything at once, for as many pictures."""
+    return ('translate', 'finetune') if self.encoder else ('translate',)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+  """What `step-jax reproduce` makes.
+
+  Attributes:
+    title: for people.
+    rows: in order.
+    groups: of `evaluate.protocols.GROUPS`, that rows are scored by.
+  """
+
+  title: str
+  rows: tuple[Row, ...]
+  groups: tuple[str, ...]
+
+  @property
+  def draws(self) -> bool:
+    """Whether styles are drawn, so that every run needs a mapper."""
+    return 'diversity' in self.groups or 'realism' in self.groups
+
+
+_STEP = 'step_v3'  # The released default.
+_FLOOR = Row('pix2pix, no style', 'pix2pix')
+
+TABLES = {
+  'reconstruction': Table(
+    'Reconstruction of held-out pictures from their own style (Table 1)',
+    (
+      _FLOOR,
+      Row('BicycleGAN', 'bicyclegan_v1'),
+      Row('MUNIT-p', 'munit_p_v1'),
+      Row('StEP, encoder frozen (stage 2)', _STEP, 'target'),
+      Row('StEP, fine-tuned (stage 3)', _STEP, 'target', 'finetune'),
+    ),
+    ('reconstruction', 'style'),
+  ),
+  'ablation': Table(
+    'From BicycleGAN and MUNIT-p to StEP, term by term (sec. 4.5)',
+    (
+      _FLOOR,
+      Row('BicycleGAN v1', 'bicyclegan_v1'),
+      Row('BicycleGAN v2: no variance', 'bicyclegan_v2'),
+      Row('BicycleGAN v3: L2 for KL', 'bicyclegan_v3'),
+      Row('MUNIT-p v1', 'munit_p_v1'),
+      Row('MUNIT-p v2: no variance', 'munit_p_v2'),
+      Row('MUNIT-p v3: L2 for KL', 'munit_p_v3'),
+      Row('StEP v1: MUNIT-p v3, encoder pre-trained', 'step_v1', 'target', 'finetune'),
+      Row('StEP v2: no cyclic reconstruction', 'step_v2', 'target', 'finetune'),
+      Row('StEP v3: no random styles', 'step_v3', 'target', 'finetune'),
+      Row('StEP v4: no L2 on codes', 'step_v4', 'target', 'finetune'),
+    ),
+    ('reconstruction', 'style'),
+  ),
+  'diversity': Table(
+    'Diversity of the translations of one input',
+    (
+      Row('BicycleGAN', 'bicyclegan_v1'),
+      Row('MUNIT-p', 'munit_p_v1'),
+      Row('StEP, encoder frozen (stage 2)', _STEP, 'target'),
+      Row('StEP, fine-tuned (stage 3)', _STEP, 'target', 'finetune'),
+    ),
+    ('diversity', 'realism'),
+  ),
+  'generalisation': Table(
+    'Style encoders pre-trained on other pictures (sec. 4.4)',
+    tuple(
+      Row(f'{title}, {state}', _STEP, encoder, stage)
+      for encoder, title in {
+        'target': 'pre-trained on the target set',
+        'related': 'on a related set',
+        'unrelated': 'on an unrelated set',
+        'none': 'not pre-trained',
+      }.items()
+      for stage, state in {'translate': 'frozen', 'finetune': 'fine-tuned'}.items()
+    ),
+    ('reconstruction', 'style'),
+  ),
+}
