@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import jax
 import numpy as np
 
 from step_jax.data import pictures
@@ -83,8 +82,7 @@ def _distances(session: Session, inputs: int, styles: np.ndarray) -> dict[str, n
     found = {}
     for item in session.learned:
       seen = item.features(params[item.name], outputs)
-      row = lambda one, item=item, seen=seen: item.compare(params[item.name], one, seen)
-      found[item.name] = jax.lax.map(row, jax.tree.map(lambda tap: tap[:, None], seen))[None]
+      found[item.name] = item.between_all(params[item.name], seen)[None]
     return found
 
   examples = (

@@ -5,6 +5,7 @@ import dataclasses
 import logging
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from step_jax import images, losses, models, weights
@@ -48,9 +49,14 @@ class Lpips:
     """Distance of pictures given by their `features`: float32 `[B]`."""
     return losses.lpips(x, y, params['heads'])
 
-  def distance(self, params: Mapping, x: jax.Array, y: jax.Array) -> jax.Array:
-    """Distance of uint8 pictures `[B, H, W, 3]`: float32 `[B]`."""
-    return self.compare(params, self.features(params, x), self.features(params, y))
+  def between_all(self, params: Mapping, x: Mapping) -> jax.Array:
+    """Distances between all pictures of a batch, given by their `features`: float32 `[B, B]`."""
+    vectors = losses.lpips_vector(x, params['heads'])
+    # Distances do not change when all vectors move alike; near the origin products round less.
+    vectors -= jnp.mean(vectors, axis=0)
+    products = jnp.matmul(vectors, vectors.T, precision=jax.lax.Precision.HIGHEST)
+    squares = jnp.diagonal(products)
+    return jnp.maximum(squares[:, None] + squares - 2 * products, 0)
 
 
 def available() -> list[Lpips]:

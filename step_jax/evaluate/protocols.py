@@ -164,20 +164,20 @@ PROTOCOLS = {
     ),
     _protocol(
       '{lpips}-diversity-exemplar/256', 'diversity', 'higher',
-      "StEP's: translations in 16 styles of pictures",
+      "LPIPS between outputs in 16 pictures' styles, as StEP",
       pictures=f'{_INPUTS}, each in the styles of 16 other targets of the split, drawn by seed',
       range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
     ),
     _protocol(
       '{lpips}-diversity-sampled/256', 'diversity', 'higher',
-      "StEP's: translations in 16 drawn styles",
+      'LPIPS between outputs in 16 drawn styles, as StEP',
       pictures=f'{_DRAWN}, of which the first 16 count', range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
     ),
     _protocol(
       '{lpips}-diversity-bicyclegan/256', 'diversity', 'higher',
-      "BicycleGAN's: 20 drawn styles, consecutive pairs",
+      'LPIPS between consecutive outputs of 20 drawn styles, as BicycleGAN',
       pictures=_DRAWN, range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 19 consecutive pairs, mean over inputs',
     ),
