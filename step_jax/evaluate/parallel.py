@@ -13,6 +13,10 @@ import numpy as np
 
 from step_jax.train import mesh as mesh_lib
 
+# YNNPACK, a library of kernels that XLA takes on CPUs, sums in an order that depends on the number of
+# threads, and that is at least the number of devices. XLA's own kernels do not.
+_CPU_OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
+
 
 def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
   """Compiles a function of batches to run on every device, each with a batch of its own.
@@ -33,7 +37,8 @@ def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
     return function(*constants, batch)
 
   mapped = jax.jit(
-    jax.shard_map(run, mesh=mesh, in_specs=(copied, split), out_specs=split, check_vma=False)
+    jax.shard_map(run, mesh=mesh, in_specs=(copied, split), out_specs=split, check_vma=False),
+    compiler_options=_CPU_OPTIONS if mesh.devices.flat[0].platform == 'cpu' else None,
   )
 
   def call(*args):

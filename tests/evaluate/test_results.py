@@ -144,9 +144,7 @@ def test_page_of_protocols_is_fresh():
   from step_jax.evaluate import protocols
 
   page = (ROOT / 'docs/protocols.md').read_text()
-  assert page == protocols.page(), (
-    'run: python -m step_jax.evaluate.protocols > docs/protocols.md'
-  )
+  assert page == protocols.page(), 'run: python -m step_jax.evaluate.protocols > docs/protocols.md'
   assert all(f'### `{name}`' in page for name in PROTOCOLS)
 
 
