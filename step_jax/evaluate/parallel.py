@@ -13,8 +13,8 @@ import numpy as np
 
 from step_jax.train import mesh as mesh_lib
 
-# YNNPACK, a library of kernels that XLA takes on CPUs, sums in an order that depends on the number of
-# threads, and that is at least the number of devices. XLA's own kernels do not.
+# YNNPACK, a library of kernels that XLA takes on CPUs, sums in an order that depends on the number
+# of threads, which grows with that of devices. XLA's own kernels do not.
 _CPU_OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
 
 

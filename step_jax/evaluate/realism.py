@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 import dataclasses
 import functools
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax import images, weights
+from step_jax import weights
 from step_jax.errors import WeightsError
 from step_jax.evaluate import distributions, resizing
 from step_jax.evaluate.scores import Score, Skipped, chunks
@@ -47,7 +48,8 @@ class Judge:
     module = self.features.module
     if isinstance(module, inception.Inception):
       return module.apply({'params': params}, pictures)
-    taps = module.apply({'params': params}, images.to_float(pictures / 127.5 - 1))
+    with jax.default_matmul_precision('highest'):
+      taps = module.apply({'params': params}, pictures / 127.5 - 1)
     return jnp.mean(taps[_TAP], axis=(1, 2))
 
 

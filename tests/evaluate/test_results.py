@@ -7,11 +7,12 @@ import subprocess
 import sys
 
 import numpy as np
+from PIL import Image
 import pytest
 
 import step_jax
 from step_jax.errors import ConfigError, RunError
-from step_jax.evaluate import bins, compare, results
+from step_jax.evaluate import compare, lpips, protocols, results
 from step_jax.evaluate.protocols import GROUPS, PROTOCOLS
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -43,17 +44,25 @@ def test_every_group_is_measured_and_names_its_protocols(scored_run):
 
 def test_scores_are_those_of_the_saved_pictures(scored_run, picture_folder):
   """Made again with nothing of the evaluation: PNGs, the public API, and plain NumPy."""
-  workdir, found, _ = scored_run
+  workdir, found, environment = scored_run
   run = step_jax.load(workdir)
-  from PIL import Image
-
-  expected = {'psnr/uint8': [], 'l1/uint8': []}
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setenv('STEP_JAX_WEIGHTS', environment['STEP_JAX_WEIGHTS'])
+    learned = lpips.load('alex')
+  expected = {'psnr/uint8': [], 'l1/uint8': [], 'lpips-alex-0.1/256': []}
   for i in range(5):
     pair = np.asarray(Image.open(picture_folder / f'val/{i:02d}.png'))
     source, target = pair[:, :20], pair[:, 20:]
-    error = run.translate(source, style=target).astype(float) - target
+    output = run.translate(source, style=target)
+    error = output.astype(float) - target
     expected['psnr/uint8'].append(10 * np.log10(255**2 / np.mean(error**2)))
     expected['l1/uint8'].append(np.mean(abs(error)) / 255)
+    # Pillow's bicubic, in uint8; [-1, 1]: other resizers and ranges give other distances.
+    large = [
+      Image.fromarray(x).resize((256, 256), Image.Resampling.BICUBIC) for x in (output, target)
+    ]
+    taps = [learned.features(learned.params, np.asarray(x)[None]) for x in large]
+    expected['lpips-alex-0.1/256'].append(learned.compare(learned.params, *taps)[0])
   for name, values in expected.items():
     # A pixel in a thousand may round to the other side in a batch of another size.
     np.testing.assert_allclose(found['scores'][name]['values'], values, rtol=1e-3)
@@ -141,8 +150,6 @@ def test_runs_without_results_are_named(scored_run, tmp_path):
 
 
 def test_page_of_protocols_is_fresh():
-  from step_jax.evaluate import protocols
-
   page = (ROOT / 'docs/protocols.md').read_text()
   assert page == protocols.page(), 'run: python -m step_jax.evaluate.protocols > docs/protocols.md'
   assert all(f'### `{name}`' in page for name in PROTOCOLS)
@@ -171,4 +178,3 @@ def test_swatches_are_probed_and_binned(trained_run, tmp_path, monkeypatch, empt
   assert '40 of train' in found['scores']['probe-light']['definition']['fitted to']
   assert found['scores']['ndb/32']['definition']['bins'] == '2'
   assert 0 <= found['scores']['jsd/32']['value'] <= np.log(2)
-  assert bins.LEVEL == 0.05
