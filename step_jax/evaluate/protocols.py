@@ -26,8 +26,8 @@ an id and by a hash of its whole definition. The definitions below are completed
 when a run is scored: the pictures (their number, split, SHA-256 of their pixels), SHA-256 of the
 weights, the taps of a feature net, the seed and the sampler of whatever is drawn. Change any of
 these and the hash changes; `step-jax evaluate --compare` puts numbers side by side only where
-hashes agree. Intervals are 95 % bootstrap intervals of the mean over pictures (1000 resamples), but
-those of kernel distances are 1.96 standard errors by the jackknife.
+hashes agree. Intervals are 95 % bootstrap intervals over pictures (1000 resamples), but those of
+kernel distances are 1.96 jackknife standard errors; Fréchet distances, NDB and JSD have none.
 
 Blanks: `{lpips}` is the net and version of LPIPS, `lpips-alex-0.1` and so on; the lineage of the
 trunk is added where it is not torchvision's, for which heads were fitted

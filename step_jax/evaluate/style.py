@@ -7,6 +7,7 @@ import tempfile
 import numpy as np
 
 from step_jax.data import pipeline, swatches
+from step_jax.evaluate.intervals import bootstrap
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, Session, feature_facts
 from step_jax.mining import neighbors, styles
@@ -35,9 +36,10 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
     return
   names = {split: session.found.split(split).names() for split in ('train', session.split)}
   train, tested = ((session.codes(split), names[split]) for split in ('train', session.split))
-  for factor, value in probe(*train, *tested).items():
-    fitted = {'fitted to': session.digest('train')}
-    yield Score(session.protocol('probe-{factor}', {'factor': factor}, **fitted), value)
+  fitted = {'fitted to': session.digest('train')}
+  for factor, errors in probe(*train, *tested).items():
+    protocol = session.protocol('probe-{factor}', {'factor': factor}, **fitted)
+    yield Score(protocol, r_squared(errors), bootstrap(errors, statistic=r_squared))
 
 
 def _retrieval(session: Session) -> Score:
@@ -90,7 +92,7 @@ def retrieval_precision(z: np.ndarray, nearest: np.ndarray) -> np.ndarray:
 
 def probe(
   train_codes: np.ndarray, train_names: Sequence[str], codes: np.ndarray, names: Sequence[str]
-) -> dict[str, float]:
+) -> dict[str, np.ndarray]:
   """How well a linear map of codes predicts the known factors of `swatches`.
 
   Args:
@@ -98,7 +100,8 @@ def probe(
     codes, names: those that it is tested on, `[N, Z]`.
 
   Returns:
-    Group of factors -> mean R^2, at most 1; 0 is no better than the mean, below 0 is worse.
+    Group of factors -> float64 `[N, 2, F]`, squared errors of the map and of the mean, whose
+    `r_squared` says how well.
   """
   mean, deviation = train_codes.mean(axis=0), train_codes.std(axis=0) + 1e-12
   inputs, test_inputs = ((c - mean) / deviation for c in (train_codes, codes))
@@ -108,11 +111,15 @@ def probe(
     centre = targets.mean(axis=0)
     gram = inputs.T @ inputs + _RIDGE * len(inputs) * np.eye(inputs.shape[1])
     weights = np.linalg.solve(gram, inputs.T @ (targets - centre))
-    residual = test_targets - centre - test_inputs @ weights
-    total = test_targets - test_targets.mean(axis=0)
-    score = 1 - (residual**2).sum(axis=0) / (total**2).sum(axis=0)
-    found[group] = float(score.mean())
+    errors = test_targets - centre - test_inputs @ weights, test_targets - test_targets.mean(axis=0)
+    found[group] = np.square(np.stack(errors, axis=1))
   return found
+
+
+def r_squared(errors: np.ndarray) -> float:
+  """Mean R^2 of factors by `probe`'s errors `[N, 2, F]`: at most 1, 0 if no better than the mean."""
+  of_map, of_mean = errors.sum(axis=0)
+  return float(np.mean(1 - of_map / of_mean))
 
 
 def _factors(names: Sequence[str], factors: Sequence[str]) -> np.ndarray:

@@ -17,11 +17,11 @@ def store(name, arrays, lineage='torchvision'):
   own_format.write(made, weights.directory() / f'{name}.safetensors')
 
 
-def store_alexnet():
+def store_alexnet(lineage='torchvision'):
   """A random AlexNet with random heads: a distance like LPIPS."""
   taps = nets.HEADS['lpips_alex'][1]
   net = weights.load_features('alexnet', list(taps), 'random')
-  store('alexnet', flax.traverse_util.flatten_dict(net.params, sep='/'))
+  store('alexnet', flax.traverse_util.flatten_dict(net.params, sep='/'), lineage)
   random = np.random.default_rng(0)
   heads = {tap: random.random(channels, np.float32) for tap, channels in taps.items()}
   store('lpips_alex', heads)
@@ -29,8 +29,9 @@ def store_alexnet():
 
 @pytest.fixture
 def empty_store(tmp_path, monkeypatch):
-  """A store of weights of this test alone."""
+  """A store of weights of this test alone; gives what fills it."""
   monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'weights'))
+  return store_alexnet
 
 
 @pytest.fixture(scope='session')

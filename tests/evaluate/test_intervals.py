@@ -27,6 +27,13 @@ def test_it_holds_the_mean_as_often_as_it_says():
   assert 85 <= held <= 99
 
 
+def test_any_statistic_of_pictures_has_an_interval():
+  pairs = np.random.RandomState(0).standard_normal((200, 2)) + [4, 2]
+  ratio = lambda values: values[:, 0].mean() / values[:, 1].mean()
+  low, high = bootstrap(pairs, statistic=ratio)
+  assert low < ratio(pairs) < high and high - low < 0.4
+
+
 def test_pictures_without_a_number_are_left_out():
   score = mean_score(PROTOCOLS['psnr/uint8'], np.array([1.0, np.nan, 3.0]))
   assert score.value == 2 and score.interval == bootstrap(np.array([1.0, 3.0]))

@@ -125,3 +125,13 @@ def test_other_nets_see_the_range_of_training(empty_store):
   found = judge.describe(features.params, pictures)
   assert found.shape == (2, 512)
   np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_lpips_is_named_for_its_trunk(empty_store):
+  assert lpips.available() == []
+  empty_store('torchvision')
+  (exact,) = lpips.available()
+  empty_store('caffe-alexnet')
+  (other,) = lpips.available()
+  assert (exact.name, other.name) == ('lpips-alex-0.1', 'lpips-alex-0.1~caffe-alexnet')
+  assert exact.weights != other.weights
