@@ -2,6 +2,8 @@
 
 Pictures are scored in small fixed batches, one after another on each device; more devices score
 more of these at a time, but never a larger one, so that rounding does not depend on their number.
+On CPUs it still depends on the number of XLA's threads: as many as there are cores, or devices
+where these are more; the environment variable `NPROC` stands in for the cores.
 """
 
 from collections.abc import Callable, Mapping
@@ -12,10 +14,6 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from step_jax.train import mesh as mesh_lib
-
-# YNNPACK, a library of kernels that XLA takes on CPUs, sums in an order that depends on the number
-# of threads, which grows with that of devices. XLA's own kernels do not.
-_CPU_OPTIONS = {'xla_cpu_experimental_ynn_fusion_type': ''}
 
 
 def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
@@ -37,8 +35,7 @@ def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
     return function(*constants, batch)
 
   mapped = jax.jit(
-    jax.shard_map(run, mesh=mesh, in_specs=(copied, split), out_specs=split, check_vma=False),
-    compiler_options=_CPU_OPTIONS if mesh.devices.flat[0].platform == 'cpu' else None,
+    jax.shard_map(run, mesh=mesh, in_specs=(copied, split), out_specs=split, check_vma=False)
   )
 
   def call(*args):

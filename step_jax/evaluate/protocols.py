@@ -29,6 +29,10 @@ these and the hash changes; `step-jax evaluate --compare` puts numbers side by s
 hashes agree. Intervals are 95 % bootstrap intervals over pictures (1000 resamples), but those of
 kernel distances are 1.96 jackknife standard errors; Fréchet distances, NDB and JSD have none.
 
+Numbers are the same on any number of devices, digit for digit; on CPUs as long as XLA has as many
+threads, which the environment variable `NPROC` sets (else it is the number of cores, or of devices
+where these are more).
+
 Blanks: `{lpips}` is the net and version of LPIPS, `lpips-alex-0.1` and so on; the lineage of the
 trunk is added where it is not torchvision's, for which heads were fitted
 (`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature net, or `random-…` where nobody trained

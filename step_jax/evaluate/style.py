@@ -117,7 +117,7 @@ def probe(
 
 
 def r_squared(errors: np.ndarray) -> float:
-  """Mean R^2 of factors by `probe`'s errors `[N, 2, F]`: at most 1, 0 if no better than the mean."""
+  """Mean R^2 of factors by `probe`'s errors `[N, 2, F]`: at most 1; 0 is as the mean."""
   of_map, of_mean = errors.sum(axis=0)
   return float(np.mean(1 - of_map / of_mean))
 
