@@ -102,8 +102,9 @@ def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):
   assert pictures.read_picture(tmp_path / 'out/1.png').shape == (40, 24, 3)
 
 
-def test_report_and_evaluate(capsys, trained_run):
-  workdir, _ = trained_run
+def test_report_and_evaluate(capsys, trained_run, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained_run[0], workdir)
   status, out, _ = run(
     capsys, 'evaluate', '--workdir', workdir, '--checkpoint', 'best', '--groups', 'reconstruction'
   )
