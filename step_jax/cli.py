@@ -9,6 +9,7 @@ import sys
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.errors import ConfigError
+from step_jax.evaluate import protocols
 
 log = logging.getLogger('step_jax.cli')
 
@@ -203,24 +204,42 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
 
 
 def _add_evaluate(verbs) -> None:
+  groups = list(protocols.GROUPS)
   verb = _verb(
     verbs,
     'evaluate',
     _evaluate,
-    'score a run on held-out pictures',
-    'Rebuilds pictures from their own style and scores the result: PSNR, L1, perceptual loss, and '
-    'LPIPS with whatever weights are in the store. Writes results.json to the stage.',
+    'score a run on held-out pictures, or compare runs',
+    'Scores a run with every protocol whose weights and data are there, prints a table with 95 % '
+    'intervals, and writes results.json to the stage. With --compare, prints the results of '
+    'several runs side by side, as far as they are of the same protocol. docs/protocols.md says '
+    'what each number is.',
   )
-  _add_workdir(verb)
+  work = verb.add_mutually_exclusive_group(required=True)
+  work.add_argument('--workdir', type=pathlib.Path, help='folder of the run to score')
+  work.add_argument(
+    '--compare', nargs='+', type=pathlib.Path, metavar='DIR', help='folders of runs with results'
+  )
   _add_checkpoint(verb)
   verb.add_argument('--data', default='', help='another data set than the one of the run')
   verb.add_argument('--split', default='val', help='of the data set')
+  verb.add_argument(
+    '--groups', default=','.join(groups), help=f'of scores, some of {", ".join(groups)}'
+  )
+  verb.add_argument('--seed', type=int, default=0, help='of everything drawn')
 
 
 def _evaluate(args) -> None:
+  if args.compare:
+    from step_jax.evaluate import compare
+
+    print(compare.compare(args.compare))
+    return
   from step_jax.evaluate import results
 
-  found = results.evaluate(args.workdir, args.split, args.checkpoint, args.data)
+  found = results.evaluate(
+    args.workdir, args.split, args.checkpoint, args.data, args.groups.split(','), args.seed
+  )
   print(results.table(found))
 
 

@@ -34,6 +34,8 @@ def test_every_stage_leaves_a_whole_folder(trained_run):
     assert rows[-1]['step'] == 6
     assert all(np.isfinite(value) for row in rows for value in row.values())
     assert list((folder / 'tensorboard').iterdir())
+  for name in ('val_psnr', 'val_psnr_other', 'val_l1', 'val_perceptual'):
+    assert name in writers.read_metrics(workdir / 'translate')[-1]
   assert 'features=random' in (workdir / 'translate/train.log').read_text()
   assert (workdir / 'pretrain/neighbors_train.npz').is_file()
   assert np.load(workdir / 'mapper/codes.npy').shape == (24, 8)
@@ -70,10 +72,10 @@ def test_results_are_named_for_what_they_are(trained_run):
   found = results.read(workdir / 'finetune')
   assert found['features'] == 'random' and found['step'] == 6
   assert len(found['pictures']) == 5
-  for score in ('psnr', 'l1', 'perceptual', 'psnr_other'):
-    values = found['scores'][score]['values']
-    assert len(values) == 5
-    np.testing.assert_allclose(np.nanmean(values), found['scores'][score]['mean'], rtol=1e-6)
+  for name in ('psnr/uint8', 'perceptual-random-squeezenet1_1/native', 'psnr-other-style/uint8'):
+    score = found['scores'][name]
+    assert len(score['values']) == 5
+    np.testing.assert_allclose(np.mean(score['values']), score['value'], rtol=1e-6)
   assert 'features=random' in results.table(found)
   assert not any('lpips' in score for score in found['scores'])
 
@@ -85,6 +87,10 @@ def test_report_is_one_file_that_opens_offline(trained_run):
     assert f'<h2 id="{stage}">' in page
   assert page.count('<svg') == 4 and page.count('data:image/webp') >= 4
   assert 'features=random: no trained feature net' in page
+  score = results.find(workdir)['scores']['psnr/uint8']
+  low, high = score['interval']
+  for text in ('psnr/uint8', score['hash'], f'{score["value"]:.4f}', f'[{low:.4f}, {high:.4f}]'):
+    assert text in page
   for outside in ('http://', 'https://', 'src="/', 'href="/'):
     body = page.replace('http://www.w3.org/', '').replace('http://purl.org/', '')
     body = body.replace('http://creativecommons.org/', '').replace('https://matplotlib.org/', '')

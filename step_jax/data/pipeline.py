@@ -5,7 +5,7 @@ whatever came before, on however many hosts. Resuming a run is asking for the ba
 on; nothing about the input is ever saved.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import itertools
 
@@ -87,27 +87,37 @@ def eval_examples(
     yield pictures
 
 
-def eval_batches(examples: Iterator[Batch], batch_size: int) -> Iterator[Batch]:
+def eval_batches(examples: Iterable[Batch], batch_size: int, parts: int = 1) -> Iterator[Batch]:
   """Batches of whole pictures, each picture once, those of one size together.
+
+  A batch is made of `parts` smaller ones, one for each device. Which pictures meet in one of these
+  does not depend on how many there are.
 
   Args:
     examples: `{'source': uint8 [H, W, 3], …}`; all arrays of an example are of one height and
-      width.
-    batch_size: every batch has it; the last of a size is filled up with copies.
+      width, or of none (codes).
+    batch_size: of one part; where pictures run out a part is filled with copies of its own.
+    parts: how many parts a batch has; missing ones are copies of the last.
 
   Yields:
-    `{name: [batch_size, H, W, 3], 'index': int [batch_size], 'mask': float32 [batch_size]}`: the
-    number of each example in the order given, and 1 for true examples, 0 for fillers.
+    `{name: [parts * batch_size, …], 'index': int32 [parts * batch_size], 'mask': float32}`: the
+    number of each example in the order given, and 1 for true examples, 0 for copies.
   """
   waiting: dict[tuple, list[Batch]] = {}
+  whole: dict[tuple, list[Batch]] = {}
   for index, example in enumerate(examples):
     size = next(iter(example.values())).shape
     bucket = waiting.setdefault(size, [])
     bucket.append({**example, 'index': np.int32(index)})
     if len(bucket) == batch_size:
-      yield _fill(waiting.pop(size), batch_size)
-  for bucket in waiting.values():
-    yield _fill(bucket, batch_size)
+      whole.setdefault(size, []).append(_fill(waiting.pop(size), batch_size))
+      if len(whole[size]) == parts:
+        yield _join(whole.pop(size), parts)
+  for size, bucket in waiting.items():
+    whole.setdefault(size, []).append(_fill(bucket, batch_size))
+  for batches in whole.values():
+    for start in range(0, len(batches), parts):
+      yield _join(batches[start : start + parts], parts)
 
 
 def _fill(examples: list[Batch], batch_size: int) -> Batch:
@@ -115,3 +125,9 @@ def _fill(examples: list[Batch], batch_size: int) -> Batch:
   filled = list(itertools.islice(itertools.cycle(examples), batch_size))
   batch = {name: np.stack([example[name] for example in filled]) for name in examples[0]}
   return {**batch, 'mask': mask.astype(np.float32)}
+
+
+def _join(batches: list[Batch], parts: int) -> Batch:
+  copies = [{**batches[-1], 'mask': np.zeros_like(batches[-1]['mask'])}] * (parts - len(batches))
+  batches = batches + copies
+  return {name: np.concatenate([batch[name] for batch in batches]) for name in batches[0]}

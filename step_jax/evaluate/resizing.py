@@ -13,24 +13,24 @@ from step_jax.models.inception import SIZE as INCEPTION_SIZE
 LPIPS_SIZE = 256
 
 
-def resize_for_inception(picture: np.ndarray) -> np.ndarray:
+def resize_for_inception(picture: np.ndarray, size: int = INCEPTION_SIZE) -> np.ndarray:
   """clean-fid's resize: bicubic, each channel in float32, neither rounded nor clipped.
 
   Args:
     picture: RGB `[H, W, 3]` in 0..255, uint8 or float.
+    size: height and width of the result; other nets than Inception take others.
 
   Returns:
-    float32 `[299, 299, 3]`; a bicubic filter overshoots, so somewhat outside of 0..255 near edges.
-    A picture of that size already keeps its values.
+    float32 `[size, size, 3]`; a bicubic filter overshoots, so somewhat outside of 0..255 near
+    edges. A picture of that size already keeps its values.
 
   Raises:
     ValueError: it is no picture of three channels.
   """
   _check(picture)
-  size = (INCEPTION_SIZE, INCEPTION_SIZE)
   channels = [
     Image.fromarray(np.ascontiguousarray(picture[..., c], np.float32)).resize(
-      size, Image.Resampling.BICUBIC
+      (size, size), Image.Resampling.BICUBIC
     )
     for c in range(3)
   ]

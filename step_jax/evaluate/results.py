@@ -1,23 +1,35 @@
 """Scores of a trained run on a split of its data, written to `results.json`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import importlib.metadata
 import json
 import logging
+import math
 import pathlib
 
 import jax
 import numpy as np
 
-from step_jax import data, infer, weights
-from step_jax.data import pipeline
-from step_jax.evaluate import lpips, reconstruction, scores
-from step_jax.methods import networks
+from step_jax import infer
+from step_jax.errors import ConfigError, RunError
+from step_jax.evaluate import diversity, oracle, realism, style
+from step_jax.evaluate import session as session_lib
+from step_jax.evaluate.protocols import GROUPS
+from step_jax.evaluate.scores import Score, Skipped
 
 log = logging.getLogger(__name__)
 
 FILE = 'results.json'
+FORMAT = 'step_jax.results/2'
 _PACKAGES = ('step_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'pillow')
+_ARROWS = {'higher': '↑', 'lower': '↓', '': ' '}
+# What measures, and the groups that its scores are of.
+_MEASURES: tuple[tuple[Callable, frozenset[str]], ...] = (
+  (oracle.measure, frozenset({'reconstruction', 'style'})),
+  (style.measure, frozenset({'style'})),
+  (diversity.measure, frozenset({'diversity'})),
+  (realism.measure, frozenset({'realism'})),
+)
 
 
 def evaluate(
@@ -25,7 +37,8 @@ def evaluate(
   split: str = 'val',
   which: str = 'latest',
   path: str = '',
-  batch_size: int = 8,
+  groups: Sequence[str] = tuple(GROUPS),
+  seed: int = 0,
 ) -> dict:
   """Scores a run and writes `results.json` to the folder of the stage that was scored.
 
@@ -34,74 +47,131 @@ def evaluate(
     split: of its data set.
     which: `latest` or `best` checkpoint.
     path: data set, where it is not the one that the run was trained on.
-    batch_size: pictures at a time.
+    groups: of scores, some of `protocols.GROUPS`; what lacks weights or data is left out.
+    seed: of everything drawn.
 
   Returns:
-    What the file holds: `scores` maps each score of `reconstruction.make_score` to its `mean`, and
-    to its value for every picture in the order of `pictures`.
+    What the file holds: `scores` maps the id of each protocol to its hash, group, title, better,
+    definition, and to its `value`, `interval` (or None) and `values` by picture in the order of
+    `pictures` (or None); numbers that are not finite are None. `skipped` says what is not there.
 
   Raises:
-    UserError: the run, its data or its weights are not there.
+    UserError: there is no such group; or the run, its data or its weights are not there.
   """
-  folder = infer.find_stage(workdir)
-  translator = infer.load(folder, which)
-  config = translator.config
-  found = data.open_data(
-    path or config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
-  source, target = data.sides(found, config.data.direction)
-  features = weights.load_features(
-    config.features.net, config.features.taps, config.features.weights
-  )
-  learned = lpips.available()
-  score = reconstruction.make_score(
-    networks.style_encoder(config),
-    networks.generator(config),
-    features.module,
-    dict(zip(config.features.taps, config.features.tap_weights, strict=True)),
-    learned,
-  )
-  frozen = {'features': features.params, **{item.name: item.params for item in learned}}
-  frozen = jax.device_put(frozen)
-  examples = found.split(split)
-  roles = {'source': source, 'target': target}
-  pictures = pipeline.eval_examples(examples, roles, config.data.eval_crop)
-  values = scores.collect(
-    lambda batch: score(translator.params, frozen, {key: batch[key] for key in (*roles, 'mask')}),
-    pipeline.eval_batches(pictures, min(batch_size, len(examples))),
-  )
+  for group in groups:
+    if group not in GROUPS:
+      raise ConfigError(f'no group of scores is called {group!r}; there are {", ".join(GROUPS)}')
+  session = session_lib.open_run(workdir, split, which, path, seed)
+  scores, skipped = {}, {}
+  for found in _measure(session, groups):
+    if isinstance(found, Skipped):
+      skipped[found.what] = found.why
+    elif found.protocol.group in groups:
+      scores[found.protocol.id] = _describe(found)
+  if skipped:
+    log.info('not measured: %s', '; '.join(f'{what}: {why}' for what, why in skipped.items()))
   results = {
-    'stage': config.stage,
-    'step': translator.step,
+    'format': FORMAT,
+    'stage': session.config.stage,
+    'step': session.translator.step,
     'checkpoint': which,
-    'data': {'path': path or config.data.path, 'split': split, 'fingerprint': found.fingerprint},
-    'features': features.label,
-    'lpips': {item.name: item.label for item in learned},
-    'pictures': examples.names(),
-    'scores': {
-      name: {'mean': float(np.nanmean(value)), 'values': value.tolist()}
-      for name, value in sorted(values.items())
+    'seed': seed,
+    'data': {
+      'path': path or session.config.data.path,
+      'split': split,
+      'fingerprint': session.found.fingerprint,
     },
+    'features': session.features.label,
     'versions': {package: importlib.metadata.version(package) for package in _PACKAGES},
+    'skipped': skipped,
+    'pictures': session.found.split(split).names(),
+    'scores': scores,
   }
-  part = folder / f'.{FILE}.part'
-  part.write_text(json.dumps(results, indent=2) + '\n')
-  part.replace(folder / FILE)
+  if jax.process_index() == 0:
+    part = session.folder / f'.{FILE}.part'
+    part.write_text(json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + '\n')
+    part.replace(session.folder / FILE)
   return results
 
 
+def _measure(session: session_lib.Session, groups: Sequence[str]) -> Iterator[Score | Skipped]:
+  for measure, measured in _MEASURES:
+    if measured & set(groups):
+      log.info('measuring %s', ', '.join(sorted(measured & set(groups))))
+      yield from measure(session)
+
+
+def _describe(score: Score) -> dict:
+  protocol = score.protocol
+  by_picture = None if score.values is None else [_finite(value) for value in score.values]
+  return {
+    'hash': protocol.hash,
+    'group': protocol.group,
+    'title': protocol.title,
+    'better': protocol.better,
+    'value': _finite(score.value),
+    'interval': score.interval and [_finite(end) for end in score.interval],
+    'definition': dict(protocol.definition),
+    'values': by_picture,
+  }
+
+
+def _finite(value: float | np.floating) -> float | None:
+  """The number, or None: JSON has no NaN and no infinity."""
+  return float(value) if math.isfinite(value) else None
+
+
 def read(folder: pathlib.Path) -> dict | None:
-  """The results in a stage's folder, or None."""
+  """The results in a stage's folder; None where there are none, or of an older version only."""
   path = folder / FILE
-  return json.loads(path.read_text()) if path.is_file() else None
+  found = json.loads(path.read_text()) if path.is_file() else {}
+  if found and found.get('format') != FORMAT:
+    log.warning('%s was written by another version: run step-jax evaluate again', path)
+  return found if found.get('format') == FORMAT else None
+
+
+def find(workdir: str | pathlib.Path) -> dict:
+  """The results of a run: of the stage whose folder it is, or of its best stage that has some.
+
+  Raises:
+    RunError: there are none.
+  """
+  workdir = pathlib.Path(workdir)
+  for folder in (workdir, *(workdir / stage for stage in infer.TRANSLATING)):
+    found = read(folder)
+    if found:
+      return found
+  raise RunError(f'{workdir}: has no results: run `step-jax evaluate --workdir {workdir}`')
 
 
 def table(results: Mapping) -> str:
-  """The mean scores as lines of text."""
+  """The scores as lines of text, by group, with their intervals."""
   lines = [
     f'{results["stage"]} step {results["step"]}, {len(results["pictures"])} pictures of '
-    f'{results["data"]["split"]}, features={results["features"]}'
+    f'{results["data"]["split"]}, features={results["features"]}, seed {results["seed"]}'
   ]
-  width = max(map(len, results['scores']))
-  lines += [f'  {name:<{width}}  {score["mean"]:.4f}' for name, score in results['scores'].items()]
+  width = max(map(len, results['scores']), default=0)
+  for group, scores in by_group(results).items():
+    lines.append(group)
+    for name, score in scores.items():
+      value, interval = texts(score)
+      title = score['title'].partition(':')[0]
+      better = _ARROWS[score['better']]
+      lines.append(f'  {name:<{width}}  {value:>9} {better} {interval:<20}  {title}')
   return '\n'.join(lines)
+
+
+def by_group(results: Mapping) -> dict[str, dict[str, Mapping]]:
+  """Scores by id, by group; groups without any are left out."""
+  found = {
+    group: {name: score for name, score in results['scores'].items() if score['group'] == group}
+    for group in GROUPS
+  }
+  return {group: scores for group, scores in found.items() if scores}
+
+
+def texts(score: Mapping) -> tuple[str, str]:
+  """A score's value and interval for people: `-` and an empty text where they are missing."""
+  ends = [end for end in score['interval'] or () if end is not None]
+  interval = f'[{ends[0]:.4f}, {ends[1]:.4f}]' if len(ends) == 2 else ''
+  return ('-' if score['value'] is None else f'{score["value"]:.4f}'), interval

@@ -95,11 +95,10 @@ class Translator:
       RunError: the run has no such sampler.
     """
     how = how or ('mapper' if self.mapper is not None else 'gaussian')
-    rng = np.random.default_rng(seed)
     if how == 'gaussian' and self.codes is not None:
-      mean, covariance = self.codes.mean(axis=0), np.cov(self.codes.T)
-      return rng.multivariate_normal(mean, covariance, count).astype(np.float32)
+      return draw_normal(self.codes, count, seed)
     if how == 'mapper' and self.mapper is not None:
+      rng = np.random.default_rng(seed)
       latents = rng.standard_normal((count, self.config.model.z_dim)).astype(np.float32)
       return np.asarray(self._mapper_module.apply({'params': self.mapper}, latents))
     raise RunError(
@@ -145,6 +144,13 @@ class Translator:
       filled = [np.resize(array, (size, *array.shape[1:])) for array in part]
       results.append(np.asarray(function(self.params, *filled))[:count])
     return np.concatenate(results)
+
+
+def draw_normal(codes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+  """Draws of the normal distribution with mean and covariance of codes `[N, Z]`: `[count, Z]`."""
+  mean, covariance = codes.mean(axis=0), np.cov(codes.T)
+  rng = np.random.default_rng(seed)
+  return rng.multivariate_normal(mean, covariance, count).astype(np.float32)
 
 
 def load(workdir: str | pathlib.Path, which: str = 'latest') -> Translator:

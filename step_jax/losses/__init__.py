@@ -2,7 +2,7 @@
 
 from step_jax.losses.adversarial import FAKE, REAL, average_with_zero, lsgan_loss
 from step_jax.losses.latent import kl_loss, l1_loss, l2_loss
-from step_jax.losses.perceptual import lpips, perceptual_distance, perceptual_loss
+from step_jax.losses.perceptual import lpips, lpips_vector, perceptual_distance, perceptual_loss
 from step_jax.losses.style import gram_matrix, style_distance, style_vector
 from step_jax.losses.triplet import triplet_loss
 
@@ -15,6 +15,7 @@ __all__ = [
   'l1_loss',
   'l2_loss',
   'lpips',
+  'lpips_vector',
   'lsgan_loss',
   'perceptual_distance',
   'perceptual_loss',

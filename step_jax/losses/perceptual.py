@@ -51,14 +51,31 @@ def lpips(
   Returns:
     float32 `[B]`, at least 0: `sum_tap mean_hw(w . (x / |x| - y / |y|)^2)`.
   """
-
-  def unit(features):
-    features = features.astype(jnp.float32)
-    return features / (
-      jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True)) + LPIPS_EPSILON
-    )
-
   return sum(
-    jnp.mean(jnp.square(unit(x[tap]) - unit(y[tap])) @ weight, axis=(1, 2))
+    jnp.mean(jnp.square(_unit(x[tap]) - _unit(y[tap])) @ weight, axis=(1, 2))
     for tap, weight in heads.items()
   )
+
+
+def lpips_vector(x: Mapping[str, jax.Array], heads: Mapping[str, jax.Array]) -> jax.Array:
+  """Packs features so that `lpips` becomes a squared Euclidean distance.
+
+  Args:
+    x: tap -> features `[B, H, W, C]`.
+    heads: tap -> non-negative channel weights `[C]`.
+
+  Returns:
+    float32 `[B, sum of H W C]`, with `|lpips_vector(x) - lpips_vector(y)|^2 = lpips(x, y)`.
+  """
+  packed = []
+  for tap, weight in heads.items():
+    batch, height, width, _ = x[tap].shape
+    scaled = _unit(x[tap]) * jnp.sqrt(weight / (height * width))
+    packed.append(scaled.reshape(batch, -1))
+  return jnp.concatenate(packed, axis=1)
+
+
+def _unit(features: jax.Array) -> jax.Array:
+  features = features.astype(jnp.float32)
+  norm = jnp.sqrt(jnp.sum(jnp.square(features), axis=-1, keepdims=True))
+  return features / (norm + LPIPS_EPSILON)

@@ -52,14 +52,17 @@ def _stage(folder: pathlib.Path) -> dict:
   rows = writers.read_metrics(folder)
   config = config_lib.read(folder)
   results = results_lib.read(folder)
-  scores = results['scores'].items() if results else ()
+  groups = results_lib.by_group(results) if results else {}
   return {
     'name': config.stage,
     'steps': max((row['step'] for row in rows), default=0),
     'curves': charts.curves(rows) if rows else '',
     'config': config_lib.flatten(config),
     'results': results,
-    'scores': [(name, f'{score["mean"]:.4f}') for name, score in scores],
+    'groups': {
+      group: [(name, *results_lib.texts(score), score) for name, score in scores.items()]
+      for group, scores in groups.items()
+    },
   }
 
 

@@ -90,7 +90,12 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
   """Rebuilds validation pictures with averaged weights, and shows some in the styles of others."""
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
-  score = reconstruction.make_score(encoder, generator, features.module, tap_weights)
+
+  @jax.jit
+  def score(params, feature_params, batch):
+    made = reconstruction.rebuild(encoder, generator, params, batch)
+    return reconstruction.score(features.module, tap_weights, feature_params, made, batch['mask'])
+
   source, target = data.sides(found, config.data.direction)
   split = found.split('val')
   roles = {'source': source, 'target': target}
@@ -109,13 +114,12 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
 
   def evaluate(state):
     examples = pipeline.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
-    frozen = {'features': features.params}
     values = scores.collect(
-      lambda batch: score(state.ema, frozen, {key: batch[key] for key in (*roles, 'mask')}),
+      lambda batch: score(state.ema, features.params, batch),
       pipeline.eval_batches(examples, _EVAL_BATCH),
     )
     return loop.Evaluation(
-      {f'val_{name}': float(np.nanmean(value)) for name, value in values.items()},
+      {f'val_{name}': scores.known_mean(value) for name, value in values.items()},
       {'styles': sample_grid(state.ema)},
     )
 

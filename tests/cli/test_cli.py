@@ -102,10 +102,15 @@ def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):
   assert pictures.read_picture(tmp_path / 'out/1.png').shape == (40, 24, 3)
 
 
-def test_report_and_evaluate(capsys, trained_run):
-  workdir, _ = trained_run
-  status, out, _ = run(capsys, 'evaluate', '--workdir', workdir, '--checkpoint', 'best')
+def test_report_and_evaluate(capsys, trained_run, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(trained_run[0], workdir)
+  status, out, _ = run(
+    capsys, 'evaluate', '--workdir', workdir, '--checkpoint', 'best', '--groups', 'reconstruction'
+  )
   assert status == 0 and 'psnr' in out and 'features=random' in out
+  status, out, _ = run(capsys, 'evaluate', '--compare', workdir, workdir / 'finetune')
+  assert status == 0 and out.count('psnr/uint8') == 1 and '≠' not in out
   status, out, _ = run(capsys, 'report', '--workdir', workdir)
   assert status == 0 and 'report.html' in out
 
@@ -136,6 +141,8 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'epochs' in stop('train', 'mapper', '--workdir', tmp_path, *data, '--kimg', '3')
   assert not (tmp_path / 'run').exists()
   assert 'has no trained generator' in stop('evaluate', '--workdir', tmp_path)
+  assert 'has no results' in stop('evaluate', '--compare', tmp_path, workdir)
+  assert "'fid'; there are" in stop('evaluate', '--workdir', workdir, '--groups', 'fid')
   assert 'has no trained stage' in stop('report', '--workdir', tmp_path)
   assert "no split 'test'" in stop('evaluate', '--workdir', workdir, '--split', 'test')
   out = ['--workdir', workdir, '--out', tmp_path / 'out']

@@ -1,0 +1,78 @@
+"""Results of several runs side by side, where they are of one protocol."""
+
+from collections.abc import Mapping, Sequence
+import pathlib
+
+from step_jax.errors import RunError
+from step_jax.evaluate import results as results_lib
+from step_jax.evaluate.protocols import GROUPS
+
+_REFUSED = '≠'
+
+
+def compare(workdirs: Sequence[str | pathlib.Path]) -> str:
+  """One table of the results of runs: a column a run, a row a protocol.
+
+  Numbers stand in one row only where they are of one protocol, with one hash, as that of the first
+  run that has it. Others are marked, and a line below says in which field of the definition they
+  differ.
+
+  Args:
+    workdirs: of runs, or folders of stages, all evaluated.
+
+  Raises:
+    RunError: a run has no results; or no number of one can stand beside that of another.
+  """
+  names = _names([pathlib.Path(workdir) for workdir in workdirs])
+  runs = {
+    name: results_lib.find(workdir)['scores'] for name, workdir in zip(names, workdirs, strict=True)
+  }
+  ids = dict.fromkeys(
+    name
+    for group in GROUPS
+    for scores in runs.values()
+    for name in scores
+    if scores[name]['group'] == group
+  )
+  rows, refusals, compared = [], [], False
+  for id_ in ids:
+    held = {run: scores[id_] for run, scores in runs.items() if id_ in scores}
+    first_run, first = next(iter(held.items()))
+    refused = {run: score for run, score in held.items() if score['hash'] != first['hash']}
+    compared = compared or len(held) - len(refused) > 1
+    cells = [_REFUSED if run in refused else _cell(held.get(run)) for run in runs]
+    rows.append([id_, *cells])
+    refusals += [
+      f'{id_}: {run} is not compared with {first_run}: {difference(first, score)}'
+      for run, score in refused.items()
+    ]
+  if len(runs) > 1 and not compared:
+    raise RunError(
+      refusals[0] if refusals else f'{", ".join(runs)} were not scored by any protocol in common'
+    )
+  return '\n'.join([*_align([['protocol', *runs], *rows]), *(f'{_REFUSED} {r}' for r in refusals)])
+
+
+def difference(a: Mapping, b: Mapping) -> str:
+  """The first field in which two scores' definitions differ, with both its texts."""
+  ours, theirs = a['definition'], b['definition']
+  field = next(name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name))
+  return f'{field} is {theirs.get(field)!r}, not {ours.get(field)!r}'
+
+
+def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
+  """Names of folders, or whole paths where names do not tell them apart."""
+  names = [workdir.resolve().name for workdir in workdirs]
+  return names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
+
+
+def _cell(score: Mapping | None) -> str:
+  return ' '.join(results_lib.texts(score)).rstrip() if score else ''
+
+
+def _align(rows: Sequence[Sequence[str]]) -> list[str]:
+  widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+  return [
+    '  '.join(f'{cell:<{width}}' for cell, width in zip(row, widths, strict=True)).rstrip()
+    for row in rows
+  ]

@@ -1,0 +1,127 @@
+"""How different the translations of one input are, and whether they cover what there is."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from step_jax.data import pictures
+from step_jax.evaluate import bins, lpips, resizing
+from step_jax.evaluate.scores import Score, Skipped, chunks, mean_score, stack
+from step_jax.evaluate.session import Session
+
+INPUTS = 100
+# Styles of an input in StEP's protocol, and in BicycleGAN's.
+STEP, BICYCLEGAN = 16, 20
+_BIN_SIZE = 32
+_OUTPUTS_PER_BIN, _MOST_BINS = 10, 100
+_REFERENCES = 5000
+
+
+def measure(session: Session) -> Iterator[Score | Skipped]:
+  """Yields the scores of the group `diversity`."""
+  yield from _learned(session) if session.learned else [Skipped('LPIPS diversity', lpips.MISSING)]
+  yield from _bins(session)
+
+
+def _learned(session: Session) -> Iterator[Score | Skipped]:
+  inputs = min(INPUTS, session.count)
+  facts = {'seed': str(session.seed), 'inputs': str(inputs)}
+  exemplars = min(STEP, session.count - 1)
+  if exemplars < 2:
+    yield Skipped('exemplar diversity', f'{session.split} has {session.count} pictures')
+  else:
+    found = _distances(session, inputs, exemplar_styles(session, inputs, exemplars))
+    for item in session.learned:
+      name, weights = {'lpips': item.name}, {'weights': item.weights, 'styles': str(exemplars)}
+      protocol = session.protocol('{lpips}-diversity-exemplar/256', name, **weights, **facts)
+      yield mean_score(protocol, all_pairs(found[item.name]))
+  drawn = session.draw(inputs * BICYCLEGAN).reshape(inputs, BICYCLEGAN, -1)
+  found = _distances(session, inputs, drawn)
+  for item in session.learned:
+    for kind, values in {
+      'sampled': all_pairs(found[item.name][:, :STEP, :STEP]),
+      'bicyclegan': consecutive_pairs(found[item.name]),
+    }.items():
+      protocol = session.protocol(
+        f'{{lpips}}-diversity-{kind}/256',
+        {'lpips': item.name},
+        weights=item.weights,
+        sampler=session.sampler,
+        **facts,
+      )
+      yield mean_score(protocol, values)
+
+
+def exemplar_styles(session: Session, inputs: int, count: int) -> np.ndarray:
+  """For each of the first inputs the codes `[inputs, count, Z]` of other targets of the split."""
+  codes = session.codes(session.split)
+  rows = []
+  for i in range(inputs):
+    others = np.delete(np.arange(len(codes)), i)
+    rows.append(np.random.default_rng([session.seed, i]).choice(others, count, replace=False))
+  return codes[np.stack(rows)]
+
+
+def all_pairs(distances: np.ndarray) -> np.ndarray:
+  """Mean distance of all pairs of different outputs of an input: `[N, S, S] -> [N]`."""
+  upper = np.triu_indices(distances.shape[1], 1)
+  return distances[:, *upper].mean(axis=1)
+
+
+def consecutive_pairs(distances: np.ndarray) -> np.ndarray:
+  """Mean distance of each output of an input to the one after: `[N, S, S] -> [N]`."""
+  return np.diagonal(distances, 1, axis1=1, axis2=2).mean(axis=1)
+
+
+def _distances(session: Session, inputs: int, styles: np.ndarray) -> dict[str, np.ndarray]:
+  """LPIPS by name between all outputs of an input: float32 `[inputs, S, S]`."""
+
+  def compare(params, batch):
+    # An input at a time: the features of its outputs fill a small device.
+    outputs = batch['outputs'][0]
+    found = {}
+    for item in session.learned:
+      seen = item.features(params[item.name], outputs)
+      found[item.name] = item.between_all(params[item.name], seen)[None]
+    return found
+
+  examples = (
+    {'source': example['source'], 'z': z}
+    for example, codes in zip(
+      session.pictures(session.split, inputs, roles=('source',)), styles, strict=True
+    )
+    for z in codes
+  )
+  outputs = map(resizing.resize_for_lpips, session.translations(examples))
+  sets = ({'outputs': np.stack(rows)} for rows in chunks(outputs, styles.shape[1]))
+  params = session.put({item.name: item.params for item in session.learned})
+  return stack(session.stream(compare, (params,), sets, batch_size=1))
+
+
+def _bins(session: Session) -> Iterator[Score | Skipped]:
+  train = min(_REFERENCES, session.found.splits['train'])
+  count = min(_MOST_BINS, session.count // _OUTPUTS_PER_BIN)
+  if count < 2:
+    needed = 2 * _OUTPUTS_PER_BIN
+    yield Skipped(
+      'NDB and JSD', f'{session.split} has {session.count} pictures, and {needed} are needed'
+    )
+    return
+  targets = (e['target'] for e in session.pictures('train', train, roles=('target',)))
+  fitted = bins.fit_bins(np.stack([_flat(picture) for picture in targets]), count)
+  counts = np.zeros(count, np.int64)
+  for output in session.sampled(session.count):
+    counts += bins.count_bins(fitted, _flat(output)[None])
+  found = bins.compare_bins(fitted.counts, counts)
+  facts = {
+    'reference': session.digest('train', train),
+    'bins': str(count),
+    'sampler': session.sampler,
+    'seed': str(session.seed),
+  }
+  yield Score(session.protocol('ndb/32', **facts), found.share)
+  yield Score(session.protocol('jsd/32', **facts), found.jsd)
+
+
+def _flat(picture: np.ndarray) -> np.ndarray:
+  return pictures.resize(picture, (_BIN_SIZE, _BIN_SIZE)).reshape(-1)
