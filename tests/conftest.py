@@ -1,6 +1,5 @@
 """What many tests share: folders of their own, a small folder of pictures, a trained run."""
 
-import logging
 import os
 import pathlib
 import sys
@@ -54,8 +53,6 @@ def trained_run(picture_folder, tmp_path_factory):
   """
   import tiny
 
-  # As commands do; else what is in the logs depends on which tests ran before.
-  logging.getLogger('step_jax').setLevel(logging.INFO)
   workdir = tmp_path_factory.mktemp('run')
   with tiny.record_fields() as read:
     for stage in tiny.STAGES:

@@ -7,14 +7,14 @@ import flax.traverse_util
 import numpy as np
 import pytest
 
-from step_jax import weights
+from step_jax import places, weights
 from step_jax.weights import nets, own_format
 
 
 def store(name, arrays, lineage='torchvision'):
   """Puts weights into the store."""
   made = own_format.Weights(name, arrays, 'made up', '0' * 64, lineage)
-  own_format.write(made, weights.directory() / f'{name}.safetensors')
+  own_format.write(made, places.weights() / f'{name}.safetensors')
 
 
 def store_alexnet(lineage='torchvision'):
