@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
+import os
 import pathlib
 from typing import Any
 
@@ -71,7 +72,8 @@ def num_steps(config: ml_collections.ConfigDict) -> int:
 
 def stage_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
   """Folder of a stage: a name below the work directory, or a path of its own."""
-  return pathlib.Path(workdir) / name
+  # A name may lead out of a run's folder that is not there yet (`../other/pretrain`).
+  return pathlib.Path(os.path.normpath(pathlib.Path(workdir) / name))
 
 
 def stored_networks(folder: pathlib.Path) -> set[str]:

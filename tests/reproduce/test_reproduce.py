@@ -1,0 +1,129 @@
+"""Tables: which runs they need, and one made at the smallest size."""
+
+import dataclasses
+
+import pytest
+import tiny
+
+from step_jax import config as config_lib
+from step_jax import reproduce
+from step_jax.errors import ConfigError, RunError
+from step_jax.reproduce import jobs, page, run
+from step_jax.reproduce.tables import TABLES
+
+OTHERS = {'related': reproduce.Source('r'), 'unrelated': reproduce.Source('u')}
+
+
+def make_settings(folder='x', **fields):
+  sources = {'target': reproduce.Source(str(folder)), **OTHERS}
+  return reproduce.Settings(sources=sources, **fields)
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_what_rows_share_is_trained_once(name):
+  settings = make_settings(seeds=2)
+  planned = jobs.make(TABLES[name], settings, TABLES[name].rows)
+  folders = [job.folder for job in planned]
+  assert len(folders) == len(set(folders))
+  encoders = {row.encoder for row in TABLES[name].rows} & set(settings.sources)
+  pretrained = [job for job in planned if job.config.stage == 'pretrain']
+  assert len(pretrained) == 2 * len(encoders)
+  assert [job.mined_by for job in pretrained if job.config.seed == 0] == [''] * len(encoders)
+  # Whatever a stage starts from comes before it.
+  for i, job in enumerate(planned):
+    if job.config.get('init_from', ''):
+      before = (job.folder.parent / job.config.init_from).as_posix()
+      parts = []
+      for part in before.split('/'):
+        parts = parts[:-1] if part == '..' else [*parts, part]
+      assert '/'.join(parts) in [folder.as_posix() for folder in folders[:i]]
+
+
+@pytest.mark.parametrize('name', TABLES)
+def test_all_rows_see_as_many_pictures(name):
+  settings = make_settings(seeds=1, kimg=8.0)
+  seen: dict[str, float] = {}
+  for job in jobs.make(TABLES[name], settings, TABLES[name].rows):
+    if job.config.method == 'translate':
+      seen[job.run] = seen.get(job.run, 0) + job.config.schedule.total_kimg
+  assert set(seen.values()) == {8.0}
+
+
+def test_fields_are_set_where_a_stage_has_them():
+  settings = make_settings(seeds=1, fields={'optimizer.generator_lr': '0.5'})
+  for job in jobs.make(TABLES['ablation'], settings, TABLES['ablation'].rows):
+    rates = job.config.optimizer
+    assert rates.get('generator_lr', 0.5) == 0.5
+  settings = make_settings(seeds=1, fields={'optimizer.no': '0.5'})
+  with pytest.raises(ConfigError, match='optimizer.no'):
+    jobs.make(TABLES['ablation'], settings, TABLES['ablation'].rows)
+
+
+def test_rows_without_their_pictures_are_left_out(caplog):
+  table = TABLES['generalisation']
+  settings = dataclasses.replace(
+    make_settings(), sources={'target': reproduce.Source('x'), 'unrelated': reproduce.Source('u')}
+  )
+  rows = run.choose_rows(table, settings)
+  assert {row.encoder for row in rows} == {'target', 'unrelated', 'none'}
+  assert '--related' in caplog.text
+  with pytest.raises(ConfigError, match="'nothing'"):
+    run.choose_rows(table, settings, ['nothing'])
+
+
+def test_sources():
+  assert reproduce.Source.parse('some/folder') == reproduce.Source('some/folder')
+  assert reproduce.Source.parse('facades') == reproduce.Source('', 'facades')
+  assert reproduce.Source.parse('facades=f') == reproduce.Source('f', 'facades')
+  with pytest.raises(ConfigError, match="'faces'"):
+    reproduce.Source.parse('faces=f')
+
+
+def line(title, value, hash_='1'):
+  score = {'hash': hash_, 'value': value, 'better': 'higher', 'title': 't'}
+  return page.Line(title, [{'scores': {'psnr': score}}], [60.0], [])
+
+
+def test_cells():
+  assert page.cell([]) == page.cell([None]) == '–'
+  assert page.cell([2.0]) == '2'
+  assert page.cell([1.0, None, 3.0]) == '2 ± 1.4'
+  assert page.body([line('a', 1.5)]) == [['', 'psnr ↑', 'minutes to train'], ['a', '1.5', '1']]
+
+
+def test_one_column_holds_one_definition():
+  with pytest.raises(RunError, match='b: psnr'):
+    page.body([line('a', 1.0), line('b', 2.0, hash_='2')])
+
+
+def test_a_table_from_pictures_to_page(picture_folder, tmp_path):
+  fields = {'model.z_dim': '8'} | {
+    field: text if isinstance(text, str) else str(text)
+    for field, text in tiny.FIELDS.items()
+    if not field.startswith('schedule.')
+  }
+  settings = dataclasses.replace(
+    make_settings(picture_folder, size=0, features='squeezenet1_1', weights='random'),
+    kimg=0.024,
+    pretrain_kimg=0.012,
+    seeds=2,
+    fields=fields,
+  )
+  rows = ['step_v3-target']
+  told = reproduce.plan('generalisation', settings, tmp_path, rows)
+  assert 'encoder-target/seed1/pretrain' in told and 'about' in told
+  assert not list(tmp_path.iterdir())
+  made = reproduce.reproduce('generalisation', settings, tmp_path, rows)
+  text = (tmp_path / 'table.md').read_text()
+  assert text.count('\n| ') == 4 and ' ± ' in text and 'psnr/uint8 ↑' in text
+  assert made.name == 'table.html' and 'data:image/webp' in made.read_text()
+  mined = [tmp_path / f'encoder-target/seed{i}/pretrain/neighbors_train.npz' for i in range(2)]
+  assert mined[0].read_bytes() == mined[1].read_bytes()
+  seeds = [config_lib.read(tmp_path / f'step_v3-target/seed{i}/finetune').seed for i in range(2)]
+  assert seeds == [0, 1]
+  # Given again, nothing is trained or scored: the same table.
+  checkpoints = sorted(tmp_path.rglob('results.json'))
+  times = [path.stat().st_mtime_ns for path in checkpoints]
+  assert reproduce.reproduce('generalisation', settings, tmp_path, rows) == made
+  assert (tmp_path / 'table.md').read_text() == text
+  assert [path.stat().st_mtime_ns for path in checkpoints] == times
