@@ -9,6 +9,7 @@ from step_jax import config as config_lib
 from step_jax import infer
 from step_jax.data import pictures
 from step_jax.errors import RunError
+from step_jax.evaluate import health
 from step_jax.evaluate import results as results_lib
 from step_jax.report import charts, galleries
 from step_jax.train import writers
@@ -56,6 +57,7 @@ def _stage(folder: pathlib.Path) -> dict:
   return {
     'name': config.stage,
     'steps': max((row['step'] for row in rows), default=0),
+    'warnings': health.warnings(_last_signs(rows)),
     'curves': charts.curves(rows) if rows else '',
     'config': config_lib.flatten(config),
     'results': results,
@@ -64,6 +66,12 @@ def _stage(folder: pathlib.Path) -> dict:
       for group, scores in groups.items()
     },
   }
+
+
+def _last_signs(rows: list[dict]) -> dict[str, float]:
+  """The latest value of everything that was found at evaluations."""
+  found = {name: value for row in rows for name, value in row.items()}
+  return {k.removeprefix('val_'): value for k, value in found.items() if k.startswith('val_')}
 
 
 def _galleries(workdir: pathlib.Path) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Stages 2 and 3 put together: pairs to train on, validation pairs to rebuild, a warm start."""
 
 from collections.abc import Iterator
+import logging
 import pathlib
 
 import jax
@@ -9,7 +10,7 @@ import numpy as np
 
 from step_jax import data, weights
 from step_jax.data import augment, pipeline
-from step_jax.evaluate import reconstruction, scores
+from step_jax.evaluate import health, reconstruction, scores
 from step_jax.infer import functions, gallery
 from step_jax.methods import networks, translate
 from step_jax.methods.plan import Plan
@@ -17,9 +18,12 @@ from step_jax.stages import stage as stage_lib
 from step_jax.train import loop
 from step_jax.train import mesh as mesh_lib
 
+log = logging.getLogger(__name__)
+
 # Validation pictures in the sample grid, and the styles that each is shown in.
 _SAMPLES = 4
 _EVAL_BATCH = 8
+_LOGGED = ('psnr', 'psnr_other', 'l1', 'perceptual')
 
 
 def build(
@@ -91,10 +95,22 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
 
+  discriminator = networks.discriminator(config)
+  distance = (features.module, tap_weights)
+
   @jax.jit
-  def score(params, feature_params, batch):
+  def score(params, judges, feature_params, batch):
     made = reconstruction.rebuild(encoder, generator, params, batch)
-    return reconstruction.score(features.module, tap_weights, feature_params, made, batch['mask'])
+    scores_ = reconstruction.score(*distance, feature_params, made, batch['mask'])
+    signs = health.compare_styles(*distance, feature_params, made, batch['mask'])
+    if 'discriminator' in judges:
+      pictures = {
+        'judged_real': batch['target'],
+        'judged_encoded': made['own'],
+        'judged_drawn': functions.generate(generator, params, batch['source'], batch['drawn']),
+      }
+      signs |= health.judge(discriminator, judges['discriminator'], batch['source'], pictures)
+    return {**scores_, **signs, 'z': made['z']}
 
   source, target = data.sides(found, config.data.direction)
   split = found.split('val')
@@ -112,15 +128,28 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
       rows.append([example['source'], example['target'], *generate(params, sources, codes)])
     return gallery.grid(rows)
 
+  def examples():
+    return pipeline.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
+
   def evaluate(state):
-    examples = pipeline.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
+    judges = {name: state.params[name] for name in Plan.of(config).discriminators}
+    targets = ({'target': example['target']} for example in examples())
+    codes = scores.collect(
+      lambda batch: {'z': encode(state.ema, batch['target'])},
+      pipeline.eval_batches(targets, _EVAL_BATCH),
+    )['z']
+    drawn = health.draw_like(codes, config.seed)
+    styled = ({**example, 'drawn': z} for example, z in zip(examples(), drawn, strict=True))
     values = scores.collect(
-      lambda batch: score(state.ema, features.params, batch),
-      pipeline.eval_batches(examples, _EVAL_BATCH),
+      lambda batch: score(state.ema, judges, features.params, batch),
+      pipeline.eval_batches(styled, _EVAL_BATCH),
     )
+    found = {name: scores.known_mean(values[name]) for name in _LOGGED}
+    found |= health.summarize(values)
+    for line in health.warnings(found):
+      log.warning('%s', line)
     return loop.Evaluation(
-      {f'val_{name}': scores.known_mean(value) for name, value in values.items()},
-      {'styles': sample_grid(state.ema)},
+      {f'val_{name}': value for name, value in found.items()}, {'styles': sample_grid(state.ema)}
     )
 
   return evaluate

@@ -90,7 +90,9 @@ def run(
       if evaluating:
         evaluation = evaluate(state)
         scores = evaluation.scalars
-        log.info('step %d  %s', step, '  '.join(f'{k} {v:.4g}' for k, v in scores.items()))
+        # Members of a family, as `code_deviation/3`, are for the charts.
+        told = {name: score for name, score in scores.items() if '/' not in name}
+        log.info('step %d  %s', step, '  '.join(f'{k} {v:.4g}' for k, v in told.items()))
         if writer:
           writer.write_scalars(step, scores)
           writer.write_images(step, evaluation.images)

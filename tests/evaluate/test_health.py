@@ -1,0 +1,81 @@
+"""Signs of a run that goes wrong, and of one that does not."""
+
+import jax
+import numpy as np
+import pytest
+
+from step_jax.evaluate import health
+from step_jax.models import MultiScaleDiscriminator
+from step_jax.report import charts
+
+
+def values(z, styles=0.5, **more):
+  ones = np.ones(len(z))
+  return {'z': z, 'styles': styles * ones, 'photos': ones, 'change': 0.2 * ones} | {
+    'code_change': 2 * ones,
+    **more,
+  }
+
+
+def codes(*deviations, count=500):
+  return np.random.default_rng(0).standard_normal((count, len(deviations))) * deviations
+
+
+def test_a_healthy_run_is_not_warned_about():
+  judged = {'judged_real': np.full(500, 0.7), 'judged_encoded': np.full(500, 0.3)}
+  found = health.summarize(values(codes(1, 1, 1, 1), **judged))
+  assert found['diversity'] == 0.5 and found['sensitivity'] == pytest.approx(0.1)
+  assert found['code_dimensions'] == pytest.approx(4, abs=0.2)
+  assert found['code_deviation/3'] == pytest.approx(1, abs=0.1)
+  assert found['judged_real'] == 0.7
+  assert health.warnings(found) == []
+
+
+@pytest.mark.parametrize(
+  'bad, message',
+  [
+    (values(codes(1, 1), styles=0.01), 'ignores the style'),
+    (values(codes(1, 1e-3, 1e-3)), 'all but collapsed'),
+    (values(codes(1e-5, 1e-5)), 'encoder has collapsed'),
+    (values(np.zeros((9, 2))), 'encoder has collapsed'),
+    (values(codes(1, 1), judged_real=np.ones(9), judged_encoded=np.zeros(9)), 'discriminator wins'),
+  ],
+)
+def test_what_bodes_ill_is_said(bad, message):
+  (line,) = health.warnings(health.summarize(bad))
+  assert message in line
+
+
+def test_no_style_is_nothing_to_warn_about():
+  assert health.warnings(health.summarize(values(np.zeros((9, 0))))) == []
+
+
+def test_drawn_codes_are_spread_as_the_given_ones():
+  z = codes(1, 5).astype(np.float32) @ np.float32([[1, 0.5], [0, 1]])
+  drawn = health.draw_like(z, 0)
+  assert drawn.shape == z.shape and drawn.dtype == z.dtype
+  np.testing.assert_allclose(np.cov(drawn.T), np.cov(z.T), rtol=0.3)
+  assert not np.array_equal(drawn, health.draw_like(z, 1))
+
+
+def test_judgements_are_by_picture():
+  module = MultiScaleDiscriminator(width=4, num_scales=2)
+  pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3)).astype(np.uint8)
+  params = module.init(jax.random.key(0), *pictures.astype(np.float32))['params']
+  found = health.judge(module, params, pictures[0], {'real': pictures[1], 'other': pictures[0]})
+  assert found['real'].shape == (3,) and not np.allclose(found['real'], found['other'])
+
+
+def test_training_logs_them(trained_run):
+  from step_jax.train import writers
+
+  workdir, _ = trained_run
+  for stage in ('translate', 'finetune'):
+    row = [row for row in writers.read_metrics(workdir / stage) if 'val_psnr' in row][-1]
+    for name in ('diversity', 'sensitivity', 'code_dimensions', 'judged_drawn'):
+      assert f'val_{name}' in row
+
+
+def test_a_family_shares_a_chart():
+  rows = [{'step': i, 'a/0': i, 'a/1': 2 * i, 'b': 1} for i in range(3)]
+  assert charts.curves(rows).count('id="axes_') == 2
