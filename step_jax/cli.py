@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import logging
 import pathlib
 import sys
+import textwrap
 
 from step_jax import config as config_lib
 from step_jax import main as main_lib
@@ -12,6 +13,8 @@ from step_jax.errors import ConfigError
 from step_jax.evaluate import protocols
 
 log = logging.getLogger('step_jax.cli')
+
+_WIDTH = 100
 
 _DESCRIPTION = """\
 Multi-modal image-to-image translation: one input, many plausible outputs, steered by a style.
@@ -61,14 +64,14 @@ def _parser() -> argparse.ArgumentParser:
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
   def __init__(self, prog):
-    super().__init__(prog, max_help_position=28, width=100)
+    super().__init__(prog, max_help_position=28, width=_WIDTH)
 
 
 def _verb(verbs, name: str, run, help_: str, description: str = '') -> argparse.ArgumentParser:
   verb = verbs.add_parser(
     name,
     help=help_,
-    description=description or help_,
+    description=textwrap.fill(description or help_, _WIDTH),
     formatter_class=_Formatter,
     allow_abbrev=False,
   )

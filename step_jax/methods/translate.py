@@ -46,12 +46,14 @@ def interleave(parts: Sequence[jax.Array]) -> jax.Array:
   Networks see one large batch. Entries of one place stay together, so that a batch that is split
   over devices stays where it is.
   """
-  return jnp.stack(parts, axis=1).reshape(-1, *parts[0].shape[1:])
+  # Not -1 for the first axis: codes may have no dimension at all.
+  size, *rest = parts[0].shape
+  return jnp.stack(parts, axis=1).reshape(size * len(parts), *rest)
 
 
 def separate(x: jax.Array, count: int) -> list[jax.Array]:
   """The arrays that `interleave` made one of."""
-  x = x.reshape(-1, count, *x.shape[1:])
+  x = x.reshape(x.shape[0] // count, count, *x.shape[1:])
   return [x[:, i] for i in range(count)]
 
 
