@@ -51,10 +51,10 @@ def _encode_split(config, workdir, mesh, split: str) -> np.ndarray:
   like = jax.eval_shape(lambda: networks.init_style_encoder(encoder, jax.random.key(0)))
   before = stage_lib.stage_folder(workdir, config.init_from)
   params = stage_lib.load_networks(before, {'ema': {'style_encoder': like}}, mesh)['ema']
-  encode = jax.jit(lambda pictures: {'z': functions.encode(encoder, params, pictures)})
+  encode = jax.jit(lambda params, pictures: {'z': functions.encode(encoder, params, pictures)})
   examples = pipeline.eval_examples(found.split(split), {'target': target}, config.data.eval_crop)
   batches = pipeline.eval_batches(examples, _ENCODE_BATCH)
-  return scores.collect(lambda batch: encode(batch['target']), batches)['z']
+  return scores.collect(lambda batch: encode(params, batch['target']), batches)['z']
 
 
 def _evaluator(config, codes):

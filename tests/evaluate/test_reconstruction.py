@@ -45,12 +45,12 @@ def scored(pictures, mask=None):
   mask = np.ones(len(pictures['target'])) if mask is None else np.array(mask, np.float32)
 
   @jax.jit
-  def score(pictures):
+  def score(pictures, feature_params):
     made = reconstruction.rebuild(MeanColor(), Paint(), params, pictures)
     weights = {'conv1': 0.5, 'fire3': 0.25}
-    return made, reconstruction.score(features.module, weights, features.params, made, mask)
+    return made, reconstruction.score(features.module, weights, feature_params, made, mask)
 
-  return jax.device_get(score(pictures))
+  return jax.device_get(score(pictures, features.params))
 
 
 def test_numbers_are_those_of_plain_numpy():

@@ -111,18 +111,19 @@ def test_step_matches_the_original(case):
   batch = {ours: pictures[theirs] for ours, theirs in names.items()}
   frozen, noise = {'features': vgg}, noise_of(vectors, plan)
 
+  # Everything large is an argument: constants would be folded at compile time, for minutes.
   @jax.jit
-  def step(state):
+  def step(state, batch, frozen, noise):
     trained = optimizers['generator'].networks
     grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
     return state_lib.apply_gradients(state, optimizers, grads, config.ema_decay), grads, metrics
 
-  after, grads, metrics = step(state)
+  after, grads, metrics = step(state, batch, frozen, noise)
   check_losses(vectors, metrics, plan)
   check_gradients(vectors, grads)
   check_averages(vectors, after, variables)
   for _ in range(2):
-    after, _, _ = step(after)
+    after, _, _ = step(after, batch, frozen, noise)
   check_parameters(vectors, after, 'step3_norm')
 
 
