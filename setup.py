@@ -47,7 +47,13 @@ setuptools.setup(
   extras_require={
     'tpu': ['jax[tpu]>=0.10'],
     'cuda': ['jax[cuda12]>=0.10'],
-    'test': ['pytest>=8.0', 'hypothesis>=6.100', 'ruff>=0.8', 'scikit-image>=0.24'],
+    'test': [
+      'hypothesis>=6.100',
+      'pytest>=8.0',
+      'pytest-xdist>=3.6',
+      'ruff>=0.8',
+      'scikit-image>=0.24',
+    ],
     'bench': ['torch>=2.6'],
     'colab': ['ipywidgets>=8.0'],
   },

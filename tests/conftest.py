@@ -30,6 +30,15 @@ def own_folders(tmp_path_factory):
   os.environ['STEP_JAX_WEIGHTS'] = str(tmp_path_factory.mktemp('weights'))
 
 
+@pytest.fixture(scope='module', autouse=True)
+def little_memory():
+  """Programs in memory are let go of after every file; those on disk remain."""
+  yield
+  import jax
+
+  jax.clear_caches()
+
+
 @pytest.fixture(scope='session')
 def picture_folder(tmp_path_factory):
   """24 training and 5 validation pairs, side by side, 16 px high, 20 wide a half."""
