@@ -13,7 +13,7 @@ make_environment() {
   }
   echo "Making .venv with $($python --version) …"
   [[ -x .venv/bin/python ]] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".[$extras]"
+  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
   touch "$stamp"
 }
 
