@@ -29,7 +29,7 @@ setuptools.setup(
     'flax>=0.12',
     'grain>=0.2.18',
     'h5py>=3.12',
-    # TFDS 4.9.10 needs it and does not say so.
+    # TFDS needs it and does not say so.
     'importlib_resources>=6.4',
     'jax>=0.10',
     'jinja2>=3.1',
@@ -41,7 +41,7 @@ setuptools.setup(
     'pillow>=11.0',
     'safetensors>=0.5',
     'tensorboardX>=2.6',
-    'tensorflow-datasets>=4.9.9',
+    'tensorflow-datasets>=4.9.10',
     'tqdm>=4.66',
   ],
   extras_require={
