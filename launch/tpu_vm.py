@@ -280,7 +280,7 @@ def logs(node: Node) -> None:
 
 
 def stop(node: Node) -> None:
-  """Ends the run: SIGTERM, upon which training saves, and after a while SIGKILL."""
+  """Ends the run: SIGTERM, upon which training ends, and after a while SIGKILL."""
   node.require_ready()
   # Those that do not answer may run.
   busy = workers_of(node.states(BUSY), 'alive', 'unreachable')

@@ -2,7 +2,6 @@
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 def to_float(image: jax.Array) -> jax.Array:
@@ -10,14 +9,6 @@ def to_float(image: jax.Array) -> jax.Array:
   if jnp.issubdtype(image.dtype, jnp.floating):
     return jnp.asarray(image, jnp.float32)
   return image.astype(jnp.float32) * (2.0 / 255.0) - 1.0
-
-
-def to_uint8(image: np.ndarray) -> np.ndarray:
-  """Floats in [-1, 1], any shape, to uint8 0..255, rounded to nearest.
-
-  Values outside are clipped.
-  """
-  return np.clip(np.rint(np.asarray(image, np.float32) * 127.5 + 127.5), 0, 255).astype(np.uint8)
 
 
 def pad_to_multiple(image: jax.Array, multiple: int) -> jax.Array:

@@ -31,7 +31,7 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
     names: of runs (`Row.run`) or presets; all by default.
 
   Raises:
-    ConfigError: no row has such a name.
+    ConfigError: no row has such a name, or none can be made.
   """
   known = {row.run for row in table.rows} | {row.preset for row in table.rows}
   for name in names:
@@ -41,6 +41,8 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
   made = [row for row in wanted if row.encoder in ('', 'none', *settings.sources)]
   for missing in sorted({row.encoder for row in wanted} - {row.encoder for row in made}):
     log.warning('rows of a %s set are left out: give --%s', missing, missing)
+  if not made:
+    raise ConfigError('no row is left to make: give --related, or other --rows')
   return made
 
 

@@ -3,11 +3,13 @@
 import contextlib
 import logging
 import pathlib
+import re
 
 import jax
 import ml_collections
 
 from step_jax import config as config_lib
+from step_jax.errors import RunError
 from step_jax.stages import mapper, pretrain, translate
 from step_jax.stages import stage as stage_lib
 from step_jax.train import checkpoint, loop, writers
@@ -16,6 +18,8 @@ from step_jax.train import mesh as mesh_lib
 log = logging.getLogger(__name__)
 
 LOG_FILE = 'train.log'
+# `gs://…`, also with the slash that a path leaves out.
+_ADDRESS = re.compile(r'\w+:/')
 BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
 
 
@@ -34,6 +38,11 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pat
     UserError: the configuration, the data, weights or the stage before cannot be used.
   """
   config_lib.validate(config)
+  if _ADDRESS.match(str(workdir)):
+    # As a path it would be a local folder of that name, lost with the machine.
+    raise RunError(
+      f'{workdir}: a bucket cannot be the work directory: mount the bucket, and give its folder'
+    )
   workdir = pathlib.Path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
   mesh = mesh_lib.make_mesh()

@@ -94,7 +94,6 @@ def _evaluator(config, found: data.PairSet, features: weights.Features):
   """Rebuilds validation pictures with averaged weights, and shows some in the styles of others."""
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
-
   discriminator = networks.discriminator(config)
   distance = (features.module, tap_weights)
 

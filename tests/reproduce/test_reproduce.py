@@ -69,6 +69,8 @@ def test_rows_without_their_pictures_are_left_out(caplog):
   assert '--related' in caplog.text
   with pytest.raises(ConfigError, match="'nothing'"):
     run.choose_rows(table, settings, ['nothing'])
+  with pytest.raises(ConfigError, match='no row is left'):
+    run.choose_rows(table, settings, ['step_v3-related'])
 
 
 def test_sources():
