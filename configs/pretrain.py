@@ -28,6 +28,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.features = options.feature_net('net', 'taps')
   # Positives are drawn from the k nearest, negatives from the m farthest pictures in style.
   config.mining = options.data('num_nearest', 'num_farthest')
+  # Entries that style vectors are reduced to, for sets too large for whole ones; 0 for none.
+  config.mining.projection = 0
   config.model = ConfigDict(dict(z_dim=8, encoder_width=64, pixel_norm=True))
   config.loss = ConfigDict(dict(triplet=1.0, z_l2=0.01, margin=0.1))
   config.optimizer = ConfigDict(dict(encoder_lr=1e-3, b1=0.0, b2=0.99))

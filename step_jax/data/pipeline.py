@@ -69,17 +69,22 @@ def train_batches(
 
 
 def eval_examples(
-  split: Sequence, side_of: Mapping[str, str], crop: tuple[int, int], limit: int | None = None
+  split: Sequence,
+  side_of: Mapping[str, str],
+  crop: tuple[int, int],
+  limit: int | None = None,
+  start: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """The first `limit` examples of a split as `{role: uint8 [H, W, 3]}`, in their middle crop.
+  """Examples `start` to `limit` of a split as `{role: uint8 [H, W, 3]}`, in their middle crop.
 
   Args:
     split: random access to `{'A', 'B'}`.
     side_of: role (`source`, `target`) -> side.
     crop: height and width; zeros keep pictures whole.
     limit: all by default.
+    start: the first one.
   """
-  for i in range(len(split) if limit is None else min(limit, len(split))):
+  for i in range(start, len(split) if limit is None else min(limit, len(split))):
     example = split[i]
     pictures = {role: example[side] for role, side in side_of.items()}
     if any(crop):

@@ -1,7 +1,7 @@
 """What style codes are worth: do neighbours agree, and do codes know the factors of style?"""
 
 from collections.abc import Iterator, Sequence
-import pathlib
+import itertools
 import tempfile
 
 import numpy as np
@@ -46,14 +46,18 @@ def _retrieval(session: Session) -> Score:
   # Where nearly all others are "nearest", any code finds them.
   k = min(RETRIEVED, (session.count - 1) // 2)
   features = session.features
-  pictures = session.pictures(session.split, roles=('target',))
+
+  def batches(start):
+    pictures = itertools.islice(session.pictures(session.split, roles=('target',)), start, None)
+    return pipeline.eval_batches(pictures, BATCH)
+
   with tempfile.TemporaryDirectory() as scratch:
     vectors = styles.style_vectors(
       features.module,
       features.params,
-      pipeline.eval_batches(pictures, BATCH),
+      batches,
       session.count,
-      pathlib.Path(scratch) / 'vectors.npy',
+      scratch,
     )
     nearest = neighbors.find_neighbors(vectors, k, 0).nearest
   protocol = session.protocol(

@@ -1,18 +1,32 @@
-"""Exact nearest and farthest neighbours by Euclidean distance, without an N x N matrix."""
+"""Exact nearest and farthest neighbours by Euclidean distance, without an N x N matrix.
 
-from collections.abc import Sequence
+Squared distances come from blocked matrix products, which round. Every pair of blocks is multiplied
+once and serves the rows of both. Where rounding leaves the order of a row's candidates open, the
+candidates in question are compared by direct differences in float64; where it leaves open who the
+candidates are, the row is searched again with more of them kept.
+"""
+
+from collections.abc import Iterator, Sequence
 import dataclasses
 import functools
+import pathlib
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import tqdm
 
-# Candidates kept beyond those asked for: blocked products round, the exact re-ranking settles the
-# order among these.
+# Candidates kept beyond those asked for, and by how much that grows where they are too few.
 _SPARE = 8
-_RUN = 4096
+_GROWTH = 8
+# Columns that are multiplied at a time: bounds memory, and the length of sums in float32.
+_CHUNK = 16384
+# Rows whose mean is taken for the origin.
+_CENTER_ROWS = 256
+# Standard deviations of accumulated rounding that are allowed for (Higham and Mary 2019, thm. 2.4).
+_ROUNDING_SIGMAS = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,15 +35,11 @@ class Neighbors:
 
   Attributes:
     nearest: int32 `[N, k]`, nearest first; never the item itself.
-    nearest_distance: float64 `[N, k]`, squared distances.
     farthest: int32 `[N, m]`, farthest first.
-    farthest_distance: float64 `[N, m]`.
   """
 
   nearest: np.ndarray
-  nearest_distance: np.ndarray
   farthest: np.ndarray
-  farthest_distance: np.ndarray
 
 
 def find_neighbors(
@@ -38,19 +48,25 @@ def find_neighbors(
   num_farthest: int,
   groups: Sequence | None = None,
   block: int = 1024,
+  dtype: str = 'float32',
+  progress: pathlib.Path | None = None,
 ) -> Neighbors:
-  """The exact k nearest and m farthest neighbours of every row.
+  """The k nearest and m farthest neighbours of every row: those of a float64 search, ties by index.
 
-  Squared distances come from blocked matrix products; the candidates they name are ranked again by
-  direct differences in float64, ties by index.
+  Memory is that of two blocks (one of all columns) and of lists of `k + m` candidates a row. All
+  devices of this host share the products.
 
   Args:
-    vectors: float32 `[N, D]`, in memory or memory-mapped.
+    vectors: float32 `[N, D]`, in memory or on disk; indexed by rows and a slice of columns.
     num_nearest: k; at most the number of possible neighbours of any item.
     num_farthest: m; less than N.
     groups: a label an item; an item's nearest neighbours are then taken from other groups alone
       (StEP's rule for pictures of one scene). The farthest are not restricted.
     block: rows and columns of the products.
+    dtype: that products are made in; `bfloat16` is faster on accelerators, and more candidates are
+      then compared exactly.
+    progress: file in which the search is kept as it goes, and from which it goes on; removed at
+      the end. It must belong to the same vectors and arguments.
 
   Raises:
     ValueError: fewer than k items are allowed as nearest, or fewer than m as farthest.
@@ -59,77 +75,243 @@ def find_neighbors(
   labels = (
     np.arange(count) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
   )
-  labels = labels.astype(np.int32)
   allowed = count - np.bincount(labels).max()
   if num_nearest > allowed or num_farthest >= count:
     raise ValueError(
       f'{count} items have at most {allowed} allowed nearest and {count - 1} farthest neighbours; '
       f'{num_nearest} and {num_farthest} were asked for'
     )
-  keep_near = min(num_nearest + _SPARE, allowed)
-  keep_far = min(num_farthest + _SPARE, count - 1)
-  # Distances do not change when all vectors move alike; near the origin float32 keeps more of their
-  # digits.
-  center = np.mean(vectors, axis=0, dtype=np.float64).astype(np.float32)
+  search = _Search.of(vectors, labels.astype(np.int32), block, dtype)
   nearest = np.empty((count, num_nearest), np.int32)
   farthest = np.empty((count, num_farthest), np.int32)
-  nearest_distance = np.empty((count, num_nearest))
-  farthest_distance = np.empty((count, num_farthest))
-  for start in tqdm.tqdm(
-    range(0, count, block), desc='mining', unit='block', disable=count <= block
-  ):
-    rows = np.arange(start, min(start + block, count))
-    near, far = _candidates(vectors, labels, center, rows, block, keep_near, keep_far)
-    for row, near_row, far_row in zip(rows, near, far, strict=True):
-      nearest[row], nearest_distance[row] = _rank(vectors, row, near_row, num_nearest, 1)
-      farthest[row], farthest_distance[row] = _rank(vectors, row, far_row, num_farthest, -1)
-  return Neighbors(nearest, nearest_distance, farthest, farthest_distance)
+  pending, spare = np.arange(count), _SPARE
+  while len(pending):
+    keep = min(num_nearest + spare, allowed), min(num_farthest + spare, count - 1)
+    whole = len(pending) == count
+    near, far = search.candidates(pending, keep, progress if whole else None)
+    unsettled = []
+    for place, row in enumerate(pending):
+      settle = functools.partial(_settle, search, row)
+      first = settle(near.cost[place], near.index[place], num_nearest, allowed, 1)
+      last = settle(far.cost[place], far.index[place], num_farthest, count - 1, -1)
+      if first is None or last is None:
+        unsettled.append(row)
+      else:
+        nearest[row], farthest[row] = first, last
+    pending, spare = np.array(unsettled, int), spare * _GROWTH
+  if progress:
+    progress.unlink(missing_ok=True)
+  return Neighbors(nearest, farthest)
 
 
-def _candidates(vectors, labels, center, rows, block, keep_near, keep_far):
-  """Indices `[len(rows), keep]` of the nearest and farthest by rounded distances."""
-  queries = jnp.asarray(vectors[rows] - center)
-  query_labels = jnp.asarray(labels[rows])
-  size = len(rows)
-  near = (jnp.full((size, keep_near), jnp.inf), jnp.full((size, keep_near), -1, jnp.int32))
-  far = (jnp.full((size, keep_far), -jnp.inf), jnp.full((size, keep_far), -1, jnp.int32))
-  for start in range(0, len(vectors), block):
-    columns = np.arange(start, min(start + block, len(vectors)))
-    near, far = _merge_block(
-      near, far, queries, query_labels, jnp.asarray(rows),
-      jnp.asarray(vectors[columns] - center), jnp.asarray(labels[columns]), jnp.asarray(columns),
-    )  # fmt: skip
-  return np.asarray(near[1]), np.asarray(far[1])
+class _Items(NamedTuple):
+  """What is known of the items of a block; index -1 for those that fill it up."""
+
+  index: jax.Array  # int32 [B]
+  label: jax.Array  # int32 [B]
+  norm: jax.Array  # float32 [B], squared
 
 
-@functools.partial(jax.jit, donate_argnums=(0, 1))
-def _merge_block(near, far, queries, query_labels, query_index, keys, key_labels, key_index):
-  """Folds one block of keys into the running best lists `(value, index)`."""
-  products = jnp.matmul(queries, keys.T, precision=jax.lax.Precision.HIGHEST)
-  distance = jnp.sum(queries**2, axis=1)[:, None] + jnp.sum(keys**2, axis=1)[None] - 2 * products
-  index = jnp.broadcast_to(key_index.astype(jnp.int32), distance.shape)
-  other = query_labels[:, None] != key_labels[None]
-  itself = query_index[:, None] == key_index[None]
+class _Best(NamedTuple):
+  """The candidates of least cost, in order: distance for nearest, minus distance for farthest."""
 
-  def merge(best, values, sign):
-    values = jnp.concatenate([best[0], values], axis=1)
-    indices = jnp.concatenate([best[1], index], axis=1)
-    top, place = jax.lax.top_k(sign * values, best[0].shape[1])
-    return sign * top, jnp.take_along_axis(indices, place, axis=1)
+  cost: np.ndarray  # float32 [N, K]; infinite for none
+  index: np.ndarray  # int32 [N, K]
 
-  near = merge(near, jnp.where(other, distance, jnp.inf), -1)
-  return near, merge(far, jnp.where(itself, -jnp.inf, distance), 1)
+  @classmethod
+  def none(cls, count: int, keep: int) -> '_Best':
+    return cls(np.full((count, keep), np.inf, np.float32), np.full((count, keep), -1, np.int32))
 
 
-def _rank(vectors, row, candidates, count, sign):
-  """The `count` candidates of smallest (sign 1) or largest (sign -1) exact distance."""
-  candidates = np.sort(candidates)
-  distance = np.zeros(len(candidates))
-  # Differences of float32 numbers are exact enough; their squares are summed in short runs, the
-  # runs in float64. Short runs also stay in the cache.
-  for start in range(0, vectors.shape[1], _RUN):
-    run = slice(start, start + _RUN)
-    difference = vectors[candidates, run] - vectors[row, run]
-    distance += np.einsum('nd,nd->n', difference, difference)
-  order = np.argsort(sign * distance, kind='stable')[:count]
-  return candidates[order], distance[order]
+@dataclasses.dataclass(frozen=True)
+class _Search:
+  """The vectors, and how they are multiplied."""
+
+  vectors: np.ndarray
+  labels: np.ndarray
+  center: np.ndarray
+  norms: np.ndarray
+  block: int
+  dtype: np.dtype
+  mesh: jax.sharding.Mesh
+
+  @classmethod
+  def of(cls, vectors, labels, block, dtype) -> '_Search':
+    # Distances do not change when all vectors move alike; near the origin rounding is smaller.
+    some = np.linspace(0, len(vectors) - 1, min(len(vectors), _CENTER_ROWS)).astype(int)
+    center = np.concatenate([vectors[some, columns].mean(axis=0) for columns in _chunks(vectors)])
+    norms = np.zeros(len(vectors))
+    for start in range(0, len(vectors), block):
+      rows = slice(start, start + block)
+      for columns in _chunks(vectors):
+        part = vectors[rows, columns] - center[columns]
+        norms[rows] += np.einsum('nd,nd->n', part, part)
+    devices = jax.local_devices()
+    mesh = jax.make_mesh(
+      (len(devices),), ('data',), axis_types=(jax.sharding.AxisType.Auto,), devices=devices
+    )
+    # At least two blocks of what is not tiny, as pairs of blocks save work; the rows of a block are
+    # split over the devices.
+    size = min(block, -(-len(vectors) // 2)) if len(vectors) > block // 2 else len(vectors)
+    size = -(-size // len(devices)) * len(devices)
+    return cls(vectors, labels, center, norms, size, jnp.dtype(dtype), mesh)
+
+  @property
+  def rounding(self) -> float:
+    """Of a product of two vectors, relative to the product of their lengths."""
+    if self.dtype == jnp.float32:
+      return _ROUNDING_SIGMAS * 2.0**-24 * np.sqrt(min(_CHUNK, self.vectors.shape[1]))
+    # Both factors are rounded, each by half of this at most.
+    return 1.01 * float(jnp.finfo(self.dtype).eps)
+
+  def distances(self, row: int, others: np.ndarray) -> np.ndarray:
+    """Exact squared distances, float64 `[len(others)]`."""
+    total = np.zeros(len(others))
+    for columns in _chunks(self.vectors):
+      mine = self.vectors[row : row + 1, columns].astype(np.float64)
+      total += np.square(self.vectors[others, columns] - mine).sum(axis=1)
+    return total
+
+  def candidates(
+    self, rows: np.ndarray, keep: tuple[int, int], progress: pathlib.Path | None
+  ) -> tuple[_Best, _Best]:
+    """The nearest and farthest of `rows` by rounded distances: `keep` of each, `[len(rows), …]`."""
+    near, far = (_Best.none(len(rows), size) for size in keep)
+    keys = np.arange(len(self.vectors))
+    symmetric = len(rows) == len(keys)
+    key_blocks = [keys[i : i + self.block] for i in range(0, len(keys), self.block)]
+    row_starts = range(0, len(rows), self.block)
+    first = 0
+    if progress and progress.is_file():
+      with np.load(progress) as saved:
+        first = int(saved['first'])
+        near, far = (_Best(saved[f'{n}_cost'], saved[f'{n}_index']) for n in ('near', 'far'))
+    tiles = sum(len(key_blocks) - (i if symmetric else 0) for i in range(len(row_starts)))
+    with tqdm.tqdm(total=tiles, desc='mining', unit='tile', disable=tiles < 2 or None) as bar:
+      for i, start in enumerate(row_starts):
+        mine = slice(start, start + self.block)
+        if i < first:
+          bar.update(len(key_blocks) - i)
+          continue
+        queries, query_items = list(self._load(rows[mine], split=True)), self._items(rows[mine])
+        for j, block in enumerate(key_blocks):
+          if symmetric and j < i:
+            continue
+          products = self._products(queries, block)
+          items = self._items(block)
+          self._fold(near, far, mine, products, query_items, items)
+          if symmetric and i != j:
+            theirs = slice(block[0], block[0] + self.block)
+            self._fold(near, far, theirs, products.T, items, query_items)
+          bar.update()
+        if progress:
+          _save(progress, i + 1, near, far)
+    return near, far
+
+  def _load(self, rows: np.ndarray, split: bool) -> Iterator[jax.Array]:
+    """The vectors of a block from the center, chunk by chunk, filled up to the block's size."""
+    sharding = NamedSharding(self.mesh, PartitionSpec('data' if split else None))
+    for columns in _chunks(self.vectors):
+      part = np.zeros((self.block, columns.stop - columns.start), self.dtype)
+      part[: len(rows)] = self.vectors[rows, columns] - self.center[columns]
+      yield jax.device_put(part, sharding)
+
+  def _products(self, queries: Sequence[jax.Array], rows: np.ndarray) -> jax.Array:
+    products = jnp.zeros(())
+    for query, key in zip(queries, self._load(rows, split=False), strict=True):
+      products = _add_products(products, query, key)
+    return products
+
+  def _items(self, rows: np.ndarray) -> _Items:
+    index = np.full(self.block, -1, np.int32)
+    index[: len(rows)] = rows
+    norms = np.where(index < 0, 0, self.norms[index]).astype(np.float32)
+    return _Items(index, np.where(index < 0, -1, self.labels[index]), norms)
+
+  def _fold(self, near, far, rows: slice, products, query_items, key_items) -> None:
+    """Folds a tile into the lists of its rows, in place."""
+    lists = [_Best(*(_fill(values[rows], self.block) for values in best)) for best in (near, far)]
+    merged = jax.device_get(_merge(products, query_items, key_items, *lists))
+    for best, found in zip((near, far), merged, strict=True):
+      for values, new in zip(best, found, strict=True):
+        values[rows] = new[: len(values[rows])]
+
+
+@jax.jit
+def _add_products(products, queries, keys):
+  return products + jnp.matmul(
+    queries, keys.T, precision=jax.lax.Precision.HIGHEST, preferred_element_type=jnp.float32
+  )
+
+
+@jax.jit
+def _merge(products, queries: _Items, keys: _Items, near: _Best, far: _Best):
+  distance = queries.norm[:, None] + keys.norm[None] - 2 * products
+  real = (keys.index >= 0)[None]
+  other = queries.label[:, None] != keys.label[None]
+  itself = queries.index[:, None] == keys.index[None]
+  index = jnp.broadcast_to(keys.index[None], distance.shape)
+
+  def merge(best, cost):
+    costs = jnp.concatenate([best.cost, cost], axis=1)
+    least, place = jax.lax.top_k(-costs, best.cost.shape[1])
+    indices = jnp.concatenate([best.index, index], axis=1)
+    return _Best(-least, jnp.take_along_axis(indices, place, axis=1))
+
+  near = merge(near, jnp.where(real & other, distance, jnp.inf))
+  return near, merge(far, jnp.where(real & ~itself, -distance, jnp.inf))
+
+
+def _settle(
+  search: _Search, row: int, cost, index, count: int, possible: int, sign: int
+) -> np.ndarray | None:
+  """The first `count` candidates in their exact order; None where more candidates are needed.
+
+  Args:
+    search: knows the exact distances.
+    row: whose candidates these are.
+    cost, index: of the candidates, by rounded cost.
+    count: how many are wanted.
+    possible: how many candidates there can be at all.
+    sign: 1 where cost is distance, -1 where it is minus distance.
+  """
+  # A distance is off by twice what the product is. Of those not kept, whose lengths are not known,
+  # none is longer than this row and its distance together.
+  length = np.sqrt(search.norms[row])
+  others = np.append(np.sqrt(search.norms[index]), length + np.sqrt(np.abs(cost[-1])))
+  error = 2 * search.rounding * length * others
+  # Whether a candidate can be told from the next.
+  beyond = np.inf if len(cost) == possible else cost[-1]
+  apart = np.diff(np.append(cost, beyond)) > error[:-1] + error[1:]
+  order = index.copy()
+  start = 0
+  while start < count:
+    ends = np.flatnonzero(apart[start:])
+    if not len(ends):
+      return None
+    end = start + ends[0] + 1
+    if end > start + 1:
+      together = np.sort(index[start:end])
+      exact = sign * search.distances(row, together)
+      order[start:end] = together[np.argsort(exact, kind='stable')]
+    start = end
+  return order[:count]
+
+
+def _chunks(vectors) -> list[slice]:
+  width = vectors.shape[1]
+  return [slice(start, min(start + _CHUNK, width)) for start in range(0, width, _CHUNK)]
+
+
+def _fill(values: np.ndarray, size: int) -> np.ndarray:
+  return np.pad(values, ((0, size - len(values)), (0, 0)), mode='edge')
+
+
+def _save(path: pathlib.Path, first: int, near: _Best, far: _Best) -> None:
+  part = path.with_name(f'.{path.stem}.part.npz')
+  lists = {'near': near, 'far': far}
+  arrays = {
+    f'{n}_{field}': getattr(best, field) for n, best in lists.items() for field in _Best._fields
+  }
+  np.savez(part, first=first, **arrays)
+  part.replace(path)

@@ -1,9 +1,10 @@
 """Style vectors of a whole data set, streamed to disk."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 import pathlib
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import tqdm
 
@@ -11,36 +12,105 @@ from step_jax import images
 from step_jax.losses import gram_matrix, style_vector
 
 
+class VectorFile:
+  """float32 `[N, D]` on disk; what is indexed is read then, so that none of it stays in memory."""
+
+  def __init__(self, path: str | pathlib.Path):
+    self._path = path
+    self.shape: tuple[int, int] = np.load(path, mmap_mode='r').shape
+
+  def __len__(self) -> int:
+    return self.shape[0]
+
+  def __getitem__(self, key) -> np.ndarray:
+    return np.array(np.load(self._path, mmap_mode='r')[key])
+
+
 def style_vectors(
-  module, params, batches: Iterable[dict], count: int, out: str | pathlib.Path
-) -> np.ndarray:
+  module,
+  params,
+  batches: Callable[[int], Iterable[dict]],
+  count: int,
+  folder: str | pathlib.Path,
+  projection: int = 0,
+) -> VectorFile:
   """Gram statistics of every picture, packed by `losses.style_vector`.
 
   Args:
     module: feature net (`step_jax.models.features`) whose taps are compared.
     params: its parameters.
-    batches: `{'target': uint8 [B, H, W, 3], 'index': [B], 'mask': [B]}`, as
-      `data.pipeline.eval_batches` makes them.
+    batches: given a picture's number, the batches from it on: `{'target': uint8 [B, H, W, 3],
+      'index': [B], 'mask': [B]}`, as `data.pipeline.eval_batches` makes them, indexed from 0.
     count: number of pictures in all.
-    out: file for the vectors; overwritten. They can be larger than memory.
+    folder: for the vectors, which can be larger than memory; what an interrupted call has written
+      there is kept and gone on from. It must belong to the same pictures and arguments.
+    projection: entries that a vector is reduced to by `project`; 0 for none.
 
   Returns:
-    float32 `[count, D]`, memory-mapped, row `index` for the picture of that index.
+    float32 `[count, D]`, row `index` for the picture of that index.
   """
+  folder = pathlib.Path(folder)
+  path, done_path = folder / 'vectors.npy', folder / 'done.npy'
+  width = _width(module, params)
+  shuffle = make_shuffle(width) if projection else None
 
   @jax.jit
-  def extract(params, target):
+  def extract(params, target, shuffle):
     with jax.default_matmul_precision('highest'):
       taps = module.apply({'params': params}, images.to_float(target))
-    return style_vector({tap: gram_matrix(features) for tap, features in taps.items()})
+    vectors = style_vector({tap: gram_matrix(features) for tap, features in taps.items()})
+    return project(vectors, shuffle, projection) if projection else vectors
 
-  vectors = None
-  with tqdm.tqdm(total=count, desc='style features', unit='pictures', disable=None) as progress:
-    for batch in batches:
-      rows = np.asarray(extract(params, batch['target']))
-      if vectors is None:
-        vectors = np.lib.format.open_memmap(out, 'w+', np.float32, (count, rows.shape[1]))
+  if path.is_file() and done_path.is_file():
+    done = np.load(done_path)
+  else:
+    done = np.zeros(count, bool)
+    np.lib.format.open_memmap(path, 'w+', np.float32, (count, projection or width))
+  start = count if done.all() else int(np.argmin(done))
+  with tqdm.tqdm(
+    total=count, initial=start, desc='style features', unit='pictures', disable=None
+  ) as progress:
+    for batch in batches(start) if start < count else ():
+      rows = np.asarray(extract(params, batch['target'], shuffle))
       real = batch['mask'] > 0
-      vectors[batch['index'][real]] = rows[real]
+      index = start + batch['index'][real]
+      # Opened anew each time, so that what was written does not stay in memory.
+      vectors = np.lib.format.open_memmap(path, 'r+')
+      vectors[index] = rows[real]
+      vectors.flush()
+      done[index] = True
+      _save(done_path, done)
       progress.update(int(real.sum()))
-  return vectors
+  return VectorFile(path)
+
+
+def make_shuffle(width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+  """A random order of `width` entries and a random sign for each: int32 and float32 `[width]`."""
+  rng = np.random.default_rng(seed)
+  return rng.permutation(width).astype(np.int32), rng.choice(np.float32([-1, 1]), width)
+
+
+def project(vectors: jax.Array, shuffle: tuple[np.ndarray, np.ndarray], size: int) -> jax.Array:
+  """Shorter vectors of nearly the same distances: `[B, D] -> [B, size]`.
+
+  Entries are shuffled, given random signs, and summed in `size` groups of like number, which keeps
+  squared distances right on average with a relative spread of about `sqrt(2 / size)` at most (count
+  sketch: Charikar et al. 2002).
+  """
+  order, signs = shuffle
+  shuffled = (vectors * signs)[:, order]
+  padded = jnp.pad(shuffled, ((0, 0), (0, -vectors.shape[1] % size)))
+  return padded.reshape(len(vectors), -1, size).sum(axis=1)
+
+
+def _width(module, params) -> int:
+  """Length of a style vector."""
+  picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  taps = jax.eval_shape(lambda p, x: module.apply({'params': p}, x), params, picture)
+  return sum(tap.shape[-1] * (tap.shape[-1] + 1) // 2 for tap in taps.values())
+
+
+def _save(path: pathlib.Path, array: np.ndarray) -> None:
+  part = path.with_name(f'.{path.stem}.part.npy')
+  np.save(part, array)
+  part.replace(path)

@@ -1,11 +1,11 @@
 """The neighbour table of a data set: mined once, kept in the stage's folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 import dataclasses
 import logging
 import pathlib
 import re
-import tempfile
+import shutil
 
 import numpy as np
 
@@ -59,49 +59,63 @@ def fit_counts(
 
 def mine(
   features,
-  batches: Iterable[dict],
+  batches: Callable[[int], Iterable[dict]],
   names: Sequence[str],
   num_nearest: int,
   num_farthest: int,
-  groups: Sequence | None = None,
+  groups: Sequence | None,
+  scratch: pathlib.Path,
+  projection: int = 0,
 ) -> neighbors.Neighbors:
   """Nearest and farthest pictures in style of every picture.
 
   Args:
     features: a loaded feature net (`weights.Features`).
-    batches: of whole pictures under the key `target`; see `styles.style_vectors`.
+    batches: of whole pictures under the key `target`, from a picture on; see
+      `styles.style_vectors`.
     names: of all pictures, in order.
     num_nearest, num_farthest: neighbours to keep; fewer where the set is small.
     groups: scene of each picture, or None.
+    scratch: folder for vectors and progress, from which an interrupted call goes on.
+    projection: see `styles.style_vectors`.
   """
   nearest, farthest = fit_counts(len(names), num_nearest, num_farthest, groups)
   if (nearest, farthest) != (num_nearest, num_farthest):
     log.warning(
       'only %d pictures: %d nearest, %d farthest neighbours each', len(names), nearest, farthest
     )
-  with tempfile.TemporaryDirectory() as scratch:
-    vectors = styles.style_vectors(
-      features.module, features.params, batches, len(names), pathlib.Path(scratch) / 'vectors.npy'
-    )
-    return neighbors.find_neighbors(vectors, nearest, farthest, groups)
+  vectors = styles.style_vectors(
+    features.module, features.params, batches, len(names), scratch, projection
+  )
+  progress = scratch / 'search.npz'
+  return neighbors.find_neighbors(vectors, nearest, farthest, groups, progress=progress)
 
 
-def load_or_mine(path: pathlib.Path, key: str, mine_now) -> neighbors.Neighbors:
+def load_or_mine(
+  path: pathlib.Path, key: str, mine_now: Callable[[pathlib.Path], neighbors.Neighbors]
+) -> neighbors.Neighbors:
   """The table kept in `path` if it was made under the same key, else a new one, which is then kept.
 
   Args:
     path: npz file.
     key: everything that the table depends on, as text.
-    mine_now: makes the table.
+    mine_now: makes the table, given a folder for what it wants to find again should it be
+      interrupted.
   """
   if path.is_file():
     with np.load(path, allow_pickle=False) as file:
       if str(file['key']) == key:
         fields = dataclasses.fields(neighbors.Neighbors)
         return neighbors.Neighbors(**{field.name: file[field.name] for field in fields})
-  found = mine_now()
-  path.parent.mkdir(parents=True, exist_ok=True)
-  part = path.with_name(f'.{path.stem}.part.npz')
+  scratch = path.with_name(f'.{path.stem}')
+  key_path = scratch / 'key'
+  if not key_path.is_file() or key_path.read_text('utf-8') != key:
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    key_path.write_text(key, 'utf-8')
+  found = mine_now(scratch)
+  part = scratch / 'found.npz'
   np.savez_compressed(part, key=key, **dataclasses.asdict(found))
   part.replace(path)
+  shutil.rmtree(scratch)
   return found

@@ -67,13 +67,16 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   names = examples.names()
   groups = table.scenes(names, config.data.scene)
   counts = config.mining.num_nearest, config.mining.num_farthest
-  key = repr((found.fingerprint, side, features.label, tuple(config.features.taps), groups, counts))
+  taps, projection = tuple(config.features.taps), config.mining.projection
+  key = repr((found.fingerprint, side, features.label, taps, groups, counts, projection))
 
-  def mine_now():
+  def batches(start):
+    pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0), start=start)
+    return pipeline.eval_batches(pictures, min(_MINING_BATCH, len(names)))
+
+  def mine_now(scratch):
     log.info('mining neighbours of %d %s pictures by style', len(names), split)
-    pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0))
-    batches = pipeline.eval_batches(pictures, min(_MINING_BATCH, len(names)))
-    return table.mine(features, batches, names, *counts, groups)
+    return table.mine(features, batches, names, *counts, groups, scratch, projection)
 
   path = stage_lib.stage_folder(workdir, config.stage) / NEIGHBORS_FILE.format(split)
   mined = table.load_or_mine(path, key, mine_now)

@@ -1,5 +1,9 @@
 """Neighbours are the brute-force ones; the table is kept, and mined anew when it must be."""
 
+import os
+import subprocess
+import sys
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 import jax
@@ -44,7 +48,6 @@ def test_near_copies_far_from_the_origin_are_told_apart():
   nearest, farthest = brute_force(vectors, 3, 3)
   np.testing.assert_array_equal(found.nearest, nearest)
   np.testing.assert_array_equal(found.farthest, farthest)
-  assert found.nearest_distance[0, 0] == 0 and found.nearest[0, 0] == 1
 
 
 def test_scenes_are_avoided_among_the_nearest_alone():
@@ -56,25 +59,159 @@ def test_scenes_are_avoided_among_the_nearest_alone():
   np.testing.assert_array_equal(found.farthest, farthest)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+  seed=st.integers(0, 10_000),
+  count=st.integers(12, 60),
+  dtype=st.sampled_from(['float32', 'bfloat16']),
+)
+def test_ties_go_by_index(seed, count, dtype):
+  # Of three values and in so few dimensions most rows have many copies, and most distances ties.
+  vectors = np.random.default_rng(seed).integers(0, 3, (count, 3)).astype(np.float32)
+  found = neighbors.find_neighbors(vectors, 5, 6, block=16, dtype=dtype)
+  nearest, farthest = brute_force(vectors, 5, 6)
+  np.testing.assert_array_equal(found.nearest, nearest)
+  np.testing.assert_array_equal(found.farthest, farthest)
+
+
+def test_more_equals_than_spare_candidates():
+  rng = np.random.default_rng(0)
+  vectors = rng.standard_normal((200, 6)).astype(np.float32)
+  vectors[50:150] = 9  # A hundred blank pictures, the farthest from all others.
+  found = neighbors.find_neighbors(vectors, 3, 13, block=64)
+  nearest, farthest = brute_force(vectors, 3, 13)
+  np.testing.assert_array_equal(found.nearest, nearest)
+  np.testing.assert_array_equal(found.farthest, farthest)
+
+
+def test_coarse_products_change_nothing():
+  vectors = np.random.default_rng(2).standard_normal((300, 40)).astype(np.float32)
+  exact = neighbors.find_neighbors(vectors, 5, 6)
+  coarse = neighbors.find_neighbors(vectors, 5, 6, dtype='bfloat16')
+  np.testing.assert_array_equal(exact.nearest, coarse.nearest)
+  np.testing.assert_array_equal(exact.farthest, coarse.farthest)
+
+
+def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
+  vectors = np.random.default_rng(3).standard_normal((90, 7)).astype(np.float32)
+  expected = neighbors.find_neighbors(vectors, 5, 6, block=16)
+  multiplied = []
+  products = neighbors._Search._products
+
+  def stop_at_twelve(self, queries, rows):
+    multiplied.append(rows)
+    if len(multiplied) == 12:
+      raise KeyboardInterrupt
+    return products(self, queries, rows)
+
+  monkeypatch.setattr(neighbors._Search, '_products', stop_at_twelve)
+  path = tmp_path / 'search.npz'
+  with pytest.raises(KeyboardInterrupt):
+    neighbors.find_neighbors(vectors, 5, 6, block=16, progress=path)
+  found = neighbors.find_neighbors(vectors, 5, 6, block=16, progress=path)
+  np.testing.assert_array_equal(found.nearest, expected.nearest)
+  np.testing.assert_array_equal(found.farthest, expected.farthest)
+  # 21 tiles; the six of the first block of rows and the five of the second are not made again.
+  assert len(multiplied) == 12 + 10
+  assert not list(tmp_path.iterdir())
+
+
+def test_pairs_of_blocks_are_multiplied_once(monkeypatch):
+  shapes = []
+  add = neighbors._add_products
+  monkeypatch.setattr(
+    neighbors, '_add_products', lambda *args: shapes.append(args[1].shape) or add(*args)
+  )
+  rng = np.random.default_rng(4)
+  vectors = rng.standard_normal((100, 9)) @ rng.standard_normal((9, 2 * neighbors._CHUNK))
+  vectors = vectors.astype(np.float32)
+  neighbors.find_neighbors(vectors, 3, 3, block=25)
+  # Ten pairs of four blocks, in two chunks of columns each: no product knows all rows or columns.
+  assert shapes == [(25, neighbors._CHUNK)] * 20
+
+
+def test_eight_devices_find_the_same(tmp_path):
+  script = """
+import numpy as np, sys
+from step_jax.mining import neighbors
+vectors = np.random.default_rng(5).standard_normal((90, 50)).astype(np.float32)
+found = neighbors.find_neighbors(vectors, 5, 6, block=30)
+np.savez(sys.argv[1], nearest=found.nearest, farthest=found.farthest)
+"""
+  flags = os.environ['XLA_FLAGS'] + ' --xla_force_host_platform_device_count=8'
+  environment = {**os.environ, 'XLA_FLAGS': flags}
+  path = tmp_path / 'found.npz'
+  subprocess.run([sys.executable, '-c', script, str(path)], check=True, env=environment)
+  vectors = np.random.default_rng(5).standard_normal((90, 50)).astype(np.float32)
+  nearest, farthest = brute_force(vectors, 5, 6)
+  with np.load(path) as found:
+    np.testing.assert_array_equal(found['nearest'], nearest)
+    np.testing.assert_array_equal(found['farthest'], farthest)
+
+
 def test_more_neighbours_than_there_are():
   with pytest.raises(ValueError, match='at most 2 allowed nearest'):
     neighbors.find_neighbors(np.zeros((3, 2), np.float32), 3, 1)
 
 
-def test_vectors_of_pictures_of_mixed_sizes(tmp_path):
-  features = weights.load_features('squeezenet1_1', ['conv1'], 'random')
+@pytest.fixture(scope='module')
+def features():
+  return weights.load_features('squeezenet1_1', ['conv1'], 'random')
+
+
+def pictures(shapes):
   rng = np.random.default_rng(0)
-  shapes = [(32, 32), (24, 40), (32, 32)]
-  pictures = [{'target': rng.integers(0, 256, (*s, 3), dtype=np.uint8)} for s in shapes]
-  batches = pipeline.eval_batches(iter(pictures), 2)
-  vectors = styles.style_vectors(
-    features.module, features.params, batches, 3, tmp_path / 'vectors.npy'
-  )
-  for picture, vector in zip(pictures, vectors, strict=True):
+  return [{'target': rng.integers(0, 256, (*shape, 3), dtype=np.uint8)} for shape in shapes]
+
+
+def test_vectors_of_pictures_of_mixed_sizes(tmp_path, features):
+  examples = pictures([(32, 32), (24, 40), (32, 32)])
+  batches = lambda start: pipeline.eval_batches(iter(examples[start:]), 2)
+  vectors = styles.style_vectors(features.module, features.params, batches, 3, tmp_path)
+  for picture, vector in zip(examples, vectors[:], strict=True):
     x = images.to_float(picture['target'][None])
     taps = features.module.apply({'params': features.params}, x)
     expected = losses.style_vector({tap: losses.gram_matrix(f) for tap, f in taps.items()})
     np.testing.assert_allclose(vector, expected[0], rtol=1e-4, atol=1e-4)
+
+
+def test_interrupted_vectors_go_on(tmp_path, features):
+  examples = pictures([(32, 32), (24, 40), *[(32, 32)] * 5])
+  seen = []
+
+  def batches(start, stop=None):
+    seen.append(start)
+    for i, batch in enumerate(pipeline.eval_batches(iter(examples[start:]), 2)):
+      if i == stop:
+        raise KeyboardInterrupt
+      yield batch
+
+  make = lambda batches, name: styles.style_vectors(
+    features.module, features.params, batches, 7, tmp_path / name
+  )[:]
+  for name in ('whole', 'parts'):
+    (tmp_path / name).mkdir()
+  expected = make(batches, 'whole')
+  with pytest.raises(KeyboardInterrupt):
+    make(lambda start: batches(start, stop=2), 'parts')
+  np.testing.assert_allclose(make(batches, 'parts'), expected, rtol=1e-5, atol=1e-6)
+  # Pictures 0, 2, 3 and 4 were done, the odd one's batch was still waiting.
+  assert seen == [0, 0, 1]
+
+
+def test_projected_distances_are_nearly_right(tmp_path, features):
+  examples = pictures([(32, 32)] * 12)
+  batches = lambda start: pipeline.eval_batches(iter(examples[start:]), 2)
+  (tmp_path / 'short').mkdir()
+  whole = styles.style_vectors(features.module, features.params, batches, 12, tmp_path)[:]
+  short = styles.style_vectors(
+    features.module, features.params, batches, 12, tmp_path / 'short', projection=512
+  )[:]
+  assert short.shape == (12, 512)
+  distance = lambda x: np.square(x[:, None] - x[None]).sum(-1)[np.triu_indices(12, 1)]
+  ratio = distance(short) / distance(whole)
+  # 66 distances, each with a relative spread of sqrt(2 / 512) = 0.06 at most.
+  assert abs(ratio.mean() - 1) < 0.06 and ratio.std() < 0.1
 
 
 def test_scene_is_read_from_the_name():
@@ -102,12 +239,11 @@ def test_too_few_pictures_for_triplets():
 
 def test_the_table_is_kept(tmp_path):
   vectors = np.asarray(jax.random.normal(jax.random.key(0), (30, 4)))
-  mine = lambda: neighbors.find_neighbors(vectors, 2, 3)
+  mine = lambda scratch: neighbors.find_neighbors(vectors, 2, 3)
   path = tmp_path / 'stage' / 'neighbors.npz'
   first = table.load_or_mine(path, 'key', mine)
   kept = table.load_or_mine(path, 'key', None)
   np.testing.assert_array_equal(first.nearest, kept.nearest)
-  np.testing.assert_array_equal(first.farthest_distance, kept.farthest_distance)
   calls = []
-  table.load_or_mine(path, 'another key', lambda: calls.append(1) or mine())
+  table.load_or_mine(path, 'another key', lambda scratch: calls.append(1) or mine(scratch))
   assert calls and [p.name for p in path.parent.iterdir()] == ['neighbors.npz']
