@@ -10,36 +10,51 @@ import ml_collections
 from step_jax.methods import networks, optimizers
 from step_jax.methods import state as state_lib
 
-# Samples compared with all codes at a time; bounds the memory of a refresh.
-_SAMPLE_BLOCK = 1024
+# Codes and samples that are compared at a time: products of that many stay in a CPU's cache, and
+# keep an accelerator busy.
+_TILES = {'cpu': (1024, 512)}
+_TILE = (16384, 4096)
+# Codes whose winning blocks are gathered at a time.
+_LOOKED_UP = 256
 
 
 def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; ties to the first.
 
-  Blocked products with a running minimum: memory does not grow with `N * M`.
+  Blocked products with a running minimum: memory does not grow with `N * M`. The minimum is kept by
+  block of samples, as looking for places is the slower part; the place is looked for in the winning
+  block alone.
   """
-  count = samples.shape[0]
-  padding = -count % _SAMPLE_BLOCK if count > _SAMPLE_BLOCK else 0
-  block = min(count, _SAMPLE_BLOCK)
-  blocks = jnp.pad(samples, ((0, padding), (0, 0))).reshape(-1, block, samples.shape[1])
-  norms = jnp.pad(jnp.sum(samples**2, axis=1), (0, padding), constant_values=jnp.inf)
+  tile, block = _TILES.get(jax.default_backend(), _TILE)
+  count, size = len(codes), len(samples)
+  tile, block = min(tile, count), min(block, size)
+  # |sample|^2 - 2 <code, sample> as one product; |code|^2 does not matter for the minimum.
+  # The last block is filled up with samples farther away than any.
+  fill = ((0, -size % block), (0, 0))
+  norms = jnp.sum(samples**2, axis=1, keepdims=True)
+  norms = jnp.pad(norms, fill, constant_values=jnp.finfo(norms.dtype).max)
+  keys = jnp.concatenate([-2 * jnp.pad(samples, fill), norms], axis=1)
+  keys = keys.reshape(-1, block, keys.shape[1])
+  queries = jnp.concatenate([codes, jnp.ones((count, 1), codes.dtype)], axis=1)
+  queries = jnp.pad(queries, ((0, -count % tile), (0, 0))).reshape(-1, tile, keys.shape[2])
 
-  def fold(best, entry):
-    start, block_samples, block_norms = entry
-    products = jnp.matmul(codes, block_samples.T, precision=jax.lax.Precision.HIGHEST)
-    # |code|^2 is the same for all samples, so it does not matter for the minimum.
-    distance = block_norms[None] - 2 * products
-    index = jnp.argmin(distance, axis=1)
-    value = jnp.take_along_axis(distance, index[:, None], axis=1)[:, 0]
-    better = value < best[0]
-    merged = jnp.where(better, value, best[0]), jnp.where(better, start + index, best[1])
-    return merged, None
+  def of_tile(query):
+    def fold(best, entry):
+      number, key = entry
+      least = jnp.min(jnp.matmul(query, key.T, precision=jax.lax.Precision.HIGHEST), axis=1)
+      better = least < best[0]
+      return (jnp.where(better, least, best[0]), jnp.where(better, number, best[1])), None
 
-  start = (jnp.full(len(codes), jnp.inf), jnp.zeros(len(codes), jnp.int32))
-  starts = jnp.arange(len(blocks), dtype=jnp.int32) * block
-  (_, index), _ = jax.lax.scan(fold, start, (starts, blocks, norms.reshape(-1, block)))
-  return index
+    start = (jnp.full(tile, jnp.inf), jnp.zeros(tile, jnp.int32))
+    (_, winner), _ = jax.lax.scan(fold, start, (jnp.arange(len(keys), dtype=jnp.int32), keys))
+    within = jax.lax.map(lambda pair: _least(*pair), (query, winner), batch_size=_LOOKED_UP)
+    return winner * block + within
+
+  def _least(query, winner):
+    costs = jnp.matmul(keys[winner], query, precision=jax.lax.Precision.HIGHEST)
+    return jnp.argmin(costs).astype(jnp.int32)
+
+  return jax.lax.map(of_tile, queries).reshape(-1)[:count]
 
 
 def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:

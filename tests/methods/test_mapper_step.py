@@ -69,6 +69,16 @@ def test_nearest_samples_are_the_brute_force_ones(seed, codes, samples):
   np.testing.assert_allclose(chosen, exact.min(axis=1), rtol=1e-5, atol=1e-6)
 
 
+def test_of_equally_near_samples_the_first_is_taken():
+  # On a small grid all sums are exact; more codes and samples than are compared at a time.
+  rng = np.random.default_rng(0)
+  codes = rng.integers(0, 4, (1100, 2)).astype(np.float32)
+  samples = rng.integers(0, 4, (1300, 2)).astype(np.float32)
+  index = mapper.nearest_samples(jnp.asarray(codes), jnp.asarray(samples))
+  exact = np.square(codes[:, None] - samples[None]).sum(-1)
+  np.testing.assert_array_equal(index, exact.argmin(axis=1))
+
+
 def test_pairs_are_kept_for_some_epochs():
   config = config_lib.load(config_lib.stage_file('mapper') + ':swatches')
   config.batch_size = 16
