@@ -318,7 +318,8 @@ def make_objectives(
     encoder=networks.style_encoder(config),
     generator=networks.generator(config),
     discriminator=networks.discriminator(config),
-    features=features,
+    # Its parameters stay float32, and so do the losses on what it sees.
+    features=features and features.clone(dtype=jnp.dtype(config.dtype)),
     tap_weights=dict(zip(config.features.taps, config.features.tap_weights, strict=True)),
   )
 

@@ -1,0 +1,98 @@
+"""What a training step costs, by counts: no network runs more often than the mathematics asks.
+
+Counts are read from the compiled program, whose convolutions carry the names of the modules that
+asked for them.
+"""
+
+import collections
+import re
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from step_jax import config as config_lib
+from step_jax import models
+from step_jax.methods import plan, translate
+
+# The first convolution of every network.
+FIRST = {
+  'encode': 'content_encoder/conv0',
+  'decode': 'decoder/res0/conv0',
+  'style_encoder': 'StyleEncoder/conv0',
+  'discriminator': 'scale0/conv0',
+  'features': 'SqueezeNet11/conv1',
+}
+
+
+@pytest.fixture(autouse=True)
+def names_of_modules():
+  """Programs from the cache have lost them."""
+  jax.config.update('jax_compilation_cache_include_metadata_in_key', True)
+  yield
+  jax.config.update('jax_compilation_cache_include_metadata_in_key', False)
+
+
+def compiled_step(stage, preset=''):
+  config = config_lib.load(
+    f'{config_lib.stage_file(stage)}:swatches,size=32,features=squeezenet1_1'
+    + (f',preset={preset}' if preset else '')
+  )
+  config.batch_size = 2
+  config.model.update(generator_width=4, discriminator_width=4, encoder_width=4)
+  if preset:
+    # Less to compile.
+    config.model.num_scales = 1
+    config.features.update(taps=('conv1',), tap_weights=(1.0,))
+  features = models.FEATURE_NETS['squeezenet1_1'](taps=tuple(config.features.taps))
+  method = translate.make(config, features)
+  abstract = lambda init: jax.eval_shape(init, jax.random.key(0))
+  params = abstract(lambda key: features.init(key, jnp.zeros((1, 64, 64, 3)))['params'])
+  picture = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
+  roles = ('source', 'target', 'source_b', 'target_b')
+  batch = dict.fromkeys(roles if plan.Plan.of(config).cycle else roles[:2], picture)
+  step = jax.jit(method.train_step, donate_argnums=0)
+  return step.lower(abstract(method.init), batch, {'features': params}).compile()
+
+
+def passes(compiled):
+  """Network -> how often its first convolution runs forward, and in the backward pass."""
+  names = re.findall(r' convolution\(.*op_name="([^"]*)"', compiled.as_text())
+  forward, backward = collections.Counter(), collections.Counter()
+  for network, first in FIRST.items():
+    for name in names:
+      if first in name.replace('jvp(', '').replace('transpose(', '').replace(')', ''):
+        (backward if 'transpose(' in name else forward)[network] += 1
+  return dict(forward), dict(backward)
+
+
+@pytest.mark.parametrize('stage', ['translate', 'finetune'])
+def test_the_step_of_step(stage):
+  compiled = compiled_step(stage)
+  forward, backward = passes(compiled)
+  # One translation serves both updates; fakes are judged once for both, reals once; the feature
+  # net sees the fake and the target.
+  assert forward == {
+    'encode': 1, 'decode': 1, 'style_encoder': 1, 'discriminator': 2, 'features': 2
+  }  # fmt: skip
+  # Of the feature net the fake's gradient alone; of a decoder block those of input and kernel; of a
+  # network's first layer the kernel's; of the discriminator for real, for fake, and for the
+  # generator. A frozen encoder has none.
+  trained = {'style_encoder': 1} if stage == 'finetune' else {}
+  assert backward == {'encode': 1, 'decode': 2, 'discriminator': 3, 'features': 1, **trained}
+  analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
+  assert analysis['flops'] < (97e6 if stage == 'finetune' else 94e6)
+  assert memory.temp_size_in_bytes < 9.5e6
+  # The state is updated in place.
+  assert memory.alias_size_in_bytes > 0.99 * memory.output_size_in_bytes
+
+
+def test_the_step_of_munit_p():
+  forward, _ = passes(compiled_step('translate', 'munit_p_v1'))
+  # Decoded are the own, the swapped, the cyclic and the drawn style, of both pairs at once; read
+  # are the codes of targets, of swapped pictures and of drawn ones; each of two discriminators
+  # judges its fakes and its reals. What the second objective makes of the swapped pictures again,
+  # the compiler does not find to be the same: one decoding, two readings and a judgement more.
+  assert forward == {
+    'encode': 1, 'decode': 4 + 1, 'style_encoder': 3 + 2, 'discriminator': 4 + 1, 'features': 3
+  }  # fmt: skip
