@@ -7,7 +7,7 @@ import numpy as np
 from step_jax.data import pictures
 from step_jax.evaluate import bins, lpips, resizing
 from step_jax.evaluate.scores import Score, Skipped, chunks, mean_score, stack
-from step_jax.evaluate.session import Session
+from step_jax.evaluate.session import NO_STYLES, Session
 
 INPUTS = 100
 # Styles of an input in StEP's protocol, and in BicycleGAN's.
@@ -19,7 +19,10 @@ _REFERENCES = 5000
 
 def measure(session: Session) -> Iterator[Score | Skipped]:
   """Yields the scores of the group `diversity`."""
-  yield from _learned(session) if session.learned else [Skipped('LPIPS diversity', lpips.MISSING)]
+  if session.styled and session.learned:
+    yield from _learned(session)
+  else:
+    yield Skipped('LPIPS diversity', lpips.MISSING if session.styled else NO_STYLES)
   yield from _bins(session)
 
 

@@ -1,6 +1,6 @@
 """Scores of every picture rebuilt in its own style, and restyled."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
@@ -16,44 +16,63 @@ _PAIRS = {'': ('own', 'target'), '-styles': ('own', 'other'), '-photos': ('targe
 def measure(session: Session) -> Iterator[Score | Skipped]:
   """Yields the group `reconstruction`, and those of `style` that need translations."""
   values = stack(_rows(session))
+  yield from (_mean(session, f'{name}/uint8', values[name]) for name in ('psnr', 'ssim', 'l1'))
+  yield _mean(
+    session,
+    'perceptual-{net}/native',
+    values['perceptual'],
+    {'net': session.net},
+    taps=', '.join(f'{tap} * {weight:.6g}' for tap, weight in session.tap_weights.items()),
+    **feature_facts(session.features),
+  )
+  for item in session.learned:
+    name = {'lpips': item.name}
+    yield _mean(session, '{lpips}/256', values[item.name], name, weights=item.weights)
+  if not session.learned:
+    yield Skipped('LPIPS', lpips.MISSING)
+  if session.styled:
+    yield from _style(session, values)
+
+
+def _style(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
+  """Those of the group `style` that need translations."""
   # Where a picture has no other beside it there is one translation only.
   alone = np.isnan(values['psnr_other'])
-  score = lambda name, measured, *args, **facts: mean_score(
-    session.protocol(name, *args, **facts), measured
-  )
-  yield from (score(f'{name}/uint8', values[name]) for name in ('psnr', 'ssim', 'l1'))
-  net, weights = {'net': session.net}, feature_facts(session.features)
-  taps = ', '.join(f'{tap} * {weight:.6g}' for tap, weight in session.tap_weights.items())
-  yield score('perceptual-{net}/native', values['perceptual'], net, taps=taps, **weights)
-  yield score('psnr-other-style/uint8', values['psnr_other'])
-  yield score(
+  yield _mean(session, 'psnr-other-style/uint8', values['psnr_other'])
+  yield _mean(
+    session,
     'style-code-error/relative',
     values['code_error'] / (style.mean_code_distance(values['z']) or np.nan),
   )
-  yield score(
+  yield _mean(
+    session,
     'content-distance-{net}/relative',
     values['content'] / (known_mean(values['content_photos']) or np.nan),
-    net,
+    {'net': session.net},
     taps=', '.join(session.features.module.taps),
-    **weights,
+    **feature_facts(session.features),
   )
   for item in session.learned:
-    for suffix in _PAIRS:
-      measured = np.where(alone & bool(suffix), np.nan, values[f'{item.name}{suffix}'])
+    for suffix in ('-styles', '-photos'):
+      measured = np.where(alone, np.nan, values[f'{item.name}{suffix}'])
       name = {'lpips': item.name}
-      yield score(f'{{lpips}}{suffix}/256', measured, name, weights=item.weights)
-  if not session.learned:
-    yield Skipped('LPIPS', lpips.MISSING)
+      yield _mean(session, f'{{lpips}}{suffix}/256', measured, name, weights=item.weights)
+
+
+def _mean(session: Session, protocol: str, values: np.ndarray, *args, **facts: str) -> Score:
+  return mean_score(session.protocol(protocol, *args, **facts), values)
 
 
 def _rows(session: Session) -> Iterator[dict[str, np.ndarray]]:
   """Codes and scores of every picture, in order."""
   encoder, generator, module = session.encoder, session.generator, session.features.module
+  kept = ('z', *_PICTURES) if session.learned else ('z',)
 
   def rebuild(params, feature_params, batch):
     made = reconstruction.rebuild(encoder, generator, params, batch)
     scores = reconstruction.score(module, session.tap_weights, feature_params, made, batch['mask'])
-    return {name: made[name] for name in ('z', *_PICTURES)} | scores
+    # Pictures, which are many and of all sizes, are for LPIPS alone.
+    return {name: made[name] for name in kept} | scores
 
   def compare(lpips_params, batch):
     distances = {}

@@ -38,6 +38,9 @@ trunk is added where it is not torchvision's, for which heads were fitted
 (`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature net, or `random-…` where nobody trained
 it; `{k}` is a number of neighbours, `{factor}` one of palette, texture, light.
 
+Where codes have length zero, as those of pix2pix, scores of the group style and LPIPS diversity are
+left out: nothing there has a style.
+
 This page is made by `python -m step_jax.evaluate.protocols > docs/protocols.md`.
 """
 _UINT8 = 'uint8 RGB 0..255; outputs are rounded to nearest and clipped, as when saved'

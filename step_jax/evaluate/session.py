@@ -23,6 +23,8 @@ from step_jax.train import mesh as mesh_lib
 # Pictures that a device scores at a time. Part of every protocol: which pictures are each other's
 # "next", and how sums round, depends on it.
 BATCH = 8
+# What is said of scores of styles where there are none.
+NO_STYLES = 'the run has no styles: model.z_dim is 0'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +67,11 @@ class Session:
   def generator(self) -> models.Generator:
     """The generator."""
     return networks.generator(self.config)
+
+  @property
+  def styled(self) -> bool:
+    """Whether there are styles at all; codes of length zero, as those of pix2pix, say nothing."""
+    return self.config.model.z_dim > 0
 
   @property
   def count(self) -> int:
@@ -151,12 +158,16 @@ class Session:
   @property
   def sampler(self) -> str:
     """Where drawn styles come from, for definitions."""
+    if not self.styled:
+      return 'none, for the run has no styles'
     if self.translator.mapper is not None:
       return 'mapper'
     return 'normal distribution with mean and covariance of the codes of the train targets'
 
   def draw(self, count: int) -> np.ndarray:
     """New style codes `[count, Z]`, by the `sampler`; the same for the same seed."""
+    if not self.styled:
+      return np.zeros((count, 0), np.float32)
     if self.translator.mapper is not None:
       return self.translator.draw(count, self.seed, 'mapper')
     return infer.draw_normal(self.codes('train'), count, self.seed)

@@ -9,7 +9,7 @@ import numpy as np
 from step_jax.data import pipeline, swatches
 from step_jax.evaluate.intervals import bootstrap
 from step_jax.evaluate.scores import Score, Skipped, mean_score
-from step_jax.evaluate.session import BATCH, Session, feature_facts
+from step_jax.evaluate.session import BATCH, NO_STYLES, Session, feature_facts
 from step_jax.mining import neighbors, styles
 
 RETRIEVED = 5
@@ -27,6 +27,9 @@ _TURNS = {'hue': 1.0, 'light_angle': 2 * np.pi}
 
 def measure(session: Session) -> Iterator[Score | Skipped]:
   """Yields the scores of the group `style` that need no translations."""
+  if not session.styled:
+    yield Skipped('style', NO_STYLES)
+    return
   if session.count < 4:
     yield Skipped('retrieval', f'{session.split} has {session.count} pictures, and 4 are needed')
   else:
@@ -73,8 +76,7 @@ def mean_code_distance(z: np.ndarray) -> float:
   """Mean Euclidean distance of two different codes of `[N, Z]`; 0 for one alone."""
   if len(z) < 2:
     return 0.0
-  distance = _distances(z)
-  return float(distance.sum() / (len(z) * (len(z) - 1)))
+  return float(sum(map(np.sum, _distances(z))) / (len(z) * (len(z) - 1)))
 
 
 def retrieval_precision(z: np.ndarray, nearest: np.ndarray) -> np.ndarray:
@@ -87,11 +89,13 @@ def retrieval_precision(z: np.ndarray, nearest: np.ndarray) -> np.ndarray:
   Returns:
     float64 `[N]` in [0, 1]; at random it is k / (N - 1) in the mean.
   """
-  distance = _distances(z)
-  np.fill_diagonal(distance, np.inf)
   k = nearest.shape[1]
-  found = np.argsort(distance, axis=1, kind='stable')[:, :k]
-  return np.array([len(set(a) & set(b)) / k for a, b in zip(found, nearest, strict=True)])
+  shares = []
+  for i, distance in enumerate(_distances(z)):
+    distance[i] = np.inf
+    found = np.argsort(distance, kind='stable')[:k]
+    shares.append(len(set(found) & set(nearest[i])) / k)
+  return np.array(shares)
 
 
 def probe(
@@ -140,6 +144,7 @@ def _factors(names: Sequence[str], factors: Sequence[str]) -> np.ndarray:
   return np.stack(columns, axis=1)
 
 
-def _distances(z: np.ndarray) -> np.ndarray:
+def _distances(z: np.ndarray) -> Iterator[np.ndarray]:
+  """Distances `[N]` of each code of `[N, Z]` to all: a matrix of them may not fit into memory."""
   z = z.astype(np.float64)
-  return np.sqrt(np.square(z[:, None] - z[None]).sum(axis=-1))
+  return (np.sqrt(np.square(z - one).sum(axis=-1)) for one in z)

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 
+from step_jax import config as config_lib
 from step_jax import data, infer, stages
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError
@@ -153,11 +154,22 @@ def _line(
 def _score(folder: pathlib.Path, step: int, groups: Sequence[str]) -> dict:
   """The results of a stage's last step, measured now if they are not there."""
   found = results_lib.read(folder)
-  if found and found['step'] == step:
-    if set(groups) <= {score['group'] for score in found['scores'].values()}:
+  if found and _is_for_table(found, folder, step):
+    measured = {score['group'] for score in found['scores'].values()}
+    # A group that cannot be measured is not tried again.
+    if set(groups) <= measured | set(found['skipped']):
       return found
   log.info('scoring %s', folder)
   return results_lib.evaluate(folder, groups=groups)
+
+
+def _is_for_table(results: Mapping, folder: pathlib.Path, step: int) -> bool:
+  """Whether results are what `evaluate` gives by default; it may have been told otherwise."""
+  return (
+    (results['step'], results['checkpoint'], results['seed']) == (step, 'latest', 0)
+    and results['data']['split'] == 'val'
+    and results['data']['path'] == config_lib.read(folder).data.path
+  )
 
 
 def _examples(config) -> list[dict[str, np.ndarray]]:

@@ -1,12 +1,17 @@
 """Signs of a run that goes wrong, and of one that does not."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
+from step_jax import data, weights
 from step_jax.evaluate import health
+from step_jax.methods import translate
 from step_jax.models import MultiScaleDiscriminator
 from step_jax.report import charts
+from step_jax.stages import translate as translate_stage
 
 
 def values(z, styles=0.5, **more):
@@ -74,6 +79,18 @@ def test_training_logs_them(trained_run):
     row = [row for row in writers.read_metrics(workdir / stage) if 'val_psnr' in row][-1]
     for name in ('diversity', 'sensitivity', 'code_dimensions', 'judged_drawn'):
       assert f'val_{name}' in row
+
+
+def test_the_log_warns_of_a_dead_encoder(picture_folder, caplog):
+  config = tiny.make_config('translate', picture_folder)
+  features = weights.load_features(config.features.net, config.features.taps, 'random')
+  state = jax.jit(translate.make(config, features.module).init)(jax.random.key(0))
+  dead = jax.tree.map(jnp.zeros_like, state.ema['style_encoder'])
+  evaluate = translate_stage._evaluator(config, data.open_data(str(picture_folder)), features)
+  found = evaluate(state.replace(ema={**state.ema, 'style_encoder': dead})).scalars
+  assert found['val_diversity'] == 0 and found['val_code_deviation/0'] == 0
+  assert 'the style encoder has collapsed' in caplog.text
+  assert 'the generator ignores the style (mode collapse)' in caplog.text
 
 
 def test_a_family_shares_a_chart():

@@ -1,5 +1,7 @@
 """What codes are worth, on codes of which that is known."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -60,3 +62,13 @@ def test_mean_code_distance(count):
   pairs = [np.linalg.norm(z[i] - z[j]) for i in range(count) for j in range(i)]
   np.testing.assert_allclose(style.mean_code_distance(z), np.mean(pairs), rtol=1e-6)
   assert style.mean_code_distance(z[:1]) == 0
+
+
+def test_no_matrix_of_all_distances_is_held():
+  z = np.random.RandomState(0).standard_normal((1500, 8))
+  tracemalloc.start()
+  style.mean_code_distance(z)
+  style.retrieval_precision(z, np.zeros((1500, 5), int))
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1500 * 1500

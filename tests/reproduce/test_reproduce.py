@@ -1,6 +1,7 @@
 """Tables: which runs they need, and one made at the smallest size."""
 
 import dataclasses
+import json
 
 import pytest
 import tiny
@@ -8,6 +9,7 @@ import tiny
 from step_jax import config as config_lib
 from step_jax import reproduce
 from step_jax.errors import ConfigError, RunError
+from step_jax.evaluate import results
 from step_jax.reproduce import jobs, page, run
 from step_jax.reproduce.tables import TABLES
 
@@ -96,6 +98,39 @@ def test_cells():
 def test_one_column_holds_one_definition():
   with pytest.raises(RunError, match='b: psnr'):
     page.body([line('a', 1.0), line('b', 2.0, hash_='2')])
+
+
+def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
+  """`step-jax evaluate` may have scored a run by other pictures or for other groups since."""
+  config = config_lib.load(config_lib.stage_file('translate'))
+  config.data.path = 'p'
+  config_lib.save(config, tmp_path)
+  of_table = {
+    'format': results.FORMAT,
+    'step': 7,
+    'checkpoint': 'latest',
+    'seed': 0,
+    'data': {'split': 'val', 'path': 'p'},
+    'skipped': {'style': 'no styles'},
+    'scores': {'psnr/uint8': {'group': 'reconstruction'}},
+  }
+  monkeypatch.setattr(results, 'evaluate', lambda folder, groups: 'measured again')
+  groups = ('reconstruction', 'style')
+
+  def score(**changes):
+    (tmp_path / results.FILE).write_text(json.dumps({**of_table, **changes}))
+    return run._score(tmp_path, 7, groups)
+
+  assert score() == of_table
+  for changes in (
+    {'step': 6},
+    {'checkpoint': 'best'},
+    {'seed': 1},
+    {'data': {'split': 'train', 'path': 'p'}},
+    {'data': {'split': 'val', 'path': 'q'}},
+    {'skipped': {}},
+  ):
+    assert score(**changes) == 'measured again', changes
 
 
 def test_a_table_from_pictures_to_page(picture_folder, tmp_path):
