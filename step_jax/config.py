@@ -38,6 +38,7 @@ DATASETS = {
     rescale=(),
     flip=False,
     scene='',
+    unreadable='stop',
     num_nearest=5,
     num_farthest=13,
   ),
@@ -267,6 +268,7 @@ def validate(config: ConfigDict) -> None:
     data = config.data
     demand(data.path, 'data.path', data.path, 'give a folder of pictures, or swatches')
     demand(data.direction in ('AtoB', 'BtoA'), 'data.direction', data.direction, 'AtoB or BtoA')
+    demand(data.unreadable in ('stop', 'skip'), 'data.unreadable', data.unreadable, 'stop or skip')
     for name in ('crop', 'eval_crop'):
       size = data.get(name, (0, 0))
       fits = len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)

@@ -5,7 +5,6 @@ The latest and the best, written in the background, whole or not at all, and che
 
 from collections.abc import Mapping
 from concurrent import futures
-import json
 import logging
 import os
 import pathlib
@@ -41,26 +40,18 @@ class Checkpoints:
 
   def __init__(self, folder: pathlib.Path, best_metric: str = '', create: bool = True):
     self._folder = (folder / _FOLDER).absolute()
-    self._best_metric = best_metric
     policies = ocp.checkpoint_managers
     # Two of the latest: should the newest be damaged, there is one before it.
     kept = [policies.LatestN(2)]
     score = None
-    # Orbax reads all scores at once, and fails over a damaged one; readers need not have them read.
-    if best_metric and create:
-      if jax.process_index() == 0:
-        for step in _steps(self._folder):
-          if _damaged_scores(self._folder, step):
-            log.warning('%s/%d: the scores of this checkpoint are damaged', self._folder, step)
-            self._set_aside(step)
-      mesh_lib.all_hosts(True)
+    if best_metric:
       score = lambda metrics: (metrics or {}).get(best_metric, float('inf'))
       kept.append(
         policies.BestN(
           n=1, get_metric_fn=score, reverse=True, keep_checkpoints_without_metrics=False
         )
       )
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
       self._folder,
       item_handlers={
         'state': ocp.PyTreeCheckpointHandler(),
@@ -83,14 +74,7 @@ class Checkpoints:
   @property
   def best(self) -> int | None:
     """Step of the best checkpoint; the latest where none was scored."""
-    scores = {step: self._score(step) for step in self._manager.all_steps()}
-    return min(scores, key=lambda step: (scores[step], -step), default=None)
-
-  def _score(self, step: int) -> float:
-    path = _scores_file(self._folder, step)
-    if not self._best_metric or not path.is_file() or _damaged_scores(self._folder, step):
-      return float('inf')
-    return json.loads(path.read_text()).get(self._best_metric, float('inf'))
+    return self._manager.best_step() or self.latest
 
   def networks(self) -> set[str]:
     """Names of the networks in the latest checkpoint whose description can be read."""
@@ -160,38 +144,40 @@ class Checkpoints:
     Raises:
       RunError: there is none, or none is whole; or it does not fit `like`.
     """
+    damaged = []
     for step in self._newest_first():
-      restored, damaged = None, None
+      restored, error = None, None
       try:
         restored = self._restore(step, like)
-      except _Damaged as error:
-        damaged = error
-      if mesh_lib.all_hosts(damaged is None):
+      except _Damaged as found:
+        error = found
+      if mesh_lib.all_hosts(error is None):
+        if set_aside and damaged:
+          self._set_aside(damaged)
         return step, restored
-      reason = damaged or _Damaged(self._folder, step, RunError('another host cannot read it'))
-      log.warning('%s', reason)
-      if set_aside:
-        if jax.process_index() == 0:
-          self._set_aside(step)
-        mesh_lib.all_hosts(True)
-        self._manager.reload()
+      damaged.append(step)
+      log.warning('%s', error or f'{self._folder}/{step}: another host cannot read this checkpoint')
     raise self._none_whole()
 
   def _none_whole(self) -> RunError:
-    if not _steps(self._folder) and not (self._folder.parent / DAMAGED_FOLDER).is_dir():
+    if not _steps(self._folder):
       return RunError(f'{self._folder}: holds no checkpoint: train that stage first')
     return RunError(
       f'{self._folder}: holds no checkpoint that is whole: bring one back from a copy, or remove '
       f'{self._folder.parent} and train that stage again'
     )
 
-  def _set_aside(self, step: int) -> None:
-    """Moves a damaged checkpoint out of the way."""
-    target = self._folder.parent / DAMAGED_FOLDER / str(step)
-    shutil.rmtree(target, ignore_errors=True)
-    target.parent.mkdir(exist_ok=True)
-    (self._folder / str(step)).replace(target)
-    log.warning('%s/%d: moved to %s', self._folder, step, target)
+  def _set_aside(self, steps: list[int]) -> None:
+    """Moves checkpoints out of the way, so that training can save those steps again."""
+    folder = self._folder.parent / DAMAGED_FOLDER
+    if jax.process_index() == 0:
+      folder.mkdir(exist_ok=True)
+      for step in steps:
+        shutil.rmtree(folder / str(step), ignore_errors=True)
+        (self._folder / str(step)).replace(folder / str(step))
+        log.warning('%s/%d: moved to %s', self._folder, step, folder)
+    mesh_lib.all_hosts(True)
+    self._manager.reload()
 
   def _restore(self, step: int, like: Any) -> Any:
     self._check_fits(like, step)
@@ -238,6 +224,17 @@ class Checkpoints:
       self._manager.close()
 
 
+class _Manager(ocp.CheckpointManager):
+  """Takes a checkpoint whose scores are damaged as one that was not scored."""
+
+  def metrics(self, step: int) -> dict[str, float] | None:
+    try:
+      return super().metrics(step)
+    except ValueError:
+      log.warning('%s/%d: the scores of this checkpoint are damaged', self.directory, step)
+      return None
+
+
 class _Damaged(RunError):
   """A checkpoint cannot be read, or is not what was saved."""
 
@@ -262,18 +259,6 @@ def _steps(folder: pathlib.Path) -> list[int]:
   if not folder.is_dir():
     return []
   return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
-
-
-def _scores_file(folder: pathlib.Path, step: int) -> pathlib.Path:
-  return folder / str(step) / 'metrics' / 'metrics'
-
-
-def _damaged_scores(folder: pathlib.Path, step: int) -> bool:
-  path = _scores_file(folder, step)
-  try:
-    return path.is_file() and not isinstance(json.loads(path.read_bytes()), dict)
-  except ValueError:
-    return True
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:

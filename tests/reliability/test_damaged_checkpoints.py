@@ -62,7 +62,6 @@ def scores(folder: pathlib.Path) -> pathlib.Path:
 FAULTS = [(largest, fault) for fault in (remove, truncate, empty, zero, flip)]
 FAULTS += [(described, fault) for fault in (remove, truncate, zero)]
 FAULTS += [(digests, fault) for fault in (remove, truncate)]
-FAULTS += [(scores, fault) for fault in (truncate, zero)]
 
 
 @pytest.mark.parametrize(('which', 'fault'), FAULTS)
@@ -99,7 +98,7 @@ def test_none_whole_is_an_error_and_not_a_fresh_start(stopped, tmp_path):
     with pytest.raises(RunError, match='holds no checkpoint that is whole') as error:
       toy.train(workdir)
     assert '\n' not in str(error.value)
-  assert sorted(path.name for path in (workdir / 'toy/damaged').iterdir()) == ['4', '6']
+  assert sorted(path.name for path in (workdir / 'toy/checkpoints').iterdir()) == ['4', '6']
 
 
 def like():
@@ -122,12 +121,17 @@ def test_readers_tell_and_move_nothing(fault, stopped, tmp_path, caplog):
   assert (folder / 'checkpoints/6').is_dir() and not (folder / 'damaged').exists()
 
 
-def test_damaged_scores_do_not_hide_the_best(stopped, tmp_path):
-  folder = tmp_path / 'toy'
-  shutil.copytree(stopped / 'toy', folder)
-  zero(scores(folder / 'checkpoints/6'))
-  checkpoints = checkpoint.Checkpoints(folder, 'score', create=False)
-  assert (checkpoints.latest, checkpoints.best) == (6, 4)
+@pytest.mark.parametrize('fault', [zero, truncate, empty, remove])
+def test_damaged_scores_hide_neither_the_latest_nor_the_best(fault, stopped, tmp_path, whole):
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  opened = checkpoint.Checkpoints(workdir / 'toy', 'score', create=False)
+  assert (opened.latest, opened.best) == (6, 6)
+  fault(scores(workdir / 'toy/checkpoints/6'))
+  opened = checkpoint.Checkpoints(workdir / 'toy', 'score', create=False)
+  assert (opened.latest, opened.best) == (6, 4)
+  folder = toy.train(workdir)
+  assert np.array_equal(toy.final(folder)[1], whole)
 
 
 def test_checkpoints_without_digests_are_read(stopped, tmp_path):
