@@ -121,6 +121,8 @@ def setup_logging() -> None:
     level=logging.ERROR, format='%(asctime)s %(message)s', datefmt='%H:%M:%S', stream=sys.stderr
   )
   logging.getLogger('step_jax').setLevel(logging.INFO)
+  # Orbax logs, with a traceback from every thread, what it raises then.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
 
 
 if __name__ == '__main__':
