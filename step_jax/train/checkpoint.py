@@ -82,7 +82,7 @@ class Checkpoints:
       try:
         return set(self._stored(step)['params'])
       except _Damaged as error:
-        log.warning('%s', error)
+        log.warning('%s', error.told)
     raise self._none_whole()
 
   def _newest_first(self) -> list[int]:
@@ -156,7 +156,8 @@ class Checkpoints:
           self._set_aside(damaged)
         return step, restored
       damaged.append(step)
-      log.warning('%s', error or f'{self._folder}/{step}: another host cannot read this checkpoint')
+      told = error.told if error else f'{self._folder}/{step}: is damaged on another host'
+      log.warning('%s; the one before is taken, if there is one', told)
     raise self._none_whole()
 
   def _none_whole(self) -> RunError:
@@ -239,9 +240,8 @@ class _Damaged(RunError):
   """A checkpoint cannot be read, or is not what was saved."""
 
   def __init__(self, folder: pathlib.Path, step: int, error: Exception):
-    super().__init__(
-      f'{folder}/{step}: this checkpoint is damaged ({_reason(error)}): use another one'
-    )
+    self.told = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
+    super().__init__(f'{self.told}: use the latest that is whole (--checkpoint latest)')
 
 
 def _reason(error: Exception) -> str:
