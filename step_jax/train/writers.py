@@ -39,7 +39,10 @@ class MetricWriter:
     with self._told():
       kept = [row for row in read_metrics(folder) if row['step'] <= start]
       part = path.with_suffix('.part')
-      part.write_text(''.join(json.dumps(row) + '\n' for row in kept))
+      with part.open('w') as file:
+        file.writelines(json.dumps(row) + '\n' for row in kept)
+        file.flush()
+        os.fsync(file.fileno())
       part.replace(path)
       self._file = path.open('a')
       self._events = _Events(folder / 'tensorboard', start + 1)

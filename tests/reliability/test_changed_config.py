@@ -75,3 +75,16 @@ def test_the_same_pictures_by_another_path_are_no_change(tmp_path, monkeypatch):
   assert run._changes(config, folder) == {}
   config.data.path = str(tmp_path / 'others')
   assert list(run._changes(config, folder)) == ['data.path']
+
+
+def test_both_commands_have_the_flag(tmp_path, monkeypatch):
+  from step_jax import cli, main, stages
+
+  told = []
+  monkeypatch.setattr(stages, 'train', lambda config, workdir, change: told.append(change))
+  config = f'--config={config_lib.stage_file("mapper")}:swatches'
+  for flag in ([], ['--change-config']):
+    assert main.main([config, f'--workdir={tmp_path}', *flag]) == 0
+    verb = ['train', 'mapper', '--data', 'swatches', '--workdir', str(tmp_path)]
+    assert cli.main([*verb, *flag]) == 0
+  assert told == [False, False, True, True]

@@ -109,7 +109,7 @@ def fail_from(number):
 
 
 def test_metrics_that_cannot_be_written_end_training(tmp_path, monkeypatch, capfd):
-  monkeypatch.setattr(os, 'fsync', fail_from(7))
+  monkeypatch.setattr(os, 'fsync', fail_from(8))
   assert main.guarded(lambda: toy.train(tmp_path)) == 2
   line = only_line(capfd.readouterr().err)
   assert 'metrics cannot be written' in line and os.strerror(errno.EDQUOT) in line

@@ -7,6 +7,7 @@ import os
 import pathlib
 import random
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ from step_jax import config as config_lib
 from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 600
+STEPS = 400
 EVERY = {'log': 1, 'checkpoint': 3, 'evaluate': 10}
 # Moments to kill at, in turn.
 MOMENTS = ('any', 'checkpoint', 'any', 'evaluation') * 6
@@ -28,8 +29,8 @@ FIELDS = {
   'init_from': '',
   'eval_pictures': 16,
   'features.weights': 'random',
-  'features.taps': 'conv1,',
-  'features.tap_weights': '1.0,',
+  'features.taps': ('conv1',),
+  'features.tap_weights': (1.0,),
   'model.encoder_width': 4,
   'model.generator_width': 4,
   'model.discriminator_width': 4,
@@ -48,11 +49,11 @@ class Kill:
   step: int
 
 
-def start(workdir):
+def start(workdir, **fields):
   config = f'{config_lib.stage_file("translate")}:swatches,size=32,features=squeezenet1_1'
   return subprocess.Popen(
     [sys.executable, '-m', 'step_jax.main', f'--config={config}', f'--workdir={workdir}']
-    + [f'--config.{name}={value}' for name, value in FIELDS.items()],
+    + [f'--config.{name}={value}' for name, value in {**FIELDS, **fields}.items()],
     stderr=subprocess.PIPE, text=True, cwd=ROOT,
     env={
       **os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
@@ -198,3 +199,87 @@ def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, capsys)
   assert kept[0] == kept[1]
   assert not (watched.folder / 'damaged').exists()
   assert not [path for path in watched.folder.rglob('*.part*')]
+
+
+def damage(fault):
+  """A fault of the newest checkpoint's largest file."""
+
+  def do(folder: pathlib.Path) -> None:
+    newest = folder / f'checkpoints/{Watched(folder.parent).saved()}'
+    files = [path for path in newest.rglob('*') if path.is_file()]
+    path = max(files, key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    path.unlink()
+    if fault == 'truncated':
+      path.write_bytes(content[: len(content) // 2])
+    elif fault == 'zeroed':
+      path.write_bytes(bytes(len(content)))
+    elif fault == 'one bit flipped':
+      content[len(content) // 2] ^= 4
+      path.write_bytes(content)
+
+  return do
+
+
+def empty_newest(folder: pathlib.Path) -> None:
+  newest = folder / f'checkpoints/{Watched(folder.parent).saved()}'
+  shutil.rmtree(newest)
+  newest.mkdir()
+
+
+def cut_metrics(folder: pathlib.Path) -> None:
+  path = folder / writers.METRICS_FILE
+  path.write_bytes(path.read_bytes()[:-40])
+
+
+def leave_lock(folder: pathlib.Path) -> None:
+  (folder / '.lock').write_text('process 1 on a host that is gone\n')
+
+
+FAULTS = {
+  'nothing': lambda folder: None,
+  'newest checkpoint: a file missing': damage('missing'),
+  'newest checkpoint: a file truncated': damage('truncated'),
+  'newest checkpoint: a file zeroed': damage('zeroed'),
+  'newest checkpoint: one bit flipped': damage('one bit flipped'),
+  'newest checkpoint: an empty folder': empty_newest,
+  'metrics.jsonl cut in a line': cut_metrics,
+  'the lock of a dead process': leave_lock,
+}
+
+
+@pytest.mark.long
+def test_a_real_run_survives_every_fault(tmp_path, capsys):
+  """Stopped by SIGTERM in the middle, damaged, started again."""
+  steps = 40
+  length = {'schedule.fixed_kimg': steps / 1000, 'schedule.total_kimg': steps * 2 / 1000}
+  finish(start(tmp_path / 'whole', **length))
+  stopped = Watched(tmp_path / 'stopped')
+  process = start(tmp_path / 'stopped', **length)
+  while stopped.last_step() < steps // 2:
+    assert process.poll() is None, process.communicate()[1][-3000:]
+    time.sleep(0.01)
+  process.terminate()
+  process.communicate(timeout=300)
+  assert process.returncode == 75
+  reached = stopped.last_step()
+  assert steps // 2 <= stopped.saved() == reached < steps
+  _, wanted = arrays(tmp_path / 'whole/translate')
+  lines = []
+  for fault, do in FAULTS.items():
+    workdir = tmp_path / 'again'
+    shutil.copytree(tmp_path / 'stopped', workdir)
+    do(workdir / 'translate')
+    finish(start(workdir, **length))
+    begun = Watched(workdir).starts()[-1]
+    damaged = workdir / 'translate/damaged'
+    size = sum(path.stat().st_size for path in damaged.rglob('*') if path.is_file())
+    step, found = arrays(workdir / 'translate')
+    assert step == steps
+    assert all(jax.tree.leaves(jax.tree.map(np.array_equal, wanted, found))), fault
+    lost = reached + 1 - begun
+    assert lost == 0 or ('newest' in fault and lost <= EVERY['checkpoint']), (fault, lost)
+    lines.append(f'| {fault} | yes | {lost} | {size} |')
+    shutil.rmtree(workdir)
+  with capsys.disabled():
+    print('\n' + '\n'.join(lines))
