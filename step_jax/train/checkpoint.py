@@ -273,7 +273,9 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
 def _digests(tree: Any) -> dict[str, int]:
   """CRC-32 of the bytes of every array of which this host has the whole."""
   arrays = {
-    name: leaf.addressable_data(0) for name, leaf in _named(tree) if leaf.is_fully_replicated
+    name: leaf if leaf.is_fully_addressable else leaf.addressable_data(0)
+    for name, leaf in _named(tree)
+    if leaf.is_fully_addressable or leaf.is_fully_replicated
   }
   # Neither copies from a device nor zlib hold the interpreter.
   with futures.ThreadPoolExecutor() as pool:

@@ -3,6 +3,7 @@
 import os
 import pathlib
 import signal
+import socket
 import subprocess
 import sys
 
@@ -122,11 +123,13 @@ sys.exit(main.guarded(run))
 """
 
 
-@pytest.mark.parametrize('number', [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
 def test_all_hosts_stop_at_one_step(number, tmp_path):
-  import portpicker
-
-  port = portpicker.pick_unused_port()
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
   hosts = [
     subprocess.Popen(
       [sys.executable, '-c', _HOST, str(port), str(index)],
