@@ -22,7 +22,9 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.seed = 0
   config.dtype = 'float32'
   config.batch_size = 64
-  config.data = options.data('path', 'layout', 'direction', 'val_fraction', 'resize', 'eval_crop')
+  config.data = options.data(
+    'path', 'layout', 'direction', 'val_fraction', 'resize', 'eval_crop', 'unreadable'
+  )
   config.model = ConfigDict(
     dict(z_dim=8, encoder_width=64, pixel_norm=True, mapper_hidden=(128, 128, 128))
   )

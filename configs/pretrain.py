@@ -23,7 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.dtype = 'float32'
   config.batch_size = 12
   config.data = options.data(
-    'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'scene'
+    'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'scene', 'unreadable'
   )
   config.features = options.feature_net('net', 'taps')
   # Positives are drawn from the k nearest, negatives from the m farthest pictures in style.

@@ -53,7 +53,16 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.dtype = 'float32'
   config.batch_size = 8
   config.data = options.data(
-    'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'rescale', 'flip', 'eval_crop'
+    'path',
+    'layout',
+    'direction',
+    'val_fraction',
+    'resize',
+    'crop',
+    'rescale',
+    'flip',
+    'eval_crop',
+    'unreadable',
   )
   config.features = options.feature_net('net', 'taps', 'tap_weights')
   config.model = ConfigDict(

@@ -169,6 +169,7 @@ def _add_train(verbs) -> None:
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
   verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
   verb.add_argument('--kimg', type=float, default=0.0, help='thousands of pictures to train on')
+  main_lib.add_change_config(verb)
   verb.set_defaults(takes_fields=True)
 
 
@@ -177,7 +178,7 @@ def _train(args) -> None:
   main_lib.set_fields(config, args.fields)
   from step_jax import stages
 
-  folder = stages.train(config, args.workdir)
+  folder = stages.train(config, args.workdir, args.change_config)
   print(f'{folder}: trained')
 
 

@@ -38,6 +38,7 @@ DATASETS = {
     rescale=(),
     flip=False,
     scene='',
+    unreadable='stop',
     num_nearest=5,
     num_farthest=13,
   ),
@@ -267,6 +268,7 @@ def validate(config: ConfigDict) -> None:
     data = config.data
     demand(data.path, 'data.path', data.path, 'give a folder of pictures, or swatches')
     demand(data.direction in ('AtoB', 'BtoA'), 'data.direction', data.direction, 'AtoB or BtoA')
+    demand(data.unreadable in ('stop', 'skip'), 'data.unreadable', data.unreadable, 'stop or skip')
     for name in ('crop', 'eval_crop'):
       size = data.get(name, (0, 0))
       fits = len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)
@@ -307,12 +309,30 @@ def read(folder: pathlib.Path) -> ConfigDict:
   """The configuration that a stage's folder was trained with.
 
   Raises:
-    RunError: there is none.
+    RunError: there is none, or it is damaged.
   """
   path = folder / FILE
   if not path.is_file():
     raise RunError(f'{folder}: is not the folder of a trained stage (no {FILE}): train it first')
-  return ConfigDict(_tuples(json.loads(path.read_text())))
+  try:
+    return ConfigDict(_tuples(json.loads(path.read_text())))
+  except ValueError as error:
+    raise RunError(
+      f'{path}: is damaged ({error}): bring it back from a copy, or remove it and train on '
+      'with the settings that it had'
+    ) from None
+
+
+def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
+  """Fields in which two configurations differ: name -> values in `old` and `new`.
+
+  A field that `old` does not have is no difference: it was written by a version that did not know
+  it. One that `new` lacks has `None` there.
+  """
+  values = dict(flatten(ConfigDict(_tuples(new.to_dict()))))
+  return {
+    field: (value, values.get(field)) for field, value in flatten(old) if values.get(field) != value
+  }
 
 
 def _tuples(value: Any) -> Any:

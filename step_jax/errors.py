@@ -23,3 +23,7 @@ class WeightsError(UserError):
 
 class RunError(UserError):
   """A work directory is missing, incomplete, or does not fit what is asked of it."""
+
+
+class Preempted(Exception):
+  """Training was asked to end (SIGTERM) and has saved."""

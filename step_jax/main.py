@@ -6,14 +6,20 @@ Fields are set by `--config.NAME=VALUE`. On a pod, start the same line on every 
 
 import argparse
 from collections.abc import Sequence
+import errno
 import logging
 import sys
 
 from step_jax import config as config_lib
 from step_jax import places
-from step_jax.errors import ConfigError, UserError
+from step_jax.errors import ConfigError, Preempted, UserError
 
 EXIT_USER_ERROR = 2
+# Asked to end, saved, to be started again: EX_TEMPFAIL of sysexits.h. An unhandled SIGTERM is 143.
+EXIT_PREEMPTED = 75
+EXIT_INTERRUPTED = 130
+# What a user can mend: a full or read-only disk, a quota, a folder of somebody else.
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     action='store_true',
     help='join the other hosts of a pod first (jax.distributed.initialize)',
   )
+  add_change_config(parser)
   return guarded(lambda: run(*parser.parse_known_args(argv)))
 
 
@@ -41,7 +48,16 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
     jax.distributed.initialize()
   from step_jax import stages
 
-  stages.train(config, args.workdir)
+  stages.train(config, args.workdir, args.change_config)
+
+
+def add_change_config(parser: argparse.ArgumentParser) -> None:
+  """The flag without which a stage goes on only with the configuration that it was trained with."""
+  parser.add_argument(
+    '--change-config',
+    action='store_true',
+    help='go on with a stage although its configuration has changed',
+  )
 
 
 def set_fields(config: config_lib.ConfigDict, arguments: Sequence[str]) -> None:
@@ -78,11 +94,24 @@ def guarded(action) -> int:
   except UserError as error:
     print(f'step-jax: {error}', file=sys.stderr)
     return EXIT_USER_ERROR
+  except Preempted as stop:
+    print(f'step-jax: {stop}', file=sys.stderr)
+    return EXIT_PREEMPTED
+  except OSError as error:
+    if error.errno not in _DISK:
+      raise
+    where = f'{error.filename}: ' if error.filename else ''
+    print(
+      f'step-jax: {where}{error.strerror}: what was there before is whole; mend that, and give the '
+      'same command again',
+      file=sys.stderr,
+    )
+    return EXIT_USER_ERROR
   except KeyboardInterrupt:
     print(
       'step-jax: interrupted; the same command goes on from the last checkpoint', file=sys.stderr
     )
-    return 130
+    return EXIT_INTERRUPTED
   return 0
 
 
@@ -92,6 +121,8 @@ def setup_logging() -> None:
     level=logging.ERROR, format='%(asctime)s %(message)s', datefmt='%H:%M:%S', stream=sys.stderr
   )
   logging.getLogger('step_jax').setLevel(logging.INFO)
+  # Orbax logs, with a traceback from every thread, what it raises then.
+  logging.getLogger('absl').setLevel(logging.CRITICAL)
 
 
 if __name__ == '__main__':

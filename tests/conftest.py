@@ -12,6 +12,20 @@ from PIL import Image
 import pytest
 
 
+def pytest_addoption(parser):
+  parser.addoption('--long', action='store_true', help='run the tests that take many minutes too')
+
+
+def pytest_collection_modifyitems(config, items):
+  """Tests marked `long` run only when asked for."""
+  if config.getoption('--long'):
+    return
+  left_out = [item for item in items if item.get_closest_marker('long')]
+  if left_out:
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if item not in left_out]
+
+
 def pytest_configure(config):
   """Less time for compiling: it is most of what tests would do.
 

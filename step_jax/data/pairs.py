@@ -3,13 +3,18 @@
 Prepared once from a folder or from `swatches`, read at random ever after.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 import contextlib
 import io
+import itertools
+import logging
 import os
 import pathlib
+import struct
 import tempfile
+import threading
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -19,6 +24,10 @@ import tqdm
 from step_jax.data import folders, pictures
 from step_jax.errors import DataError
 
+log = logging.getLogger(__name__)
+
+# What the readers of records and of pictures raise over damaged ones.
+_UNREADABLE = (RuntimeError, OSError, ValueError, SyntaxError, struct.error)
 # Bump when what is written changes: cached sets of older versions are then made anew.
 VERSION = '1.0.0'
 
@@ -110,26 +119,80 @@ def _encode(image: np.ndarray) -> bytes:
 
 
 class PairSplit(Sequence):
-  """Random access to the examples of one split: `{'name': str, 'A': uint8 [H, W, 3], 'B': …}`."""
+  """Random access to the examples of one split: `{'name': str, 'A': uint8 [H, W, 3], 'B': …}`.
 
-  def __init__(self, source: Sequence[dict]):
+  In place of an example that cannot be read stands the next one that can, so that what is at an
+  index never depends on what was read before; or reading it is an error.
+
+  Args:
+    source: examples as they are stored.
+    where: of which set and split, for messages.
+    skip: whether to put up with examples that cannot be read.
+
+  Raises:
+    DataError: by all methods, for an example that cannot be read, or if none can.
+  """
+
+  def __init__(self, source: Sequence[dict], where: str = '', skip: bool = False):
     self._source = source
+    self._where = where
+    self._skip = skip
+    self._unreadable: set[int] = set()
+    self._counting = threading.Lock()
 
   def __len__(self) -> int:
     return len(self._source)
 
   def __getitem__(self, index: int) -> dict:
-    example = self._source[index]
-    images = {side: _decode(example[side]) for side in ('A', 'B') if side in example}
-    return {'name': example['name'].decode(), **images}
-
-  def __iter__(self) -> Iterator[dict]:
-    # The readers below raise ValueError past the end, where iteration by index wants IndexError.
-    return (self[i] for i in range(len(self)))
+    if not 0 <= index < len(self):
+      raise IndexError(index)
+    return self._readable(index, self._example)
 
   def names(self) -> list[str]:
     """Names of all examples, in order; no picture is decoded."""
-    return [self._source[i]['name'].decode() for i in range(len(self))]
+    return [self._readable(i, self._name) for i in range(len(self))]
+
+  def _stored(self, index: int) -> dict:
+    example = self._source[index]
+    if not example['name']:  # So it is read from a file that was cut short.
+      raise ValueError('it is empty')
+    return example
+
+  def _name(self, index: int) -> str:
+    return self._stored(index)['name'].decode()
+
+  def _example(self, index: int) -> dict:
+    example = self._stored(index)
+    images = {side: _decode(example[side]) for side in ('A', 'B') if side in example}
+    return {'name': example['name'].decode(), **images}
+
+  def _readable(self, index: int, read: Callable[[int], Any]) -> Any:
+    for candidate in itertools.chain(range(index, len(self)), range(index)):
+      try:
+        return read(candidate)
+      except _UNREADABLE as error:
+        self._note(candidate, error)
+    raise DataError(f'{self._where}: none of its {len(self)} records can be read: prepare it anew')
+
+  def _note(self, index: int, error: Exception) -> None:
+    """Says what cannot be read, once for each record; raises that where it is not put up with."""
+    try:
+      name = f' ({self._name(index)})'
+    except _UNREADABLE:
+      name = ''
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    told = f'{self._where}: record {index}{name} cannot be read ({reason})'
+    if not self._skip:
+      raise DataError(
+        f'{told}: prepare the set anew, or go on without it by --config.data.unreadable=skip'
+      ) from error
+    with self._counting:
+      if index not in self._unreadable:
+        self._unreadable.add(index)
+        log.warning(
+          '%s: the next one is taken in its place; unreadable so far: %d of %d',
+          told, len(self._unreadable), len(self),
+        )  # fmt: skip
 
 
 def _decode(png: bytes) -> np.ndarray:
@@ -144,10 +207,12 @@ class PairSet:
     splits: name of a split -> how many examples it has.
     paired: whether examples have a `B`.
     fingerprint: changes when the pictures do.
+    unreadable: what to do about records that cannot be read: `stop` or `skip`, see `PairSplit`.
   """
 
   def __init__(self, folder: str | pathlib.Path):
     self.folder = pathlib.Path(folder)
+    self.unreadable = 'stop'
     self._builder = tfds.builder_from_directory(str(folder))
     self._metadata = self._builder.info.metadata
     self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
@@ -164,7 +229,8 @@ class PairSet:
       raise DataError(f'{self.folder}: has no split {name!r}; it has {", ".join(self.splits)}')
     skip = tfds.decode.SkipDecoding()
     decoders = {'A': skip, 'B': skip} if self.paired else {'A': skip}
-    return PairSplit(self._builder.as_data_source(name, decoders=decoders))
+    source = self._builder.as_data_source(name, decoders=decoders)
+    return PairSplit(source, f'{self.folder}, {name}', self.unreadable == 'skip')
 
   def check_crop(self, split: str, crop: tuple[int, int]) -> None:
     """Makes sure that every picture of a split is at least `crop = (height, width)` large.
@@ -207,9 +273,14 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
         builder.download_and_prepare(download_dir=part)
     except Exception as error:
       raise _underlying(error) from None
-    if out.exists():
+    if out.exists() and not is_prepared(out):
       out.rmdir()
-    pathlib.Path(builder.data_dir).rename(out)
+    try:
+      pathlib.Path(builder.data_dir).rename(out)
+    except OSError:
+      # Another process has made the same meanwhile, as two trainings that start together do.
+      if not is_prepared(out):
+        raise
   return PairSet(out)
 
 

@@ -217,7 +217,10 @@ def _restore(folder: pathlib.Path, part: str, like: dict, which: str) -> tuple[i
   )
   checkpoints = checkpoint.Checkpoints(folder, config_lib.read(folder).best_metric, create=False)
   try:
-    step = checkpoints.best if which == 'best' else checkpoints.latest
-    return step, checkpoints.restore({part: like}, step)[part]
+    if which == 'best':
+      step = checkpoints.best
+      return step, checkpoints.restore({part: like}, step)[part]
+    step, found = checkpoints.restore_newest({part: like})
+    return step, found[part]
   finally:
     checkpoints.close()

@@ -27,10 +27,11 @@ def build(
 
   Encodes the training pictures and keeps their codes in the stage's folder.
   """
-  folder = stage_lib.stage_folder(workdir, config.stage)
   codes = {split: _encode_split(config, workdir, mesh, split) for split in ('train', 'val')}
-  folder.mkdir(parents=True, exist_ok=True)
-  save_array(folder / CODES_FILE, codes['train'])
+  if jax.process_index() == 0:
+    folder = stage_lib.stage_folder(workdir, config.stage)
+    folder.mkdir(parents=True, exist_ok=True)
+    save_array(folder / CODES_FILE, codes['train'])
   rng = np.random.default_rng(config.seed)
   used = rng.permutation(codes['train'])[: config.imle.max_codes]
   return stage_lib.Stage(

@@ -52,6 +52,7 @@ def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:
   """
   settings = config.data
   found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
+  found.unreadable = settings.unreadable
   if paired and not found.paired:
     raise DataError(
       f'{settings.path}: holds lone pictures (layout unpaired), which serve the pretrain stage '

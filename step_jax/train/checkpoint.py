@@ -1,27 +1,41 @@
 """Checkpoints of a stage.
 
-The latest and the best, written in the background, whole or not at all.
+The latest and the best, written in the background, whole or not at all, and checked when read.
 """
 
 from collections.abc import Mapping
+from concurrent import futures
+import logging
+import os
 import pathlib
+import shutil
 from typing import Any
+import zlib
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
 from step_jax.errors import RunError
+from step_jax.train import mesh as mesh_lib
+
+log = logging.getLogger(__name__)
 
 _FOLDER = 'checkpoints'
+# Where those go that cannot be read, beside `checkpoints`.
+DAMAGED_FOLDER = 'damaged'
 
 
 class Checkpoints:
   """The checkpoints below a stage's folder.
 
+  With every array its CRC-32 is stored, and compared when the array is read.
+
   Args:
     folder: of the stage.
     best_metric: metric by which the best checkpoint is kept beside the latest; lower is better.
-    create: whether to make the folder; readers do not.
+    create: whether to make the folder, and to clear away what killed processes left in it; readers
+      do not.
   """
 
   def __init__(self, folder: pathlib.Path, best_metric: str = '', create: bool = True):
@@ -37,11 +51,15 @@ class Checkpoints:
           n=1, get_metric_fn=score, reverse=True, keep_checkpoints_without_metrics=False
         )
       )
-    self._manager = ocp.CheckpointManager(
+    self._manager = _Manager(
       self._folder,
-      item_handlers={'state': ocp.PyTreeCheckpointHandler()},
+      item_handlers={
+        'state': ocp.PyTreeCheckpointHandler(),
+        'digests': ocp.JsonCheckpointHandler(),
+      },
       options=ocp.CheckpointManagerOptions(
         create=create,
+        cleanup_tmp_directories=create,
         preservation_policy=policies.AnyPreservationPolicy(kept),
         best_fn=score,
         best_mode='min',
@@ -59,39 +77,128 @@ class Checkpoints:
     return self._manager.best_step() or self.latest
 
   def networks(self) -> set[str]:
-    """Names of the networks in the latest checkpoint."""
-    return set(self._stored(self.latest)['params'])
+    """Names of the networks in the latest checkpoint whose description can be read."""
+    for step in self._newest_first():
+      try:
+        return set(self._stored(step)['params'])
+      except _Damaged as error:
+        log.warning('%s', error.told)
+    raise self._none_whole()
+
+  def _newest_first(self) -> list[int]:
+    return sorted(self._manager.all_steps(), reverse=True)
 
   def _stored(self, step: int) -> Any:
-    return self._manager.item_metadata(step).state.tree
+    """What a checkpoint says of its arrays: a tree of their shapes."""
+    try:
+      return self._manager.item_metadata(step).state.tree
+    except Exception as error:  # Whatever orbax meets in a damaged file.
+      raise _Damaged(self._folder, step, error) from None
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
-    """Saves the state after `step` steps; returns before it is written."""
+    """Saves the state after `step` steps; returns before it is written.
+
+    Raises:
+      RunError: this one, or the one before, could not be written.
+    """
     if step in self._manager.all_steps():
       return
-    arguments = ocp.args.Composite(state=ocp.args.PyTreeSave(state))
-    self._manager.save(step, args=arguments, metrics=dict(metrics) if metrics else None)
+    arguments = ocp.args.Composite(
+      state=ocp.args.PyTreeSave(state), digests=ocp.args.JsonSave(_digests(state))
+    )
+    try:
+      self._manager.save(step, args=arguments, metrics=dict(metrics) if metrics else None)
+    except (OSError, ValueError) as error:
+      raise self._not_written(error) from error
+
+  def _not_written(self, error: Exception) -> RunError:
+    kept = max(_steps(self._folder), default=None)
+    told = f'that of step {kept} is whole' if kept is not None else 'there is none yet'
+    return RunError(
+      f'{self._folder}: a checkpoint could not be written ({_reason(error)}); {told}: mend that, '
+      'and the same command goes on'
+    )
 
   def restore(self, like: Any, step: int | None = None) -> Any:
     """Reads a checkpoint, or the part of it that `like` names.
 
     Args:
       like: tree of `jax.ShapeDtypeStruct` with shardings, all of the state or a subtree.
-      step: which; the latest by default.
+      step: which; by default the newest that is whole.
 
     Raises:
-      RunError: there is none, or it does not fit `like`.
+      RunError: there is none, it is damaged, or it does not fit `like`.
     """
-    step = self.latest if step is None else step
-    if step is None:
-      raise RunError(f'{self._folder}: holds no checkpoint: train that stage first')
+    return self._restore(step, like) if step is not None else self.restore_newest(like)[1]
+
+  def restore_newest(self, like: Any, set_aside: bool = False) -> tuple[int, Any]:
+    """Reads the newest checkpoint that is whole; tells of those that are not.
+
+    Args:
+      like: as in `restore`.
+      set_aside: whether to move damaged ones out of the way, which who goes on training must.
+
+    Returns:
+      Its step, and what was read.
+
+    Raises:
+      RunError: there is none, or none is whole; or it does not fit `like`.
+    """
+    damaged = []
+    for step in self._newest_first():
+      restored, error = None, None
+      try:
+        restored = self._restore(step, like)
+      except _Damaged as found:
+        error = found
+      if mesh_lib.all_hosts(error is None):
+        if set_aside and damaged:
+          self._set_aside(damaged)
+        return step, restored
+      damaged.append(step)
+      told = error.told if error else f'{self._folder}/{step}: is damaged on another host'
+      log.warning('%s; the one before is taken, if there is one', told)
+    raise self._none_whole()
+
+  def _none_whole(self) -> RunError:
+    if not _steps(self._folder):
+      return RunError(f'{self._folder}: holds no checkpoint: train that stage first')
+    return RunError(
+      f'{self._folder}: holds no checkpoint that is whole: bring one back from a copy, or remove '
+      f'{self._folder.parent} and train that stage again'
+    )
+
+  def _set_aside(self, steps: list[int]) -> None:
+    """Moves checkpoints out of the way, so that training can save those steps again."""
+    folder = self._folder.parent / DAMAGED_FOLDER
+    if jax.process_index() == 0:
+      folder.mkdir(exist_ok=True)
+      for step in steps:
+        shutil.rmtree(folder / str(step), ignore_errors=True)
+        (self._folder / str(step)).replace(folder / str(step))
+        log.warning('%s/%d: moved to %s', self._folder, step, folder)
+    mesh_lib.all_hosts(True)
+    self._manager.reload()
+
+  def _restore(self, step: int, like: Any) -> Any:
     self._check_fits(like, step)
-    arguments = ocp.args.PyTreeRestore(
+    state = ocp.args.PyTreeRestore(
       item=like,
       restore_args=ocp.checkpoint_utils.construct_restore_args(like),
       partial_restore=True,
     )
-    return self._manager.restore(step, args=ocp.args.Composite(state=arguments)).state
+    # Checkpoints of older versions have no digests.
+    digested = (self._folder / str(step) / 'digests').is_dir()
+    more = {'digests': ocp.args.JsonRestore()} if digested else {}
+    try:
+      found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
+    except Exception as error:  # Whatever orbax meets in a damaged file.
+      raise _Damaged(self._folder, step, error) from None
+    stored = found.digests if digested else {}
+    for name, digest in _digests(found.state).items():
+      if stored.get(name, digest) != digest:
+        raise _Damaged(self._folder, step, RunError(f'{name} is not what was saved'))
+    return found.state
 
   def _check_fits(self, like: Any, step: int) -> None:
     """Orbax leaves holes where a checkpoint lacks something, so compare names and shapes first."""
@@ -105,19 +212,77 @@ class Checkpoints:
         )
 
   def close(self) -> None:
-    """Waits until everything is written."""
-    self._manager.wait_until_finished()
-    self._manager.close()
+    """Waits until everything is written.
+
+    Raises:
+      RunError: it could not be.
+    """
+    try:
+      self._manager.wait_until_finished()
+    except (OSError, ValueError) as error:
+      raise self._not_written(error) from error
+    finally:
+      self._manager.close()
+
+
+class _Manager(ocp.CheckpointManager):
+  """Takes a checkpoint whose scores are damaged as one that was not scored."""
+
+  def metrics(self, step: int) -> dict[str, float] | None:
+    try:
+      return super().metrics(step)
+    except ValueError:
+      log.warning('%s/%d: the scores of this checkpoint are damaged', self.directory, step)
+      return None
+
+
+class _Damaged(RunError):
+  """A checkpoint cannot be read, or is not what was saved."""
+
+  def __init__(self, folder: pathlib.Path, step: int, error: Exception):
+    self.told = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
+    super().__init__(f'{self.told}: use the latest that is whole (--checkpoint latest)')
+
+
+def _reason(error: Exception) -> str:
+  """The first line of an error, without the paths and the pile of causes that orbax adds."""
+  if isinstance(error, OSError) and error.errno:
+    return os.strerror(error.errno)
+  if 'No space left on device' in str(error):
+    return 'No space left on device'
+  first = (str(error).splitlines() or [''])[0]
+  return f'{first[:150]}…' if len(first) > 150 else first or type(error).__name__
+
+
+def _steps(folder: pathlib.Path) -> list[int]:
+  """Steps of the finished checkpoints in a folder of them."""
+  if not folder.is_dir():
+    return []
+  return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
 
 
 def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
+  return {name: tuple(leaf.shape) for name, leaf in _named(tree)}
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
-  return {
-    jax.tree_util.keystr(path, simple=True, separator='/'): tuple(leaf.shape)
-    for path, leaf in leaves
+  return [(jax.tree_util.keystr(path, simple=True, separator='/'), leaf) for path, leaf in leaves]
+
+
+def _digests(tree: Any) -> dict[str, int]:
+  """CRC-32 of the bytes of every array of which this host has the whole."""
+  arrays = {
+    name: leaf if leaf.is_fully_addressable else leaf.addressable_data(0)
+    for name, leaf in _named(tree)
+    if leaf.is_fully_addressable or leaf.is_fully_replicated
   }
+  # Neither copies from a device nor zlib hold the interpreter.
+  with futures.ThreadPoolExecutor() as pool:
+    crc = lambda array: zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
+    return dict(zip(arrays, pool.map(crc, arrays.values()), strict=True))
 
 
 def exists(folder: pathlib.Path) -> bool:
   """Whether a stage's folder holds checkpoints."""
-  return (folder / _FOLDER).is_dir() and any((folder / _FOLDER).iterdir())
+  return bool(_steps(folder / _FOLDER))

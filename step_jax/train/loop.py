@@ -43,6 +43,7 @@ def run(
   writer: writers.MetricWriter | None,
   evaluate: Callable[[Any], Evaluation] | None,
   items_per_step: int,
+  stop: Callable[[int], bool] = lambda step: False,
 ) -> Any:
   """Trains from the state's own step to `num_steps`, and returns the final state.
 
@@ -60,6 +61,7 @@ def run(
     writer: where metrics and pictures go; None on all hosts but one.
     evaluate: scores a state; None where there is nothing to score on.
     items_per_step: pictures (or codes) that a step sees, for the progress line.
+    stop: asked after every step but the last, with its number, whether to save it and return.
 
   Raises:
     RunError: a metric is not finite; nothing of the steps since is saved.
@@ -72,7 +74,10 @@ def run(
       state, metrics = train_step(state, next(batches))
       pending.append(metrics)
       last = step == num_steps
-      due = {name: last or step % getattr(every, name) == 0 for name in ('log', 'checkpoint')}
+      stopping = not last and stop(step)
+      due = {
+        name: last or stopping or step % getattr(every, name) == 0 for name in ('log', 'checkpoint')
+      }
       evaluating = evaluate is not None and (last or step % every.evaluate == 0)
       bar.update()
       if not (due['log'] or due['checkpoint'] or evaluating):
@@ -100,6 +105,8 @@ def run(
         if writer:
           writer.flush()
         checkpoints.save(step, state, scores)
+      if stopping:
+        break
       clock.restart(step)
   return state
 

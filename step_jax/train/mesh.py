@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+from jax.experimental import multihost_utils
 import numpy as np
 
 from step_jax.errors import ConfigError
@@ -56,6 +57,11 @@ def to_global(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[
     )
     for name, value in batch.items()
   }
+
+
+def all_hosts(condition: bool) -> bool:
+  """Whether the condition holds on every host; all of them must ask."""
+  return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 
 
 def put_replicated(mesh: jax.sharding.Mesh, tree: Any) -> Any:

@@ -1,0 +1,192 @@
+"""A damaged checkpoint is told of, and the one before it is taken."""
+
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from step_jax.errors import RunError
+from step_jax.train import checkpoint, writers
+
+LENGTH = {'schedule.total_kimg': 6.0}
+
+
+@pytest.fixture(scope='module')
+def stopped(tmp_path_factory):
+  """A run of six steps, of which those of 4 and 6 are saved; 4 is the best."""
+  return toy.train(tmp_path_factory.mktemp('stopped'), **LENGTH).parent
+
+
+def remove(path):
+  path.unlink()
+
+
+def truncate(path):
+  path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def empty(path):
+  path.write_bytes(b'')
+
+
+def zero(path):
+  path.write_bytes(bytes(path.stat().st_size))
+
+
+def flip(path):
+  """One bit, in the middle."""
+  content = bytearray(path.read_bytes())
+  content[len(content) // 2] ^= 4
+  path.write_bytes(content)
+
+
+def largest(folder: pathlib.Path) -> pathlib.Path:
+  return max((p for p in folder.rglob('*') if p.is_file()), key=lambda path: path.stat().st_size)
+
+
+def described(folder: pathlib.Path) -> pathlib.Path:
+  return folder / 'state/_METADATA'
+
+
+def digests(folder: pathlib.Path) -> pathlib.Path:
+  return folder / 'digests/metadata'
+
+
+def scores(folder: pathlib.Path) -> pathlib.Path:
+  return folder / 'metrics/metrics'
+
+
+FAULTS = [(largest, fault) for fault in (remove, truncate, empty, zero, flip)]
+FAULTS += [(described, remove), (described, zero), (digests, remove)]
+
+
+@pytest.mark.parametrize(('which', 'fault'), FAULTS)
+def test_the_one_before_is_taken(which, fault, stopped, tmp_path, caplog, whole):
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  fault(which(workdir / 'toy/checkpoints/6'))
+  folder = toy.train(workdir)
+  assert f'{folder}/checkpoints/6' in caplog.text and 'damaged' in caplog.text
+  assert 'steps 5 to 10' in (folder / 'train.log').read_text()
+  step, found = toy.final(folder)
+  assert step == 10 and np.array_equal(found, whole)
+  assert [row['step'] for row in writers.read_metrics(folder) if 'loss' in row] == [*range(1, 11)]
+  # What is damaged is kept, out of the way.
+  assert (folder / 'damaged/6').is_dir()
+
+
+@pytest.mark.parametrize('content', ['nothing', 'no state'])
+def test_a_checkpoint_that_is_not_there_in_truth(content, stopped, tmp_path, whole):
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  newest = workdir / 'toy/checkpoints/6'
+  shutil.rmtree(newest if content == 'nothing' else newest / 'state')
+  newest.mkdir(exist_ok=True)
+  assert np.array_equal(toy.final(toy.train(workdir))[1], whole)
+
+
+def test_none_whole_is_an_error_and_not_a_fresh_start(stopped, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  for step in ('4', '6'):
+    zero(largest(workdir / 'toy/checkpoints' / step))
+  for _ in range(2):
+    with pytest.raises(RunError, match='holds no checkpoint that is whole') as error:
+      toy.train(workdir)
+    assert '\n' not in str(error.value)
+  assert sorted(path.name for path in (workdir / 'toy/checkpoints').iterdir()) == ['4', '6']
+
+
+def like():
+  sharding = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+  return {'params': {'net': {'w': jax.ShapeDtypeStruct((40, 50), np.float32, sharding=sharding)}}}
+
+
+@pytest.mark.parametrize('fault', [zero, flip])
+def test_readers_tell_and_move_nothing(fault, stopped, tmp_path, caplog):
+  folder = tmp_path / 'toy'
+  shutil.copytree(stopped / 'toy', folder)
+  fault(largest(folder / 'checkpoints/6'))
+  checkpoints = checkpoint.Checkpoints(folder, 'score', create=False)
+  assert checkpoints.restore_newest(like())[0] == 4
+  assert 'checkpoints/6: this checkpoint is damaged' in caplog.text
+  # Asked for by its step, there is no other one to take.
+  with pytest.raises(RunError, match='checkpoints/6: this checkpoint is damaged') as error:
+    checkpoints.restore(like(), 6)
+  assert '\n' not in str(error.value)
+  assert (folder / 'checkpoints/6').is_dir() and not (folder / 'damaged').exists()
+
+
+@pytest.mark.parametrize('fault', [zero, remove])
+def test_damaged_scores_hide_neither_the_latest_nor_the_best(fault, stopped, tmp_path, whole):
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  opened = checkpoint.Checkpoints(workdir / 'toy', 'score', create=False)
+  assert (opened.latest, opened.best) == (6, 6)
+  fault(scores(workdir / 'toy/checkpoints/6'))
+  opened = checkpoint.Checkpoints(workdir / 'toy', 'score', create=False)
+  assert (opened.latest, opened.best) == (6, 4)
+  folder = toy.train(workdir)
+  assert np.array_equal(toy.final(folder)[1], whole)
+
+
+def test_checkpoints_without_digests_are_read(stopped, tmp_path):
+  """As older versions wrote them."""
+  folder = tmp_path / 'toy'
+  shutil.copytree(stopped / 'toy', folder)
+  for step in ('4', '6'):
+    shutil.rmtree(folder / 'checkpoints' / step / 'digests')
+  assert toy.final(folder)[0] == 6
+
+
+_SPLIT = """
+import pathlib, sys
+import jax, jax.numpy as jnp
+from step_jax.train import checkpoint, mesh
+devices = mesh.make_mesh()
+assert devices.size == 2
+w = jax.device_put(jax.random.normal(jax.random.key(0), (40, 50)), mesh.split(devices))
+checkpoints = checkpoint.Checkpoints(pathlib.Path(sys.argv[1]))
+for step in (1, 2):
+  checkpoints.save(step, {'params': {'net': {'w': w + step}}})
+checkpoints.close()
+"""
+
+
+def test_arrays_that_were_split_over_devices_are_checked_on_another_number(tmp_path):
+  subprocess.run(
+    [sys.executable, '-c', _SPLIT, str(tmp_path)],
+    check=True, cwd=pathlib.Path(__file__).parents[2],
+    env={
+      **os.environ,
+      'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': '--xla_force_host_platform_device_count=2',
+    },
+  )  # fmt: skip
+  step, found = toy.final(tmp_path)
+  expected = jax.random.normal(jax.random.key(0), (40, 50)) + 2
+  assert step == 2 and np.array_equal(found, expected)
+  flip(largest(tmp_path / 'checkpoints/2'))
+  assert toy.final(tmp_path)[0] == 1
+
+
+def test_what_a_killed_write_leaves_is_no_checkpoint_and_is_cleared_away(stopped, tmp_path):
+  workdir = tmp_path / 'run'
+  shutil.copytree(stopped, workdir)
+  checkpoints = workdir / 'toy/checkpoints'
+  half = checkpoints / '7.orbax-checkpoint-tmp'
+  shutil.copytree(checkpoints / '6', half)
+  empty(largest(half))
+  assert toy.final(workdir / 'toy')[0] == 6
+  assert half.is_dir()  # Readers clear nothing.
+  toy.train(workdir)
+  assert sorted(path.name for path in checkpoints.iterdir() if not path.name.isdigit()) == []
+  for path in checkpoints.iterdir():
+    shutil.rmtree(path)
+  half.mkdir()
+  assert not checkpoint.exists(workdir / 'toy')

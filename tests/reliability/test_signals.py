@@ -1,0 +1,168 @@
+"""SIGTERM and SIGINT: the running step is saved, and who waits is told by the exit status."""
+
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import toy
+
+from step_jax import main
+from step_jax.errors import Preempted
+from step_jax.train import stopping, writers
+
+ROOT = pathlib.Path(__file__).parents[2]
+
+
+def send(number, at):
+  def hook(step):
+    # The batch is read ahead of the step: that of step 6 has the number 5.
+    if step == at - 1:
+      signal.raise_signal(number)
+
+  return hook
+
+
+@pytest.mark.parametrize(
+  ('number', 'status', 'told'),
+  [(signal.SIGTERM, 75, 'step 7 is saved'), (signal.SIGINT, 130, 'interrupted')],
+)
+def test_the_running_step_is_saved(number, status, told, tmp_path, monkeypatch, capfd, whole):
+  handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+  monkeypatch.setattr(toy, 'hook', send(number, at=7))
+  assert main.guarded(lambda: toy.train(tmp_path)) == status
+  err = capfd.readouterr().err
+  assert told in err and 'stopping after this step' in err and 'Traceback' not in err
+  assert handlers == [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+  assert toy.final(tmp_path / 'toy')[0] == 7
+  monkeypatch.undo()
+  assert toy.final(toy.train(tmp_path))[0] == 10
+  assert np.array_equal(toy.final(tmp_path / 'toy')[1], whole)
+  rows = writers.read_metrics(tmp_path / 'toy')
+  assert [row['step'] for row in rows if 'loss' in row] == [*range(1, 11)]
+
+
+def test_evaluation_that_is_due_is_not_lost(tmp_path, monkeypatch):
+  """It chooses the best checkpoint, and after the restart its step is over."""
+  monkeypatch.setattr(toy, 'hook', send(signal.SIGTERM, at=8))
+  with pytest.raises(Preempted):
+    toy.train(tmp_path)
+  rows = writers.read_metrics(tmp_path / 'toy')
+  assert [row['step'] for row in rows if 'score' in row] == [4, 8]
+
+
+def test_in_the_last_step_it_is_too_late(tmp_path, monkeypatch):
+  monkeypatch.setattr(toy, 'hook', send(signal.SIGTERM, at=10))
+  with pytest.raises(Preempted, match='step 10 is saved'):
+    toy.train(tmp_path)
+  assert toy.final(tmp_path / 'toy')[0] == 10
+
+
+def test_what_is_ignored_stays_so(tmp_path, monkeypatch):
+  """As under nohup, or in the background of a script."""
+  before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+  try:
+    monkeypatch.setattr(toy, 'hook', send(signal.SIGINT, at=3))
+    assert toy.final(toy.train(tmp_path))[0] == 10
+  finally:
+    signal.signal(signal.SIGINT, before)
+
+
+_TWICE = """
+import os, signal, sys
+from step_jax.train import stopping
+with stopping.Stop() as stop:
+  os.kill(os.getpid(), signal.SIGTERM)
+  assert stop.now(1)
+  os.kill(os.getpid(), getattr(signal, sys.argv[1]))
+  print('lived on', flush=True)
+"""
+
+
+@pytest.mark.parametrize(('second', 'status'), [('SIGTERM', 143), ('SIGINT', 130)])
+def test_the_second_stops_at_once(second, status):
+  done = subprocess.run(
+    [sys.executable, '-c', _TWICE, second], capture_output=True, text=True, cwd=ROOT, timeout=120
+  )
+  assert (done.returncode, done.stdout) == (status, ''), done.stderr
+  assert 'stopped at once' in done.stderr
+
+
+# Two hosts that train something of their own, without a device between them: only one is told.
+_HOST = """
+import itertools, sys, time
+import jax
+from step_jax import main
+from step_jax.train import loop, stopping
+port, index = sys.argv[1:]
+jax.distributed.initialize(f'localhost:{port}', 2, int(index))
+class State:
+  step = 0
+class Checkpoints:
+  latest = None
+  def save(self, step, state, scores):
+    print('saved', step, flush=True)
+def train_step(state, batch):
+  state.step += 1
+  time.sleep(0.02)
+  return state, {}
+def run():
+  with stopping.Stop() as stop:
+    print('started', flush=True)
+    state = loop.run(
+      State(), train_step, itertools.repeat(0), 10**6, loop.Every(10**6, 10**6, 10**6),
+      Checkpoints(), None, None, 1, stop.now,
+    )
+  stop.tell(state.step)
+sys.exit(main.guarded(run))
+"""
+
+
+@pytest.mark.parametrize(
+  'number', [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.long)]
+)
+def test_all_hosts_stop_at_one_step(number, tmp_path):
+  with socket.socket() as free:
+    free.bind(('localhost', 0))
+    port = free.getsockname()[1]
+  hosts = [
+    subprocess.Popen(
+      [sys.executable, '-c', _HOST, str(port), str(index)],
+      stdout=subprocess.PIPE, stderr=(tmp_path / f'{index}').open('w'), text=True, cwd=ROOT,
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu'},
+    )
+    for index in range(2)
+  ]  # fmt: skip
+  try:
+    assert [host.stdout.readline() for host in hosts] == ['started\n'] * 2
+    hosts[1].send_signal(number)
+    found = [host.communicate(timeout=120)[0].splitlines() for host in hosts]
+  finally:
+    for host in hosts:
+      host.kill()
+  errors = [(tmp_path / f'{index}').read_text()[-3000:] for index in range(2)]
+  assert found[0] == found[1] and len(found[0]) == 1, (found, errors)
+  # Who was told by Ctrl-C says so; the other one was pre-empted.
+  assert hosts[0].returncode == 75, errors
+  assert hosts[1].returncode == (75 if number == signal.SIGTERM else 130), errors
+
+
+def test_signals_are_left_alone_outside_of_the_main_thread(monkeypatch):
+  import threading
+
+  seen = []
+  before = signal.getsignal(signal.SIGTERM)
+
+  def work():
+    with stopping.Stop() as stop:
+      seen.append((signal.getsignal(signal.SIGTERM), stop.now(1)))
+
+  thread = threading.Thread(target=work)
+  thread.start()
+  thread.join()
+  assert seen == [(before, False)] and jax.process_count() == 1

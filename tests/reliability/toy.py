@@ -1,0 +1,89 @@
+"""A stage that compiles in no time: faults are met by the real run, on a state of a few numbers."""
+
+import itertools
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+import numpy as np
+
+from step_jax import stages
+from step_jax.methods import state as state_lib
+from step_jax.stages import run
+from step_jax.train import checkpoint, loop, mesh
+
+
+class State(flax.struct.PyTreeNode):
+  step: jax.Array
+  params: dict
+  ema: dict
+
+
+def make_config(**fields) -> ConfigDict:
+  config = ConfigDict(
+    dict(
+      stage='toy',
+      method='toy',
+      arg='',
+      seed=0,
+      dtype='float32',
+      batch_size=2,
+      optimizer=dict(lr=0.5, b1=0.9),
+      schedule=dict(total_kimg=10.0),
+      every=dict(log=1, checkpoint=2, evaluate=4),
+      best_metric='score',
+    )
+  )
+  config.update_from_flattened_dict(fields)
+  return config
+
+
+def build(config, workdir, mesh) -> stages.Stage:
+  del workdir, mesh
+
+  def init(key):
+    return State(jnp.zeros([], jnp.int32), {'net': {'w': jax.random.normal(key, (40, 50))}}, {})
+
+  def train_step(state, batch, frozen):
+    del frozen
+    w = state.params['net']['w'] * 0.9 + config.optimizer.lr * jnp.mean(batch['x'])
+    return State(state.step + 1, {'net': {'w': w}}, {}), {'loss': jnp.mean(w)}
+
+  def batches(start):
+    for step in itertools.count(start):
+      hook(step)
+      yield {'x': np.full((2,), np.sin(step), np.float32)}
+
+  def evaluate(state):
+    score = float(jnp.abs(jnp.mean(state.params['net']['w'])))
+    return loop.Evaluation({'score': score}, {'picture': np.zeros((8, 8, 3), np.uint8)})
+
+  return stages.Stage(
+    method=state_lib.Method(init, train_step),
+    batches=batches,
+    num_steps=int(config.schedule.total_kimg),
+    items_per_step=2,
+    evaluate=evaluate,
+  )
+
+
+def hook(step: int) -> None:
+  """Called when the batch of a step is read; tests put faults in its place."""
+
+
+def train(workdir, change_config=False, **fields):
+  return stages.train(make_config(**fields), workdir, change_config)
+
+
+def final(folder) -> tuple[int, np.ndarray]:
+  """Step and weights of the newest whole checkpoint."""
+  sharding = mesh.replicated(mesh.make_mesh())
+  like = {'params': {'net': {'w': jax.ShapeDtypeStruct((40, 50), jnp.float32, sharding=sharding)}}}
+  checkpoints = checkpoint.Checkpoints(folder, create=False)
+  step, found = checkpoints.restore_newest(like)
+  checkpoints.close()
+  return step, np.asarray(found['params']['net']['w'])
+
+
+run.BUILDERS['toy'] = build
