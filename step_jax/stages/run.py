@@ -56,7 +56,7 @@ def train(config: ml_collections.ConfigDict, workdir: str | pathlib.Path) -> pat
     log.info('%s: is trained already (%d steps)', folder, start)
     return folder
   frozen = mesh_lib.put_replicated(mesh, stage.frozen)
-  step = jax.jit(stage.method.train_step, donate_argnums=0)
+  step = stage.method.jitted_step()
   writer = writers.MetricWriter(folder, start) if jax.process_index() == 0 else None
   with _log_to(folder / LOG_FILE), contextlib.ExitStack() as closing:
     closing.callback(checkpoints.close)
