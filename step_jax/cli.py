@@ -412,6 +412,12 @@ def _add_bench(verbs) -> None:
   verb.add_argument('--features', default='', help='feature net (default: vgg16)')
   verb.add_argument('--data', default='', help='pictures for input_pipeline and startup')
   verb.add_argument(
+    '--stage',
+    default='',
+    choices=bench.STAGES,
+    help='whose step translate_step, input_pipeline and startup run (default: finetune)',
+  )
+  verb.add_argument(
     '--no-tf32', action='store_true', help='float32 products in full, on both sides'
   )
 
@@ -419,7 +425,9 @@ def _add_bench(verbs) -> None:
 def _bench(args) -> None:
   # PyTorch, which shares the device, needs memory too.
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
-  fields = ('vs', 'size', 'batch', 'width', 'dtype', 'repeats', 'count', 'features', 'data')
+  fields = (
+    'vs', 'size', 'batch', 'width', 'dtype', 'repeats', 'count', 'features', 'data', 'stage',
+  )  # fmt: skip
   given = {field: getattr(args, field) for field in fields}
   settings = bench.Settings.of(args.name, **given, tf32=not args.no_tf32)
   record = bench.run(settings)

@@ -28,6 +28,17 @@ class Program:
   bytes_accessed: float | None = None
   peak_bytes: int | None = None
 
+  def then(self, other: 'Program') -> 'Program':
+    """Of this program and another one after it."""
+    add = lambda a, b: None if a is None or b is None else a + b
+    peaks = self.peak_bytes, other.peak_bytes
+    return Program(
+      add(self.flops, other.flops),
+      self.counted,
+      add(self.bytes_accessed, other.bytes_accessed),
+      None if None in peaks else max(peaks),
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:

@@ -12,7 +12,7 @@ from step_jax.bench import case, networks, timing
 from step_jax.bench.settings import Settings
 from step_jax.data import pairs, swatches
 from step_jax.stages import stage as stage_lib
-from step_jax.stages import translate
+from step_jax.stages.run import BUILDERS
 from step_jax.train import mesh as mesh_lib
 
 _SYNTHETIC_PAIRS = 64
@@ -37,23 +37,24 @@ def prepared_pairs(settings: Settings) -> Iterator[str]:
 
 
 def open_stage(settings: Settings, folder: str) -> stage_lib.Stage:
-  """The stage `finetune` on a data set, as training would run it, from fresh networks."""
-  config = networks.make_config(settings, 'finetune')
+  """A stage on a data set, as training would run it, from fresh networks."""
+  config = networks.make_config(settings, settings.stage)
   config.data.path = folder
   # Pictures as they are: the bench crops them.
   config.data.resize = 0
-  return translate.build(config, pathlib.Path(folder), mesh_lib.make_mesh())
+  with tempfile.TemporaryDirectory() as workdir:
+    return BUILDERS[config.method](config, pathlib.Path(workdir), mesh_lib.make_mesh())
 
 
 def throughput(
   batches: Iterator, batch: int, count: int = _BATCHES, clock=time.perf_counter,
   cpu_clock=time.process_time,
 ) -> tuple[float, float]:  # fmt: skip
-  """Pairs that the pipeline alone delivers, by the second and by the second of one core's time.
+  """Examples that the pipeline alone delivers, by the second and by the second of one core's time.
 
   Args:
     batches: of the pipeline.
-    batch: pairs in each.
+    batch: examples (pairs, or triplets) in each.
     count: batches to take.
     clock, cpu_clock: seconds, and seconds that all threads of this process have computed.
   """
@@ -124,8 +125,8 @@ def measure(settings: Settings) -> tuple[case.Program, dict]:
         seconds[name].append(timing.measure(work, _STEPS))
   steps = settings.repeats * _STEPS
   return program, {
-    'pairs_per_second': timing.Spread.of([rate for rate, _ in rates]),
-    'pairs_per_core_second': timing.Spread.of([rate for _, rate in rates]),
+    'examples_per_second': timing.Spread.of([rate for rate, _ in rates]),
+    'examples_per_core_second': timing.Spread.of([rate for _, rate in rates]),
     'fed_step_seconds': timing.Spread.of(seconds['fed']),
     'resident_step_seconds': timing.Spread.of(seconds['resident']),
     'wait_share': wait_share(**seconds),

@@ -13,6 +13,7 @@ from step_jax.bench.settings import Settings
 from step_jax.infer import functions
 from step_jax.methods import networks
 from step_jax.methods.abstract import abstract_step
+from step_jax.train import mesh as mesh_lib
 
 
 def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
@@ -45,14 +46,17 @@ def load_frozen(config: config_lib.ConfigDict) -> dict:
 
 
 def step_case(settings: Settings, stage: str) -> case.Case:
-  """A training step of a stage."""
+  """A training step of a stage, over all devices as in training."""
   config = make_config(settings, stage)
+  mesh_lib.check_batch_size(config.batch_size)
   step = abstract_step(config, config.data.crop)
   batch, frozen = random_batch(step.batch), load_frozen(config)
-  state = jax.jit(step.method.init)(jax.random.key(0))
+  mesh = mesh_lib.make_mesh()
+  init = jax.jit(step.method.init, out_shardings=mesh_lib.replicated(mesh))
+  state = init(jax.random.key(0))
   params = jax.device_get(state.params)
-  on_device = jax.device_put((batch, frozen))
-  compiled, program = case.compile_(step.method.jitted_step(), state, *on_device)
+  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
+  compiled, program = case.compile_(step.method.jitted_step(), state, *inputs)
 
   def variants():
     from step_jax.bench import torch_steps
@@ -62,7 +66,7 @@ def step_case(settings: Settings, stage: str) -> case.Case:
     )
 
   unit = 'triplets' if config.method == 'pretrain' else 'pictures'
-  work = case.training(compiled, state, *on_device)
+  work = case.training(compiled, state, *inputs)
   return case.Case(settings.name, config.batch_size, unit, work, program, variants)
 
 
@@ -75,36 +79,31 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
     'style_encoder': networks.init_style_encoder(encoder, keys[0]),
     'generator': networks.init_generator(generator, keys[1], config.model.z_dim),
   }
-  size = (config.batch_size, *config.data.crop, 3)
-  shape = jax.ShapeDtypeStruct(size, np.uint8)
+  shape = jax.ShapeDtypeStruct((config.batch_size, *config.data.crop, 3), np.uint8)
   batch = random_batch({'source': shape, 'target': shape})
   batch['z'] = np.asarray(jax.random.normal(keys[2], (config.batch_size, config.model.z_dim)))
+  given = jax.device_put(batch)
+  # Two programs, as `infer.Translator` has them.
+  encode, encoding = case.compile_(
+    jax.jit(functools.partial(functions.encode, encoder)), params, given['target']
+  )
+  generate, generating = case.compile_(
+    jax.jit(functools.partial(functions.generate, generator)), params, given['source'], given['z']
+  )
+  translate = lambda: generate(params, given['source'], encode(params, given['target']))
 
-  def translate(params, batch):
-    z = functions.encode(encoder, params, batch['target'])
-    return functions.generate(generator, params, batch['source'], z)
-
-  programs = {
-    'translate': translate,
-    'encode': lambda params, batch: functions.encode(encoder, params, batch['target']),
-    'generate': lambda params, batch: functions.generate(
-      generator, params, batch['source'], batch['z']
-    ),
-  }
-
-  def make(name, function):
-    on_device = jax.device_put((params, batch))
-    compiled, program = case.compile_(jax.jit(function), *on_device)
-
+  def make(name, program, function, *args):
     def variants():
       from step_jax.bench import torch_steps
 
-      return torch_steps.variants(
-        functools.partial(torch_steps.Inference, config, jax.device_get(params), batch, name),
-        settings,
-      )
+      port = functools.partial(torch_steps.Inference, config, jax.device_get(params), batch, name)
+      return torch_steps.variants(port, settings)
 
-    work = case.calling(compiled, *on_device)
+    work = case.calling(function, *args)
     return case.Case(f'inference/{name}', config.batch_size, 'pictures', work, program, variants)
 
-  return [make(name, function) for name, function in programs.items()]
+  return [
+    make('translate', encoding.then(generating), translate),
+    make('encode', encoding, encode, params, given['target']),
+    make('generate', generating, generate, params, given['source'], given['z']),
+  ]

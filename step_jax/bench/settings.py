@@ -20,6 +20,7 @@ NAMES = tuple(DEFAULTS)
 COMPARED = ('pretrain_step', 'translate_step', 'inference', 'mining', 'imle')
 DTYPES = ('float32', 'bfloat16')
 PEERS = ('torch',)
+STAGES = ('pretrain', 'translate', 'finetune')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +40,9 @@ class Settings:
     tf32: whether float32 products may be computed in TF32 where a device can, on both sides; mining
       and IMLE never do.
     at_least: seconds that a measurement lasts.
-    data: pictures for the input pipeline; '' for synthetic ones.
+    data: pictures for the input pipeline and the start; '' for synthetic ones.
+    stage: whose step `translate_step` (the encoder frozen or trained), `input_pipeline` and
+      `startup` run.
   """
 
   name: str
@@ -54,6 +57,7 @@ class Settings:
   tf32: bool = True
   at_least: float = 0.3
   data: str = ''
+  stage: str = 'finetune'
 
   @classmethod
   def of(cls, name: str, **given) -> 'Settings':
@@ -71,6 +75,8 @@ class Settings:
         raise ConfigError(f'--{field} {getattr(settings, field)}: must be positive')
     if settings.size % 8:
       raise ConfigError(f'--size {settings.size}: the generator needs a multiple of 8')
+    if name == 'translate_step' and settings.stage == 'pretrain':
+      raise ConfigError('--stage pretrain: that step is the bench pretrain_step')
     if settings.vs and name not in COMPARED:
       raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {_list(COMPARED)}')
     if settings.vs and FEATURES[settings.features]['net'] != 'vgg16':

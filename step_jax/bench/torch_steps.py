@@ -174,7 +174,7 @@ class PretrainStep(Program):
 
 
 class TranslateStep(Program):
-  """A step of stage 3 in the released setting: perceptual loss, GAN, code size, averages."""
+  """A step of stage 2 or 3 in the released setting: perceptual loss, GAN, code size, averages."""
 
   def __init__(self, config, params, frozen, batch, way: Way):
     super().__init__(way)
@@ -188,9 +188,11 @@ class TranslateStep(Program):
     self.discriminator = self.place(judge, params['discriminator'])
     self.features = self.place(torch_nets.VGG16(config.features.taps), frozen['features'])
     self.source, self.target = self.pictures(batch['source']), self.pictures(batch['target'])
+    self.encoder.requires_grad_(config.train_encoder)
     self.made = [*self.encoder.parameters(), *self.generator.parameters()]
     self.average = [parameter.detach().clone() for parameter in self.made]
-    self.generator_adam = _adam(self.made, config, rates.generator_lr)
+    trained = [parameter for parameter in self.made if parameter.requires_grad]
+    self.generator_adam = _adam(trained, config, rates.generator_lr)
     self.judge_adam = _adam(self.discriminator.parameters(), config, rates.discriminator_lr)
     self.generator_objective = self.maybe_compile(self.generator_objective_)
     self.judge_objective = self.maybe_compile(self.judge_objective_)

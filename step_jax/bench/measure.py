@@ -172,7 +172,7 @@ def _cases(settings: Settings):
     return networks.inference_cases(settings)
   make = {
     'pretrain_step': lambda: networks.step_case(settings, 'pretrain'),
-    'translate_step': lambda: networks.step_case(settings, 'finetune'),
+    'translate_step': lambda: networks.step_case(settings, settings.stage),
     'mining': lambda: searches.mining_case(settings),
     'imle': lambda: searches.imle_case(settings),
   }
