@@ -418,6 +418,9 @@ def _add_bench(verbs) -> None:
     help='whose step translate_step, input_pipeline and startup run (default: finetune)',
   )
   verb.add_argument(
+    '--memory', action='store_true', help='peak memory of a training step too, of each alone'
+  )
+  verb.add_argument(
     '--no-tf32', action='store_true', help='float32 products in full, on both sides'
   )
 
@@ -427,6 +430,7 @@ def _bench(args) -> None:
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   fields = (
     'vs', 'size', 'batch', 'width', 'dtype', 'repeats', 'count', 'features', 'data', 'stage',
+    'memory',
   )  # fmt: skip
   given = {field: getattr(args, field) for field in fields}
   settings = bench.Settings.of(args.name, **given, tf32=not args.no_tf32)

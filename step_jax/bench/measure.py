@@ -5,7 +5,7 @@ import dataclasses
 import gc
 import logging
 
-from step_jax.bench import case, machine, timing
+from step_jax.bench import case, machine, memory, timing
 from step_jax.bench.settings import Settings
 from step_jax.errors import RunError
 
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 # Rounds in which variants of a peer are tried.
 _TRIALS = 3
-OURS, MATMUL, COPY = 'step_jax', 'matmul', 'copy'
+OURS, MATMUL, COPY = memory.OURS, 'matmul', 'copy'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,7 +146,15 @@ def run(settings: Settings) -> dict:
   exact = settings.name in ('mining', 'imle')
   _set_precision(settings, exact)
   cases = [measure_case(settings, found, exact) for found in _cases(settings)]
+  if settings.memory:
+    names = [memory.OURS, *(found['peer']['name'] for found in cases if 'peer' in found)]
+    record['memory'] = memory.peaks(settings, names)
   return {**record, 'cases': cases}
+
+
+def step_stage(settings: Settings) -> str:
+  """The stage whose step a bench of a training step measures."""
+  return 'pretrain' if settings.name == 'pretrain_step' else settings.stage
 
 
 def _set_precision(settings: Settings, exact: bool) -> None:
@@ -171,8 +179,8 @@ def _cases(settings: Settings):
   if settings.name == 'inference':
     return networks.inference_cases(settings)
   make = {
-    'pretrain_step': lambda: networks.step_case(settings, 'pretrain'),
-    'translate_step': lambda: networks.step_case(settings, settings.stage),
+    'pretrain_step': lambda: networks.step_case(settings, step_stage(settings)),
+    'translate_step': lambda: networks.step_case(settings, step_stage(settings)),
     'mining': lambda: searches.mining_case(settings),
     'imle': lambda: searches.imle_case(settings),
   }

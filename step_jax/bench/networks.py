@@ -58,16 +58,28 @@ def step_case(settings: Settings, stage: str) -> case.Case:
   inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
   compiled, program = case.compile_(step.method.jitted_step(), state, *inputs)
 
-  def variants():
-    from step_jax.bench import torch_steps
-
-    return torch_steps.variants(
-      functools.partial(torch_steps.STEPS[config.method], config, params, frozen, batch), settings
-    )
-
+  variants = functools.partial(step_variants, settings, config, params, frozen, batch)
   unit = 'triplets' if config.method == 'pretrain' else 'pictures'
   work = case.training(compiled, state, *inputs)
   return case.Case(settings.name, config.batch_size, unit, work, program, variants)
+
+
+def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
+  """A training step in PyTorch, from parameters and a batch as arrays of the host."""
+  from step_jax.bench import torch_steps
+
+  step = torch_steps.STEPS[config.method]
+  return torch_steps.variants(functools.partial(step, config, params, frozen, batch), settings)
+
+
+def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
+  """Configuration, and random parameters, frozen parameters and batch of a step, on the host."""
+  config = make_config(settings, stage)
+  step = abstract_step(config, config.data.crop)
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.standard_normal(x.shape, np.float32)
+  params = jax.tree.map(draw, step.state.params)
+  return config, params, load_frozen(config), random_batch(step.batch)
 
 
 def inference_cases(settings: Settings) -> Sequence[case.Case]:

@@ -9,6 +9,18 @@ from typing import Any
 from step_jax.bench.settings import Settings
 from step_jax.bench.timing import Spread
 
+# What a bench depends on; all depend on the number of rounds.
+_PICTURES = ('size', 'batch', 'width', 'dtype')
+_FIELDS = {
+  'pretrain_step': _PICTURES,
+  'translate_step': (*_PICTURES, 'features', 'stage'),
+  'inference': _PICTURES,
+  'mining': ('count', 'features'),
+  'imle': ('count',),
+  'input_pipeline': (*_PICTURES, 'features', 'stage'),
+  'startup': (*_PICTURES, 'features', 'stage'),
+}
+
 
 def plain(value: Any) -> Any:
   """A record as JSON has it."""
@@ -36,6 +48,9 @@ def text(record: Mapping) -> str:
   if 'found' in record:
     lines += ['', f'{record["bench"]}: median (quartiles)']
     lines += _rows([(name.replace('_', ' '), _value(v)) for name, v in record['found'].items()])
+  if 'memory' in record:
+    lines += ['', 'peak memory, each in a process of its own']
+    lines += _rows([(name, _si(peak) + 'B') for name, peak in record['memory'].items()])
   if 'program' in record:
     lines += ['', 'compiled step', *_rows(_program(record['program']))]
   return '\n'.join(lines)
@@ -44,12 +59,13 @@ def text(record: Mapping) -> str:
 def _head(record: Mapping) -> list[str]:
   settings: Settings = record['settings']
   machine = record['machine']
-  fields = ('size', 'batch', 'count', 'width', 'dtype', 'features', 'repeats')
-  used = {name: getattr(settings, name) for name in fields if getattr(settings, name)}
+  used = {name: getattr(settings, name) for name in _FIELDS[record['bench']]}
   versions = ', '.join(f'{name} {version}' for name, version in machine['versions'].items())
   allowed = 'may be TF32 where a device has it' if settings.tf32 else 'are float32 throughout'
   return [
-    f'{record["bench"]}: ' + ', '.join(f'{name} {value}' for name, value in used.items()),
+    f'{record["bench"]}: '
+    + ', '.join(f'{name} {value}' for name, value in used.items())
+    + f'; {settings.repeats} rounds',
     f'on {machine["kind"]} ({machine["device"]}); {machine["processor"]}, {machine["cores"]} '
     f'cores, load {machine["load"]} at the start',
     f'python {machine["python"]}, {versions}',

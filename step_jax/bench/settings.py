@@ -18,6 +18,7 @@ DEFAULTS = {
 NAMES = tuple(DEFAULTS)
 # Those that another library does too.
 COMPARED = ('pretrain_step', 'translate_step', 'inference', 'mining', 'imle')
+STEPS = ('pretrain_step', 'translate_step')
 DTYPES = ('float32', 'bfloat16')
 PEERS = ('torch',)
 STAGES = ('pretrain', 'translate', 'finetune')
@@ -43,6 +44,7 @@ class Settings:
     data: pictures for the input pipeline and the start; '' for synthetic ones.
     stage: whose step `translate_step` (the encoder frozen or trained), `input_pipeline` and
       `startup` run.
+    memory: whether peak memory of a training step is measured too, in processes of its own.
   """
 
   name: str
@@ -58,6 +60,7 @@ class Settings:
   at_least: float = 0.3
   data: str = ''
   stage: str = 'finetune'
+  memory: bool = False
 
   @classmethod
   def of(cls, name: str, **given) -> 'Settings':
@@ -77,6 +80,8 @@ class Settings:
       raise ConfigError(f'--size {settings.size}: the generator needs a multiple of 8')
     if name == 'translate_step' and settings.stage == 'pretrain':
       raise ConfigError('--stage pretrain: that step is the bench pretrain_step')
+    if settings.memory and name not in STEPS:
+      raise ConfigError(f'--memory: is of training steps: use {_list(STEPS)}')
     if settings.vs and name not in COMPARED:
       raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {_list(COMPARED)}')
     if settings.vs and FEATURES[settings.features]['net'] != 'vgg16':

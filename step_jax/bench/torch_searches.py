@@ -16,6 +16,8 @@ _BLOCK = 1024
 _CODES = 512
 # Candidates that are ranked again by direct differences, as in `step_jax.mining.neighbors`.
 _SPARE = 8
+# Columns of a run, and entries that are dealt with at a time.
+_RUN, _ENTRIES = 4096, 2**20
 
 
 def find_neighbors(
@@ -43,11 +45,33 @@ def find_neighbors(
       distance[place, own] = sign * torch.inf
       keep = min(count + _SPARE, len(vectors) - 1)
       candidates = torch.topk(sign * distance, keep, largest=False).indices.sort().values
-      for row, names in zip(own, candidates, strict=True):
-        exact = (vectors[names] - vectors[row]).square().sum(dim=1, dtype=torch.float64)
-        order = torch.sort(sign * exact, stable=True).indices[:count]
-        found.append(names[order])
-  return tuple(torch.stack(rows).cpu().numpy() for rows in (nearest, farthest))
+      exact = exact_distances(vectors, own, candidates)
+      order = torch.sort(sign * exact, dim=1, stable=True).indices[:, :count]
+      found.append(candidates.gather(1, order))
+  return tuple(torch.cat(rows).cpu().numpy() for rows in (nearest, farthest))
+
+
+def exact_distances(
+  vectors: torch.Tensor, rows: torch.Tensor, candidates: torch.Tensor
+) -> torch.Tensor:
+  """Squared distances by direct differences, float64 `[R, K]`.
+
+  In runs of columns and groups of rows that stay in a cache, summed in float64 between runs.
+
+  Args:
+    vectors: float32 `[N, D]`.
+    rows: `[R]`, indices.
+    candidates: `[R, K]`, indices of what each is compared with.
+  """
+  distance = torch.zeros(candidates.shape, dtype=torch.float64, device=vectors.device)
+  group = max(1, _ENTRIES // (candidates.shape[1] * _RUN))
+  for part in range(0, len(rows), group):
+    some = slice(part, part + group)
+    for start in range(0, vectors.shape[1], _RUN):
+      run = vectors[:, start : start + _RUN]
+      difference = run[candidates[some]] - run[rows[some], None]
+      distance[some] += difference.square_().sum(dim=2)
+  return distance
 
 
 def mining_variants(

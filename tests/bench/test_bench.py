@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from step_jax import cli, models
-from step_jax.bench import case, machine, networks, record, searches, settings
+from step_jax.bench import case, machine, memory, networks, record, searches, settings
 from step_jax.bench import measure as measure_lib
 from step_jax.bench.timing import Spread
 from step_jax.errors import RunError
@@ -67,13 +67,23 @@ def test_steps(capsys, tmp_path, name):
     assert word in out
 
 
+def test_memory_of_a_process_of_its_own():
+  tiny = dict(size=32, width=4, batch=2, features='vgg16_low', memory=True)
+  chosen = settings.Settings.of('pretrain_step', **tiny)
+  (found,) = memory.peaks(chosen, [memory.OURS]).values()
+  # Parameters and second moments, in floats, against what imports alone would take.
+  assert 8 * 30_000 < found < 2**30
+  with pytest.raises(RunError, match='no such variant failed: '):
+    memory.peaks(chosen, ['no such variant'])
+
+
 def test_inference(capsys, tmp_path):
-  found, _ = measure(capsys, tmp_path, 'inference', '--dtype', 'bfloat16')
+  found, _ = measure(capsys, tmp_path, 'inference')
   cases = {part['name'].split('/')[1]: part for part in found['cases']}
   assert cases.keys() == {'translate', 'encode', 'generate'}
   for part in cases.values():
     check_case(part, 2)
-    assert part['ceilings']['matmul_dtype'] == 'bfloat16'
+    assert part['ceilings']['matmul_dtype'] == 'float32'
   flops = {name: part['program']['flops'] for name, part in cases.items()}
   assert flops['translate'] == pytest.approx(flops['encode'] + flops['generate'], rel=0.02)
 
@@ -156,6 +166,8 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   assert 'multiple of 8' in refuse('translate_step', '--size', 20)
   assert '--batch -1: must be positive' in refuse('translate_step', '--batch', -1)
   assert "feature net 'no'" in refuse('translate_step', '--features', 'no')
+  assert 'training steps' in refuse('imle', '--memory')
+  assert 'bench pretrain_step' in refuse('translate_step', '--stage', 'pretrain')
   assert 'no peer of startup' in refuse('startup', '--vs', 'torch')
   assert 'vgg16 alone' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
   monkeypatch.setitem(__import__('sys').modules, 'torch', None)
