@@ -54,7 +54,7 @@ setuptools.setup(
       'ruff>=0.8',
       'scikit-image>=0.24',
     ],
-    'bench': ['torch>=2.6'],
+    'bench': ['faiss-cpu>=1.9', 'scikit-learn>=1.6', 'torch>=2.6'],
     'colab': ['ipywidgets>=8.0'],
   },
   entry_points={'console_scripts': ['step-jax = step_jax.cli:main']},

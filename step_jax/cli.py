@@ -3,10 +3,12 @@
 import argparse
 from collections.abc import Sequence
 import logging
+import os
 import pathlib
 import sys
 import textwrap
 
+from step_jax import bench
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.errors import ConfigError
@@ -57,6 +59,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_report,
     _add_reproduce,
     _add_weights,
+    _add_bench,
   ):
     add(verbs)
   return parser
@@ -386,6 +389,57 @@ def _weights(args) -> None:
   else:
     files = sorted(places.weights().glob('*.safetensors'))
     print('\n'.join(map(str, files)) or f'{places.weights()}: holds no weights yet')
+
+
+def _add_bench(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'bench',
+    _bench,
+    'measure speed and memory, alone or in turn with PyTorch',
+    'Measures one piece of work on this machine: seconds, FLOPs, bytes, and the share of what the '
+    'machine can do, measured in the same run. With --vs torch the same work in PyTorch takes '
+    'turns with it. Sizes left out are small enough for a laptop. docs/performance.md says more.',
+  )
+  verb.add_argument('name', choices=bench.NAMES, metavar='NAME', help=', '.join(bench.NAMES))
+  verb.add_argument('--vs', default='', choices=bench.PEERS, help='the peer to compare with')
+  verb.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the record here too')
+  verb.add_argument('--size', type=int, default=0, help='side of the pictures')
+  verb.add_argument('--batch', type=int, default=0, help='pictures a call')
+  verb.add_argument('--width', type=int, default=0, help='of the networks (default: 32)')
+  verb.add_argument('--dtype', default='', choices=bench.DTYPES, help='compute type')
+  verb.add_argument('--repeats', type=int, default=0, help='rounds')
+  verb.add_argument('--count', type=int, default=0, help='style vectors to mine, or codes of IMLE')
+  verb.add_argument('--features', default='', help='feature net (default: vgg16)')
+  verb.add_argument('--data', default='', help='pictures for input_pipeline and startup')
+  verb.add_argument(
+    '--stage',
+    default='',
+    choices=bench.STAGES,
+    help='whose step translate_step, input_pipeline and startup run (default: finetune)',
+  )
+  verb.add_argument(
+    '--memory', action='store_true', help='peak memory of a training step too, of each alone'
+  )
+  verb.add_argument(
+    '--no-tf32', action='store_true', help='float32 products in full, on both sides'
+  )
+
+
+def _bench(args) -> None:
+  # PyTorch, which shares the device, needs memory too.
+  os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
+  fields = (
+    'vs', 'size', 'batch', 'width', 'dtype', 'repeats', 'count', 'features', 'data', 'stage',
+    'memory',
+  )  # fmt: skip
+  given = {field: getattr(args, field) for field in fields}
+  settings = bench.Settings.of(args.name, **given, tf32=not args.no_tf32)
+  record = bench.run(settings)
+  print(bench.text(record))
+  if args.json:
+    bench.write(args.json, record)
+    print(f'{args.json}: written')
 
 
 if __name__ == '__main__':

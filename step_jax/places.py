@@ -3,6 +3,8 @@
 import os
 import pathlib
 
+import jax
+
 
 def cache() -> pathlib.Path:
   """Data sets prepared on first use, compiled programs: `$STEP_JAX_CACHE`, `~/.cache/step_jax`."""
@@ -17,11 +19,15 @@ def weights() -> pathlib.Path:
 def keep_compiled() -> None:
   """Lets JAX keep compiled programs in `cache()`, unless JAX's own variables say otherwise.
 
-  Must run before JAX is imported. A second start of the same training then compiles next to
+  Must run before anything is compiled. A second start of the same training then compiles next to
   nothing. `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
   """
-  os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache() / 'compiled'))
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  # Processes that this one starts read the variables; in this one JAX may have been imported, and
+  # have read them, before.
+  folder = os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache() / 'compiled'))
+  seconds = os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  jax.config.update('jax_compilation_cache_dir', folder)
+  jax.config.update('jax_persistent_cache_min_compile_time_secs', float(seconds))
 
 
 def _folder(variable: str, default: str) -> pathlib.Path:

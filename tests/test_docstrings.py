@@ -6,13 +6,20 @@ import pkgutil
 
 import step_jax
 
-# Flax calls these; the class docstring says what they take and give.
-_BY_CLASS = {'__call__', 'setup'}
+# Flax, PyTorch and the bench call these; the class docstring says what they take and give.
+_BY_CLASS = {'__call__', 'setup', 'forward', 'call'}
+# Packages of extras that the tests do without.
+_OPTIONAL = {'torch'}
 
 
 def _members():
   for module_info in pkgutil.walk_packages(step_jax.__path__, 'step_jax.'):
-    module = importlib.import_module(module_info.name)
+    try:
+      module = importlib.import_module(module_info.name)
+    except ModuleNotFoundError as error:
+      if error.name in _OPTIONAL:
+        continue
+      raise
     yield module_info.name, module
     for name, member in vars(module).items():
       ours = getattr(member, '__module__', None) == module.__name__

@@ -64,6 +64,10 @@ class Method:
   init: Callable[[jax.Array], TrainState]
   train_step: Callable[[TrainState, Mapping, Mapping], tuple[TrainState, Metrics]]
 
+  def jitted_step(self) -> Callable:
+    """`train_step` as training runs it: compiled, and given the state's buffers."""
+    return jax.jit(self.train_step, donate_argnums=0)
+
 
 def create(
   params: Params, optimizers_: Mapping[str, Optimizer], averaged: tuple[str, ...] = (), **fields

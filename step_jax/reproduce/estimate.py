@@ -8,10 +8,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from step_jax import models
 from step_jax.config import ConfigDict
-from step_jax.methods import pretrain, translate
-from step_jax.methods.plan import Plan
+from step_jax.methods.abstract import abstract_step
 from step_jax.reproduce.jobs import Job
 from step_jax.stages import stage as stage_lib
 from step_jax.train import writers
@@ -30,20 +28,10 @@ def step_flops(config: ConfigDict) -> float:
   if config.method == 'mapper':
     return 0.0
   size = tuple(config.data.crop) if all(config.data.crop) else _UNKNOWN_SIZE
-  picture = jax.ShapeDtypeStruct((config.batch_size, *size, 3), jnp.uint8)
-  if config.method == 'pretrain':
-    method, frozen = pretrain.make(config), {}
-    roles = ('anchor', 'positive', 'negative')
-  else:
-    features = models.FEATURE_NETS[config.features.net](taps=tuple(config.features.taps))
-    method = translate.make(config, features)
-    dummy = jnp.zeros((1, _PROBE_SIZE, _PROBE_SIZE, 3))
-    params = jax.eval_shape(lambda: features.init(jax.random.key(0), dummy)['params'])
-    frozen = {'features': params}
-    roles = ('source', 'target', *(('source_b', 'target_b') if Plan.of(config).cycle else ()))
-  state = jax.eval_shape(method.init, jax.random.key(0))
-  batch = {role: picture for role in roles}
-  return jax.jit(method.train_step).lower(state, batch, frozen).cost_analysis()['flops']
+  step = abstract_step(config, size)
+  return (
+    step.method.jitted_step().lower(step.state, step.batch, step.frozen).cost_analysis()['flops']
+  )
 
 
 def flops_per_second() -> float:

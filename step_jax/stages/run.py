@@ -108,7 +108,7 @@ def _train(
       closing.callback(writer.close)
       closing.enter_context(_log_to(folder / LOG_FILE))
     frozen = mesh_lib.put_replicated(mesh, stage.frozen)
-    step = jax.jit(stage.method.train_step, donate_argnums=0)
+    step = stage.method.jitted_step()
     features = f', features={stage.features}' if stage.features else ''
     log.info('%s: steps %d to %d%s', folder, start + 1, stage.num_steps, features)
     for line in _lines(changes):

@@ -104,7 +104,8 @@ class Checkpoints:
     if step in self._manager.all_steps():
       return
     arguments = ocp.args.Composite(
-      state=ocp.args.PyTreeSave(state), digests=ocp.args.JsonSave(_digests(state))
+      state=ocp.args.PyTreeSave(jax.tree.map(_stand_in, state)),
+      digests=ocp.args.JsonSave(_digests(state)),
     )
     try:
       self._manager.save(step, args=arguments, metrics=dict(metrics) if metrics else None)
@@ -181,10 +182,11 @@ class Checkpoints:
     self._manager.reload()
 
   def _restore(self, step: int, like: Any) -> Any:
-    self._check_fits(like, step)
+    stored = jax.tree.map(_stand_in, like)
+    self._check_fits(stored, step)
     state = ocp.args.PyTreeRestore(
-      item=like,
-      restore_args=ocp.checkpoint_utils.construct_restore_args(like),
+      item=stored,
+      restore_args=ocp.checkpoint_utils.construct_restore_args(stored),
       partial_restore=True,
     )
     # Checkpoints of older versions have no digests.
@@ -194,11 +196,14 @@ class Checkpoints:
       found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
     except Exception as error:  # Whatever orbax meets in a damaged file.
       raise _Damaged(self._folder, step, error) from None
-    stored = found.digests if digested else {}
-    for name, digest in _digests(found.state).items():
-      if stored.get(name, digest) != digest:
+    restored = jax.tree.map(
+      lambda leaf, value: value if leaf.size else value[:0].reshape(leaf.shape), like, found.state
+    )
+    digests = found.digests if digested else {}
+    for name, digest in _digests(restored).items():
+      if digests.get(name, digest) != digest:
         raise _Damaged(self._folder, step, RunError(f'{name} is not what was saved'))
-    return found.state
+    return restored
 
   def _check_fits(self, like: Any, step: int) -> None:
     """Orbax leaves holes where a checkpoint lacks something, so compare names and shapes first."""
@@ -268,6 +273,15 @@ def _shapes(tree: Any) -> dict[str, tuple[int, ...]]:
 def _named(tree: Any) -> list[tuple[str, Any]]:
   leaves = jax.tree_util.tree_leaves_with_path(tree)
   return [(jax.tree_util.keystr(path, simple=True, separator='/'), leaf) for path, leaf in leaves]
+
+
+def _stand_in(leaf: Any) -> Any:
+  """Orbax saves no arrays without entries, as where codes have length zero: one zero for each."""
+  if leaf.size:
+    return leaf
+  if isinstance(leaf, jax.ShapeDtypeStruct):
+    return jax.ShapeDtypeStruct((1,), leaf.dtype, sharding=leaf.sharding)
+  return jax.device_put(np.zeros(1, leaf.dtype), leaf.sharding)
 
 
 def _digests(tree: Any) -> dict[str, int]:

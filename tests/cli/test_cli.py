@@ -33,7 +33,9 @@ def refuse(capsys, *arguments):
 TINY = [f'--config.{name}={value}' for name, value in tiny.FIELDS.items()]
 
 
-@pytest.mark.parametrize('verb', ['quickstart', 'prepare', 'train', 'evaluate', 'translate'])
+@pytest.mark.parametrize(
+  'verb', ['quickstart', 'prepare', 'train', 'evaluate', 'translate', 'bench']
+)
 def test_every_verb_explains_itself(capsys, verb):
   with pytest.raises(SystemExit) as stop:
     cli.main([verb, '--help'])

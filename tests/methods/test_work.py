@@ -8,12 +8,10 @@ import collections
 import re
 
 import jax
-import jax.numpy as jnp
 import pytest
 
 from step_jax import config as config_lib
-from step_jax import models
-from step_jax.methods import plan, translate
+from step_jax.methods import abstract
 
 # The first convolution of every network.
 FIRST = {
@@ -44,15 +42,8 @@ def compiled_step(stage, preset=''):
     # Less to compile.
     config.model.num_scales = 1
     config.features.update(taps=('conv1',), tap_weights=(1.0,))
-  features = models.FEATURE_NETS['squeezenet1_1'](taps=tuple(config.features.taps))
-  method = translate.make(config, features)
-  abstract = lambda init: jax.eval_shape(init, jax.random.key(0))
-  params = abstract(lambda key: features.init(key, jnp.zeros((1, 64, 64, 3)))['params'])
-  picture = jax.ShapeDtypeStruct((2, 32, 32, 3), jnp.uint8)
-  roles = ('source', 'target', 'source_b', 'target_b')
-  batch = dict.fromkeys(roles if plan.Plan.of(config).cycle else roles[:2], picture)
-  step = jax.jit(method.train_step, donate_argnums=0)
-  return step.lower(abstract(method.init), batch, {'features': params}).compile()
+  step = abstract.abstract_step(config, (32, 32))
+  return step.method.jitted_step().lower(step.state, step.batch, step.frozen).compile()
 
 
 def passes(compiled):

@@ -1,0 +1,134 @@
+"""How fast pictures come in, and whether a training step waits for them."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import pathlib
+import tempfile
+import time
+
+import jax
+
+from step_jax.bench import case, networks, timing
+from step_jax.bench.settings import Settings
+from step_jax.data import pairs, swatches
+from step_jax.stages import stage as stage_lib
+from step_jax.stages.run import BUILDERS
+from step_jax.train import mesh as mesh_lib
+
+_SYNTHETIC_PAIRS = 64
+# Pictures are prepared so much larger than the crop.
+_MARGIN = 1.125
+# Batches that one measurement takes, and those before it that fill the buffers.
+_BATCHES, _FILLING = 64, 16
+_STEPS = 8
+
+
+@contextlib.contextmanager
+def prepared_pairs(settings: Settings) -> Iterator[str]:
+  """The folder of the data set: the one given, or a synthetic one, for as long as it is needed."""
+  if settings.data:
+    yield settings.data
+    return
+  with tempfile.TemporaryDirectory() as scratch:
+    folder = pathlib.Path(scratch) / 'pairs'
+    drawn = swatches.picture_set(int(settings.size * _MARGIN), _SYNTHETIC_PAIRS, 2)
+    pairs.prepare(drawn, folder)
+    yield str(folder)
+
+
+def open_stage(settings: Settings, folder: str) -> stage_lib.Stage:
+  """A stage on a data set, as training would run it, from fresh networks."""
+  config = networks.make_config(settings, settings.stage)
+  config.data.path = folder
+  # Pictures as they are: the bench crops them.
+  config.data.resize = 0
+  with tempfile.TemporaryDirectory() as workdir:
+    return BUILDERS[config.method](config, pathlib.Path(workdir), mesh_lib.make_mesh())
+
+
+def throughput(
+  batches: Iterator, batch: int, count: int = _BATCHES, clock=time.perf_counter,
+  cpu_clock=time.process_time,
+) -> tuple[float, float]:  # fmt: skip
+  """Examples that the pipeline alone delivers, by the second and by the second of one core's time.
+
+  Args:
+    batches: of the pipeline.
+    batch: examples (pairs, or triplets) in each.
+    count: batches to take.
+    clock, cpu_clock: seconds, and seconds that all threads of this process have computed.
+  """
+  for _ in range(_FILLING):
+    next(batches)
+  started, cpu_started = clock(), cpu_clock()
+  for _ in range(count):
+    next(batches)
+  seconds, cpu_seconds = clock() - started, cpu_clock() - cpu_started
+  return count * batch / seconds, count * batch / max(cpu_seconds, 1e-9)
+
+
+class Loops:
+  """The same steps, fed by the pipeline, and on a batch that lies on the device already."""
+
+  def __init__(self, step: Callable, state, batches: Iterator, frozen, place: Callable):
+    self._step, self._state = step, state
+    self._batches, self._frozen, self._place = batches, frozen, place
+    self._resident = place(next(batches))
+    self.asking = 0.0
+
+  def fed(self, calls: int) -> None:
+    """Steps on fresh batches; notes how long it stood in asking for the next batch."""
+    for _ in range(calls):
+      started = time.perf_counter()
+      batch = next(self._batches)
+      self.asking += time.perf_counter() - started
+      self._advance(self._place(batch))
+    jax.block_until_ready(self._state)
+
+  def resident(self, calls: int) -> None:
+    """Steps on the one batch."""
+    for _ in range(calls):
+      self._advance(self._resident)
+    jax.block_until_ready(self._state)
+
+  def _advance(self, batch):
+    self._state, _ = self._step(self._state, batch, self._frozen)
+
+
+def wait_share(fed: list[float], resident: list[float]) -> timing.Spread:
+  """Part of a fed step by which it is slower than one whose batch is there, round by round."""
+  return timing.Spread.of([1 - b / a for a, b in zip(fed, resident, strict=True)])
+
+
+def measure(settings: Settings) -> tuple[case.Program, dict]:
+  """Program of the step, and what was found, for a record."""
+  with prepared_pairs(settings) as folder:
+    stage = open_stage(settings, folder)
+    rates = [throughput(stage.batches(0), settings.batch) for _ in range(settings.repeats)]
+    mesh = mesh_lib.make_mesh()
+    place = lambda batch: mesh_lib.to_global(mesh, batch)
+    init = jax.jit(stage.method.init, out_shardings=mesh_lib.replicated(mesh))
+    state, frozen = init(jax.random.key(0)), mesh_lib.put_replicated(mesh, stage.frozen)
+    batches = stage.batches(0)
+    compiled, program = case.compile_(
+      stage.method.jitted_step(), state, place(next(batches)), frozen
+    )
+    loops = Loops(compiled, state, batches, frozen, place)
+    del state
+    works = {'fed': loops.fed, 'resident': loops.resident}
+    for work in works.values():
+      timing.warm_up(work)
+    loops.asking = 0.0
+    seconds = {name: [] for name in works}
+    for _ in range(settings.repeats):
+      for name, work in works.items():
+        seconds[name].append(timing.measure(work, _STEPS))
+  steps = settings.repeats * _STEPS
+  return program, {
+    'examples_per_second': timing.Spread.of([rate for rate, _ in rates]),
+    'examples_per_core_second': timing.Spread.of([rate for _, rate in rates]),
+    'fed_step_seconds': timing.Spread.of(seconds['fed']),
+    'resident_step_seconds': timing.Spread.of(seconds['resident']),
+    'wait_share': wait_share(**seconds),
+    'asking_share': loops.asking / steps / timing.Spread.of(seconds['fed']).median,
+  }

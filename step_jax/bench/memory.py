@@ -1,0 +1,104 @@
+"""Peak memory of a training step, of each library in a process of its own."""
+
+from collections.abc import Sequence
+import dataclasses
+import json
+import pathlib
+import re
+import subprocess
+import sys
+
+from step_jax.bench import timing
+from step_jax.bench.settings import Settings
+from step_jax.errors import RunError
+
+OURS = 'step_jax'
+_CALLS = 3
+_STATUS = pathlib.Path('/proc/self/status')
+_RESET = pathlib.Path('/proc/self/clear_refs')
+
+
+def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
+  """Bytes that each needs at most while it runs: parameters, optimisers, batch, activations.
+
+  Programs that are kept already are not compiled again, so that the memory of compiling does not
+  count.
+
+  Args:
+    settings: of a bench of a training step.
+    names: `OURS`, or a variant of the peer.
+
+  Raises:
+    RunError: a process failed.
+  """
+  found = {}
+  for name in names:
+    given = json.dumps({'settings': dataclasses.asdict(settings), 'name': name})
+    command = [sys.executable, '-m', 'step_jax.bench.memory', given]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+      last = (done.stderr.strip().splitlines() or ['no message'])[-1]
+      raise RunError(f'--memory: the process that runs {name} failed: {last}')
+    found[name] = int(done.stdout.splitlines()[-1])
+  return found
+
+
+def peak(settings: Settings, name: str) -> int:
+  """The same, in this process.
+
+  On a GPU it is what the library took of the GPU; else the growth of the process's resident memory,
+  at its peak in steady state, over what it was when everything was imported.
+  """
+  import jax
+
+  from step_jax.bench import measure, networks
+
+  on_cpu = jax.default_backend() == 'cpu'
+  stage = measure.step_stage(settings)
+  if name == OURS:
+    before = _resident('VmRSS')
+    work: timing.Work = networks.step_case(settings, stage).work
+  else:
+    from step_jax.bench import torch_steps
+
+    torch_steps.set_precision(settings.tf32)
+    before = _resident('VmRSS')
+    variants = networks.step_variants(settings, *networks.random_inputs(settings, stage))
+    work = next(variant for variant in variants if variant.name == name).make()
+  work(_CALLS)
+  if on_cpu and _RESET.exists():
+    # What was needed to get ready does not count.
+    _RESET.write_text('5')
+  work(_CALLS)
+  if on_cpu:
+    return _resident('VmHWM') - before
+  if name == OURS:
+    return jax.devices()[0].memory_stats()['peak_bytes_in_use']
+  import torch
+
+  return torch.cuda.max_memory_allocated()
+
+
+def _resident(field: str) -> int:
+  """Bytes of this process in memory now (`VmRSS`) or at most so far (`VmHWM`).
+
+  Raises:
+    RunError: this system does not tell.
+  """
+  text = _STATUS.read_text() if _STATUS.exists() else ''
+  found = re.search(rf'^{field}:\s+(\d+) kB', text, re.MULTILINE)
+  if not found:
+    raise RunError('--memory: this system does not tell how much memory a process has (Linux does)')
+  return int(found.group(1)) * 1024
+
+
+def _main() -> None:
+  from step_jax import places
+
+  places.keep_compiled()
+  given = json.loads(sys.argv[1])
+  print(peak(Settings(**given['settings']), given['name']))
+
+
+if __name__ == '__main__':
+  _main()

@@ -1,0 +1,121 @@
+"""The steps of the first three stages, and inference, on random pictures that lie on the device."""
+
+from collections.abc import Mapping, Sequence
+import functools
+
+import jax
+import numpy as np
+
+from step_jax import config as config_lib
+from step_jax import weights
+from step_jax.bench import case
+from step_jax.bench.settings import Settings
+from step_jax.infer import functions
+from step_jax.methods import networks
+from step_jax.methods.abstract import abstract_step
+from step_jax.train import mesh as mesh_lib
+
+
+def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
+  """The configuration of a stage at the size of a bench."""
+  arg = f'size={settings.size},features={settings.features}'
+  config = config_lib.load(f'{config_lib.stage_file(stage)}:{arg}')
+  config.batch_size = settings.batch
+  config.dtype = settings.dtype
+  config.features.weights = 'random'
+  config.init_from = ''
+  config.model.encoder_width = 2 * settings.width
+  if 'generator_width' in config.model:
+    config.model.generator_width = settings.width
+    config.model.discriminator_width = settings.width
+  return config
+
+
+def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+  """Random pictures, uint8 of those shapes."""
+  rng = np.random.default_rng(0)
+  return {role: rng.integers(0, 256, x.shape, np.uint8) for role, x in shapes.items()}
+
+
+def load_frozen(config: config_lib.ConfigDict) -> dict:
+  """What a step reads besides its batch: parameters of the feature net, for stages 2 and 3."""
+  if config.method == 'pretrain':
+    return {}
+  net = config.features
+  return {'features': weights.load_features(net.net, net.taps, net.weights).params}
+
+
+def step_case(settings: Settings, stage: str) -> case.Case:
+  """A training step of a stage, over all devices as in training."""
+  config = make_config(settings, stage)
+  mesh_lib.check_batch_size(config.batch_size)
+  step = abstract_step(config, config.data.crop)
+  batch, frozen = random_batch(step.batch), load_frozen(config)
+  mesh = mesh_lib.make_mesh()
+  init = jax.jit(step.method.init, out_shardings=mesh_lib.replicated(mesh))
+  state = init(jax.random.key(0))
+  params = jax.device_get(state.params)
+  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
+  compiled, program = case.compile_(step.method.jitted_step(), state, *inputs)
+
+  variants = functools.partial(step_variants, settings, config, params, frozen, batch)
+  unit = 'triplets' if config.method == 'pretrain' else 'pictures'
+  work = case.training(compiled, state, *inputs)
+  return case.Case(settings.name, config.batch_size, unit, work, program, variants)
+
+
+def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
+  """A training step in PyTorch, from parameters and a batch as arrays of the host."""
+  from step_jax.bench import torch_steps
+
+  step = torch_steps.STEPS[config.method]
+  return torch_steps.variants(functools.partial(step, config, params, frozen, batch), settings)
+
+
+def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
+  """Configuration, and random parameters, frozen parameters and batch of a step, on the host."""
+  config = make_config(settings, stage)
+  step = abstract_step(config, config.data.crop)
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.standard_normal(x.shape, np.float32)
+  params = jax.tree.map(draw, step.state.params)
+  return config, params, load_frozen(config), random_batch(step.batch)
+
+
+def inference_cases(settings: Settings) -> Sequence[case.Case]:
+  """Translating in given styles: encoder and generator, and each alone; uint8 in and out."""
+  config = make_config(settings, 'finetune')
+  encoder, generator = networks.style_encoder(config), networks.generator(config)
+  keys = jax.random.split(jax.random.key(0), 3)
+  params = {
+    'style_encoder': networks.init_style_encoder(encoder, keys[0]),
+    'generator': networks.init_generator(generator, keys[1], config.model.z_dim),
+  }
+  shape = jax.ShapeDtypeStruct((config.batch_size, *config.data.crop, 3), np.uint8)
+  batch = random_batch({'source': shape, 'target': shape})
+  batch['z'] = np.asarray(jax.random.normal(keys[2], (config.batch_size, config.model.z_dim)))
+  given = jax.device_put(batch)
+  # Two programs, as `infer.Translator` has them.
+  encode, encoding = case.compile_(
+    jax.jit(functools.partial(functions.encode, encoder)), params, given['target']
+  )
+  generate, generating = case.compile_(
+    jax.jit(functools.partial(functions.generate, generator)), params, given['source'], given['z']
+  )
+  translate = lambda: generate(params, given['source'], encode(params, given['target']))
+
+  def make(name, program, function, *args):
+    def variants():
+      from step_jax.bench import torch_steps
+
+      port = functools.partial(torch_steps.Inference, config, jax.device_get(params), batch, name)
+      return torch_steps.variants(port, settings)
+
+    work = case.calling(function, *args)
+    return case.Case(f'inference/{name}', config.batch_size, 'pictures', work, program, variants)
+
+  return [
+    make('translate', encoding.then(generating), translate),
+    make('encode', encoding, encode, params, given['target']),
+    make('generate', generating, generate, params, given['source'], given['z']),
+  ]

@@ -1,0 +1,138 @@
+"""A record as text for people, and as JSON for files."""
+
+from collections.abc import Mapping
+import dataclasses
+import json
+import pathlib
+from typing import Any
+
+from step_jax.bench.settings import Settings
+from step_jax.bench.timing import Spread
+
+# What a bench depends on; all depend on the number of rounds.
+_PICTURES = ('size', 'batch', 'width', 'dtype')
+_FIELDS = {
+  'pretrain_step': _PICTURES,
+  'translate_step': (*_PICTURES, 'features', 'stage'),
+  'inference': _PICTURES,
+  'mining': ('count', 'features'),
+  'imle': ('count',),
+  'input_pipeline': (*_PICTURES, 'features', 'stage'),
+  'startup': (*_PICTURES, 'features', 'stage'),
+}
+
+
+def plain(value: Any) -> Any:
+  """A record as JSON has it."""
+  if dataclasses.is_dataclass(value):
+    return plain(dataclasses.asdict(value))
+  if isinstance(value, Mapping):
+    return {name: plain(part) for name, part in value.items()}
+  if isinstance(value, list | tuple):
+    return [plain(part) for part in value]
+  return value
+
+
+def write(path: pathlib.Path, record: Mapping) -> None:
+  """Writes a record as JSON; the file appears whole or not at all."""
+  part = path.with_name(f'.{path.name}.part')
+  part.write_text(json.dumps(plain(record), indent=2) + '\n')
+  part.replace(path)
+
+
+def text(record: Mapping) -> str:
+  """A record for the terminal."""
+  lines = [*_head(record)]
+  for found in record.get('cases', ()):
+    lines += ['', *_case(found)]
+  if 'found' in record:
+    lines += ['', f'{record["bench"]}: median (quartiles)']
+    lines += _rows([(name.replace('_', ' '), _value(v)) for name, v in record['found'].items()])
+  if 'memory' in record:
+    lines += ['', 'peak memory, each in a process of its own']
+    lines += _rows([(name, _si(peak) + 'B') for name, peak in record['memory'].items()])
+  if 'program' in record:
+    lines += ['', 'compiled step', *_rows(_program(record['program']))]
+  return '\n'.join(lines)
+
+
+def _head(record: Mapping) -> list[str]:
+  settings: Settings = record['settings']
+  machine = record['machine']
+  used = {name: getattr(settings, name) for name in _FIELDS[record['bench']]}
+  versions = ', '.join(f'{name} {version}' for name, version in machine['versions'].items())
+  allowed = 'may be TF32 where a device has it' if settings.tf32 else 'are float32 throughout'
+  return [
+    f'{record["bench"]}: '
+    + ', '.join(f'{name} {value}' for name, value in used.items())
+    + f'; {settings.repeats} rounds',
+    f'on {machine["kind"]} ({machine["device"]}); {machine["processor"]}, {machine["cores"]} '
+    f'cores, load {machine["load"]} at the start',
+    f'python {machine["python"]}, {versions}',
+    f'float32 products {allowed}; style distances and IMLE are exact in any case',
+  ]
+
+
+def _case(found: Mapping) -> list[str]:
+  ceilings = found['ceilings']
+  matmul = f'{_si(ceilings["matmul_flops_per_second"])}FLOP/s'
+  rows = [
+    ('seconds a call', _value(found['seconds'])),
+    (f'{found["unit"]} a second', f'{found["items_per_second"]:.4g}'),
+    *_program(found['program']),
+    (f'ceiling, {ceilings["matmul_dtype"]} matmul', matmul),
+    ('ceiling, copy', f'{_si(ceilings["copy_bytes_per_second"])}B/s'),
+    ('share of matmul ceiling', _percent(found['flops_share'])),
+    ('share of copy ceiling', _percent(found['bytes_share'])),
+  ]
+  lines = [f'{found["name"]}: {found["items"]} {found["unit"]} a call', *_rows(rows)]
+  if 'peer' not in found:
+    return lines
+  peer = found['peer']
+  tried = [(trial.name, trial.failure or f'{trial.seconds:.4g} s') for trial in peer['variants']]
+  pairs = ' '.join(f'{ratio:.3f}' for ratio in peer['ratios'])
+  return [
+    *lines,
+    'variants of the peer, in a short round',
+    *_rows(tried),
+    f'in turn with the best of them, {peer["name"]}',
+    *_rows(
+      [
+        ('its seconds a call', _value(peer['seconds'])),
+        ('our time / its time', _value(peer['ratio'])),
+        ('pair by pair', pairs),
+      ]
+    ),
+  ]
+
+
+def _program(program) -> list[tuple[str, str]]:
+  return [
+    (f'FLOPs ({program.counted})', _si(program.flops)),
+    ('bytes accessed', _si(program.bytes_accessed)),
+    ('peak bytes', _si(program.peak_bytes)),
+  ]
+
+
+def _rows(rows) -> list[str]:
+  return [f'  {name:<48} {value}' for name, value in rows]
+
+
+def _value(value: Spread | float) -> str:
+  if isinstance(value, Spread):
+    return f'{value.median:.4g} ({value.lower:.4g} to {value.upper:.4g})'
+  return f'{value:.4g}'
+
+
+def _percent(part: float | None) -> str:
+  return 'not known' if part is None else f'{100 * part:.1f} %'
+
+
+def _si(value: float | None) -> str:
+  """A number with a decimal prefix."""
+  if value is None:
+    return 'not known'
+  for prefix in ('', 'k', 'M', 'G', 'T', 'P'):
+    if abs(value) < 1000 or prefix == 'P':
+      return f'{value:.4g} {prefix}'
+    value /= 1000
