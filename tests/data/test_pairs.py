@@ -35,6 +35,27 @@ def test_what_is_written_is_read(folder, tmp_path):
   assert again.splits == found.splits and again.fingerprint == found.fingerprint
 
 
+def test_small_sets_are_decoded_once(folder, tmp_path, monkeypatch):
+  split = pairs.prepare(folders.scan(folder), tmp_path / 'set').split('train')
+  decoded = []
+  decode = pairs._decode
+  monkeypatch.setattr(pairs, '_decode', lambda png: decoded.append(png) or decode(png))
+  size = sum(split[0][side].nbytes for side in 'AB')
+  kept = pairs.PairSplit(split._source)
+  decoded.clear()
+  first, again = kept[1], kept[1]
+  assert len(decoded) == 2 and again.keys() == first.keys()
+  with pytest.raises(ValueError, match='read-only'):
+    again['A'][:] = 0
+  # What does not fit any more is decoded each time.
+  monkeypatch.setattr(pairs, '_CACHE_BYTES', size)
+  kept = pairs.PairSplit(split._source)
+  decoded.clear()
+  for index in (0, 1, 0, 1):
+    kept[index]
+  assert len(decoded) == 2 + 2 + 0 + 2
+
+
 def test_a_folder_is_prepared_once(folder, monkeypatch):
   first = data.open_data(str(folder))
   monkeypatch.setattr(pairs, 'prepare', None)
