@@ -20,7 +20,7 @@ from step_jax import config as config_lib
 from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 400
+STEPS = 600
 EVERY = {'log': 1, 'checkpoint': 3, 'evaluate': 10}
 # Moments to kill at, in turn.
 MOMENTS = ('any', 'checkpoint', 'any', 'evaluation') * 6
