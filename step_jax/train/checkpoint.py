@@ -255,7 +255,7 @@ def _reason(error: Exception) -> str:
     return os.strerror(error.errno)
   if 'No space left on device' in str(error):
     return 'No space left on device'
-  first = (str(error).splitlines() or [''])[0]
+  first = (str(error).splitlines() or [''])[0].partition('. See full TensorStore')[0]
   return f'{first[:150]}…' if len(first) > 150 else first or type(error).__name__
 
 

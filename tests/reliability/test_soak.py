@@ -20,7 +20,7 @@ from step_jax import config as config_lib
 from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 400
+STEPS = 600
 EVERY = {'log': 1, 'checkpoint': 3, 'evaluate': 10}
 # Moments to kill at, in turn.
 MOMENTS = ('any', 'checkpoint', 'any', 'evaluation') * 6
@@ -105,7 +105,10 @@ def kill(process, watched: Watched, moment: str, rng: random.Random, startup: fl
   lives = len(watched.starts())
   before = watched.saved()
   if moment == 'any':
-    time.sleep(rng.uniform(0, startup + 3))
+    reached, until = watched.last_step(), time.monotonic() + rng.uniform(0, startup + 3)
+    # Where steps take no time, a whole run would fit in.
+    while time.monotonic() < until and watched.last_step() < reached + 15:
+      time.sleep(0.01)
   else:
     reached = {'checkpoint': watched.is_writing, 'evaluation': watched.is_evaluating}[moment]
     deadline = time.monotonic() + 300

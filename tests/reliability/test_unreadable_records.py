@@ -23,16 +23,37 @@ def records(folder):
   return next(folder.glob('*train.array_record*'))
 
 
-@pytest.fixture
-def damaged(prepared, tmp_path):
-  """The set, zeros in the middle of record 7's pictures."""
-  folder = tmp_path / 'set'
+def fails(split, index):
+  try:
+    split[index]
+  except DataError:
+    return True
+  return False
+
+
+@pytest.fixture(scope='module')
+def spoilt(prepared, tmp_path_factory):
+  """The set with zeros written over some bytes of one record, and the number of that record."""
+  folder = tmp_path_factory.mktemp('spoilt') / 'set'
   shutil.copytree(prepared, folder)
-  content = bytearray(records(folder).read_bytes())
-  place = content.index(data.PairSet(prepared).split('train')._source[7]['A'][30:60])
-  content[place : place + 20] = bytes(20)
-  records(folder).write_bytes(content)
-  return folder
+  whole = records(prepared).read_bytes()
+  for place in range(5000, len(whole), 500):
+    records(folder).write_bytes(whole[:place] + bytes(20) + whole[place + 20 :])
+    split = open_split(folder, 'stop')
+    found = [index for index in range(len(split)) if fails(split, index)]
+    if len(found) == 1 and found[0] < len(split) - 1:
+      return folder, found[0]
+  raise AssertionError('no single record could be damaged')
+
+
+@pytest.fixture
+def damaged(spoilt):
+  return spoilt[0]
+
+
+@pytest.fixture
+def number(spoilt):
+  return spoilt[1]
 
 
 def open_split(folder, unreadable):
@@ -50,24 +71,24 @@ def batches(split, start, shard=None):
   return pipeline.train_batches(np.arange(len(split)), load, 4, 0, start, shard)
 
 
-def test_it_stops_training_with_a_line_that_names_it(damaged):
-  split = open_split(damaged, 'stop')
-  with pytest.raises(DataError, match='set, train: record 7 cannot be read') as error:
+def test_it_stops_training_with_a_line_that_names_it(damaged, number):
+  split = data.PairSet(damaged).split('train')
+  with pytest.raises(DataError, match=f'set, train: record {number} cannot be read') as error:
     # An epoch has six batches.
     list(itertools.islice(batches(split, 0), 6))
   assert '\n' not in str(error.value) and 'data.unreadable=skip' in str(error.value)
-  assert split[6]['name'] == 'train/06.png'
-  with pytest.raises(DataError, match='record 7'):
+  assert split[number - 1]['name'] == f'train/{number - 1:02d}.png'
+  with pytest.raises(DataError, match=f'record {number} '):
     split.names()
 
 
-def test_stepped_over_the_next_one_stands_in_its_place(damaged, caplog):
+def test_stepped_over_the_next_one_stands_in_its_place(damaged, number, caplog):
   split = open_split(damaged, 'skip')
   for _ in range(2):
-    np.testing.assert_array_equal(split[7]['A'], split[8]['A'])
+    np.testing.assert_array_equal(split[number]['A'], split[number + 1]['A'])
   assert len(split) == len(split.names()) == 24
   assert len(caplog.messages) == 1
-  assert 'record 7' in caplog.text and 'unreadable so far: 1 of 24' in caplog.text
+  assert f'record {number} ' in caplog.text and 'unreadable so far: 1 of 24' in caplog.text
 
 
 def test_batches_stay_a_function_of_the_step(damaged):
