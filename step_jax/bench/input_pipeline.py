@@ -18,7 +18,7 @@ from step_jax.train import mesh as mesh_lib
 _SYNTHETIC_PAIRS = 64
 # Pictures are prepared so much larger than the crop.
 _MARGIN = 1.125
-# Batches that one measurement takes, and those before it that fill the buffers.
+# Batches that one measurement takes, and those before it: more than the pipeline reads ahead.
 _BATCHES, _FILLING = 64, 16
 _STEPS = 8
 
@@ -68,20 +68,28 @@ def throughput(
 
 
 class Loops:
-  """The same steps, fed by the pipeline, and on a batch that lies on the device already."""
+  """The same steps, fed by the pipeline, and on a batch that lies on the device already.
+
+  Args:
+    step: `(state, batch, frozen) -> (state, metrics)`, compiled.
+    state: given away.
+    batches: of the pipeline.
+    frozen: on the device.
+    place: puts a batch there.
+  """
 
   def __init__(self, step: Callable, state, batches: Iterator, frozen, place: Callable):
     self._step, self._state = step, state
     self._batches, self._frozen, self._place = batches, frozen, place
     self._resident = place(next(batches))
-    self.asking = 0.0
+    self._asking = 0.0
 
   def fed(self, calls: int) -> None:
-    """Steps on fresh batches; notes how long it stood in asking for the next batch."""
+    """Steps on fresh batches."""
     for _ in range(calls):
       started = time.perf_counter()
       batch = next(self._batches)
-      self.asking += time.perf_counter() - started
+      self._asking += time.perf_counter() - started
       self._advance(self._place(batch))
     jax.block_until_ready(self._state)
 
@@ -90,6 +98,21 @@ class Loops:
     for _ in range(calls):
       self._advance(self._resident)
     jax.block_until_ready(self._state)
+
+  def in_turn(self, repeats: int, calls: int = _STEPS) -> dict[str, list[float]]:
+    """Seconds a step, `fed` and `resident`, and seconds of a fed one in asking for its batch."""
+    self.resident(2)
+    seconds = {'fed': [], 'resident': [], 'asking': []}
+    for _ in range(repeats):
+      # What was read ahead during other work would hide a pipeline that is too slow.
+      for _ in range(_FILLING):
+        next(self._batches)
+      self.fed(1)
+      self._asking = 0.0
+      seconds['fed'].append(timing.measure(self.fed, calls))
+      seconds['asking'].append(self._asking / calls)
+      seconds['resident'].append(timing.measure(self.resident, calls))
+    return seconds
 
   def _advance(self, batch):
     self._state, _ = self._step(self._state, batch, self._frozen)
@@ -115,20 +138,13 @@ def measure(settings: Settings) -> tuple[case.Program, dict]:
     )
     loops = Loops(compiled, state, batches, frozen, place)
     del state
-    works = {'fed': loops.fed, 'resident': loops.resident}
-    for work in works.values():
-      timing.warm_up(work)
-    loops.asking = 0.0
-    seconds = {name: [] for name in works}
-    for _ in range(settings.repeats):
-      for name, work in works.items():
-        seconds[name].append(timing.measure(work, _STEPS))
-  steps = settings.repeats * _STEPS
+    seconds = loops.in_turn(settings.repeats)
+  shares = [a / b for a, b in zip(seconds['asking'], seconds['fed'], strict=True)]
   return program, {
     'examples_per_second': timing.Spread.of([rate for rate, _ in rates]),
     'examples_per_core_second': timing.Spread.of([rate for _, rate in rates]),
     'fed_step_seconds': timing.Spread.of(seconds['fed']),
     'resident_step_seconds': timing.Spread.of(seconds['resident']),
-    'wait_share': wait_share(**seconds),
-    'asking_share': loops.asking / steps / timing.Spread.of(seconds['fed']).median,
+    'wait_share': wait_share(seconds['fed'], seconds['resident']),
+    'asking_share': timing.Spread.of(shares),
   }

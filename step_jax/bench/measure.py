@@ -164,6 +164,11 @@ def _set_precision(settings: Settings, exact: bool) -> None:
   if not settings.tf32:
     jax.config.update('jax_default_matmul_precision', 'highest')
   if settings.vs:
+    if jax.device_count() > 1:
+      raise RunError(
+        f'--vs {settings.vs}: compares one device with one, and there are {jax.device_count()}: '
+        'show one alone (CUDA_VISIBLE_DEVICES=0)'
+      )
     try:
       from step_jax.bench import torch_steps
     except ModuleNotFoundError as error:

@@ -30,7 +30,8 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   On CPU wide ones are computed by Winograd's method: about half the time, forward and backward.
   Accelerators choose for themselves.
   """
-  if min(kernel.shape[2:]) < _WINOGRAD_CHANNELS:
+  # Differences of tiles that are rounded to bfloat16 would lose most of their digits.
+  if min(kernel.shape[2:]) < _WINOGRAD_CHANNELS or x.dtype != jnp.float32:
     return conv(x, kernel)
   return jax.lax.platform_dependent(x, kernel, cpu=winograd_conv3x3, default=conv)
 

@@ -101,7 +101,7 @@ def test_input_pipeline(capsys, tmp_path):
   found = record_['found']
   for name in ('examples_per_second', 'examples_per_core_second', 'fed_step_seconds'):
     assert found[name]['median'] > 0
-  assert found['wait_share']['median'] < 1 and 0 < found['asking_share'] < 1
+  assert found['wait_share']['median'] < 1 and 0 < found['asking_share']['median'] < 1
   assert 'wait share' in out
 
 
@@ -173,6 +173,8 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   monkeypatch.setitem(__import__('sys').modules, 'torch', None)
   monkeypatch.delitem(__import__('sys').modules, 'step_jax.bench.torch_steps', raising=False)
   assert "pip install 'step_jax[bench]'" in refuse('imle', '--vs', 'torch')
+  monkeypatch.setattr(jax, 'device_count', lambda: 8)
+  assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')
 
 
 def test_a_peer_takes_turns(monkeypatch):

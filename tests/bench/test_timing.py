@@ -105,6 +105,30 @@ def test_the_pipeline_is_timed_without_what_was_buffered():
   assert rates == (8.0, 4.0)
 
 
+def test_what_is_read_ahead_does_not_hide_a_slow_pipeline():
+  asked = []
+
+  def batches():
+    for i in range(10_000):
+      asked.append(i)
+      yield i
+
+  seen = []
+  step = lambda state, batch, frozen: (seen.append(batch), (state, {}))[1]
+  loops = input_pipeline.Loops(step, 0.0, batches(), None, lambda batch: batch)
+  seconds = loops.in_turn(2, calls=3)
+  assert {name: len(taken) for name, taken in seconds.items()} == dict(fed=2, resident=2, asking=2)
+  ahead = input_pipeline._FILLING
+  first, second = 1 + ahead, 1 + 2 * ahead + 4
+  resident = [0, 0, 0]
+  assert seen == [
+    0, 0, *range(first, first + 4), *resident, *range(second, second + 4), *resident,
+  ]  # fmt: skip
+  # More than the eight batches that the pipeline keeps, and what its threads are at.
+  assert ahead > 8
+  assert all(asking <= fed for asking, fed in zip(seconds['asking'], seconds['fed'], strict=True))
+
+
 def test_wait_share_is_what_a_fed_step_takes_longer():
   assert input_pipeline.wait_share([2.0, 4.0, 1.0], [1.0, 3.0, 1.0]).median == pytest.approx(0.25)
 

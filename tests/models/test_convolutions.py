@@ -90,3 +90,15 @@ def test_the_cpu_gets_winograd():
   assert text.count('stablehlo.dot_general') == 16
   narrow = functools.partial(convolutions.conv3x3, x[..., :64])
   assert 'dot_general' not in jax.jit(narrow).lower(kernel[:, :, :64]).as_text()
+
+
+def test_wide_convolutions_in_bfloat16():
+  keys = jax.random.split(jax.random.key(0))
+  x = jax.random.normal(keys[0], (1, 4, 4, 192)).astype(jnp.bfloat16)
+  kernel = jax.random.normal(keys[1], (3, 3, 192, 192)).astype(jnp.bfloat16)
+  y = jax.jit(convolutions.conv3x3)(x, kernel)
+  assert y.dtype == jnp.bfloat16
+  exact = convolutions.conv(x.astype(jnp.float32), kernel.astype(jnp.float32))
+  # Products are exact, sums rounded once: half a unit in the eighth binary digit.
+  worst = jnp.max(jnp.abs(y.astype(jnp.float32) - exact) / jnp.maximum(jnp.abs(exact), 1.0))
+  assert worst < 2**-7
