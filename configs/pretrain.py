@@ -21,6 +21,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.method = 'pretrain'
   config.seed = 0
   config.dtype = 'float32'
+  # Whether blocks compute their activations again in the backward pass, where memory is short.
+  config.remat = False
   config.batch_size = 12
   config.data = options.data(
     'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'scene', 'unreadable'

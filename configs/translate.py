@@ -51,6 +51,8 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.train_encoder = False
   config.seed = 0
   config.dtype = 'float32'
+  # Whether blocks compute their activations again in the backward pass, where memory is short.
+  config.remat = False
   config.batch_size = 8
   config.data = options.data(
     'path',

@@ -24,6 +24,7 @@ def style_encoder(config: ml_collections.ConfigDict) -> models.StyleEncoder:
     width=model.encoder_width,
     pixel_norm=model.pixel_norm,
     dtype=jnp.dtype(config.dtype),
+    remat=config.get('remat', False),
   )
 
 
@@ -35,6 +36,7 @@ def generator(config: ml_collections.ConfigDict) -> models.Generator:
     skip=model.skip,
     code_everywhere=model.code_everywhere,
     dtype=jnp.dtype(config.dtype),
+    remat=config.get('remat', False),
   )
 
 
@@ -42,7 +44,10 @@ def discriminator(config: ml_collections.ConfigDict) -> models.MultiScaleDiscrim
   """The discriminator of `config.model`."""
   model = config.model
   return models.MultiScaleDiscriminator(
-    width=model.discriminator_width, num_scales=model.num_scales, dtype=jnp.dtype(config.dtype)
+    width=model.discriminator_width,
+    num_scales=model.num_scales,
+    dtype=jnp.dtype(config.dtype),
+    remat=config.get('remat', False),
   )
 
 

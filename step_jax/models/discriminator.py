@@ -14,18 +14,19 @@ class PatchDiscriminator(nn.Module):
   """
 
   width: int = 32
+  groups: int = 1
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, groups: int = 1) -> jax.Array:
+  def __call__(self, x: jax.Array) -> jax.Array:
     conv = lambda features, stride, name: layers.Conv(
       features, 4, stride, dtype=self.dtype, name=name
     )
     x = layers.leaky_relu(conv(self.width, 2, 'conv0')(x))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm1')(conv(self.width * 2, 2, 'conv1')(x)))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm2')(conv(self.width * 4, 2, 'conv2')(x)))
-    self.sow('intermediates', 'minibatch_stddev', layers.minibatch_stddev(x, groups))
-    x = layers.concat_minibatch_stddev(x, groups)
+    self.sow('intermediates', 'minibatch_stddev', layers.minibatch_stddev(x, self.groups))
+    x = layers.concat_minibatch_stddev(x, self.groups)
     x = layers.leaky_relu(layers.InstanceNorm(name='norm3')(conv(self.width * 8, 1, 'conv3')(x)))
     return conv(1, 1, 'logits')(x).astype(jnp.float32)
 
@@ -42,11 +43,13 @@ class MultiScaleDiscriminator(nn.Module):
     width: channels of the first layer.
     num_scales: how many scales, each a network of its own.
     dtype: compute type of the convolutions.
+    remat: see `layers.block`.
   """
 
   width: int = 32
   num_scales: int = 3
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, image: jax.Array, source: jax.Array, groups: int = 1) -> list[jax.Array]:
@@ -55,5 +58,7 @@ class MultiScaleDiscriminator(nn.Module):
     for i in range(self.num_scales):
       if i:
         x = layers.downscale(x)
-      logits.append(PatchDiscriminator(self.width, dtype=self.dtype, name=f'scale{i}')(x, groups))
+      judge = layers.block(PatchDiscriminator, self.remat)
+      judge = judge(self.width, groups, dtype=self.dtype, name=f'scale{i}')
+      logits.append(judge(x))
     return logits

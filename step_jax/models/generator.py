@@ -23,6 +23,7 @@ class ContentEncoder(nn.Module):
 
   width: int = 32
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, source: jax.Array) -> list[jax.Array]:
@@ -36,7 +37,7 @@ class ContentEncoder(nn.Module):
       x = nn.relu(layers.InstanceNorm(name=f'down_norm{i}')(x))
       features.append(x)
     for i in range(NUM_RES):
-      x = layers.ResBlock(dtype=self.dtype, name=f'res{i}')(x)
+      x = layers.block(layers.ResBlock, self.remat)(dtype=self.dtype, name=f'res{i}')(x)
     return features + [x]
 
 
@@ -65,6 +66,7 @@ class Decoder(nn.Module):
   skip: bool = True
   code_everywhere: bool = True
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, features: list[jax.Array], z: jax.Array) -> jax.Array:
@@ -79,11 +81,10 @@ class Decoder(nn.Module):
 
     x = layers.concat_code(features[-1], z)
     for i in range(NUM_RES):
-      x = layers.ResBlock(dtype=self.dtype, name=f'res{i}')(x)
+      x = layers.block(layers.ResBlock, self.remat)(dtype=self.dtype, name=f'res{i}')(x)
     for level in reversed(range(1, NUM_DOWN + 1)):
-      x = UpBlock(self.width * 2 ** (level - 1), dtype=self.dtype, name=f'up{level}')(
-        join(x, level)
-      )
+      up = layers.block(UpBlock, self.remat)
+      x = up(self.width * 2 ** (level - 1), dtype=self.dtype, name=f'up{level}')(join(x, level))
     x = layers.Conv(self.out_channels, 1, dtype=self.dtype, name='rgb')(join(x, 0))
     return jnp.tanh(x.astype(jnp.float32))
 
@@ -101,6 +102,7 @@ class Generator(nn.Module):
     skip: whether decoder blocks also read the content encoder's map of their size.
     code_everywhere: whether every decoder block reads the style code, or the first alone.
     dtype: compute type of the convolutions.
+    remat: see `layers.block`.
 
   Raises:
     ValueError: the source's size is not a multiple of 8.
@@ -110,11 +112,13 @@ class Generator(nn.Module):
   skip: bool = True
   code_everywhere: bool = True
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   def setup(self):
-    self.content_encoder = ContentEncoder(self.width, dtype=self.dtype)
+    shared = {'dtype': self.dtype, 'remat': self.remat}
+    self.content_encoder = ContentEncoder(self.width, **shared)
     self.decoder = Decoder(
-      self.width, skip=self.skip, code_everywhere=self.code_everywhere, dtype=self.dtype
+      self.width, skip=self.skip, code_everywhere=self.code_everywhere, **shared
     )
 
   def __call__(self, source: jax.Array, z: jax.Array) -> jax.Array:

@@ -217,6 +217,14 @@ def _normalise(module: nn.Module, x: jax.Array, axes: tuple[int, ...]) -> jax.Ar
   return (wide * scale + (beta - mean * scale)).astype(x.dtype)
 
 
+def block(module: type[nn.Module], remat: bool) -> type[nn.Module]:
+  """A block of layers that keeps all its activations for the backward pass, or its input alone.
+
+  With `remat` the rest is computed again: less memory, at the price of another forward pass.
+  """
+  return nn.remat(module) if remat else module
+
+
 class BasicBlock(nn.Module):
   """Downsampling residual block of the style encoder, `[B, H, W, in] -> [B, H//2, W//2, features]`.
 

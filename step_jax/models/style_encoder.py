@@ -22,18 +22,21 @@ class StyleEncoder(nn.Module):
     width: channels of the first layer; the three blocks have 2, 3 and 4 times as many.
     pixel_norm: whether pixel norm follows each block.
     dtype: compute type of the convolutions.
+    remat: see `layers.block`.
   """
 
   z_dim: int = 8
   width: int = 64
   pixel_norm: bool = True
   dtype: jnp.dtype = jnp.float32
+  remat: bool = False
 
   @nn.compact
   def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     x = layers.Conv(self.width, 4, stride=2, dtype=self.dtype, name='conv0')(image)
     for i in range(3):
-      x = layers.BasicBlock((i + 2) * self.width, dtype=self.dtype, name=f'block{i}')(x)
+      block = layers.block(layers.BasicBlock, self.remat)
+      x = block((i + 2) * self.width, dtype=self.dtype, name=f'block{i}')(x)
       if self.pixel_norm:
         x = layers.pixel_norm(x)
       self.sow('intermediates', 'stages', x)
