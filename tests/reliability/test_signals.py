@@ -127,7 +127,8 @@ def test_all_hosts_stop_at_one_step(number, tmp_path):
     for index in range(2)
   ]  # fmt: skip
   try:
-    started = [host.stdout.readline() for host in hosts]
+    # Gloo writes to standard output too.
+    started = ['started\n' in iter(host.stdout.readline, '') for host in hosts]
     hosts[1].send_signal(number)
     for host in hosts:
       host.communicate(timeout=120)
@@ -135,7 +136,7 @@ def test_all_hosts_stop_at_one_step(number, tmp_path):
     for host in hosts:
       host.kill()
   errors = [(tmp_path / f'{index}').read_text()[-3000:] for index in range(2)]
-  assert started == ['started\n'] * 2, errors
+  assert all(started), errors
   # Who was told by Ctrl-C says so; the other one was pre-empted.
   assert hosts[0].returncode == 75, errors
   assert hosts[1].returncode == (75 if number == signal.SIGTERM else 130), errors
