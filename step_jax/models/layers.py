@@ -218,9 +218,10 @@ def _normalise(module: nn.Module, x: jax.Array, axes: tuple[int, ...]) -> jax.Ar
 
 
 def block(module: type[nn.Module], remat: bool) -> type[nn.Module]:
-  """A block of layers that keeps all its activations for the backward pass, or its input alone.
+  """A class of blocks `[B, …] -> [B, …]` that keep all activations for the backward pass.
 
-  With `remat` the rest is computed again: less memory, at the price of another forward pass.
+  With `remat` they keep their input alone and compute the rest again: less memory, at the price of
+  another forward pass.
   """
   return nn.remat(module) if remat else module
 

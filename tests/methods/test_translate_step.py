@@ -154,9 +154,10 @@ def check_gradients(vectors, grads):
     np.testing.assert_allclose(found, total, rtol=1e-3, err_msg=theirs)
     norms = vectors[f'gradnorms_{theirs}']
     for name, norm in zip(vectors[f'gradnames_{theirs}'], norms, strict=True):
-      # Biases before a norm have no gradient but for rounding.
+      # Biases before a norm have no gradient but for rounding. The coarsest scale normalises over
+      # a few pixels: its first kernel differs by 0.35 % between CPUs of two makes.
       difference = abs(golden.norm(leaf(tree, str(name))) - norm)
-      assert difference <= 1e-3 * max(norm, 1e-2 * total), name
+      assert difference <= max(1e-3 * norm, 3e-4 * total), name
 
 
 def check_averages(vectors, state, variables):

@@ -1,6 +1,7 @@
 """What the tests of faults share."""
 
 import pathlib
+import signal
 import sys
 
 import pytest
@@ -15,3 +16,14 @@ def whole(tmp_path_factory):
   import toy
 
   return toy.final(toy.train(tmp_path_factory.mktemp('whole')))[1]
+
+
+@pytest.fixture(autouse=True)
+def interruptible():
+  """Signals mean what they mean at a terminal, though the tests run in the background of a script.
+
+  There SIGINT is ignored, and so it would be in the processes that tests start.
+  """
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
