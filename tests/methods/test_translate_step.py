@@ -154,10 +154,11 @@ def check_gradients(vectors, grads):
     np.testing.assert_allclose(found, total, rtol=1e-3, err_msg=theirs)
     norms = vectors[f'gradnorms_{theirs}']
     for name, norm in zip(vectors[f'gradnames_{theirs}'], norms, strict=True):
-      # Biases before a norm have no gradient but for rounding. The coarsest scale normalises over
-      # a few pixels: its first kernel differs by 0.35 % between CPUs of two makes.
+      # Biases before a norm have no gradient but for rounding. And where rounding puts one of a few
+      # activations on the other side of a leaky ReLU's kink, which differs between CPUs of two
+      # makes, single gradients jump: seen were 0.1 % of the total.
       difference = abs(golden.norm(leaf(tree, str(name))) - norm)
-      assert difference <= max(1e-3 * norm, 3e-4 * total), name
+      assert difference <= max(1e-3 * norm, 2e-3 * total), name
 
 
 def check_averages(vectors, state, variables):
