@@ -7,6 +7,7 @@ import pathlib
 import re
 import shutil
 
+import jax
 import numpy as np
 
 from step_jax.errors import ConfigError, DataError
@@ -107,7 +108,8 @@ def load_or_mine(
       if str(file['key']) == key:
         fields = dataclasses.fields(neighbors.Neighbors)
         return neighbors.Neighbors(**{field.name: file[field.name] for field in fields})
-  scratch = path.with_name(f'.{path.stem}')
+  # Every host mines for itself, in a folder that hosts may share.
+  scratch = path.with_name(f'.{path.stem}-{jax.process_index()}')
   key_path = scratch / 'key'
   if not key_path.is_file() or key_path.read_text('utf-8') != key:
     shutil.rmtree(scratch, ignore_errors=True)

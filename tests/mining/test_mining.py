@@ -247,3 +247,21 @@ def test_the_table_is_kept(tmp_path):
   calls = []
   table.load_or_mine(path, 'another key', lambda scratch: calls.append(1) or mine(scratch))
   assert calls and [p.name for p in path.parent.iterdir()] == ['neighbors.npz']
+
+
+def test_hosts_that_share_a_folder_do_not_meet(tmp_path, monkeypatch):
+  vectors = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+  folders = []
+
+  def mine(scratch):
+    folders.append(scratch)
+    if len(folders) == 1:
+      # While the first host mines, the second begins and ends.
+      monkeypatch.setattr(jax, 'process_index', lambda: 1)
+      table.load_or_mine(tmp_path / 'neighbors.npz', 'key', mine)
+      assert scratch.is_dir()
+    return neighbors.find_neighbors(vectors, 2, 3)
+
+  table.load_or_mine(tmp_path / 'neighbors.npz', 'key', mine)
+  assert folders[0] != folders[1]
+  assert [path.name for path in tmp_path.iterdir()] == ['neighbors.npz']
