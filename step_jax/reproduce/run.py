@@ -123,7 +123,8 @@ def _take_neighbors(workdir: pathlib.Path, job: jobs.Job) -> None:
   folder.mkdir(parents=True, exist_ok=True)
   for path in (workdir / job.mined_by / job.config.stage).glob('neighbors_*.npz'):
     if not (folder / path.name).exists():
-      shutil.copy(path, folder)
+      part = shutil.copy(path, folder / f'.{path.name}.part')
+      part.replace(folder / path.name)
 
 
 def _line(
