@@ -1,14 +1,26 @@
 """One piece of work to measure: ours, and how others do the same."""
 
-from collections.abc import Callable, Sequence
+import collections
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
+import math
+import re
 
 import jax
 
 from step_jax.bench import timing
 
-# Calls of vendors' libraries, into whose work the compiler's count does not look on every device.
-_OPAQUE = ('__cublas$', '__cudnn$')
+# A convolution by the GPU vendor's library, into whose calls the compiler's count does not look.
+_LIBRARY_CONV = re.compile(
+  r'= \(?\w+\[([\d,]*)\].*? custom-call\(([^)]*)\).*dim_labels=\w+_(\w+)->(\w+),.*'
+  r'custom_call_target="__cudnn\$conv(\w*)"'
+)
+_DEFINED = re.compile(r'^\s*(?:ROOT )?(%?[\w.-]+) = \(?\w+\[([\d,]*)\]', re.MULTILINE)
+# What devices send each other: the operation, and the shapes of its results.
+_COLLECTIVE = re.compile(
+  r' = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\('
+)
+_SHAPE = re.compile(r'(pred|[a-z]+(\d+))\[([\d,]*)\]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,16 +29,18 @@ class Program:
 
   Attributes:
     flops: floating-point operations of one call.
-    counted: where that number is from: `compiled program`, `program as written`, or `formula`.
+    counted: where that number is from: `compiled program`, `its convolutions`, or `formula`.
     bytes_accessed: read and written by all its parts; what stays in a cache between two parts
       counts again.
     peak_bytes: arguments, results and temporary arrays.
+    collectives: operation that joins devices -> bytes of its results in one call.
   """
 
   flops: float | None = None
   counted: str = ''
   bytes_accessed: float | None = None
   peak_bytes: int | None = None
+  collectives: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def then(self, other: 'Program') -> 'Program':
     """Of this program and another one after it."""
@@ -37,6 +51,7 @@ class Program:
       self.counted,
       add(self.bytes_accessed, other.bytes_accessed),
       None if None in peaks else max(peaks),
+      dict(collections.Counter(self.collectives) + collections.Counter(other.collectives)),
     )
 
 
@@ -81,12 +96,11 @@ class Case:
 
 def compile_(jitted, *args) -> tuple[Callable, Program]:
   """Compiles a function for its arguments (arrays, or their shapes), and asks what it costs."""
-  lowered = jitted.lower(*args)
-  compiled = lowered.compile()
-  costs, counted = compiled.cost_analysis() or {}, 'compiled program'
-  if any(name in compiled.as_text() for name in _OPAQUE):
-    costs = {**costs, **(lowered.cost_analysis() or {})}
-    counted = 'program as written'
+  compiled = jitted.lower(*args).compile()
+  text = compiled.as_text()
+  costs, counted = dict(compiled.cost_analysis() or {}), 'compiled program'
+  if library := library_flops(text):
+    costs['flops'], counted = library, 'its convolutions'
   memory = compiled.memory_analysis()
   peak = memory and (
     memory.argument_size_in_bytes
@@ -94,7 +108,52 @@ def compile_(jitted, *args) -> tuple[Callable, Program]:
     + memory.temp_size_in_bytes
     - memory.alias_size_in_bytes
   )
-  return compiled, Program(costs.get('flops'), counted, costs.get('bytes accessed'), peak)
+  return compiled, Program(
+    costs.get('flops'), counted, costs.get('bytes accessed'), peak, collective_bytes(text)
+  )
+
+
+def library_flops(text: str) -> float:
+  """FLOPs of the convolutions that a compiled program leaves to the GPU vendor's library.
+
+  Each is `2 * output * kernel / output channels`, forward and in both directions backward; what
+  falls on padding counts. 0 where there are none.
+
+  Args:
+    text: the program, as XLA prints it.
+  """
+  sizes = {name: _dimensions(shape) for name, shape in _DEFINED.findall(text)}
+  total = 0
+  for result, operands, kernel, labels, kind in _LIBRARY_CONV.findall(text):
+    first, second = (sizes[name.strip().split(' ')[-1]] for name in operands.split(',')[:2])
+    result = _dimensions(result)
+    # What a forward pass would give, and its kernel, whichever of the three is computed.
+    if kind == 'BackwardFilter':
+      output, weights = second, result
+    elif kind == 'BackwardInput':
+      output, weights = first, second
+    else:
+      output, weights = result, second
+    channels = output[labels.index('f')]
+    assert weights[kernel.index('o')] == channels, (kind, output, weights)
+    total += 2 * math.prod(output) * math.prod(weights) // channels
+  return total
+
+
+def collective_bytes(text: str) -> dict[str, int]:
+  """What devices exchange in a compiled program as XLA prints it: operation -> bytes of results."""
+  found = {}
+  for shapes, operation in _COLLECTIVE.findall(text):
+    count = sum(
+      math.prod(_dimensions(shape)) * (int(bits or 8) // 8)
+      for _, bits, shape in _SHAPE.findall(shapes)
+    )
+    found[operation] = found.get(operation, 0) + count
+  return found
+
+
+def _dimensions(shape: str) -> list[int]:
+  return [int(size) for size in shape.split(',') if size]
 
 
 def calling(function: Callable, *args) -> timing.Work:

@@ -7,7 +7,7 @@ import logging
 
 from step_jax.bench import case, machine, memory, timing
 from step_jax.bench.settings import Settings
-from step_jax.errors import RunError
+from step_jax.errors import ConfigError, RunError
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +81,7 @@ def measure_case(settings: Settings, found: case.Case, exact: bool) -> dict:
   works = {OURS: found.work}
   trials, peer = [], ''
   if settings.vs:
-    trials, work, peer = try_variants(found.variants())
+    trials, work, peer = try_variants(_chosen(found.variants(), settings.variants))
     if work is None:
       reasons = '; '.join(f'{trial.name}: {trial.failure}' for trial in trials)
       raise RunError(f'--vs {settings.vs}: no variant of {found.name} runs here: {reasons}')
@@ -120,6 +120,15 @@ def measure_case(settings: Settings, found: case.Case, exact: bool) -> dict:
       'variants': trials,
     }
   return result
+
+
+def _chosen(variants: Sequence[case.Variant], text: str) -> Sequence[case.Variant]:
+  """Those with a text in their name."""
+  chosen = [variant for variant in variants if text in variant.name]
+  if text and not chosen:
+    names = '; '.join(variant.name for variant in variants)
+    raise ConfigError(f'--variants {text}: the peer has none with this in its name: {names}')
+  return chosen
 
 
 def share(amount: float | None, seconds: float, ceiling: float) -> float | None:

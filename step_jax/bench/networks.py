@@ -52,11 +52,11 @@ def step_case(settings: Settings, stage: str) -> case.Case:
   step = abstract_step(config, config.data.crop)
   batch, frozen = random_batch(step.batch), load_frozen(config)
   mesh = mesh_lib.make_mesh()
-  init = jax.jit(step.method.init, out_shardings=mesh_lib.replicated(mesh))
-  state = init(jax.random.key(0))
+  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
+  state = jax.jit(step.method.init, out_shardings=shardings)(jax.random.key(0))
   params = jax.device_get(state.params)
   inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
-  compiled, program = case.compile_(step.method.jitted_step(), state, *inputs)
+  compiled, program = case.compile_(step.method.jitted_step(shardings), state, *inputs)
 
   variants = functools.partial(step_variants, settings, config, params, frozen, batch)
   unit = 'triplets' if config.method == 'pretrain' else 'pictures'

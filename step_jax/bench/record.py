@@ -111,6 +111,7 @@ def _program(program) -> list[tuple[str, str]]:
     (f'FLOPs ({program.counted})', _si(program.flops)),
     ('bytes accessed', _si(program.bytes_accessed)),
     ('peak bytes', _si(program.peak_bytes)),
+    *((f'bytes between devices, {name}', _si(b)) for name, b in program.collectives.items()),
   ]
 
 

@@ -38,6 +38,7 @@ class Settings:
     count: style vectors to mine among; codes of IMLE, which has ten times as many samples.
     features: the feature net, a key of `config.FEATURES`; its parameters are random.
     vs: the peer to compare with, or ''.
+    variants: text that the names of the peer's variants must have to be tried.
     tf32: whether float32 products may be computed in TF32 where a device can, on both sides; mining
       and IMLE never do.
     at_least: seconds that a measurement lasts.
@@ -45,6 +46,7 @@ class Settings:
     stage: whose step `translate_step` (the encoder frozen or trained), `input_pipeline` and
       `startup` run.
     memory: whether peak memory of a training step is measured too, in processes of its own.
+    fsdp: whether a training step splits its state over the devices.
   """
 
   name: str
@@ -56,11 +58,13 @@ class Settings:
   count: int = 0
   features: str = 'vgg16'
   vs: str = ''
+  variants: str = ''
   tf32: bool = True
   at_least: float = 0.3
   data: str = ''
   stage: str = 'finetune'
   memory: bool = False
+  fsdp: bool = False
 
   @classmethod
   def of(cls, name: str, **given) -> 'Settings':
@@ -82,6 +86,8 @@ class Settings:
       raise ConfigError('--stage pretrain: that step is the bench pretrain_step')
     if settings.memory and name not in STEPS:
       raise ConfigError(f'--memory: is of training steps: use {_list(STEPS)}')
+    if settings.fsdp and name not in STEPS:
+      raise ConfigError(f'--fsdp: is of training steps: use {_list(STEPS)}')
     if settings.vs and name not in COMPARED:
       raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {_list(COMPARED)}')
     if settings.vs and FEATURES[settings.features]['net'] != 'vgg16':

@@ -59,9 +59,24 @@ class Fire(nn.Module):
 
 
 def max_pool(x: jax.Array, size: int, ceil: bool) -> jax.Array:
-  """Max pooling of stride 2 over `[B, H, W, C]`; `ceil` also pools the last, partial window."""
+  """Max pooling of stride 2 over `[B, H, W, C]`; `ceil` also pools the last, partial window.
+
+  The gradient goes to the first of equal maxima, row by row.
+  """
   ends = [(0, (size - side) % 2 if ceil else 0) for side in x.shape[1:3]]
-  return nn.max_pool(x, (size, size), (2, 2), ends)
+  windowed = functools.partial(nn.max_pool, window_shape=(size,) * 2, strides=(2, 2), padding=ends)
+  maxima = functools.partial(_max_of_slices, size=size, ends=ends)
+  return jax.lax.platform_dependent(x, cpu=maxima, default=windowed)
+
+
+def _max_of_slices(x, size, ends):
+  """`max_pool` without a windowed reduction, whose gradient is slow on CPU."""
+  x = jnp.pad(x, ((0, 0), *ends, (0, 0)), constant_values=-jnp.inf)
+  for axis in (2, 1):
+    count = (x.shape[axis] - size) // 2 + 1
+    parts = [jax.lax.slice_in_dim(x, i, i + 2 * (count - 1) + 1, 2, axis) for i in range(size)]
+    x = functools.reduce(lambda best, part: jnp.where(best >= part, best, part), parts)
+  return x
 
 
 class TrunkConv(nn.Module):

@@ -205,3 +205,26 @@ def test_numbers_for_people():
   assert record._si(5e18) == '5000 P' and record._si(None) == 'not known'
   assert record._value(Spread(1.0, 0.5, 2.0)) == '1 (0.5 to 2)'
   assert record.plain({'a': (Spread(1.0, 2.0, 3.0), np.float64(1))})['a'][0]['lower'] == 2.0
+
+
+def test_convolutions_of_the_vendor_are_counted():
+  shapes = {'%x': '32,32,32,32', '%kernel': '64,4,4,32', '%gradient': '32,16,16,64'}
+  parameters = [
+    f'  {name} = bf16[{shape}]{{3,2,1,0}} parameter(0)' for name, shape in shapes.items()
+  ]
+  calls = [
+    f'  %conv.{i} = (bf16[{shapes[result]}]{{3,2,1,0}}, u8[0]{{0}}) '
+    f'custom-call({first}, {second}), '
+    'window={size=4x4 stride=2x2 pad=1_1x1_1}, dim_labels=b01f_o01i->b01f, '
+    f'custom_call_target="__cudnn$conv{kind}", metadata={{op_name="a"}}'
+    for i, (kind, result, first, second) in enumerate(
+      [
+        ('BiasActivationForward', '%gradient', '%x', '%kernel, %bias'),
+        ('BackwardFilter', '%kernel', '%x', '%gradient'),
+        ('BackwardInput', '%x', '%gradient', '%kernel'),
+      ]
+    )
+  ]
+  one = 2 * (32 * 16 * 16 * 64) * (4 * 4 * 32)
+  assert case.library_flops('\n'.join(parameters + calls)) == 3 * one
+  assert case.library_flops('\n'.join(parameters)) == 0

@@ -34,7 +34,7 @@ def compare(fast, plain, x, kernel, key, tolerance=2e-5):
     assert float(jnp.abs(found - expected).max()) <= tolerance * scale
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=4, deadline=None)
 @given(
   seed=st.integers(0, 999),
   height=st.integers(1, 9),
@@ -48,6 +48,32 @@ def test_winograd_of_any_size(seed, height, width, inputs, outputs):
 
 
 @settings(max_examples=6, deadline=None)
+@given(
+  seed=st.integers(0, 999),
+  height=st.integers(4, 11),
+  width=st.integers(4, 11),
+  size=st.integers(1, 4),
+  stride=st.integers(1, 2),
+  padding=st.sampled_from(['SAME', 'VALID', ((2, 0), (0, 1))]),
+  strip=st.sampled_from([1, 100, 200]),
+)
+def test_kernel_gradient_by_strips(seed, height, width, size, stride, padding, strip):
+  keys = jax.random.split(jax.random.key(seed), 3)
+  x = jax.random.normal(keys[0], (2, height, width, 3))
+  kernel = jax.random.normal(keys[1], (size, size, 3, 5))
+  plain = functools.partial(
+    jax.lax.conv_general_dilated,
+    window_strides=(stride,) * 2,
+    padding=padding,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+  )
+  by_strips = functools.partial(convolutions.conv, stride=stride, padding=padding)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(convolutions, '_STRIP', strip)
+    compare(by_strips, plain, x, kernel, keys[2])
+
+
+@settings(max_examples=4, deadline=None)
 @given(
   seed=st.integers(0, 999),
   height=st.integers(1, 7),
