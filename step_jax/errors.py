@@ -4,6 +4,11 @@ The command line prints their message alone and exits with status 2; everything 
 keeps its traceback.
 """
 
+import unicodedata
+
+# Control characters, halves of characters (bytes that are no UTF-8), and what breaks lines.
+_UNPRINTABLE = ('Cc', 'Cs', 'Zl', 'Zp')
+
 
 class UserError(Exception):
   """Base of all errors whose remedy is in the user's hands."""
@@ -27,3 +32,21 @@ class RunError(UserError):
 
 class Preempted(Exception):
   """Training was asked to end (SIGTERM) and has saved."""
+
+
+def is_printable(text: str) -> bool:
+  """Whether a text has no control characters, line breaks or bytes that are no UTF-8.
+
+  Those could forge lines of a log, or move the cursor of a terminal.
+  """
+  return not any(unicodedata.category(character) in _UNPRINTABLE for character in text)
+
+
+def shown(text: str) -> str:
+  """A text for messages: what is not printable is escaped."""
+  return text if is_printable(text) else ascii(text)[1:-1]
+
+
+def first_line(error: Exception | str) -> str:
+  """What an error of some library says, short and printable; its type where it says nothing."""
+  return shown((str(error).splitlines() or [''])[0][:150] or type(error).__name__)

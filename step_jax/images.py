@@ -17,5 +17,7 @@ def pad_to_multiple(image: jax.Array, multiple: int) -> jax.Array:
   `[B, H, W, C]`.
   """
   height, width = image.shape[1:3]
+  if not (height % multiple or width % multiple):
+    return image
   margins = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
   return jnp.pad(image, margins, mode='edge')

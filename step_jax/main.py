@@ -9,6 +9,7 @@ from collections.abc import Sequence
 import errno
 import logging
 import sys
+import traceback
 
 from step_jax import config as config_lib
 from step_jax import places
@@ -32,7 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser.add_argument(
     '--distributed',
     action='store_true',
-    help='join the other hosts of a pod first (jax.distributed.initialize)',
+    help='join the other hosts first: of a Cloud TPU pod, of a SLURM job, or those that '
+    'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID name',
   )
   add_change_config(parser)
   return guarded(lambda: run(*parser.parse_known_args(argv)))
@@ -42,13 +44,31 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
   """Trains with parsed arguments; `fields` are `--config.NAME=VALUE`."""
   config = config_lib.load(args.config)
   set_fields(config, fields)
-  import jax  # Late, so that a wrong argument is told at once.
+  from step_jax import stages  # Late, so that a wrong argument is told at once.
+  from step_jax.train import hosts
 
-  if args.distributed:
-    jax.distributed.initialize()
-  from step_jax import stages
-
-  stages.train(config, args.workdir, args.change_config)
+  if not args.distributed:
+    stages.train(config, args.workdir, args.change_config)
+    return
+  hosts.join()
+  try:
+    stages.train(config, args.workdir, args.change_config)
+  except (Preempted, KeyboardInterrupt):
+    raise  # All hosts stopped together.
+  except Exception as error:
+    if not hosts.others():
+      raise
+    status, message = EXIT_USER_ERROR, _remedy(error)
+    if message is None:
+      traceback.print_exc()
+      status, message = 1, f'{type(error).__name__}: {error}'.splitlines()[0]
+    if hosts.is_lost(error):
+      message = (
+        f'another host has ended, or cannot be reached ({message[:200]}): its log says why; the '
+        'same command on all hosts goes on'
+      )
+    print(f'step-jax: {message}', file=sys.stderr)
+    hosts.leave(status, message)
 
 
 def add_change_config(parser: argparse.ArgumentParser) -> None:
@@ -86,33 +106,41 @@ def split_fields(arguments: Sequence[str]) -> dict[str, str]:
 
 
 def guarded(action) -> int:
-  """Runs an action; errors that the user can mend become one line and an exit status."""
+  """Runs an action; errors that the user can mend become one line and an exit status.
+
+  An action may return a status of its own; None is 0.
+  """
   places.keep_compiled()
   setup_logging()
   try:
-    action()
-  except UserError as error:
-    print(f'step-jax: {error}', file=sys.stderr)
-    return EXIT_USER_ERROR
+    return action() or 0
   except Preempted as stop:
     print(f'step-jax: {stop}', file=sys.stderr)
     return EXIT_PREEMPTED
-  except OSError as error:
-    if error.errno not in _DISK:
-      raise
-    where = f'{error.filename}: ' if error.filename else ''
-    print(
-      f'step-jax: {where}{error.strerror}: what was there before is whole; mend that, and give the '
-      'same command again',
-      file=sys.stderr,
-    )
-    return EXIT_USER_ERROR
   except KeyboardInterrupt:
     print(
       'step-jax: interrupted; the same command goes on from the last checkpoint', file=sys.stderr
     )
     return EXIT_INTERRUPTED
-  return 0
+  except Exception as error:
+    remedy = _remedy(error)
+    if remedy is None:
+      raise
+    print(f'step-jax: {remedy}', file=sys.stderr)
+    return EXIT_USER_ERROR
+
+
+def _remedy(error: Exception) -> str | None:
+  """What to tell the user of an error that they can mend; None of any other."""
+  if isinstance(error, UserError):
+    return str(error)
+  if isinstance(error, OSError) and error.errno in _DISK:
+    where = f'{error.filename}: ' if error.filename else ''
+    return (
+      f'{where}{error.strerror}: what was there before is whole; mend that, and give the same '
+      'command again'
+    )
+  return None
 
 
 def setup_logging() -> None:

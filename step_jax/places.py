@@ -5,6 +5,8 @@ import pathlib
 
 import jax
 
+from step_jax.errors import ConfigError
+
 
 def cache() -> pathlib.Path:
   """Data sets prepared on first use, compiled programs: `$STEP_JAX_CACHE`, `~/.cache/step_jax`."""
@@ -31,4 +33,6 @@ def keep_compiled() -> None:
 
 
 def _folder(variable: str, default: str) -> pathlib.Path:
+  if '://' in os.environ.get(variable, ''):
+    raise ConfigError(f'{variable}={os.environ[variable]}: must be a folder of this machine')
   return pathlib.Path(os.environ.get(variable) or default).expanduser()

@@ -1,11 +1,12 @@
 """All four stages on the built-in synthetic pairs, in minutes on a laptop CPU."""
 
 import logging
-import pathlib
+import os
 import time
 
 from step_jax import config as config_lib
 from step_jax import data, report, stages
+from step_jax import files as files_lib
 from step_jax.data import pictures
 from step_jax.evaluate import results
 from step_jax.infer import files
@@ -40,9 +41,10 @@ STAGES = {
 _SHOWN = 6
 
 
-def run(workdir: pathlib.Path) -> None:
+def run(workdir: str | os.PathLike) -> None:
   """Trains, evaluates, translates and reports in `workdir`; prints what was made and where."""
   started = time.monotonic()
+  workdir = files_lib.path(workdir)
   for stage, fields in STAGES.items():
     log.info('--- stage %s', stage)
     stages.train(make_config(stage, fields), workdir)
@@ -59,7 +61,7 @@ def run(workdir: pathlib.Path) -> None:
   print(
     f"""
 Done in {(time.monotonic() - started) / 60:.1f} minutes. Made in {workdir}:
-  report.html                the whole run on one page: {page.resolve()}
+  report.html                the whole run on one page: {files_lib.resolve(page)}
   transfer/grid.png          inputs in the styles of other pictures
   interpolation/grid.png     from one style to another
   samples/grid.png           in styles drawn by the mapper
@@ -78,9 +80,9 @@ def make_config(stage: str, fields: dict) -> config_lib.ConfigDict:
   return config
 
 
-def _write_inputs(folder: pathlib.Path) -> tuple[list[pathlib.Path], list[pathlib.Path]]:
+def _write_inputs(folder: files_lib.Path) -> tuple[list[files_lib.Path], list[files_lib.Path]]:
   """Writes some validation pictures as files: what `step-jax translate` would be given."""
-  folder.mkdir(parents=True, exist_ok=True)
+  files_lib.make_folder(folder)
   split = data.open_data('swatches', resize=64).split('val')
   written = {'A': [], 'B': []}
   for i in range(_SHOWN):

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from step_jax import places
+from step_jax import files, places
 from step_jax.data import folders, pairs, swatches
 from step_jax.data.pairs import PairSet
 
@@ -14,7 +14,8 @@ def open_data(
 
   Args:
     path: a folder that `prepare` made; or a folder of pictures, which is prepared into the cache on
-      first use (`places.cache`) and again when its files change; or `swatches`.
+      first use (`places.cache`) and again when its files change; or `swatches`. Either folder can
+      be in a bucket; a prepared one is then copied to the cache.
     layout, val_fraction: see `folders.scan`.
     resize: shorter side in pixels; the side of `swatches`; 0 keeps the size of pictures.
 
@@ -24,10 +25,13 @@ def open_data(
   if path == 'swatches' and not pathlib.Path(path).exists():
     picture_set = swatches.picture_set(resize or 64)
   elif pairs.is_prepared(path):
-    return PairSet(path)
+    found = files.path(path)
+    return pairs.fetch(found, places.cache() / 'data') if files.in_bucket(found) else PairSet(path)
   else:
     picture_set = folders.scan(path, layout, val_fraction)
-  name = f'{pathlib.Path(path).resolve().name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
+  name = (
+    f'{files.resolve(files.path(path)).name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
+  )
   folder = places.cache() / 'data' / name
   if pairs.is_prepared(folder):
     return PairSet(folder)

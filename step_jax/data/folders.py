@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable, Mapping
 import dataclasses
 import functools
 import hashlib
+import os
 import pathlib
 
 import numpy as np
 
+from step_jax import files as files_lib
 from step_jax.data import pictures
 from step_jax.errors import DataError
 
@@ -41,7 +43,7 @@ class PictureSet:
   fingerprint: str
 
 
-def scan(folder: str | pathlib.Path, layout: str = 'auto', val_fraction: float = 0.1) -> PictureSet:
+def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 0.1) -> PictureSet:
   """Finds the examples of a folder without opening a picture.
 
   Layouts (`docs/data.md` draws each): `side_by_side`, pictures whose left half is A and right half
@@ -53,7 +55,7 @@ def scan(folder: str | pathlib.Path, layout: str = 'auto', val_fraction: float =
   Raises:
     DataError: no such folder, no pictures, or names without a partner.
   """
-  folder = pathlib.Path(folder).expanduser()
+  folder = files_lib.path(folder).expanduser()
   if layout not in LAYOUTS:
     raise DataError(f'data layout {layout!r} is unknown: use one of {", ".join(LAYOUTS)}')
   if not folder.is_dir():
@@ -90,18 +92,18 @@ def scan(folder: str | pathlib.Path, layout: str = 'auto', val_fraction: float =
   return PictureSet(layout, splits, _fingerprint(folder, files, layout))
 
 
-def _picture_files(folder: pathlib.Path) -> list[pathlib.Path]:
+def _picture_files(folder: files_lib.Path) -> list[files_lib.Path]:
   """All pictures below `folder`, sorted by name; hidden files and folders are left out."""
-  return sorted(
+  bucket = files_lib.in_bucket(folder)
+  unhidden = (
     path
-    for path in folder.rglob('*')
-    if path.suffix.lower() in pictures.EXTENSIONS
-    and not any(part.startswith('.') for part in path.relative_to(folder).parts)
-    and path.is_file()
+    for path in (files_lib.listing(folder) if bucket else folder.rglob('*'))
+    if not any(part.startswith('.') for part in path.relative_to(folder).parts)
   )
+  return [path for path in pictures.find(unhidden, folder) if bucket or path.is_file()]
 
 
-def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
+def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
   found = {}
   for child in sorted(folder.iterdir()):
     split = _SPLITS.get(child.name.lower())
@@ -110,7 +112,7 @@ def _split_folders(folder: pathlib.Path) -> dict[str, pathlib.Path]:
   return found
 
 
-def _find_sides(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.Path]]:
+def _find_sides(folder: files_lib.Path) -> dict[str, tuple[files_lib.Path, files_lib.Path]]:
   """The two folders of every split.
 
   `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
@@ -128,7 +130,9 @@ def _find_sides(folder: pathlib.Path) -> dict[str, tuple[pathlib.Path, pathlib.P
   return sides
 
 
-def _pair_files(a: pathlib.Path, b: pathlib.Path) -> list[tuple[pathlib.Path, pathlib.Path]]:
+def _pair_files(
+  a: files_lib.Path, b: files_lib.Path
+) -> list[tuple[files_lib.Path, files_lib.Path]]:
   by_stem = []
   for side in (a, b):
     stems = {}
@@ -150,15 +154,15 @@ def _pair_files(a: pathlib.Path, b: pathlib.Path) -> list[tuple[pathlib.Path, pa
   return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
 
 
-def _load_one(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _load_one(path: files_lib.Path) -> dict[str, np.ndarray]:
   return {'A': pictures.read_picture(path)}
 
 
-def _load_two(path_a: pathlib.Path, path_b: pathlib.Path) -> dict[str, np.ndarray]:
+def _load_two(path_a: files_lib.Path, path_b: files_lib.Path) -> dict[str, np.ndarray]:
   return {'A': pictures.read_picture(path_a), 'B': pictures.read_picture(path_b)}
 
 
-def _load_halves(path: pathlib.Path) -> dict[str, np.ndarray]:
+def _load_halves(path: files_lib.Path) -> dict[str, np.ndarray]:
   image = pictures.read_picture(path)
   width = image.shape[1]
   if width % 2:
@@ -184,9 +188,16 @@ def _hold_out(examples: list[Example], fraction: float) -> dict[str, list[Exampl
   }
 
 
-def _fingerprint(folder: pathlib.Path, files: Iterable[pathlib.Path], layout: str) -> str:
+def _fingerprint(folder: files_lib.Path, files: Iterable[files_lib.Path], layout: str) -> str:
   digest = hashlib.sha256(layout.encode())
+  changes = files_lib.listing(folder) if files_lib.in_bucket(folder) else {}
   for file in files:
-    status = file.stat()
-    digest.update(f'{file.relative_to(folder)}\0{status.st_size}\0{status.st_mtime_ns}\0'.encode())
+    change = changes[file] if changes else _change(file)
+    digest.update(f'{file.relative_to(folder)}\0{change}\0'.encode())
   return digest.hexdigest()[:16]
+
+
+def _change(file: pathlib.Path) -> str:
+  """What changes with the content of a file."""
+  status = file.stat()
+  return f'{status.st_size}\0{status.st_mtime_ns}'

@@ -6,8 +6,10 @@ Prepared once from a folder or from `swatches`, read at random ever after.
 from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 import contextlib
+import hashlib
 import io
 import itertools
+import json
 import logging
 import os
 import pathlib
@@ -21,18 +23,29 @@ from PIL import Image
 import tensorflow_datasets as tfds
 import tqdm
 
+from step_jax import files
 from step_jax.data import folders, pictures
-from step_jax.errors import DataError
+from step_jax.errors import DataError, first_line, shown
 
 log = logging.getLogger(__name__)
 
 # What the readers of records and of pictures raise over damaged ones.
-_UNREADABLE = (RuntimeError, OSError, ValueError, SyntaxError, struct.error)
+_UNREADABLE = (
+  *(RuntimeError, OSError, ValueError, SyntaxError, struct.error),
+  Image.DecompressionBombError,
+)
 # Bytes of decoded pictures that a split keeps in memory: small sets are decoded once. 2,500 pairs
 # of 256 px.
 _CACHE_BYTES = 2**30
 # Bump when what is written changes: cached sets of older versions are then made anew.
 VERSION = '1.0.0'
+# All that a prepared set is made of. TFDS would import whatever module features.json names.
+_FEATURES = {
+  f'tensorflow_datasets.core.features.{name}'
+  for name in ('features_dict.FeaturesDict', 'image_feature.Image', 'text_feature.Text')
+}
+# By which a prepared set is known.
+_MARK = 'dataset_info.json'
 
 
 class Pairs(tfds.core.GeneratorBasedBuilder):
@@ -77,13 +90,18 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
       # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
       for start in range(0, len(examples), 64):
         window = examples[start : start + 64]
-        for i, (example, sides) in enumerate(
-          zip(window, pool.map(self._read, window), strict=True)
+        for i, (example, (shape, encoded)) in enumerate(
+          zip(window, pool.map(self._encoded, window), strict=True)
         ):
-          self._note_size(split, example.name, next(iter(sides.values())).shape)
-          encoded = {side: _encode(image) for side, image in sides.items()}
+          self._note_size(split, example.name, shape)
           yield start + i, {'name': example.name, **encoded}
           progress.update()
+
+  def _encoded(self, example: folders.Example) -> tuple[tuple[int, ...], dict[str, bytes]]:
+    """Shape and files of an example's pictures; decoded, a window of them could fill the memory."""
+    sides = self._read(example)
+    shape = next(iter(sides.values())).shape
+    return shape, {side: _encode(image) for side, image in sides.items()}
 
   def _read(self, example: folders.Example) -> dict[str, np.ndarray]:
     sides = {side: fit(image, self._resize) for side, image in example.load().items()}
@@ -191,11 +209,10 @@ class PairSplit(Sequence):
   def _note(self, index: int, error: Exception) -> None:
     """Says what cannot be read, once for each record; raises that where it is not put up with."""
     try:
-      name = f' ({self._name(index)})'
+      name = f' ({shown(self._name(index))})'
     except _UNREADABLE:
       name = ''
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    told = f'{self._where}: record {index}{name} cannot be read ({reason})'
+    told = f'{self._where}: record {index}{name} cannot be read ({first_line(error)})'
     if not self._skip:
       raise DataError(
         f'{told}: prepare the set anew, or go on without it by --config.data.unreadable=skip'
@@ -210,7 +227,10 @@ class PairSplit(Sequence):
 
 
 def _decode(png: bytes) -> np.ndarray:
-  image = np.array(Image.open(io.BytesIO(png)))
+  with pictures.open_image(io.BytesIO(png)) as opened:
+    if opened.mode != 'RGB':
+      raise ValueError(f'it is {opened.mode}, not RGB')
+    image = np.array(opened)
   image.flags.writeable = False  # It may be kept.
   return image
 
@@ -224,16 +244,26 @@ class PairSet:
     paired: whether examples have a `B`.
     fingerprint: changes when the pictures do.
     unreadable: what to do about records that cannot be read: `stop` or `skip`, see `PairSplit`.
+
+  Raises:
+    DataError: the folder is damaged, or asks for code that is not of a prepared set.
   """
 
   def __init__(self, folder: str | pathlib.Path):
     self.folder = pathlib.Path(folder)
     self.unreadable = 'stop'
-    self._builder = tfds.builder_from_directory(str(folder))
-    self._metadata = self._builder.info.metadata
-    self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
-    self.paired = 'B' in self._builder.info.features
-    self.fingerprint = f'{self._metadata["fingerprint"]}-{self._metadata["resize"]}'
+    try:
+      _check_features(json.loads((self.folder / 'features.json').read_text('utf-8')))
+      self._builder = tfds.builder_from_directory(str(folder))
+      self._metadata = self._builder.info.metadata
+      self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
+      self.paired = 'B' in self._builder.info.features
+      self.fingerprint = f'{self._metadata["fingerprint"]}-{self._metadata["resize"]}'
+    except Exception as error:  # Whatever TFDS meets in a damaged file.
+      raise DataError(
+        f'{folder}: is no prepared set, or is damaged ({first_line(error)}): remove it, and '
+        'prepare it anew'
+      ) from None
 
   def split(self, name: str) -> PairSplit:
     """The examples of a split.
@@ -264,6 +294,47 @@ class PairSet:
         )
 
 
+def _check_features(found: Any) -> None:
+  """Makes sure that a set's features are ours, whose Python classes TFDS then imports.
+
+  Raises:
+    ValueError: one is not.
+  """
+  if isinstance(found, str) and '.' in found and found not in _FEATURES:
+    raise ValueError(f'features.json asks for {found}')
+  values = found.values() if isinstance(found, dict) else found
+  if isinstance(found, dict | list):
+    for value in values:
+      _check_features(value)
+
+
+def prepare_in_bucket(picture_set: folders.PictureSet, out: files.Path, resize: int = 0) -> None:
+  """As `prepare`, in a bucket: made on this machine, and copied there. It counts once it is whole.
+
+  Raises:
+    DataError: as `prepare`.
+  """
+  if files.listing(out):
+    raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
+  with tempfile.TemporaryDirectory(prefix='step_jax-') as here:
+    made = prepare(picture_set, pathlib.Path(here) / out.name, resize)
+    files.upload_folder(made.folder, out, last=_MARK)
+
+
+def fetch(folder: files.Path, cache: pathlib.Path) -> PairSet:
+  """Opens a prepared data set of a bucket by a copy in `cache`, made unless it is there already.
+
+  Records are read at random, and array_record reads files of this machine only.
+  """
+  mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / _MARK]}'.encode()).hexdigest()
+  here = cache / f'{folder.name}-{mark[:16]}'
+  if not is_prepared(here):
+    log.info('%s: is copied to %s', folder, here)
+    with files.fetched(folder, cache) as part:
+      _move(part, here)
+  return PairSet(here)
+
+
 def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0) -> PairSet:
   """Writes a data set to the folder `out` and opens it. It appears whole or not at all.
 
@@ -291,13 +362,17 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
       raise _underlying(error) from None
     if out.exists() and not is_prepared(out):
       out.rmdir()
-    try:
-      pathlib.Path(builder.data_dir).rename(out)
-    except OSError:
-      # Another process has made the same meanwhile, as two trainings that start together do.
-      if not is_prepared(out):
-        raise
+    _move(pathlib.Path(builder.data_dir), out)
   return PairSet(out)
+
+
+def _move(made: pathlib.Path, out: pathlib.Path) -> None:
+  try:
+    made.rename(out)
+  except OSError:
+    # Another process has made the same meanwhile, as two trainings that start together do.
+    if not is_prepared(out):
+      raise
 
 
 def _underlying(error: BaseException) -> BaseException:
@@ -308,6 +383,8 @@ def _underlying(error: BaseException) -> BaseException:
   return cause or error
 
 
-def is_prepared(folder: str | pathlib.Path) -> bool:
+def is_prepared(folder: str | os.PathLike) -> bool:
   """Whether `folder` is a prepared data set."""
-  return (pathlib.Path(folder).expanduser() / 'dataset_info.json').is_file()
+  mark = files.path(folder).expanduser() / _MARK
+  with files.told(mark) if files.in_bucket(mark) else contextlib.nullcontext():
+    return mark.is_file()

@@ -1,35 +1,78 @@
 """Picture files of every common kind to plain RGB."""
 
 import base64
+from collections.abc import Iterable
 import io
+import os
 import pathlib
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from step_jax.errors import DataError
+from step_jax import files
+from step_jax.errors import DataError, RunError, first_line, is_printable, shown
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
+# What a file is decides its content, not its name. Pillow would try forty formats, of which some
+# are programs (EPS is given to Ghostscript).
+_FORMATS = ('JPEG', 'PNG', 'WEBP')
+# A few kilobytes can be a picture of any size. This is what Pillow warns of: a quarter of a GiB.
+_MOST_PIXELS = 2**30 // 4 // 3
 
 
-def read_picture(path: str | pathlib.Path) -> np.ndarray:
+def read_picture(path: str | os.PathLike) -> np.ndarray:
   """Reads a png, jpg or webp file as uint8 RGB `[H, W, 3]`.
 
   Grey, palette, CMYK and 16-bit pictures are converted, transparent ones are laid on white, and the
   rotation that a camera noted (EXIF) is applied.
 
   Raises:
-    DataError: the file is missing, truncated, or no picture.
+    DataError: the file is missing, truncated, too large, or no picture.
   """
+  name = shown(str(path))
   try:
-    with Image.open(path) as image:
+    with open_image(files.readable(files.path(path))) as image:
       return _to_rgb(ImageOps.exif_transpose(image))
   except FileNotFoundError:
-    raise DataError(f'{path}: no such picture') from None
-  except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    raise DataError(f'{name}: no such picture') from None
+  except RunError:  # The bucket cannot be read.
+    raise
+  except Exception as error:  # Parsers of damaged files raise what they please.
     raise DataError(
-      f'{path}: cannot be read as a picture ({str(error).splitlines()[0]}): replace or remove it'
+      f'{name}: cannot be read as a picture ({first_line(error)}): replace or remove it'
     ) from None
+
+
+def open_image(file: pathlib.Path | BinaryIO) -> Image.Image:
+  """Opens a png, jpg or webp picture; no pixel is decoded yet.
+
+  Raises:
+    ValueError: it has too many pixels; other errors of Pillow over damaged files, too.
+  """
+  image = Image.open(file, formats=_FORMATS)
+  if image.width * image.height > _MOST_PIXELS:
+    image.close()
+    raise ValueError(
+      f'{image.width}x{image.height} px, more than {_MOST_PIXELS / 1e6:.0f} million in all'
+    )
+  return image
+
+
+def find(paths: Iterable[files.Path], folder: files.Path) -> list[files.Path]:
+  """Those of the paths below a folder that are called like pictures, sorted.
+
+  Raises:
+    DataError: one has a name that could not be told in a line.
+  """
+  found = sorted(path for path in paths if path.suffix.lower() in EXTENSIONS)
+  for path in found:
+    if not is_printable(str(path.relative_to(folder))):
+      raise DataError(
+        f'{shown(str(path))}: has control characters in its name, or bytes that are no '
+        'UTF-8: rename or remove it'
+      )
+  return found
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:
@@ -50,12 +93,11 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
   return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
-def write_png(path: str | pathlib.Path, image: np.ndarray) -> None:
+def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 `[H, W, 3]` as PNG; the file appears whole or not at all."""
-  path = pathlib.Path(path)
-  part = path.with_name(f'.{path.name}.part')
-  Image.fromarray(image).save(part, 'png')
-  part.replace(path)
+  buffer = io.BytesIO()
+  Image.fromarray(image).save(buffer, 'png')
+  files.write_bytes(files.path(path), buffer.getvalue())
 
 
 def data_url(image: np.ndarray) -> str:

@@ -1,8 +1,9 @@
 """Results of several runs side by side, where they are of one protocol."""
 
 from collections.abc import Mapping, Sequence
-import pathlib
+import os
 
+from step_jax import files
 from step_jax.errors import RunError
 from step_jax.evaluate import results as results_lib
 from step_jax.evaluate.protocols import GROUPS
@@ -10,7 +11,7 @@ from step_jax.evaluate.protocols import GROUPS
 _REFUSED = '≠'
 
 
-def compare(workdirs: Sequence[str | pathlib.Path]) -> str:
+def compare(workdirs: Sequence[str | os.PathLike]) -> str:
   """One table of the results of runs: a column a run, a row a protocol.
 
   Numbers stand in one row only where they are of one protocol, with one hash, as that of the first
@@ -23,7 +24,7 @@ def compare(workdirs: Sequence[str | pathlib.Path]) -> str:
   Raises:
     RunError: a run has no results; or no number of one can stand beside that of another.
   """
-  names = _names([pathlib.Path(workdir) for workdir in workdirs])
+  names = _names([files.path(workdir) for workdir in workdirs])
   runs = {
     name: results_lib.find(workdir)['scores'] for name, workdir in zip(names, workdirs, strict=True)
   }
@@ -60,9 +61,9 @@ def difference(a: Mapping, b: Mapping) -> str:
   return f'{field} is {theirs.get(field)!r}, not {ours.get(field)!r}'
 
 
-def _names(workdirs: Sequence[pathlib.Path]) -> list[str]:
+def _names(workdirs: Sequence[files.Path]) -> list[str]:
   """Names of folders, or whole paths where names do not tell them apart."""
-  names = [workdir.resolve().name for workdir in workdirs]
+  names = [files.resolve(workdir).name for workdir in workdirs]
   return names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
 
 

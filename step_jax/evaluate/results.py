@@ -5,13 +5,13 @@ import importlib.metadata
 import json
 import logging
 import math
-import pathlib
+import os
 
 import jax
 import numpy as np
 
-from step_jax import infer
-from step_jax.errors import ConfigError, RunError
+from step_jax import files, infer, untrusted
+from step_jax.errors import ConfigError, RunError, is_printable
 from step_jax.evaluate import diversity, oracle, realism, style
 from step_jax.evaluate import session as session_lib
 from step_jax.evaluate.protocols import GROUPS
@@ -23,6 +23,13 @@ FILE = 'results.json'
 FORMAT = 'step_jax.results/2'
 _PACKAGES = ('step_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'pillow')
 _ARROWS = {'higher': '↑', 'lower': '↓', '': ' '}
+_TEXTS = {'stage': str, 'features': str}
+_SCORE = {
+  **{field: str for field in ('hash', 'group', 'title', 'better')},
+  'definition': dict,
+  'interval': list | None,
+  'value': int | float | None,
+}
 # What measures, and the groups that its scores are of.
 _MEASURES: tuple[tuple[Callable, frozenset[str]], ...] = (
   (oracle.measure, frozenset({'reconstruction', 'style'})),
@@ -33,7 +40,7 @@ _MEASURES: tuple[tuple[Callable, frozenset[str]], ...] = (
 
 
 def evaluate(
-  workdir: str | pathlib.Path,
+  workdir: str | os.PathLike,
   split: str = 'val',
   which: str = 'latest',
   path: str = '',
@@ -88,9 +95,8 @@ def evaluate(
     'scores': scores,
   }
   if jax.process_index() == 0:
-    part = session.folder / f'.{FILE}.part'
-    part.write_text(json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + '\n')
-    part.replace(session.folder / FILE)
+    text = json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
+    files.write_text(session.folder / FILE, text)
   return results
 
 
@@ -121,22 +127,71 @@ def _finite(value: float | np.floating) -> float | None:
   return float(value) if math.isfinite(value) else None
 
 
-def read(folder: pathlib.Path) -> dict | None:
-  """The results in a stage's folder; None where there are none, or of an older version only."""
+def read(folder: files.Path) -> dict | None:
+  """The results in a stage's folder; None where there are none, or of an older version only.
+
+  Raises:
+    RunError: they are damaged.
+  """
   path = folder / FILE
-  found = json.loads(path.read_text()) if path.is_file() else {}
-  if found and found.get('format') != FORMAT:
-    log.warning('%s was written by another version: run step-jax evaluate again', path)
-  return found if found.get('format') == FORMAT else None
+  if not path.is_file():
+    return None
+  try:
+    found = untrusted.read_json(path.read_text('utf-8'))
+    if found.get('format') != FORMAT:
+      log.warning('%s was written by another version: run step-jax evaluate again', path)
+      return None
+    _check(found)
+  except ValueError as error:
+    raise untrusted.damaged(path, error, 'remove it, and run step-jax evaluate again') from None
+  return found
 
 
-def find(workdir: str | pathlib.Path) -> dict:
+def _check(found: Mapping) -> None:
+  """Makes sure that results have what is shown of them.
+
+  Raises:
+    ValueError: a field is missing, or is not of its type.
+  """
+  _demand(found, {**_TEXTS, 'step': int, 'seed': int, 'pictures': list, 'skipped': dict})
+  _demand(found, {'data': dict, 'scores': dict})
+  _demand(found['data'], {'path': str, 'split': str})
+  for name, score in found['scores'].items():
+    if not isinstance(score, dict):
+      raise ValueError(f'{name} is no score')
+    _demand(score, _SCORE)
+    ends = score['interval']
+    if ends is not None and (len(ends) != 2 or not all(_is_number(end) for end in ends)):
+      raise ValueError(f'interval of {name}')
+    if score['better'] not in _ARROWS or not _is_number(score['value']):
+      raise ValueError(f'value of {name}')
+  texts = [*found['skipped'], *found['skipped'].values(), *found['scores']]
+  texts += [found[field] for field in _TEXTS] + list(found['data'].values())
+  for score in found['scores'].values():
+    definition = score['definition']
+    texts += [score['title'], score['hash'], *definition, *definition.values()]
+  for text in texts:
+    if not isinstance(text, str) or not is_printable(text):
+      raise ValueError(f'{text!r} in place of a text')
+
+
+def _demand(found: Mapping, fields: Mapping[str, type]) -> None:
+  for field, kind in fields.items():
+    if field not in found or not isinstance(found[field], kind):
+      raise ValueError(f'no {field}')
+
+
+def _is_number(value: object) -> bool:
+  return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
+
+
+def find(workdir: str | os.PathLike) -> dict:
   """The results of a run: of the stage whose folder it is, or of its best stage that has some.
 
   Raises:
     RunError: there are none.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = files.path(workdir)
   for folder in (workdir, *(workdir / stage for stage in infer.TRANSLATING)):
     found = read(folder)
     if found:

@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
-import pathlib
+import os
 
 import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, infer, models, weights
+from step_jax import data, files, infer, models, weights
 from step_jax.data import pipeline
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
@@ -43,7 +43,7 @@ class Session:
     seed: of everything drawn.
   """
 
-  folder: pathlib.Path
+  folder: files.Path
   translator: infer.Translator
   found: data.PairSet
   split: str
@@ -192,7 +192,7 @@ def feature_facts(features: weights.Features) -> dict[str, str]:
 
 
 def open_run(
-  workdir: str | pathlib.Path,
+  workdir: str | os.PathLike,
   split: str = 'val',
   which: str = 'latest',
   path: str = '',

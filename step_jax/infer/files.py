@@ -1,10 +1,11 @@
 """Translation of picture files."""
 
 from collections.abc import Sequence
-import pathlib
+import os
 
 import numpy as np
 
+from step_jax import files as files_lib
 from step_jax.data import pairs, pictures
 from step_jax.errors import DataError
 from step_jax.infer import gallery
@@ -12,19 +13,19 @@ from step_jax.infer import translator as translator_lib
 
 
 def translate(
-  workdir: str | pathlib.Path,
-  inputs: Sequence[str | pathlib.Path],
-  out: str | pathlib.Path,
+  workdir: str | os.PathLike,
+  inputs: Sequence[str | os.PathLike],
+  out: str | os.PathLike,
   *,
-  styles: Sequence[str | pathlib.Path] | None = None,
-  interpolate: Sequence[str | pathlib.Path] | None = None,
+  styles: Sequence[str | os.PathLike] | None = None,
+  interpolate: Sequence[str | os.PathLike] | None = None,
   sample: int | None = None,
   steps: int = 8,
   seed: int = 0,
   sampler: str = '',
   side_by_side: bool = False,
   which: str = 'latest',
-) -> list[pathlib.Path]:
+) -> list[files_lib.Path]:
   """Translates files, and writes one PNG a translation and `grid.png`.
 
   Pictures are scaled as those were that the run was trained on (`data.resize`).
@@ -69,8 +70,8 @@ def translate(
       header = []
       codes = np.stack([codes[0] + t * (codes[1] - codes[0]) for t in np.linspace(0, 1, steps)])
   rows = [[source, *(translator.translate(source, z) for z in codes)] for source in sources]
-  out = pathlib.Path(out)
-  out.mkdir(parents=True, exist_ok=True)
+  out = files_lib.path(out)
+  files_lib.make_folder(out)
   written = []
   for path, (_, *results) in zip(files, rows, strict=True):
     for i, result in enumerate(results):
@@ -83,12 +84,12 @@ def translate(
   return written
 
 
-def _expand(inputs: Sequence[str | pathlib.Path]) -> list[pathlib.Path]:
+def _expand(inputs: Sequence[str | os.PathLike]) -> list[files_lib.Path]:
   """Files and the pictures of folders, in order."""
   found = []
-  for path in map(pathlib.Path, inputs):
+  for path in map(files_lib.path, inputs):
     if path.is_dir():
-      inside = sorted(p for p in path.iterdir() if p.suffix.lower() in pictures.EXTENSIONS)
+      inside = pictures.find(path.iterdir(), path)
       if not inside:
         raise DataError(f'{path}: holds no png, jpg or webp pictures')
       found += inside

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 import functools
-import pathlib
+import os
 
 import jax
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax.errors import RunError
+from step_jax import files, untrusted
+from step_jax.errors import RunError, shown
 from step_jax.infer import functions
 from step_jax.methods import networks
 from step_jax.train import checkpoint
@@ -33,6 +34,7 @@ class Translator:
     step: of its checkpoint.
     params: network -> averaged parameters (`style_encoder`, `generator`).
     mapper: parameters of the mapper, or None.
+    mapper_module: its network, or None.
     codes: style codes `[N, Z]` of the training pictures, or None.
   """
 
@@ -53,7 +55,7 @@ class Translator:
     encoder, generator = networks.style_encoder(config), networks.generator(config)
     self._encode = jax.jit(functools.partial(functions.encode, encoder))
     self._generate = jax.jit(functools.partial(functions.generate, generator))
-    self._mapper_module = networks.mapper(mapper_config) if mapper_config else None
+    self.mapper_module = networks.mapper(mapper_config) if mapper_config else None
 
   def encode(self, pictures: np.ndarray) -> np.ndarray:
     """Style codes of pictures: `[N, H, W, 3] -> [N, Z]`, or `[H, W, 3] -> [Z]`."""
@@ -100,7 +102,7 @@ class Translator:
     if how == 'mapper' and self.mapper is not None:
       rng = np.random.default_rng(seed)
       latents = rng.standard_normal((count, self.config.model.z_dim)).astype(np.float32)
-      return np.asarray(self._mapper_module.apply({'params': self.mapper}, latents))
+      return np.asarray(self.mapper_module.apply({'params': self.mapper}, latents))
     raise RunError(
       f'this run cannot draw styles by {how!r}: train its mapper stage first '
       f'(samplers are {", ".join(SAMPLERS)})'
@@ -153,7 +155,7 @@ def draw_normal(codes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
   return rng.multivariate_normal(mean, covariance, count).astype(np.float32)
 
 
-def load(workdir: str | pathlib.Path, which: str = 'latest') -> Translator:
+def load(workdir: str | os.PathLike, which: str = 'latest') -> Translator:
   """Opens a trained run.
 
   Args:
@@ -164,7 +166,7 @@ def load(workdir: str | pathlib.Path, which: str = 'latest') -> Translator:
     RunError: nothing there can translate yet.
   """
   folder = find_stage(workdir)
-  config = config_lib.read(folder)
+  config = _config(folder, TRANSLATING)
   like = {
     'style_encoder': jax.eval_shape(
       lambda: networks.init_style_encoder(networks.style_encoder(config), jax.random.key(0))
@@ -179,7 +181,7 @@ def load(workdir: str | pathlib.Path, which: str = 'latest') -> Translator:
   mapper_folder = folder.parent / 'mapper'
   if not checkpoint.exists(mapper_folder):
     return Translator(config, step, params)
-  mapper_config = config_lib.read(mapper_folder)
+  mapper_config = _config(mapper_folder, ('mapper',))
   module = networks.mapper(mapper_config)
   like = {
     'mapper': jax.eval_shape(
@@ -187,17 +189,35 @@ def load(workdir: str | pathlib.Path, which: str = 'latest') -> Translator:
     )
   }
   _, restored = _restore(mapper_folder, 'params', like, which)
-  codes = np.load(mapper_folder / CODES_FILE)
+  codes = _read_codes(mapper_folder / CODES_FILE, config.model.z_dim)
   return Translator(config, step, params, restored['mapper'], mapper_config, codes)
 
 
-def find_stage(workdir: str | pathlib.Path, stages: Sequence[str] = TRANSLATING) -> pathlib.Path:
+def _config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigDict:
+  config = config_lib.read(folder)
+  if config.stage not in stages:
+    raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
+  return config
+
+
+def _read_codes(path: files.Path, z_dim: int) -> np.ndarray:
+  """Style codes `[N, Z]` of the training pictures, as the mapper stage keeps them."""
+  remedy = "give the mapper stage's training command again, which writes it anew"
+  if not path.is_file():
+    raise RunError(f'{path}: is missing: {remedy}')
+  codes = untrusted.read_arrays(path, remedy)['']
+  if codes.shape[1:] != (z_dim,) or codes.dtype != np.float32 or not np.isfinite(codes).all():
+    raise untrusted.damaged(path, 'no codes', remedy)
+  return codes
+
+
+def find_stage(workdir: str | os.PathLike, stages: Sequence[str] = TRANSLATING) -> files.Path:
   """Folder of the best stage of a run that is trained and can translate.
 
   Raises:
     RunError: there is none.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = files.path(workdir)
   candidates = [workdir / stage for stage in stages]
   if (workdir / config_lib.FILE).is_file() and workdir.name in stages:
     candidates.insert(0, workdir)
@@ -209,7 +229,7 @@ def find_stage(workdir: str | pathlib.Path, stages: Sequence[str] = TRANSLATING)
   )
 
 
-def _restore(folder: pathlib.Path, part: str, like: dict, which: str) -> tuple[int, dict]:
+def _restore(folder: files.Path, part: str, like: dict, which: str) -> tuple[int, dict]:
   """Reads networks to the default device; returns the step of their checkpoint too."""
   sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   like = jax.tree.map(

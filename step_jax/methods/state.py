@@ -64,9 +64,13 @@ class Method:
   init: Callable[[jax.Array], TrainState]
   train_step: Callable[[TrainState, Mapping, Mapping], tuple[TrainState, Metrics]]
 
-  def jitted_step(self) -> Callable:
-    """`train_step` as training runs it: compiled, and given the state's buffers."""
-    return jax.jit(self.train_step, donate_argnums=0)
+  def jitted_step(self, shardings: TrainState | None = None) -> Callable:
+    """`train_step` as training runs it: compiled, and given the state's buffers.
+
+    Args:
+      shardings: of the state, where it is not copied to every device.
+    """
+    return jax.jit(self.train_step, donate_argnums=0, out_shardings=(shardings, None))
 
 
 def create(

@@ -18,6 +18,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 import numpy as np
 import tqdm
 
+from step_jax import files, untrusted
+
 # Candidates kept beyond those asked for, and by how much that grows where they are too few.
 _SPARE = 8
 _GROWTH = 8
@@ -183,9 +185,7 @@ class _Search:
     row_starts = range(0, len(rows), self.block)
     first = 0
     if progress and progress.is_file():
-      with np.load(progress) as saved:
-        first = int(saved['first'])
-        near, far = (_Best(saved[f'{n}_cost'], saved[f'{n}_index']) for n in ('near', 'far'))
+      first, near, far = _load_progress(progress, near, far)
     tiles = sum(len(key_blocks) - (i if symmetric else 0) for i in range(len(row_starts)))
     with tqdm.tqdm(total=tiles, desc='mining', unit='tile', disable=tiles < 2 or None) as bar:
       for i, start in enumerate(row_starts):
@@ -307,11 +307,28 @@ def _fill(values: np.ndarray, size: int) -> np.ndarray:
   return np.pad(values, ((0, size - len(values)), (0, 0)), mode='edge')
 
 
+def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _Best, _Best]:
+  """What `_save` wrote, of the shapes and types of the lists that are given."""
+  remedy = f'remove {path.parent}, and the same command begins anew'
+  saved = untrusted.read_arrays(path, remedy)
+  found = {}
+  for name, lists in (('near', near), ('far', far)):
+    for field, like in lists._asdict().items():
+      array = found[name, field] = saved.get(f'{name}_{field}')
+      if array is None or array.shape != like.shape or array.dtype != like.dtype:
+        raise untrusted.damaged(path, f'no {name}_{field}', remedy)
+      if field == 'index' and array.max(initial=-1) >= len(array):
+        raise untrusted.damaged(path, 'neighbours that are no rows', remedy)
+  first = saved.get('first')
+  if first is None or first.shape != () or first.dtype.kind != 'i' or first < 0:
+    raise untrusted.damaged(path, 'no first', remedy)
+  near, far = (_Best(found[name, 'cost'], found[name, 'index']) for name in ('near', 'far'))
+  return int(first), near, far
+
+
 def _save(path: pathlib.Path, first: int, near: _Best, far: _Best) -> None:
-  part = path.with_name(f'.{path.stem}.part.npz')
   lists = {'near': near, 'far': far}
   arrays = {
     f'{n}_{field}': getattr(best, field) for n, best in lists.items() for field in _Best._fields
   }
-  np.savez(part, first=first, **arrays)
-  part.replace(path)
+  files.write_arrays(path, {'first': first, **arrays})

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import tqdm
 
-from step_jax import images
+from step_jax import files, images, untrusted
 from step_jax.losses import gram_matrix, style_vector
 
 
@@ -53,6 +53,7 @@ def style_vectors(
   path, done_path = folder / 'vectors.npy', folder / 'done.npy'
   width = _width(module, params)
   shuffle = make_shuffle(width) if projection else None
+  shape = (count, projection or width)
 
   @jax.jit
   def extract(params, target, shuffle):
@@ -62,10 +63,15 @@ def style_vectors(
     return project(vectors, shuffle, projection) if projection else vectors
 
   if path.is_file() and done_path.is_file():
-    done = np.load(done_path)
+    remedy = f'remove {folder}, and the same command begins anew'
+    done = untrusted.read_arrays(done_path, remedy)['']
+    if done.shape != (count,) or done.dtype != bool:
+      raise untrusted.damaged(done_path, f'not of {count} pictures', remedy)
+    if untrusted.npy_type(path, remedy) != (shape, np.float32):
+      raise untrusted.damaged(path, f'not {count} vectors', remedy)
   else:
     done = np.zeros(count, bool)
-    np.lib.format.open_memmap(path, 'w+', np.float32, (count, projection or width))
+    np.lib.format.open_memmap(path, 'w+', np.float32, shape)
   start = count if done.all() else int(np.argmin(done))
   with tqdm.tqdm(
     total=count, initial=start, desc='style features', unit='pictures', disable=None
@@ -79,7 +85,7 @@ def style_vectors(
       vectors[index] = rows[real]
       vectors.flush()
       done[index] = True
-      _save(done_path, done)
+      files.write_array(done_path, done)
       progress.update(int(real.sum()))
   return VectorFile(path)
 
@@ -108,9 +114,3 @@ def _width(module, params) -> int:
   picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   taps = jax.eval_shape(lambda p, x: module.apply({'params': p}, x), params, picture)
   return sum(tap.shape[-1] * (tap.shape[-1] + 1) // 2 for tap in taps.values())
-
-
-def _save(path: pathlib.Path, array: np.ndarray) -> None:
-  part = path.with_name(f'.{path.stem}.part.npy')
-  np.save(part, array)
-  part.replace(path)

@@ -10,12 +10,14 @@ import shutil
 import jax
 import numpy as np
 
+from step_jax import files, untrusted
 from step_jax.errors import ConfigError, DataError
 from step_jax.mining import neighbors, styles
 
 log = logging.getLogger(__name__)
 
 _MINIMUM = 3
+REMEDY = 'remove it, and the same command mines anew'
 
 
 def scenes(names: Sequence[str], pattern: str) -> list[str] | None:
@@ -92,32 +94,52 @@ def mine(
   return neighbors.find_neighbors(vectors, nearest, farthest, groups, progress=progress)
 
 
+def _check(found: neighbors.Neighbors) -> neighbors.Neighbors:
+  """Makes sure that a table names only pictures that there are.
+
+  Raises:
+    ValueError: it does not.
+  """
+  count = len(found.nearest)
+  for array in (found.nearest, found.farthest):
+    if array.dtype != np.int32 or array.ndim != 2 or len(array) != count or not array.shape[1]:
+      raise ValueError('no table of neighbours')
+    if array.min(initial=0) < 0 or array.max(initial=0) >= count:
+      raise ValueError('neighbours that are no pictures')
+  return found
+
+
 def load_or_mine(
-  path: pathlib.Path, key: str, mine_now: Callable[[pathlib.Path], neighbors.Neighbors]
+  path: files.Path, key: str, mine_now: Callable[[pathlib.Path], neighbors.Neighbors]
 ) -> neighbors.Neighbors:
   """The table kept in `path` if it was made under the same key, else a new one, which is then kept.
 
   Args:
-    path: npz file.
+    path: npz file, of this machine or in a bucket; the search itself is kept on this machine.
     key: everything that the table depends on, as text.
     mine_now: makes the table, given a folder for what it wants to find again should it be
       interrupted.
+
+  Raises:
+    RunError: the table that is kept is damaged.
   """
   if path.is_file():
-    with np.load(path, allow_pickle=False) as file:
-      if str(file['key']) == key:
-        fields = dataclasses.fields(neighbors.Neighbors)
-        return neighbors.Neighbors(**{field.name: file[field.name] for field in fields})
+    stored = untrusted.read_arrays(path, REMEDY)
+    if str(stored.pop('key', '')) == key:
+      try:
+        return _check(neighbors.Neighbors(**stored))
+      except (TypeError, ValueError) as error:
+        raise untrusted.damaged(path, error, REMEDY) from None
   # Every host mines for itself, in a folder that hosts may share.
-  scratch = path.with_name(f'.{path.stem}-{jax.process_index()}')
+  scratch = files.scratch(path.with_name(f'.{path.stem}-{jax.process_index()}'))
   key_path = scratch / 'key'
   if not key_path.is_file() or key_path.read_text('utf-8') != key:
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     key_path.write_text(key, 'utf-8')
   found = mine_now(scratch)
-  part = scratch / 'found.npz'
-  np.savez_compressed(part, key=key, **dataclasses.asdict(found))
-  part.replace(path)
+  # All hosts find the same, and a bucket takes an object once a second.
+  if not files.in_bucket(path) or jax.process_index() == 0:
+    files.write_arrays(path, {'key': key, **dataclasses.asdict(found)}, compress=True)
   shutil.rmtree(scratch)
   return found

@@ -33,7 +33,7 @@ def curves(rows: Sequence[Mapping[str, float]]) -> str:
       points = [(row['step'], row[name]) for row in rows if name in row]
       points = points[:: max(1, len(points) // _MAX_POINTS)]
       axes.plot(*zip(*points, strict=True), linewidth=1.2, marker='.' if len(points) < 20 else '')
-    axes.set_title(_family(family[0]), fontsize=9)
+    axes.set_title(_family(family[0]), fontsize=9, parse_math=False)
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
   buffer = io.StringIO()

@@ -1,12 +1,12 @@
 """Puts curves, tables and galleries of a run on one page that opens without a network."""
 
 import logging
-import pathlib
+import os
 
 import jinja2
 
 from step_jax import config as config_lib
-from step_jax import infer
+from step_jax import files, infer
 from step_jax.data import pictures
 from step_jax.errors import RunError
 from step_jax.evaluate import health
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 FILE = 'report.html'
 
 
-def write(workdir: str | pathlib.Path) -> pathlib.Path:
+def write(workdir: str | os.PathLike) -> files.Path:
   """Writes `report.html` to a run's work directory.
 
   It shows what is there: the curves of every stage that was trained, scores of those that were
@@ -28,7 +28,7 @@ def write(workdir: str | pathlib.Path) -> pathlib.Path:
   Raises:
     RunError: no stage was trained there.
   """
-  workdir = pathlib.Path(workdir)
+  workdir = files.path(workdir)
   stages = [_stage(workdir / name) for name in config_lib.STAGES if _trained(workdir / name)]
   if not stages:
     raise RunError(f'{workdir}: has no trained stage to report on: run step-jax train first')
@@ -36,20 +36,18 @@ def write(workdir: str | pathlib.Path) -> pathlib.Path:
     loader=jinja2.PackageLoader('step_jax.report', '.'), autoescape=True
   )
   html = environment.get_template('page.html.j2').render(
-    title=workdir.resolve().name, stages=stages, galleries=_galleries(workdir)
+    title=files.resolve(workdir).name, stages=stages, galleries=_galleries(workdir)
   )
   path = workdir / FILE
-  part = path.with_name(f'.{FILE}.part')
-  part.write_text(html)
-  part.replace(path)
+  files.write_text(path, html)
   return path
 
 
-def _trained(folder: pathlib.Path) -> bool:
+def _trained(folder: files.Path) -> bool:
   return (folder / config_lib.FILE).is_file()
 
 
-def _stage(folder: pathlib.Path) -> dict:
+def _stage(folder: files.Path) -> dict:
   rows = writers.read_metrics(folder)
   config = config_lib.read(folder)
   results = results_lib.read(folder)
@@ -74,7 +72,7 @@ def _last_signs(rows: list[dict]) -> dict[str, float]:
   return {k.removeprefix('val_'): value for k, value in found.items() if k.startswith('val_')}
 
 
-def _galleries(workdir: pathlib.Path) -> list[tuple[str, str]]:
+def _galleries(workdir: files.Path) -> list[tuple[str, str]]:
   try:
     translator = infer.load(workdir)
   except RunError as error:

@@ -8,6 +8,7 @@ import time
 import jax
 import jax.numpy as jnp
 
+from step_jax import files
 from step_jax.config import ConfigDict
 from step_jax.methods.abstract import abstract_step
 from step_jax.reproduce.jobs import Job
@@ -56,7 +57,7 @@ def flops_per_second() -> float:
   return flops * count / (time.monotonic() - started)
 
 
-def trained_seconds(folder: pathlib.Path, config: ConfigDict) -> float:
+def trained_seconds(folder: files.Path, config: ConfigDict) -> float:
   """Time that the steps of a stage took so far, without compiling, evaluating and saving."""
   seconds, before = 0.0, 0
   for row in writers.read_metrics(folder):
@@ -66,7 +67,7 @@ def trained_seconds(folder: pathlib.Path, config: ConfigDict) -> float:
   return seconds
 
 
-def seconds_left(jobs: Sequence[Job], workdir: pathlib.Path) -> list[float]:
+def seconds_left(jobs: Sequence[Job], workdir: files.Path) -> list[float]:
   """Estimated time to train what is left of each job; 0 for what is trained already."""
   rate = flops_per_second()
   flops: dict[tuple, float] = {}

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-import pathlib
 import statistics
 
 import jinja2
 import numpy as np
 from PIL import Image, ImageDraw
 
+from step_jax import files
 from step_jax.data import pictures as pictures_lib
 from step_jax.errors import RunError
 from step_jax.infer import gallery
@@ -96,12 +96,12 @@ def _label(text: str, like: np.ndarray) -> np.ndarray:
 
 
 def write(
-  folder: pathlib.Path,
+  folder: files.Path,
   title: str,
   facts: Sequence[str],
   lines: Sequence[Line],
   header: Sequence[tuple[str, Sequence[np.ndarray]]],
-) -> pathlib.Path:
+) -> files.Path:
   """Writes `table.md`, `table.html` and `gallery.png`; returns the path of the page.
 
   Args:
@@ -125,9 +125,7 @@ def write(
   )  # fmt: skip
   pictures_lib.write_png(folder / 'gallery.png', picture)
   for name, text in {'table.md': '\n'.join(markdown) + '\n', 'table.html': html}.items():
-    part = folder / f'.{name}.part'
-    part.write_text(text)
-    part.replace(folder / name)
+    files.write_text(folder / name, text)
   return folder / 'table.html'
 
 

@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 import logging
-import pathlib
-import shutil
+import os
 
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import data, infer, stages
+from step_jax import data, files, infer, stages
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
@@ -50,9 +49,9 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
 def reproduce(
   name: str,
   settings: jobs.Settings,
-  workdir: str | pathlib.Path,
+  workdir: str | os.PathLike,
   rows: Sequence[str] = (),
-) -> pathlib.Path:
+) -> files.Path:
   """Makes a table; what was trained and scored before in `workdir` is taken as it is.
 
   Args:
@@ -69,7 +68,7 @@ def reproduce(
     UserError: a row cannot be trained or scored, or no table has that name.
   """
   table = _table(name)
-  workdir = pathlib.Path(workdir)
+  workdir = files.path(workdir)
   wanted = choose_rows(table, settings, rows)
   planned = jobs.make(table, settings, wanted)
   for i, job in enumerate(planned):
@@ -85,11 +84,11 @@ def reproduce(
 
 
 def plan(
-  name: str, settings: jobs.Settings, workdir: str | pathlib.Path, rows: Sequence[str] = ()
+  name: str, settings: jobs.Settings, workdir: str | os.PathLike, rows: Sequence[str] = ()
 ) -> str:
   """What `reproduce` would train, how long each may take on this machine, and all together."""
   table = _table(name)
-  workdir = pathlib.Path(workdir)
+  workdir = files.path(workdir)
   wanted = jobs.make(table, settings, choose_rows(table, settings, rows))
   minutes = [seconds / 60 for seconds in estimate.seconds_left(wanted, workdir)]
   lines = [
@@ -115,23 +114,22 @@ def _table(name: str) -> Table:
   return TABLES[name]
 
 
-def _take_neighbors(workdir: pathlib.Path, job: jobs.Job) -> None:
+def _take_neighbors(workdir: files.Path, job: jobs.Job) -> None:
   """Copies mined neighbours from the run that mined them; stage 1 checks whether they fit."""
   if not job.mined_by:
     return
   folder = workdir / job.folder
-  folder.mkdir(parents=True, exist_ok=True)
+  files.make_folder(folder)
   for path in (workdir / job.mined_by / job.config.stage).glob('neighbors_*.npz'):
     if not (folder / path.name).exists():
-      part = shutil.copy(path, folder / f'.{path.name}.part')
-      part.replace(folder / path.name)
+      files.write_bytes(folder / path.name, path.read_bytes())
 
 
 def _line(
   table: Table,
   row: Row,
   settings: jobs.Settings,
-  workdir: pathlib.Path,
+  workdir: files.Path,
   examples: Sequence[Mapping[str, np.ndarray]],
 ) -> page.Line:
   """Scores a row, all seeds, and lets the first one translate the pictures of the gallery."""
@@ -152,7 +150,7 @@ def _line(
   return page.Line(row.title, results, seconds, pictures)
 
 
-def _score(folder: pathlib.Path, step: int, groups: Sequence[str]) -> dict:
+def _score(folder: files.Path, step: int, groups: Sequence[str]) -> dict:
   """The results of a stage's last step, measured now if they are not there."""
   found = results_lib.read(folder)
   if found and _is_for_table(found, folder, step):
@@ -164,7 +162,7 @@ def _score(folder: pathlib.Path, step: int, groups: Sequence[str]) -> dict:
   return results_lib.evaluate(folder, groups=groups)
 
 
-def _is_for_table(results: Mapping, folder: pathlib.Path, step: int) -> bool:
+def _is_for_table(results: Mapping, folder: files.Path, step: int) -> bool:
   """Whether results are what `evaluate` gives by default; it may have been told otherwise."""
   return (
     (results['step'], results['checkpoint'], results['seed']) == (step, 'latest', 0)

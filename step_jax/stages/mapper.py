@@ -1,14 +1,13 @@
 """Stage 4 put together: style codes of the training pictures, and how well samples cover others."""
 
 import itertools
-import pathlib
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from step_jax import data
+from step_jax import data, files
 from step_jax.data import pipeline
 from step_jax.evaluate import scores
 from step_jax.infer import functions
@@ -21,7 +20,7 @@ _ENCODE_BATCH = 8
 
 
 def build(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Stage:
   """Makes stage 4 ready.
 
@@ -30,8 +29,8 @@ def build(
   codes = {split: _encode_split(config, workdir, mesh, split) for split in ('train', 'val')}
   if jax.process_index() == 0:
     folder = stage_lib.stage_folder(workdir, config.stage)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_array(folder / CODES_FILE, codes['train'])
+    files.make_folder(folder)
+    files.write_array(folder / CODES_FILE, codes['train'])
   rng = np.random.default_rng(config.seed)
   used = rng.permutation(codes['train'])[: config.imle.max_codes]
   return stage_lib.Stage(
@@ -85,10 +84,3 @@ def _evaluator(config, codes):
     )
 
   return evaluate
-
-
-def save_array(path: pathlib.Path, array: np.ndarray) -> None:
-  """Writes an npy file; it appears whole or not at all."""
-  part = path.with_name(f'.{path.stem}.part.npy')
-  np.save(part, array)
-  part.replace(path)

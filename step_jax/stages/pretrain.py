@@ -1,13 +1,12 @@
 """Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
 
 import logging
-import pathlib
 
 import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, losses, weights
+from step_jax import data, files, losses, untrusted, weights
 from step_jax.data import pipeline, triplets
 from step_jax.errors import DataError
 from step_jax.evaluate import scores
@@ -25,7 +24,7 @@ _MINING_BATCH = 8
 
 
 def build(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Stage:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
   del mesh
@@ -80,6 +79,8 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
 
   path = stage_lib.stage_folder(workdir, config.stage) / NEIGHBORS_FILE.format(split)
   mined = table.load_or_mine(path, key, mine_now)
+  if len(mined.nearest) != len(names):
+    raise untrusted.damaged(path, f'not of {len(names)} pictures', table.REMEDY)
   return triplets.loader(examples, side, mined.nearest, mined.farthest, config.data.crop)
 
 

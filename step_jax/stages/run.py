@@ -1,14 +1,19 @@
 """Runs a stage: from a configuration and a work directory to checkpoints, metrics and samples."""
 
+from collections.abc import Callable
 import contextlib
+import functools
 import logging
+import os
 import pathlib
-import re
+import tempfile
+import time
 
 import jax
 import ml_collections
 
 from step_jax import config as config_lib
+from step_jax import files, untrusted
 from step_jax.errors import RunError
 from step_jax.stages import mapper, pretrain, translate
 from step_jax.stages import stage as stage_lib
@@ -18,8 +23,8 @@ from step_jax.train import mesh as mesh_lib
 log = logging.getLogger(__name__)
 
 LOG_FILE = 'train.log'
-# `gs://…`, also with the slash that a path leaves out.
-_ADDRESS = re.compile(r'\w+:/')
+# Seconds from one copy of the log to the next where it lies in a bucket.
+_LOG_SECONDS = 30.0
 # What decides when to end, to look and to stop, not what was trained so far: may differ from the
 # start before.
 _FREE = ('schedule.', 'every.', 'data.unreadable')
@@ -27,13 +32,13 @@ BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': 
 
 
 def train(
-  config: ml_collections.ConfigDict, workdir: str | pathlib.Path, change_config: bool = False
-) -> pathlib.Path:
+  config: ml_collections.ConfigDict, workdir: str | os.PathLike, change_config: bool = False
+) -> files.Path:
   """Trains a stage in `workdir/<config.stage>`, from where it stopped if it was started before.
 
   Args:
     config: as `configs/<stage>.py` gives it.
-    workdir: of the run; its stages lie side by side in it.
+    workdir: of the run; its stages lie side by side in it. A folder, or `gs://BUCKET/FOLDER`.
     change_config: go on with a stage although it was trained with another configuration so far.
 
   Returns:
@@ -47,14 +52,10 @@ def train(
     KeyboardInterrupt: SIGINT came; likewise.
   """
   config_lib.validate(config)
-  if _ADDRESS.match(str(workdir)):
-    # As a path it would be a local folder of that name, lost with the machine.
-    raise RunError(
-      f'{workdir}: a bucket cannot be the work directory: mount the bucket, and give its folder'
-    )
-  workdir = pathlib.Path(workdir)
+  workdir = files.path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
-  with lock.hold(folder):
+  untrusted.check_links(folder)
+  with lock.hold(folder) as check_held:
     changes = _changes(config, folder)
     refused = {field: change for field, change in changes.items() if not field.startswith(_FREE)}
     if refused and not change_config:
@@ -62,11 +63,11 @@ def train(
         '\n  '.join([f'{folder}: was trained with another configuration:', *_lines(refused)])
         + '\ngive the old values, or another --workdir; or go on with the new by --change-config'
       )
-    _train(config, workdir, folder, changes)
+    _train(config, workdir, folder, changes, check_held)
   return folder
 
 
-def _changes(config: ml_collections.ConfigDict, folder: pathlib.Path) -> dict[str, tuple]:
+def _changes(config: ml_collections.ConfigDict, folder: files.Path) -> dict[str, tuple]:
   """Fields that differ from those that the stage was trained with: values then and now."""
   if not checkpoint.exists(folder) or not (folder / config_lib.FILE).is_file():
     return {}
@@ -85,9 +86,10 @@ def _lines(changes: dict[str, tuple]) -> list[str]:
 
 def _train(
   config: ml_collections.ConfigDict,
-  workdir: pathlib.Path,
-  folder: pathlib.Path,
+  workdir: files.Path,
+  folder: files.Path,
   changes: dict[str, tuple],
+  check_held: Callable[[], None],
 ) -> None:
   mesh = mesh_lib.make_mesh()
   stage = BUILDERS[config.method](config, workdir, mesh)
@@ -96,7 +98,8 @@ def _train(
     stop = closing.enter_context(stopping.Stop())
     checkpoints = checkpoint.Checkpoints(folder, config.best_metric)
     closing.callback(checkpoints.close)
-    state = _initial_state(config, stage, checkpoints, mesh)
+    shardings = _shardings(config, stage, mesh)
+    state = _initial_state(config, stage, checkpoints, shardings)
     start = int(state.step)
     if start >= stage.num_steps:
       log.info('%s: is trained already (%d steps)', folder, start)
@@ -108,7 +111,13 @@ def _train(
       closing.callback(writer.close)
       closing.enter_context(_log_to(folder / LOG_FILE))
     frozen = mesh_lib.put_replicated(mesh, stage.frozen)
-    step = stage.method.jitted_step()
+
+    def stop_now(step):
+      check_held()
+      return stop.now(step)
+
+    step = stage.method.jitted_step(shardings)
+    gather = functools.partial(_gather_networks, mesh)
     features = f', features={stage.features}' if stage.features else ''
     log.info('%s: steps %d to %d%s', folder, start + 1, stage.num_steps, features)
     for line in _lines(changes):
@@ -121,9 +130,9 @@ def _train(
       loop.Every(**config.every),
       checkpoints,
       writer,
-      stage.evaluate,
+      stage.evaluate and (lambda state: stage.evaluate(gather(state))),
       stage.items_per_step,
-      stop.now,
+      stop_now,
     )
   stop.tell(int(state.step))
 
@@ -133,10 +142,39 @@ class _LogFile(logging.FileHandler):
     """A line that cannot be written is let go: what matters to the run tells of a full disk."""
 
 
+class _LogObject(_LogFile):
+  """A log in a bucket: grows on this machine, and is copied now and then and at the end."""
+
+  def __init__(self, path: files.Path):
+    self._path = path
+    self._temporary = tempfile.TemporaryDirectory(prefix='step_jax-')
+    self._here = pathlib.Path(self._temporary.name) / path.name
+    with contextlib.suppress(FileNotFoundError):
+      self._here.write_bytes(files.readable(path).read())
+    self._copied = time.monotonic()
+    super().__init__(self._here)
+
+  def emit(self, record):
+    super().emit(record)
+    if time.monotonic() - self._copied > _LOG_SECONDS:
+      self._copy()
+
+  def _copy(self):
+    self._copied = time.monotonic()
+    with contextlib.suppress(RunError):
+      files.write_bytes(self._path, self._here.read_bytes())
+
+  def close(self):
+    super().close()
+    if self._here.exists():
+      self._copy()
+      self._temporary.cleanup()
+
+
 @contextlib.contextmanager
-def _log_to(path: pathlib.Path):
+def _log_to(path: files.Path):
   """Sends our own log messages to a file as well."""
-  handler = _LogFile(path)
+  handler = (_LogObject if files.in_bucket(path) else _LogFile)(path)
   handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
   logger = logging.getLogger('step_jax')
   level = logger.level
@@ -151,14 +189,27 @@ def _log_to(path: pathlib.Path):
     handler.close()
 
 
-def _initial_state(config, stage: stage_lib.Stage, checkpoints, mesh):
+def _shardings(config, stage: stage_lib.Stage, mesh):
+  shapes = jax.eval_shape(stage.method.init, jax.random.key(config.seed))
+  return mesh_lib.of_state(mesh, shapes, config.get('fsdp', False))
+
+
+def _gather_networks(mesh, state):
+  """The state with all its networks on every device, as evaluation wants them."""
+  # Compiled, since no host may have the whole of what is split.
+  gather = jax.jit(lambda *trees: trees, out_shardings=mesh_lib.replicated(mesh))
+  params, ema = gather(state.params, state.ema)
+  return state.replace(params=params, ema=ema)
+
+
+def _initial_state(config, stage: stage_lib.Stage, checkpoints, shardings):
   """The state to go on from: the latest checkpoint, else fresh with what the stage before gives."""
   key = jax.random.key(config.seed)
-  sharding = mesh_lib.replicated(mesh)
   if checkpoints.latest is not None:
     like = jax.tree.map(
-      lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
       jax.eval_shape(stage.method.init, key),
+      shardings,
     )
     return checkpoints.restore_newest(like, set_aside=True)[1]
 
@@ -168,4 +219,4 @@ def _initial_state(config, stage: stage_lib.Stage, checkpoints, mesh):
     averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
     return state.replace(params={**state.params, **warm}, ema=averaged)
 
-  return jax.jit(init, out_shardings=sharding)(key, stage.warm_start)
+  return jax.jit(init, out_shardings=shardings)(key, stage.warm_start)

@@ -3,15 +3,13 @@
 from collections.abc import Callable, Iterator
 import contextlib
 import dataclasses
-import os
-import pathlib
 from typing import Any
 
 import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data
+from step_jax import data, files
 from step_jax.data import pipeline
 from step_jax.errors import DataError, RunError
 from step_jax.methods import state as state_lib
@@ -71,13 +69,12 @@ def num_steps(config: ml_collections.ConfigDict) -> int:
   return -(-round(config.schedule.total_kimg * 1000) // config.batch_size)
 
 
-def stage_folder(workdir: pathlib.Path, name: str) -> pathlib.Path:
+def stage_folder(workdir: files.Path, name: str) -> files.Path:
   """Folder of a stage: a name below the work directory, or a path of its own."""
-  # A name may lead out of a run's folder that is not there yet (`../other/pretrain`).
-  return pathlib.Path(os.path.normpath(pathlib.Path(workdir) / name))
+  return files.join(files.path(workdir), name)
 
 
-def stored_networks(folder: pathlib.Path) -> set[str]:
+def stored_networks(folder: files.Path) -> set[str]:
   """Names of the networks in a stage's latest checkpoint.
 
   Raises:
@@ -87,7 +84,7 @@ def stored_networks(folder: pathlib.Path) -> set[str]:
     return checkpoints.networks()
 
 
-def load_networks(folder: pathlib.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:
+def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:
   """Reads part of a trained stage's latest state.
 
   Args:
@@ -107,7 +104,7 @@ def load_networks(folder: pathlib.Path, like: Any, mesh: jax.sharding.Mesh) -> A
 
 
 @contextlib.contextmanager
-def _open_checkpoints(folder: pathlib.Path) -> Iterator[checkpoint.Checkpoints]:
+def _open_checkpoints(folder: files.Path) -> Iterator[checkpoint.Checkpoints]:
   if not checkpoint.exists(folder):
     raise RunError(
       f'{folder}: has no checkpoint to start from: train that stage first, or set init_from'

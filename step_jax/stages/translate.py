@@ -2,13 +2,12 @@
 
 from collections.abc import Iterator
 import logging
-import pathlib
 
 import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, weights
+from step_jax import data, files, weights
 from step_jax.data import augment, pipeline
 from step_jax.evaluate import health, reconstruction, scores
 from step_jax.infer import functions, gallery
@@ -27,7 +26,7 @@ _LOGGED = ('psnr', 'psnr_other', 'l1', 'perceptual')
 
 
 def build(
-  config: ml_collections.ConfigDict, workdir: pathlib.Path, mesh: jax.sharding.Mesh
+  config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Stage:
   """Makes stage 2, stage 3 or a baseline ready."""
   mesh_lib.check_batch_size(config.batch_size)

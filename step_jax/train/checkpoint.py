@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from concurrent import futures
 import logging
 import os
-import pathlib
-import shutil
 from typing import Any
 import zlib
 
@@ -16,6 +14,7 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from step_jax import files
 from step_jax.errors import RunError
 from step_jax.train import mesh as mesh_lib
 
@@ -38,8 +37,10 @@ class Checkpoints:
       do not.
   """
 
-  def __init__(self, folder: pathlib.Path, best_metric: str = '', create: bool = True):
-    self._folder = (folder / _FOLDER).absolute()
+  def __init__(self, folder: files.Path, best_metric: str = '', create: bool = True):
+    self._folder = files.absolute(folder / _FOLDER)
+    # What the libraries raise over a bucket has no base of its own.
+    self._refusals = (Exception,) if files.in_bucket(folder) else (OSError, ValueError)
     policies = ocp.checkpoint_managers
     # Two of the latest: should the newest be damaged, there is one before it.
     kept = [policies.LatestN(2)]
@@ -109,7 +110,7 @@ class Checkpoints:
     )
     try:
       self._manager.save(step, args=arguments, metrics=dict(metrics) if metrics else None)
-    except (OSError, ValueError) as error:
+    except self._refusals as error:
       raise self._not_written(error) from error
 
   def _not_written(self, error: Exception) -> RunError:
@@ -173,10 +174,9 @@ class Checkpoints:
     """Moves checkpoints out of the way, so that training can save those steps again."""
     folder = self._folder.parent / DAMAGED_FOLDER
     if jax.process_index() == 0:
-      folder.mkdir(exist_ok=True)
+      files.make_folder(folder)
       for step in steps:
-        shutil.rmtree(folder / str(step), ignore_errors=True)
-        (self._folder / str(step)).replace(folder / str(step))
+        files.move_folder(self._folder / str(step), folder / str(step))
         log.warning('%s/%d: moved to %s', self._folder, step, folder)
     mesh_lib.all_hosts(True)
     self._manager.reload()
@@ -224,7 +224,7 @@ class Checkpoints:
     """
     try:
       self._manager.wait_until_finished()
-    except (OSError, ValueError) as error:
+    except self._refusals as error:
       raise self._not_written(error) from error
     finally:
       self._manager.close()
@@ -244,7 +244,7 @@ class _Manager(ocp.CheckpointManager):
 class _Damaged(RunError):
   """A checkpoint cannot be read, or is not what was saved."""
 
-  def __init__(self, folder: pathlib.Path, step: int, error: Exception):
+  def __init__(self, folder: files.Path, step: int, error: Exception):
     self.told = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
     super().__init__(f'{self.told}: use the latest that is whole (--checkpoint latest)')
 
@@ -259,8 +259,12 @@ def _reason(error: Exception) -> str:
   return f'{first[:150]}…' if len(first) > 150 else first or type(error).__name__
 
 
-def _steps(folder: pathlib.Path) -> list[int]:
+def _steps(folder: files.Path) -> list[int]:
   """Steps of the finished checkpoints in a folder of them."""
+  if files.in_bucket(folder):
+    # Nothing can be renamed there: orbax writes a last file, and what lacks it is not finished.
+    with files.told(folder):
+      return sorted(ocp.utils.checkpoint_steps(folder))
   if not folder.is_dir():
     return []
   return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit())
@@ -297,6 +301,6 @@ def _digests(tree: Any) -> dict[str, int]:
     return dict(zip(arrays, pool.map(crc, arrays.values()), strict=True))
 
 
-def exists(folder: pathlib.Path) -> bool:
+def exists(folder: files.Path) -> bool:
   """Whether a stage's folder holds checkpoints."""
   return bool(_steps(folder / _FOLDER))

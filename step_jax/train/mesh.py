@@ -1,6 +1,6 @@
 """Devices as one mesh with one axis, `data`.
 
-Batches are split over it, everything else is copied.
+Batches are split over it, everything else is copied; states may be split as well.
 """
 
 from collections.abc import Mapping
@@ -11,6 +11,9 @@ from jax.experimental import multihost_utils
 import numpy as np
 
 from step_jax.errors import ConfigError
+
+# Arrays of fewer numbers are copied in any case: gathering them is more messages than bytes.
+_SMALL = 2**12
 
 
 def make_mesh() -> jax.sharding.Mesh:
@@ -27,6 +30,29 @@ def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
 def split(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
   """Every device holds its part of the first axis."""
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
+
+
+def of_state(mesh: jax.sharding.Mesh, state: Any, fsdp: bool) -> Any:
+  """Where each array of a state lies: on every device, or split evenly over them.
+
+  Split (Zhao et al. 2023, fully sharded data parallel), an array is so along its longest axis that
+  divides by the number of devices; it is copied where it has none, or is small.
+
+  Args:
+    mesh: from `make_mesh`.
+    state: tree of arrays, or their shapes.
+    fsdp: whether to split.
+  """
+
+  def sharding(leaf):
+    fitting = [axis for axis, size in enumerate(leaf.shape) if size and size % mesh.size == 0]
+    if not fsdp or leaf.size < _SMALL or not fitting:
+      return replicated(mesh)
+    axis = max(fitting, key=lambda axis: (leaf.shape[axis], axis))
+    spec = jax.sharding.PartitionSpec(*[None] * axis, 'data')
+    return jax.sharding.NamedSharding(mesh, spec)
+
+  return jax.tree.map(sharding, state)
 
 
 def check_batch_size(batch_size: int) -> None:

@@ -8,6 +8,7 @@ import contextlib
 import json
 import os
 import pathlib
+import tempfile
 import time
 
 import numpy as np
@@ -15,15 +16,21 @@ from tensorboardX import summary
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
 
+from step_jax import files, untrusted
 from step_jax.data import pictures
 from step_jax.errors import RunError
 
 METRICS_FILE = 'metrics.jsonl'
 SAMPLES_FOLDER = 'samples'
+_EVENTS_FOLDER = 'tensorboard'
 
 
 class MetricWriter:
   """Writes what a stage reports to its folder.
+
+  In a bucket nothing can be appended to: rows are written to a file of this machine, and that
+  replaces the one in the bucket when `flush` is called; events go to a new file from one `flush`
+  to the next.
 
   Args:
     folder: of the stage.
@@ -33,19 +40,19 @@ class MetricWriter:
     RunError: by all methods, if the folder cannot be written to.
   """
 
-  def __init__(self, folder: pathlib.Path, start: int = 0):
+  def __init__(self, folder: files.Path, start: int = 0):
     self._folder = folder
-    path = folder / METRICS_FILE
+    # Where files grow: the folder itself, or one in its place on this machine.
+    self._here = folder
+    if files.in_bucket(folder):
+      self._temporary = tempfile.TemporaryDirectory(prefix='step_jax-')
+      self._here = pathlib.Path(self._temporary.name)
+    path = self._here / METRICS_FILE
     with self._told():
       kept = [row for row in read_metrics(folder) if row['step'] <= start]
-      part = path.with_suffix('.part')
-      with part.open('w') as file:
-        file.writelines(json.dumps(row) + '\n' for row in kept)
-        file.flush()
-        os.fsync(file.fileno())
-      part.replace(path)
+      files.write_text(path, ''.join(json.dumps(row) + '\n' for row in kept), sync=True)
       self._file = path.open('a')
-      self._events = _Events(folder / 'tensorboard', start + 1)
+      self._events = _Events(folder, self._here, start + 1)
 
   def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
     """Appends one row `{'step': …, name: value, …}`."""
@@ -58,7 +65,7 @@ class MetricWriter:
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
     """Writes pictures, uint8 `[H, W, 3]`, to `samples/<name>_<step>.png` and to TensorBoard."""
     with self._told():
-      (self._folder / SAMPLES_FOLDER).mkdir(exist_ok=True)
+      files.make_folder(self._folder / SAMPLES_FOLDER)
       for name, image in images.items():
         pictures.write_png(self._folder / SAMPLES_FOLDER / f'{name}_{step:08d}.png', image)
         self._events.add(step, summary.image(name, image, dataformats='HWC'))
@@ -68,12 +75,16 @@ class MetricWriter:
     with self._told():
       self._file.flush()
       os.fsync(self._file.fileno())
+      if self._here != self._folder:
+        files.write_bytes(self._folder / METRICS_FILE, (self._here / METRICS_FILE).read_bytes())
       self._events.flush()
 
   def close(self) -> None:
     """Flushes and closes all files."""
     with self._told(), contextlib.closing(self._file), contextlib.closing(self._events):
       self.flush()
+    if self._here != self._folder:
+      self._temporary.cleanup()
 
   @contextlib.contextmanager
   def _told(self) -> Iterator[None]:
@@ -93,38 +104,56 @@ class _Events:
   hears of it, and the next events wait for ever.
   """
 
-  def __init__(self, folder: pathlib.Path, purge_step: int):
-    folder.mkdir(exist_ok=True)
-    # Two starts within a second would have one name.
-    self._writer = EventsWriter(str(folder / 'events'), f'.{os.getpid()}.{time.monotonic_ns()}')
+  def __init__(self, folder: files.Path, here: pathlib.Path, purge_step: int):
+    self._folder, self._here = folder / _EVENTS_FOLDER, here / _EVENTS_FOLDER
+    self._here.mkdir(exist_ok=True)
+    self._open()
     # Tells TensorBoard to forget what another file has from there on.
     self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
+
+  def _open(self) -> None:
+    # Two files of one second would have one name.
+    suffix = f'.{os.getpid()}.{time.monotonic_ns()}'
+    self._writer = EventsWriter(str(self._here / 'events'), suffix)
+    self._empty = True
 
   def add(self, step: int, found) -> None:
     self._write(step, summary=found)
 
   def _write(self, step: int, **content) -> None:
     self._writer.write_event(Event(step=step, wall_time=time.time(), **content))
+    self._empty = False
 
   def flush(self) -> None:
     self._writer.flush()
+    if self._here == self._folder or self._empty:
+      return
+    self._writer.close()
+    for part in self._here.glob('events*'):
+      files.write_bytes(self._folder / part.name, part.read_bytes())
+      part.unlink()
+    self._open()
 
   def close(self) -> None:
     self._writer.close()
 
 
-def read_metrics(folder: pathlib.Path) -> list[dict]:
+def read_metrics(folder: files.Path) -> list[dict]:
   """The rows that a stage has written, oldest first.
 
-  A last line cut short by a crash is left out.
+  A line that is damaged, as one cut short by a crash, is left out with all behind it.
   """
   path = folder / METRICS_FILE
   if not path.exists():
     return []
   rows = []
-  for line in path.read_text(errors='replace').splitlines():
+  for line in path.read_bytes().decode(errors='replace').splitlines():
     try:
-      rows.append(json.loads(line))
-    except ValueError:
+      row = untrusted.read_json(line)
+      step = row.pop('step')
+      if not isinstance(step, int):
+        raise TypeError('step')
+      rows.append({'step': step, **{name: float(row[name]) for name in row}})
+    except (ValueError, TypeError, KeyError, OverflowError):
       break
   return rows

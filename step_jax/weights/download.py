@@ -15,6 +15,8 @@ from step_jax.weights.convert import convert
 
 _CHUNK = 1 << 20
 _TIMEOUT_SECONDS = 30
+# VGG16 with its classifier has 553 MB.
+_MOST_BYTES = 2**31
 
 
 def get(name: str, urls: Sequence[str] | None = None) -> pathlib.Path:
@@ -71,13 +73,15 @@ def _save(response: http.client.HTTPResponse, path: pathlib.Path) -> None:
   """Writes a response to a file, with progress on stderr if someone looks there.
 
   Raises:
-    ValueError: the connection ended before the whole file had come.
+    ValueError: the connection ended before the whole file had come, or it does not end.
   """
   total, done = int(response.headers.get('Content-Length') or 0), 0
   with path.open('wb') as file:
     while chunk := response.read(_CHUNK):
       file.write(chunk)
       done += len(chunk)
+      if done > _MOST_BYTES:
+        raise ValueError(f'longer than any weights (more than {_MOST_BYTES} bytes)')
       if sys.stderr.isatty():
         share = f' of {total / 1e6:.1f}' if total else ''
         print(f'\r{path.name}: {done / 1e6:.1f}{share} MB', end='', file=sys.stderr, flush=True)

@@ -7,11 +7,12 @@ around a dict: layer -> [kernel, bias]. Its tensors come out as `LAYER/0` and `L
 import functools
 import math
 import pathlib
-from typing import Any, BinaryIO
+from typing import Any
 import zipfile
 
 import numpy as np
 
+from step_jax import untrusted
 from step_jax.errors import WeightsError
 from step_jax.weights import restricted_pickle
 from step_jax.weights.restricted_pickle import Maker
@@ -46,8 +47,9 @@ _NAMES = {
   **{(f'numpy.{core}.multiarray', '_reconstruct'): Maker(_ArrayNote) for core in ('core', '_core')},
   ('numpy', 'ndarray'): 'ndarray',
   ('numpy', 'dtype'): Maker(_DType),
-  # Python 3 writes bytes so where the pickle must stay readable for Python 2.
-  ('_codecs', 'encode'): Maker(lambda text, *unused: text.encode('latin1')),
+  # Python 3 writes bytes so where the pickle must stay readable for Python 2. They are left as text
+  # until an array is wanted: a pickle may ask for the bytes of one text again and again.
+  ('_codecs', 'encode'): Maker(lambda text, *unused: text),
 }
 
 
@@ -58,7 +60,7 @@ def read_npy(path: pathlib.Path) -> dict[str, Tensor]:
     WeightsError: the file is damaged, holds anything else, or asks for foreign names.
   """
   with path.open('rb') as file:
-    shape, _, dtype = _header(file)
+    shape, _, dtype = untrusted.npy_header(file)
     if not dtype.hasobject or shape != ():
       raise WeightsError(
         f'{path} holds a plain array of {list(shape)}: vgg16.npy is a pickled dict of layers'
@@ -82,31 +84,25 @@ def read_npz(path: pathlib.Path) -> dict[str, Tensor]:
   with zipfile.ZipFile(path) as archive:
     for info in archive.infolist():
       with archive.open(info) as file:
-        shape, _, dtype = _header(file)
+        shape, _, dtype = untrusted.npy_header(file)
         if dtype.hasobject or file.tell() + math.prod(shape) * dtype.itemsize != info.file_size:
           raise WeightsError(f'{path} is damaged: {info.filename!r} is not as long as it should be')
       name = info.filename.removesuffix('.npy')
-      tensors[name] = Tensor(shape, functools.partial(_npz_array, path, name))
+      if name in tensors:
+        raise WeightsError(f'{path} is damaged: it has {name!r} twice')
+      tensors[name] = Tensor(shape, functools.partial(_npz_array, path, info))
   return tensors
 
 
-def _header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
-  """Shape, Fortran order and type of the array that follows in an npy stream."""
-  version = np.lib.format.read_magic(file)
-  if version == (1, 0):
-    return np.lib.format.read_array_header_1_0(file)
-  return np.lib.format.read_array_header_2_0(file)
-
-
-def _npz_array(path: pathlib.Path, name: str) -> np.ndarray:
-  with np.load(path, allow_pickle=False) as archive:
-    return archive[name]
+def _npz_array(path: pathlib.Path, info: zipfile.ZipInfo) -> np.ndarray:
+  with zipfile.ZipFile(path) as archive, archive.open(info) as file:
+    return untrusted.npy_array(file, info.file_size)
 
 
 def _array(note: _ArrayNote) -> np.ndarray:
   if note.dtype.kind not in ('f2', 'f4', 'f8'):
     raise ValueError('type')
-  # Python 2 strings arrive as text.
+  # Strings of Python 2 arrive as text, and so do bytes that were encoded.
   data = note.data.encode('latin1') if isinstance(note.data, str) else note.data
   flat = np.frombuffer(data, note.dtype.order + note.dtype.kind)
   return flat.reshape(note.shape, order='F' if note.fortran else 'C')

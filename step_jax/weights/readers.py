@@ -73,7 +73,7 @@ def _read_h5(path: pathlib.Path) -> dict[str, Tensor]:
   def visit(name: str, item: h5py.HLObject) -> None:
     if isinstance(item, h5py.Dataset):
       if item.external or item.is_virtual:  # Its data would come from other files.
-        raise WeightsError(f'{path} was refused: {name} refers to another file')
+        raise WeightsError(f'{path} was refused: {name!r} refers to another file')
       tensors[name] = Tensor(item.shape, functools.partial(_h5_array, path, name))
 
   with h5py.File(path, 'r') as file:
@@ -85,7 +85,10 @@ def _h5_array(path: pathlib.Path, name: str) -> np.ndarray:
   import h5py
 
   with h5py.File(path, 'r') as file:
-    return file[name][()]
+    found = file[name]
+    if found.dtype.kind != 'f':  # One number may be an array of its own, of any size.
+      raise ValueError('type')
+    return found[()]
 
 
 def _read_safetensors(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:

@@ -12,7 +12,12 @@ import pickle
 import pickletools
 from typing import Any, BinaryIO
 
-from step_jax.errors import WeightsError
+from step_jax.errors import WeightsError, shown
+
+_PUT = ('PUT', 'BINPUT', 'LONG_BINPUT')
+_GROW = ('APPEND', 'APPENDS', 'SETITEM', 'SETITEMS', 'ADDITEMS', 'BUILD')
+# The longest pickle of our nets, Inception's, takes some 70 thousand.
+_MOST_WORK = 1_000_000
 
 
 class Maker:
@@ -35,9 +40,21 @@ class Maker:
 
 
 class Record(dict):
-  """Stand-in for `collections.OrderedDict`, without the attributes that a pickle may hang on it."""
+  """Stand-in for `collections.OrderedDict`, without the attributes that a pickle may hang on it.
+
+  It takes its pairs out of the list that it is given: a pickle may give one list again and again,
+  and copies would cost memory out of proportion.
+  """
 
   __slots__ = ()
+
+  def __init__(self, *pairs: Any):
+    super().__init__()
+    for given in pairs:
+      if type(given) is not list:
+        raise TypeError('an OrderedDict of no list')
+      self.update(given)
+      given.clear()
 
   def __setstate__(self, state: Any) -> None:
     """Drops the state: PyTorch keeps module versions there."""
@@ -54,8 +71,9 @@ class _Unpickler(pickle.Unpickler):
   def find_class(self, module: str, name: str) -> Any:
     if (module, name) not in self._names:
       raise WeightsError(
-        f'{self._where} was refused: its pickle asks for {module}.{name}'.replace('\n', ' ')
-        + ', which weights do not need; nothing was run; take the file from its publisher'
+        f'{self._where} was refused: its pickle asks for '
+        f'{shown(f"{module}.{name}"[:200])}, which weights do not need; '
+        'nothing was run; take the file from its publisher'
       )
     return self._names[module, name]
 
@@ -99,12 +117,64 @@ def _check_instructions(file: BinaryIO) -> None:
 
   The machine's memo is an array that grows to the largest index asked for, so one instruction of
   five bytes can claim gigabytes; a true pickler counts up from 0. Extension codes are looked up in
-  a registry of the process, past the table of names.
+  a registry of the process, past the table of names. Tuples in tuples, each there twice, are few
+  instructions and take for ever to hash, as keys; a million of them inside each other overflow the
+  interpreter's stack, and end the process.
   """
   start = file.tell()
+  work = _Work()
   for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-    if opcode.name in ('PUT', 'BINPUT', 'LONG_BINPUT') and argument > count:
+    if opcode.name in _PUT and argument > count:
       raise ValueError('memo index')
     if opcode.name.startswith('EXT'):
       raise ValueError('extension code')
+    work.step(opcode, argument)
   file.seek(start)
+
+
+class _Work:
+  """Adds up how many things an unpickler will look at, those inside of tuples anew each time.
+
+  A stack like the unpickler's, but in place of each thing stands how many there are in it.
+  """
+
+  def __init__(self):
+    self._stack: list[int] = []
+    self._marks: list[int] = []
+    self._memo: dict[int, int] = {}
+    self._total = 0
+
+  def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+    """Follows one instruction.
+
+    Raises:
+      ValueError: it is one too many, or takes what is not there.
+    """
+    stack, name = self._stack, opcode.name
+    takes, gives = opcode.stack_before, opcode.stack_after
+    if name == 'MARK' or (name == 'POP' and self._marks and self._marks[-1] == len(stack)):
+      self._marks.append(len(stack)) if name == 'MARK' else self._marks.pop()
+      return
+    if pickletools.markobject in takes:
+      first = self._marks.pop() - takes.index(pickletools.markobject)
+    else:
+      first = len(stack) - len(takes)
+    if first < 0:
+      raise ValueError('stack')
+    taken = stack[first:]
+    del stack[first:]
+    weight = 1 + sum(taken)
+    self._total += weight
+    if self._total > _MOST_WORK:
+      raise ValueError('too much work')
+    if name in _PUT or name == 'MEMOIZE':
+      stack += taken
+      self._memo[len(self._memo) if name == 'MEMOIZE' else argument] = stack[-1]
+    elif name in ('GET', 'BINGET', 'LONG_BINGET'):
+      stack.append(self._memo[argument])
+    elif name == 'DUP':
+      stack += taken * 2
+    elif name in _GROW:  # Lists and dicts cannot be keys; so nobody looks into them again.
+      stack.append(taken[0])
+    else:
+      stack += [weight] * len(gives)

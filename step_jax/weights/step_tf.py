@@ -55,6 +55,9 @@ _RULES = [
       r'discriminator/scale\1/norm\2',
     ),
     (r'd_model_1/D_scale(\d)/patchGAN_logits/conv5', r'discriminator/scale\1/logits'),
+    # The mapper has a checkpoint of its own, with the names that Keras gives to lone layers.
+    (r'(?:imle/)?dense', 'mapper/dense0'),
+    (r'(?:imle/)?dense_(\d)', r'mapper/dense\1'),
   ]
 ]
 
@@ -77,7 +80,7 @@ def step_tf_path(name: str) -> tuple[str, ...]:
       return ('discriminator_2' if second else tree, *rest, _LEAF[leaf])
   raise WeightsError(
     f'variable {name!r} is not one of StEP: expected a name below appearance_net, g_model_enc, '
-    'g_model_dec, d_model_1 or d_model_2'
+    'g_model_dec, d_model_1 or d_model_2, or dense… of the mapper'
   )
 
 
@@ -89,7 +92,7 @@ def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
       moving average are given, the moving average is taken: evaluation uses it.
 
   Returns:
-    `{'style_encoder', 'generator', 'discriminator'}`, those that were given, each for
+    `{'style_encoder', 'generator', 'discriminator', 'mapper'}`, those that were given, each for
     `module.apply({'params': …})`; also `'discriminator_2'` where the original trained a second one.
     float32.
 
@@ -104,4 +107,7 @@ def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
     for part in scope:
       node = node.setdefault(part, {})
     node[leaf] = np.asarray(variables[name], np.float32)
+  if 'mapper' in trees:
+    # Its last layer is one more in the original's row.
+    trees['mapper']['out'] = trees['mapper'].pop(max(trees['mapper']))
   return trees

@@ -56,13 +56,20 @@ class _TensorNote:
     """Drops the state: gradients and hooks of a parameter."""
 
 
+def _size(numbers: Any) -> tuple:
+  """Stand-in for `torch.Size`, which copies nothing: a pickle may ask for it again and again."""
+  if not isinstance(numbers, tuple):
+    raise TypeError('a size that is no tuple')
+  return numbers
+
+
 _NAMES = {
   **restricted_pickle.ORDERED_DICT,
   ('torch._utils', '_rebuild_tensor'): Maker(_TensorNote),
   ('torch._utils', '_rebuild_tensor_v2'): Maker(_TensorNote),
   ('torch._utils', '_rebuild_parameter'): Maker(lambda data, *unused: data),
   ('torch.nn.parameter', 'Parameter'): Maker(lambda data, *unused: data),
-  ('torch', 'Size'): Maker(tuple),
+  ('torch', 'Size'): Maker(_size),
   **{(module, name): name for module in ('torch', 'torch.cuda') for name in _DTYPES},
 }
 
@@ -202,7 +209,8 @@ def _array(note: _TensorNote, raw: Callable[[_Storage], bytes]) -> np.ndarray:
     raise ValueError('the file has shrunk')
   flat = flat[storage.start + note.offset :]
   strides = [step * storage.dtype.itemsize for step in note.stride]
-  return np.lib.stride_tricks.as_strided(flat, note.size, strides)
+  # A copy, so that a small part does not keep a large storage in memory.
+  return np.array(np.lib.stride_tricks.as_strided(flat, note.size, strides))
 
 
 def _damaged(path: pathlib.Path, what: str) -> WeightsError:

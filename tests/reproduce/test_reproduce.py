@@ -107,6 +107,8 @@ def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
   config_lib.save(config, tmp_path)
   of_table = {
     'format': results.FORMAT,
+    'stage': 'translate',
+    'features': 'squeezenet1_1@0',
     'step': 7,
     'checkpoint': 'latest',
     'seed': 0,

@@ -1,0 +1,160 @@
+"""Reading files that a stranger may have made: arrays, JSON, links.
+
+Nothing in them is run, and memory is in proportion to the size of the file, whatever its headers
+promise.
+"""
+
+import io
+import json
+import math
+import os
+from typing import Any, BinaryIO
+import zipfile
+
+import numpy as np
+
+from step_jax import files
+from step_jax.errors import RunError, first_line, shown
+
+# NumPy's own headers have a few hundred bytes; it reads any number of them before it looks.
+_HEADER_BYTES = 1 << 16
+# How much larger than its file an archive may be once it is inflated, beyond the first bytes.
+# Zip archives of nothing but zeros reach 1000.
+_INFLATION = 64
+_INFLATION_FREE = 1 << 20
+# Numbers and text: no pickles, no records, no arrays inside of arrays.
+_KINDS = 'biufU'
+
+
+def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
+  """Shape, Fortran order and type of an array, from the start of an npy stream.
+
+  Leaves the seekable `file` behind the header. Raises whatever NumPy does over a damaged one.
+  """
+  start = io.BytesIO(file.read(_HEADER_BYTES))
+  version = np.lib.format.read_magic(start)
+  formats = np.lib.format
+  read = formats.read_array_header_1_0 if version == (1, 0) else formats.read_array_header_2_0
+  header = read(start)
+  file.seek(start.tell())
+  return header
+
+
+def npy_array(file: BinaryIO, size: int) -> np.ndarray:
+  """The plain array of an npy stream of `size` bytes.
+
+  Raises:
+    ValueError: it is no array of numbers or text, or not as long as its header says; other errors
+      of NumPy and zipfile over damaged files, too.
+  """
+  shape, fortran, dtype = npy_header(file)
+  length = math.prod(shape) * dtype.itemsize
+  if dtype.kind not in _KINDS or min(shape, default=0) < 0 or file.tell() + length != size:
+    raise ValueError('not as long as its header says')
+  data = file.read(length)
+  if len(data) != length:
+    raise ValueError('cut short')
+  # Not of the bytes themselves, since some arrays are gone on with.
+  return np.frombuffer(bytearray(data), dtype).reshape(shape, order='F' if fortran else 'C')
+
+
+def read_arrays(path: files.Path, remedy: str) -> dict[str, np.ndarray]:
+  """The arrays of a npz file by name; that of a npy file under ''.
+
+  Args:
+    path: the file.
+    remedy: what to do if it is damaged, for the message.
+
+  Raises:
+    RunError: it is damaged, or holds anything but plain arrays.
+  """
+  try:
+    with _opened(path) as file:
+      size = _size(file)
+      if path.suffix == '.npy':
+        return {'': npy_array(file, size)}
+      return _members(file, size)
+  except RunError:  # The bucket cannot be read.
+    raise
+  except Exception as error:  # Parsers of damaged files raise what they please.
+    raise damaged(path, error, remedy) from None
+
+
+def _members(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
+  with zipfile.ZipFile(file) as archive:
+    members = archive.infolist()
+    most = _INFLATION_FREE + _INFLATION * size
+    if sum(member.file_size for member in members) > most:
+      raise ValueError('it inflates without measure')
+    arrays = {}
+    for member in members:
+      with archive.open(member) as opened:
+        arrays[member.filename.removesuffix('.npy')] = npy_array(opened, member.file_size)
+    return arrays
+
+
+def _opened(path: files.Path) -> BinaryIO:
+  found = files.readable(path)
+  return found if isinstance(found, io.BytesIO) else found.open('rb')
+
+
+def _size(file: BinaryIO) -> int:
+  size = file.seek(0, os.SEEK_END)
+  file.seek(0)
+  return size
+
+
+def npy_type(path: files.Path, remedy: str) -> tuple[tuple[int, ...], np.dtype]:
+  """Shape and type of the array of a npy file, which is as long as that makes it.
+
+  Raises:
+    RunError: it is not, or is damaged otherwise.
+  """
+  try:
+    with _opened(path) as file:
+      size = _size(file)
+      shape, _, dtype = npy_header(file)
+      if file.tell() + math.prod(shape) * dtype.itemsize != size:
+        raise ValueError('not as long as its header says')
+      return shape, dtype
+  except RunError:  # The bucket cannot be read.
+    raise
+  except Exception as error:  # NumPy raises what it pleases.
+    raise damaged(path, error, remedy) from None
+
+
+def damaged(path: files.Path, error: Exception | str, remedy: str) -> RunError:
+  """An error about a damaged file, in one line."""
+  return RunError(f'{path}: is damaged ({first_line(error)}): {remedy}')
+
+
+def read_json(text: str) -> dict[str, Any]:
+  """An object from its JSON.
+
+  Raises:
+    ValueError: it is none, is no object, or is nested without end.
+  """
+  try:
+    found = json.loads(text)
+  except RecursionError:
+    raise ValueError('nested too deeply') from None
+  if not isinstance(found, dict):
+    raise ValueError('not an object')
+  return found
+
+
+def check_links(folder: files.Path) -> None:
+  """Makes sure that what is written to a stage's folder stays there; buckets have no links.
+
+  Raises:
+    RunError: something in it is a link to another place.
+  """
+  if files.in_bucket(folder) or not folder.is_dir():
+    return
+  inside = folder.resolve()
+  for path in sorted(folder.rglob('*')):
+    if path.is_symlink() and not path.resolve().is_relative_to(inside):
+      raise RunError(
+        f'{shown(str(path))}: is a link out of the folder, which training would write through: '
+        'replace it by what it leads to'
+      )

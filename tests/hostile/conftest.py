@@ -1,0 +1,20 @@
+"""What the tests of hostile files share."""
+
+import pathlib
+import sys
+
+import pytest
+
+HERE = pathlib.Path(__file__).parent
+# Helpers of this folder, and those that write weights files by hand.
+sys.path[:0] = [str(HERE), str(HERE.parent / 'weights')]
+
+
+@pytest.fixture
+def apart(tmp_path):
+  """A folder for a test's files, whose surroundings must stay as they are."""
+  (tmp_path / 'work').mkdir()
+  (tmp_path / 'precious.txt').write_text('precious')
+  yield tmp_path / 'work'
+  assert sorted(path.name for path in tmp_path.iterdir()) == ['precious.txt', 'work']
+  assert (tmp_path / 'precious.txt').read_text() == 'precious'

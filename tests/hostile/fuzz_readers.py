@@ -1,0 +1,29 @@
+"""Fuzzes the reader of one format, guided by coverage.
+
+Usage: fuzz_readers.py FORMAT CORPUS_FOLDER [libFuzzer's options]
+"""
+
+import pathlib
+import sys
+
+import atheris
+
+HERE = pathlib.Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent / 'weights')]
+
+# Our own code, and the parsers in Python that it hands files to; JAX would take hours.
+with atheris.instrument_imports(include=['step_jax', 'zipfile', 'pickletools', 'numpy.lib', 'PIL']):
+  from targets import Bench
+
+
+def main() -> None:
+  """Runs until libFuzzer's options say that it is enough."""
+  name, corpus, *options = sys.argv[1:]
+  bench = Bench(name)
+  (pathlib.Path(corpus) / 'whole').write_bytes(bench.whole)
+  atheris.Setup([sys.argv[0], *options, corpus], lambda content: bench.survives(content))
+  atheris.Fuzz()
+
+
+if __name__ == '__main__':
+  main()

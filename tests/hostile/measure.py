@@ -1,0 +1,38 @@
+"""How much memory something takes, and whether an error is one that a person can use."""
+
+from collections.abc import Callable
+import gc
+import pathlib
+import re
+
+import pytest
+
+from step_jax.errors import UserError
+
+MIB = 1 << 20
+_STATUS = pathlib.Path('/proc/self/status')
+_RESET = pathlib.Path('/proc/self/clear_refs')
+
+
+def _resident(field: str) -> int:
+  return int(re.search(rf'{field}:\s+(\d+) kB', _STATUS.read_text())[1]) * 1024
+
+
+def peak(action: Callable[[], object]) -> int:
+  """Resident memory, in bytes, that an action took beyond what was taken before."""
+  if not _STATUS.is_file():
+    pytest.skip('the system does not tell of resident memory in /proc')
+  gc.collect()
+  _RESET.write_text('5')  # The peak so far is forgotten.
+  before = _resident('VmRSS')
+  action()
+  return _resident('VmHWM') - before
+
+
+def refused(action: Callable[[], object], kind: type[UserError] = UserError) -> str:
+  """The message with which an action is refused: one line, nothing that a terminal obeys."""
+  with pytest.raises(kind) as caught:
+    action()
+  message = str(caught.value)
+  assert message and message.isprintable(), message
+  return message
