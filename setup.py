@@ -10,6 +10,9 @@ VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py')
   1
 )
 
+# Orbax deletes checkpoints by the last of them.
+GCS = ['fsspec>=2025.3', 'gcsfs>=2025.3', 'google-cloud-storage>=3.0']
+
 setuptools.setup(
   name='step_jax',
   version=VERSION,
@@ -21,11 +24,18 @@ setuptools.setup(
   # The stages' configurations stand at the top of the repository, and inside the installed package.
   packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
   package_dir={'step_jax.configs': 'configs'},
-  package_data={'step_jax.report': ['*.j2'], 'step_jax.reproduce': ['*.j2']},
+  package_data={
+    'step_jax.demo': ['*.css'],
+    'step_jax.report': ['*.j2'],
+    'step_jax.reproduce': ['*.j2'],
+  },
   install_requires=[
     'absl-py>=2.1',
     'array_record>=0.8',
     'clu>=0.0.12',
+    'etils[epath]>=1.9',
+    # jax.export needs it and does not say so.
+    'flatbuffers>=24.3',
     'flax>=0.12',
     'grain>=0.2.18',
     'h5py>=3.12',
@@ -42,20 +52,31 @@ setuptools.setup(
     'safetensors>=0.5',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.10',
+    'tensorstore>=0.1.70',
     'tqdm>=4.66',
   ],
   extras_require={
-    'tpu': ['jax[tpu]>=0.10'],
+    'tpu': ['jax[tpu]>=0.10', *GCS],
     'cuda': ['jax[cuda12]>=0.10'],
+    # Buckets as work directory and for pictures (gs://).
+    'gcs': GCS,
     'test': [
+      *GCS,
       'hypothesis>=6.100',
+      'ipykernel>=6.29',
+      'nbclient>=0.10',
+      'nbformat>=5.10',
       'pytest>=8.0',
       'pytest-xdist>=3.6',
       'ruff>=0.8',
       'scikit-image>=0.24',
     ],
+    'fuzz': ['atheris>=3.0'],
     'bench': ['faiss-cpu>=1.9', 'scikit-learn>=1.6', 'torch>=2.6'],
-    'colab': ['ipywidgets>=8.0'],
+    'onnx': ['jax2onnx>=0.17'],
+    'demo': ['gradio>=6.31', 'scikit-learn>=1.6'],
+    # The tour of the page in a browser; the browser itself is a Chromium of the system.
+    'test_demo': ['playwright>=1.50'],
   },
   entry_points={'console_scripts': ['step-jax = step_jax.cli:main']},
   classifiers=[

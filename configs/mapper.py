@@ -28,13 +28,11 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.model = ConfigDict(
     dict(z_dim=8, encoder_width=64, pixel_norm=True, mapper_hidden=(128, 128, 128))
   )
-  # Codes beyond `max_codes` are left out, a random choice.
   config.imle = ConfigDict(
     dict(max_codes=50_000, sample_factor=10, staleness=5, noise=0.01, decay=0.7, decay_epochs=50)
   )
   config.optimizer = ConfigDict(dict(mapper_lr=1e-2, b1=0.5, b2=0.999))
   config.schedule = ConfigDict(dict(epochs=500))
   config.every = ConfigDict(dict(log=10, checkpoint=100, evaluate=100))
-  # The validation score, lower is better, by which the best checkpoint is kept.
   config.best_metric = 'val_mapper_distance'
   return config

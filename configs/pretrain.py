@@ -21,22 +21,19 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.method = 'pretrain'
   config.seed = 0
   config.dtype = 'float32'
-  # Whether blocks compute their activations again in the backward pass, where memory is short.
   config.remat = False
+  config.fsdp = False
   config.batch_size = 12
   config.data = options.data(
     'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'scene', 'unreadable'
   )
   config.features = options.feature_net('net', 'taps')
-  # Positives are drawn from the k nearest, negatives from the m farthest pictures in style.
   config.mining = options.data('num_nearest', 'num_farthest')
-  # Entries that style vectors are reduced to, for sets too large for whole ones; 0 for none.
   config.mining.projection = 0
   config.model = ConfigDict(dict(z_dim=8, encoder_width=64, pixel_norm=True))
   config.loss = ConfigDict(dict(triplet=1.0, z_l2=0.01, margin=0.1))
   config.optimizer = ConfigDict(dict(encoder_lr=1e-3, b1=0.0, b2=0.99))
   config.schedule = ConfigDict(dict(fixed_kimg=200.0, total_kimg=200.0))
   config.every = ConfigDict(dict(log=50, checkpoint=500, evaluate=500))
-  # The validation score, lower is better, by which the best checkpoint is kept.
   config.best_metric = 'val_triplet'
   return config

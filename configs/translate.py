@@ -45,14 +45,12 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config = ConfigDict()
   config.stage = 'translate'
   config.method = 'translate'
-  # The stage whose networks this one starts from: its name in the same work directory, or a path;
-  # nothing starts from scratch.
   config.init_from = 'pretrain'
   config.train_encoder = False
   config.seed = 0
   config.dtype = 'float32'
-  # Whether blocks compute their activations again in the backward pass, where memory is short.
   config.remat = False
+  config.fsdp = False
   config.batch_size = 8
   config.data = options.data(
     'path',
@@ -80,9 +78,6 @@ def get_config(arg: str | None = None) -> ConfigDict:
       variational=False,
     )
   )
-  # A term exists exactly when its weight is above zero. `recon` compares G(a, E(a)) with a, `cycle`
-  # with the style read back from a swapped picture; `d_…` say which generated pictures the
-  # discriminator judges (`d2_random`: one of its own), `gan` how much the generator heeds it.
   config.loss = ConfigDict(
     dict(
       recon_perceptual=0.02,
@@ -107,9 +102,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.schedule = ConfigDict(dict(fixed_kimg=150.0, total_kimg=250.0))
   config.ema_decay = 0.999
   config.every = ConfigDict(dict(log=50, checkpoint=1000, evaluate=1250))
-  # The validation score, lower is better, by which the best checkpoint is kept.
   config.best_metric = 'val_perceptual'
-  # Validation pictures that are scored during training; `step-jax evaluate` takes all.
   config.eval_pictures = 128
   if options.preset:
     changes = config_lib.choose(PRESETS, options.preset, 'preset')

@@ -8,10 +8,11 @@ import pathlib
 import sys
 import textwrap
 
-from step_jax import bench
+from step_jax import bench, demo
 from step_jax import config as config_lib
+from step_jax import files as files_lib
 from step_jax import main as main_lib
-from step_jax.errors import ConfigError
+from step_jax.errors import ConfigError, UserError
 from step_jax.evaluate import protocols
 
 log = logging.getLogger('step_jax.cli')
@@ -30,6 +31,7 @@ then
   step-jax evaluate  --workdir runs/mine
   step-jax translate INPUT.png --style STYLE.png --workdir runs/mine --out out
   step-jax report    --workdir runs/mine
+  step-jax demo      --workdir runs/mine
 
 A command that was interrupted goes on where it stopped when it is given again.
 To see all of it work on synthetic pictures: step-jax quickstart"""
@@ -56,10 +58,13 @@ def _parser() -> argparse.ArgumentParser:
     _add_train,
     _add_evaluate,
     _add_translate,
+    _add_demo,
     _add_report,
     _add_reproduce,
     _add_weights,
     _add_bench,
+    _add_export,
+    _add_doctor,
   ):
     add(verbs)
   return parser
@@ -82,8 +87,17 @@ def _verb(verbs, name: str, run, help_: str, description: str = '') -> argparse.
   return verb
 
 
+def _path(text: str) -> files_lib.Path:
+  try:
+    return files_lib.path(text)
+  except UserError as error:
+    raise argparse.ArgumentTypeError(error) from None
+
+
 def _add_workdir(verb: argparse.ArgumentParser) -> None:
-  verb.add_argument('--workdir', required=True, type=pathlib.Path, help='folder of the run')
+  verb.add_argument(
+    '--workdir', required=True, type=_path, help='folder of the run, or gs://BUCKET/FOLDER'
+  )
 
 
 def _add_checkpoint(verb: argparse.ArgumentParser) -> None:
@@ -103,7 +117,7 @@ def _add_quickstart(verbs) -> None:
   )
   verb.add_argument(
     '--workdir',
-    type=pathlib.Path,
+    type=_path,
     default=pathlib.Path('runs/quickstart'),
     help='folder of the run',
   )
@@ -125,7 +139,7 @@ def _add_prepare(verbs) -> None:
     'faster. Small folders need not be prepared: training does it into a cache on first use.',
   )
   verb.add_argument('folder', help='of pictures (png, jpg, webp): docs/data.md shows the layouts')
-  verb.add_argument('--out', required=True, type=pathlib.Path, help='folder to make')
+  verb.add_argument('--out', required=True, type=_path, help='folder to make')
   verb.add_argument(
     '--layout',
     default='auto',
@@ -142,9 +156,10 @@ def _prepare(args) -> None:
   from step_jax.data import folders, pairs
 
   found = folders.scan(args.folder, args.layout, args.val_fraction)
-  prepared = pairs.prepare(found, args.out, args.resize)
-  counts = ', '.join(f'{count} {split}' for split, count in prepared.splits.items())
-  print(f'{prepared.folder}: {counts} ({found.layout}); use it as --data {args.out}')
+  make = pairs.prepare_in_bucket if files_lib.in_bucket(args.out) else pairs.prepare
+  make(found, args.out, args.resize)
+  counts = ', '.join(f'{len(examples)} {split}' for split, examples in found.splits.items())
+  print(f'{args.out}: {counts} ({found.layout}); use it as --data {args.out}')
 
 
 def _add_train(verbs) -> None:
@@ -196,7 +211,7 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   options += [f'size={args.size}'] if args.size else []
   options += [f'features={args.features}'] if args.features else []
   config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
-  before = args.workdir / config.get('init_from', '')
+  before = files_lib.join(args.workdir, config.get('init_from', ''))
   if not any(options) and (before / config_lib.FILE).is_file():
     config = config_lib.following(args.stage, config_lib.read(before))
   if args.data and not known:
@@ -223,9 +238,9 @@ def _add_evaluate(verbs) -> None:
     'what each number is.',
   )
   work = verb.add_mutually_exclusive_group(required=True)
-  work.add_argument('--workdir', type=pathlib.Path, help='folder of the run to score')
+  work.add_argument('--workdir', type=_path, help='folder of the run to score')
   work.add_argument(
-    '--compare', nargs='+', type=pathlib.Path, metavar='DIR', help='folders of runs with results'
+    '--compare', nargs='+', type=_path, metavar='DIR', help='folders of runs with results'
   )
   _add_checkpoint(verb)
   verb.add_argument('--data', default='', help='another data set than the one of the run')
@@ -261,7 +276,7 @@ def _add_translate(verbs) -> None:
   verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
   _add_workdir(verb)
   _add_checkpoint(verb)
-  verb.add_argument('--out', required=True, type=pathlib.Path, help='folder for the results')
+  verb.add_argument('--out', required=True, type=_path, help='folder for the results')
   style = verb.add_mutually_exclusive_group(required=True)
   style.add_argument('--style', nargs='+', metavar='IMAGE', help='pictures whose style to use')
   style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
@@ -295,6 +310,25 @@ def _translate(args) -> None:
     which=args.checkpoint,
   )
   print(f'{args.out}: {len(written)} pictures and grid.png')
+
+
+def _add_demo(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'demo',
+    _demo,
+    'a local page to try a trained run on: inputs, styles, sliders, a map of styles',
+    'Serves a page, to this machine alone unless told otherwise. It needs the extra demo: pip '
+    "install 'step_jax[demo]'. docs/demo.md shows how to use it on a remote machine.",
+  )
+  _add_workdir(verb)
+  _add_checkpoint(verb)
+  verb.add_argument('--host', default=demo.HOST, help=f'to bind to (default: {demo.HOST})')
+  verb.add_argument('--port', type=int, default=demo.PORT, help=f'(default: {demo.PORT})')
+
+
+def _demo(args) -> None:
+  demo.serve(args.workdir, args.host, args.port, args.checkpoint)
 
 
 def _add_report(verbs) -> None:
@@ -362,7 +396,7 @@ def _add_weights(verbs) -> None:
     verbs,
     'weights',
     _weights,
-    'weights of feature nets: get, convert, list',
+    'weights of feature nets: get, convert, list; import-step',
     'The perceptual loss and style mining want a feature net that was trained on ImageNet. '
     'Its weights are kept in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights.',
   )
@@ -377,6 +411,14 @@ def _add_weights(verbs) -> None:
   convert.add_argument('--name', default='', help='of the net, where the file does not tell')
   convert.add_argument('--out', type=pathlib.Path, help='default: into the store')
   actions.add_parser('list', help='what the store holds')
+  step = actions.add_parser(
+    'import-step', help='a run from a TensorFlow checkpoint of the original StEP'
+  )
+  step.add_argument('checkpoint', type=pathlib.Path, help='its prefix, as model.ckpt-1000')
+  _add_workdir(step)
+  step.add_argument('--data', default='', help='pictures, for evaluation and further training')
+  step.add_argument('--preset', default='', help='settings of a known set')
+  step.add_argument('--codes', type=pathlib.Path, help='zs_train.npy, for a mapper')
 
 
 def _weights(args) -> None:
@@ -386,6 +428,12 @@ def _weights(args) -> None:
     print(weights.get(args.name, args.url))
   elif args.action == 'convert':
     print(weights.convert(args.file, args.name or None, args.out))
+  elif args.action == 'import-step':
+    from step_jax.stages import import_step
+
+    print(
+      import_step.import_step(args.checkpoint, args.workdir, args.data, args.preset, args.codes)
+    )
   else:
     files = sorted(places.weights().glob('*.safetensors'))
     print('\n'.join(map(str, files)) or f'{places.weights()}: holds no weights yet')
@@ -403,6 +451,12 @@ def _add_bench(verbs) -> None:
   )
   verb.add_argument('name', choices=bench.NAMES, metavar='NAME', help=', '.join(bench.NAMES))
   verb.add_argument('--vs', default='', choices=bench.PEERS, help='the peer to compare with')
+  verb.add_argument(
+    '--variants',
+    default='',
+    metavar='TEXT',
+    help="try only those of the peer's with this in their name",
+  )
   verb.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the record here too')
   verb.add_argument('--size', type=int, default=0, help='side of the pictures')
   verb.add_argument('--batch', type=int, default=0, help='pictures a call')
@@ -422,6 +476,9 @@ def _add_bench(verbs) -> None:
     '--memory', action='store_true', help='peak memory of a training step too, of each alone'
   )
   verb.add_argument(
+    '--fsdp', action='store_true', help='split the state of a training step over the devices'
+  )
+  verb.add_argument(
     '--no-tf32', action='store_true', help='float32 products in full, on both sides'
   )
 
@@ -431,7 +488,7 @@ def _bench(args) -> None:
   os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')
   fields = (
     'vs', 'size', 'batch', 'width', 'dtype', 'repeats', 'count', 'features', 'data', 'stage',
-    'memory',
+    'memory', 'variants', 'fsdp',
   )  # fmt: skip
   given = {field: getattr(args, field) for field in fields}
   settings = bench.Settings.of(args.name, **given, tf32=not args.no_tf32)
@@ -440,6 +497,50 @@ def _bench(args) -> None:
   if args.json:
     bench.write(args.json, record)
     print(f'{args.json}: written')
+
+
+def _add_export(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'export',
+    _export,
+    'a trained run as files that run without step_jax',
+    'Writes StableHLO for CPU, CUDA and TPU, for any batch and size, with the parameters, a '
+    'manifest, a README and an example that needs JAX alone. docs/export.md says more.',
+  )
+  _add_workdir(verb)
+  _add_checkpoint(verb)
+  verb.add_argument('--out', type=pathlib.Path, help='folder to make (default: WORKDIR/export)')
+  verb.add_argument(
+    '--onnx', type=int, default=0, metavar='PX', help='ONNX too, for squares of so many px'
+  )
+
+
+def _export(args) -> None:
+  from step_jax import export, infer
+
+  run = infer.load(args.workdir, args.checkpoint)
+  print(export.write(run, args.out or args.workdir / 'export', args.onnx))
+
+
+def _add_doctor(verbs) -> None:
+  verb = _verb(
+    verbs,
+    'doctor',
+    _doctor,
+    'what is installed, found and wrong on this machine',
+    'Prints versions, devices, memory, weights and folders, then what is wrong and what to do '
+    'about it. The exit status is 1 when something is wrong, else 0.',
+  )
+  verb.add_argument('--workdir', type=pathlib.Path, help='folder whose disk is looked at too')
+
+
+def _doctor(args) -> int:
+  from step_jax import doctor
+
+  text, healthy = doctor.report(args.workdir)
+  print(text)
+  return 0 if healthy else 1
 
 
 if __name__ == '__main__':

@@ -2,7 +2,8 @@
 
 A stage's own values stand in `configs/<stage>.py`; each such file has `get_config(arg)`, where
 `arg` names a data set and options, as in
-`configs/translate.py:facades,size=64,features=squeezenet1_1`.
+`configs/translate.py:facades,size=64,features=squeezenet1_1`. What fields mean stands in
+`step_jax.fields`, from which `docs/config.md` is made.
 """
 
 import ast
@@ -10,12 +11,13 @@ import dataclasses
 import difflib
 import importlib.util
 import json
+import math
 import pathlib
 from typing import Any
 
 import ml_collections
 
-from step_jax import models
+from step_jax import fields, files, models, untrusted
 from step_jax.errors import ConfigError, RunError
 
 ConfigDict = ml_collections.ConfigDict
@@ -203,10 +205,13 @@ def _parse(field: str, text: str, old: Any) -> Any:
     if isinstance(old, int):
       return int(text)
     if isinstance(old, float):
-      return float(text)
+      value = float(text)
+      if not math.isfinite(value):
+        raise ValueError(text)
+      return value
     value = ast.literal_eval(text)
     return _tuples(value if isinstance(value, tuple | list) else (value,))
-  except (ValueError, KeyError, SyntaxError):
+  except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError):
     wanted = {bool: 'true or false', int: 'an integer', float: 'a number'}
     kind = wanted.get(type(old), f'a tuple like {old}')
     raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
@@ -262,13 +267,13 @@ def validate(config: ConfigDict) -> None:
     if not condition:
       raise ConfigError(f'config field {field}={value!r}: {remedy}')
 
-  demand(config.dtype in ('float32', 'bfloat16'), 'dtype', config.dtype, 'use float32 or bfloat16')
+  for name, value in flatten(config):
+    choices = fields.FIELDS[name].choices if name in fields.FIELDS else ()
+    demand(not choices or value in choices, name, value, f'use {" or ".join(choices)}')
   demand(config.batch_size > 0, 'batch_size', config.batch_size, 'must be positive')
   if 'data' in config:
     data = config.data
     demand(data.path, 'data.path', data.path, 'give a folder of pictures, or swatches')
-    demand(data.direction in ('AtoB', 'BtoA'), 'data.direction', data.direction, 'AtoB or BtoA')
-    demand(data.unreadable in ('stop', 'skip'), 'data.unreadable', data.unreadable, 'stop or skip')
     for name in ('crop', 'eval_crop'):
       size = data.get(name, (0, 0))
       fits = len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)
@@ -298,14 +303,13 @@ def validate(config: ConfigDict) -> None:
     demand(value > 0, f'every.{name}', value, 'must be positive')
 
 
-def save(config: ConfigDict, folder: pathlib.Path) -> None:
+def save(config: ConfigDict, folder: files.Path) -> None:
   """Writes a stage's configuration to its folder."""
-  part = folder / f'.{FILE}.part'
-  part.write_text(json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n')
-  part.replace(folder / FILE)
+  text = json.dumps(config.to_dict(), indent=2, sort_keys=True) + '\n'
+  files.write_text(folder / FILE, text)
 
 
-def read(folder: pathlib.Path) -> ConfigDict:
+def read(folder: files.Path) -> ConfigDict:
   """The configuration that a stage's folder was trained with.
 
   Raises:
@@ -315,12 +319,38 @@ def read(folder: pathlib.Path) -> ConfigDict:
   if not path.is_file():
     raise RunError(f'{folder}: is not the folder of a trained stage (no {FILE}): train it first')
   try:
-    return ConfigDict(_tuples(json.loads(path.read_text())))
-  except ValueError as error:
-    raise RunError(
-      f'{path}: is damaged ({error}): bring it back from a copy, or remove it and train on '
-      'with the settings that it had'
+    config = ConfigDict(_tuples(untrusted.read_json(path.read_text('utf-8'))))
+    _check_kinds(config)
+    return config
+  except (ValueError, TypeError, RecursionError) as error:
+    raise untrusted.damaged(
+      path,
+      error,
+      'bring it back from a copy, or remove it and train on with the settings that it had',
     ) from None
+
+
+def _check_kinds(config: ConfigDict) -> None:
+  """Makes sure that the fields of our own stages, as read, are of the kinds that they have.
+
+  Raises:
+    ValueError: a group of fields is missing, or a field is of another kind.
+  """
+  if not isinstance(config.get('stage'), str):
+    raise ValueError('it names no stage')
+  if config.stage not in STAGES:
+    return
+  known = load(stage_file(config.stage))
+  for field, wanted in flatten(known):
+    node = config
+    for part in field.split('.')[:-1]:
+      node = node.get(part)
+      if not isinstance(node, ConfigDict):
+        raise ValueError(f'it has no {part}')
+    found = node.get(field.rpartition('.')[2], wanted)
+    numbers = isinstance(found, int | float) and isinstance(wanted, int | float)
+    if wanted is not None and not numbers and type(found) is not type(wanted):
+      raise ValueError(f'{field} is {found!r}')
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -34,7 +34,7 @@ TINY = [f'--config.{name}={value}' for name, value in tiny.FIELDS.items()]
 
 
 @pytest.mark.parametrize(
-  'verb', ['quickstart', 'prepare', 'train', 'evaluate', 'translate', 'bench']
+  'verb', ['quickstart', 'prepare', 'train', 'evaluate', 'translate', 'demo', 'bench']
 )
 def test_every_verb_explains_itself(capsys, verb):
   with pytest.raises(SystemExit) as stop:

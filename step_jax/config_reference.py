@@ -1,0 +1,119 @@
+"""The page `docs/config.md`, made from the configurations themselves."""
+
+from collections.abc import Iterable, Mapping
+import importlib.util
+import sys
+from typing import Any
+
+from step_jax import config as config_lib
+from step_jax import fields
+
+_INTRODUCTION = """\
+# Configuration
+
+Every field can be set on the command line: `--config.optimizer.generator_lr=5e-4` with
+`step-jax train` and with `python -m step_jax.main`. Tuples are written `64,64`. A later stage takes
+the groups `data`, `features` and `model` from the stage before, unless they are set. Which fields
+may change when a stage goes on is said in [reliability.md](reliability.md).
+
+Defaults are those of a folder of one's own; below are the data sets, feature nets and presets that
+have others.
+
+This page is made by `python -m step_jax.config_reference > docs/config.md`."""
+
+
+def page() -> str:
+  """The reference of all fields of all stages, in Markdown.
+
+  Raises:
+    KeyError: a field has no meaning in `fields.FIELDS`.
+  """
+  defaults = collect()
+  parts = [_INTRODUCTION]
+  for group, title in fields.GROUPS.items():
+    parts.append(f'## {title}' + (f' (`{group}.…`)' if group else ''))
+    parts += [fields.NOTES[group]] if group in fields.NOTES else []
+    rows = [
+      (f'`{name}`', _type(values), _defaults(values), _meaning(name))
+      for name, values in defaults.items()
+      if name.rpartition('.')[0] == group
+    ]
+    parts.append(_table(('field', 'type', 'default', 'meaning'), rows))
+  parts += ['## Data sets', 'What `--data NAME` or `--preset NAME` sets beyond the defaults.']
+  parts.append(_changes('data set', config_lib.DATASETS))
+  parts += ['## Feature nets', 'What `--features NAME` sets; `vgg16` is the default.']
+  parts.append(_changes('net', config_lib.FEATURES))
+  parts += [
+    '## Presets of the method',
+    'What `configs/translate.py:DATA,preset=NAME` sets; [method.md](method.md) says what they are.',
+    _changes('preset', _presets()),
+  ]
+  return '\n\n'.join(parts) + '\n'
+
+
+def collect() -> dict[str, dict[str, Any]]:
+  """Dotted name of a field -> stage -> its default there; in the order of `fields.FIELDS`."""
+  found: dict[str, dict[str, Any]] = {}
+  for stage in config_lib.STAGES:
+    for name, value in config_lib.flatten(config_lib.load(config_lib.stage_file(stage))):
+      found.setdefault(name, {})[stage] = value
+  return {name: found[name] for name in (*fields.FIELDS, *found) if name in found}
+
+
+def _meaning(name: str) -> str:
+  field = fields.FIELDS[name]
+  choices = ' or '.join(f'`{choice}`' for choice in field.choices)
+  return field.meaning + (f': {choices}' if choices else '')
+
+
+def _type(values: Mapping[str, Any]) -> str:
+  names = {bool: 'true or false', int: 'integer', float: 'number', str: 'text', tuple: 'tuple'}
+  return names[type(next(iter(values.values())))]
+
+
+def _defaults(values: Mapping[str, Any]) -> str:
+  """One value where all stages agree; `stages: value` where some differ or do without."""
+  stages: dict[Any, list[str]] = {}
+  for stage, value in values.items():
+    stages.setdefault(value, []).append(stage)
+  if len(stages) == 1 and len(values) == len(config_lib.STAGES):
+    return _shown(next(iter(stages)))
+  return '; '.join(f'{", ".join(names)}: {_shown(value)}' for value, names in stages.items())
+
+
+def _shown(value: Any) -> str:
+  if isinstance(value, tuple):
+    return f'`{", ".join(map(_plain, value))}`' if value else 'none'
+  return f'`{_plain(value)}`' if value != '' else 'empty'
+
+
+def _plain(value: Any) -> str:
+  if isinstance(value, tuple):
+    return f'({", ".join(map(_plain, value))})'
+  return str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _changes(what: str, known: Mapping[str, Mapping[str, Any]]) -> str:
+  rows = [
+    (f'`{name}`', '; '.join(f'`{field}` {_shown(value)}' for field, value in settings.items()))
+    for name, settings in known.items()
+    if name
+  ]
+  return _table((what, 'sets'), rows)
+
+
+def _presets() -> dict[str, dict[str, Any]]:
+  spec = importlib.util.spec_from_file_location('translate', config_lib.stage_file('translate'))
+  module = importlib.util.module_from_spec(spec)
+  spec.loader.exec_module(module)
+  return module.PRESETS
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+  cell = lambda text: text.replace('|', '\\|')
+  lines = [head, ['---'] * len(tuple(head)), *rows]
+  return '\n'.join(f'| {" | ".join(map(cell, line))} |' for line in lines)
+
+
+if __name__ == '__main__':
+  sys.stdout.write(page())

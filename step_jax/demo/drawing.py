@@ -1,0 +1,94 @@
+"""Inputs that are drawn by hand, where those of a run are drawings too."""
+
+from collections.abc import Sequence
+import itertools
+
+import numpy as np
+from PIL import Image
+
+from step_jax.data import pictures as pictures_lib
+from step_jax.errors import DataError
+
+Color = tuple[int, int, int]
+
+# Colours that differ by less than this are one.
+_STEP = 8
+# How much of a drawing its colours fill; photographs have too many of them.
+_FILLED = 0.8
+# Colours of less than this part of a drawing are stains; those of less than that, where they lie
+# between two others, are of smoothed lines.
+_STAIN, _SMOOTHED = 0.002, 0.03
+_LARGEST_CANVAS = 512
+
+
+def palette(pictures: Sequence[np.ndarray], limit: int = 8) -> list[Color]:
+  """The colours of drawings, the most frequent first; none where pictures are no drawings.
+
+  Args:
+    pictures: uint8 `[H, W, 3]` each.
+    limit: how many colours a drawing may have, those of smoothed lines among them.
+  """
+  if not pictures:
+    return []
+  pixels = np.concatenate([picture.reshape(-1, 3) for picture in pictures])
+  _, of_pixel, counts = np.unique(pixels // _STEP, axis=0, return_inverse=True, return_counts=True)
+  of_pixel, shares = of_pixel.ravel(), counts / len(pixels)
+  most = np.argsort(-shares, kind='stable')[:limit]
+  if shares[most].sum() < _FILLED:
+    return []
+  colors: list[Color] = []
+  for i in most[shares[most] > _STAIN]:
+    color = _most_frequent(pixels[of_pixel == i])
+    if shares[i] > _SMOOTHED or not _between(color, colors):
+      colors.append(color)
+  return colors
+
+
+def _between(color: Color, others: Sequence[Color]) -> bool:
+  """Whether a colour is a mixture of two others."""
+  for a, b in itertools.combinations(np.array(others, float), 2):
+    t = np.clip((color - a) @ (b - a) / ((b - a) @ (b - a)), 0, 1)
+    if np.abs(a + t * (b - a) - color).max() < _STEP:
+      return True
+  return False
+
+
+def _most_frequent(pixels: np.ndarray) -> Color:
+  colors, counts = np.unique(pixels, axis=0, return_counts=True)
+  return tuple(int(value) for value in colors[counts.argmax()])
+
+
+def hexadecimal(color: Color) -> str:
+  """`#rrggbb`."""
+  return '#{:02x}{:02x}{:02x}'.format(*color)
+
+
+def canvas_size(size: tuple[int, int]) -> tuple[int, int]:
+  """Height and width of a canvas for pictures of `size = (height, width)`: as large as handy."""
+  scale = _LARGEST_CANVAS / max(size)
+  return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+
+def finish(drawn: np.ndarray | None, ground: Color, size: tuple[int, int]) -> np.ndarray:
+  """A drawing as a source.
+
+  Args:
+    drawn: uint8 `[H, W, 4]`, transparent where nothing is drawn; or `[H, W, 3]`.
+    ground: colour of what is left free.
+    size: height and width of the source.
+
+  Returns:
+    uint8 `[*size, 3]`.
+
+  Raises:
+    DataError: nothing is drawn.
+  """
+  empty = drawn is None or not drawn.size
+  if not empty and drawn.shape[-1] == 4:
+    empty = not drawn[..., 3].any()
+    image = Image.fromarray(drawn)
+    paper = Image.new('RGBA', image.size, (*ground, 255))
+    drawn = np.asarray(Image.alpha_composite(paper, image).convert('RGB'))
+  if empty or np.abs(drawn.astype(int) - ground).max() < _STEP:
+    raise DataError('the canvas is empty: draw something on it, or choose a picture')
+  return pictures_lib.resize(drawn, size)

@@ -1,0 +1,105 @@
+"""What a run brings along to choose from: inputs, and styles with their codes."""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+from step_jax import data, infer
+from step_jax.data import pairs, pipeline
+from step_jax.errors import DataError
+
+_THUMBNAIL = 160
+
+
+@dataclasses.dataclass(frozen=True)
+class RunPictures:
+  """Pictures of a run's data set.
+
+  Attributes:
+    inputs: sources of held-out pairs, uint8 `[H, W, 3]` each; none where the data is not here.
+    codes: styles of training pictures, float32 `[N, Z]`.
+    names: of these styles, N.
+    thumbnails: their pictures, made small, uint8 `[h, w, 3]` each, N; none where the data is not
+      here.
+    problem: why pictures are missing; empty where they are not.
+  """
+
+  inputs: Sequence[np.ndarray]
+  codes: np.ndarray
+  names: Sequence[str]
+  thumbnails: Sequence[np.ndarray]
+  problem: str = ''
+
+
+def load(
+  translator: infer.Translator, inputs: int = 12, styles: int = 400, encoded: int = 64
+) -> RunPictures:
+  """Reads inputs and styles of a run.
+
+  Args:
+    translator: the run.
+    inputs: how many sources to read at most.
+    styles: how many styles to take at most, drawn from all of them, the same ones every time.
+    encoded: the same, where the run has not stored its styles (which the mapper stage does) and
+      they must be encoded.
+  """
+  try:
+    return _with_pictures(translator, inputs, styles, encoded)
+  except DataError as error:
+    codes = translator.codes
+    if codes is None:
+      codes = np.zeros((0, translator.config.model.z_dim), np.float32)
+    chosen = _some(len(codes), styles)
+    names = [f'style {i}' for i in chosen]
+    return RunPictures(
+      [], codes[chosen], names, [], f'The pictures of the run are missing: {error}'
+    )
+
+
+def _with_pictures(translator, inputs: int, styles: int, encoded: int) -> RunPictures:
+  config = translator.config
+  found = data.open_data(
+    config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
+  )
+  found.unreadable = config.data.unreadable
+  source, target = data.sides(found, config.data.direction)
+  crop = config.data.eval_crop
+  sources = pipeline.eval_examples(found.split('val'), {'source': source}, crop, inputs)
+  train = found.split('train')
+  stored = translator.codes
+  if stored is not None and len(stored) != len(train):
+    raise DataError(
+      f'{found.folder}: has {len(train)} training pictures, the run was trained on {len(stored)}'
+    )
+  chosen = _some(len(train), styles if stored is not None else encoded)
+  pictures = [_picture(train, int(i), target, crop) for i in chosen]
+  codes = stored[chosen] if stored is not None else _encode(translator, pictures)
+  names = [f'{i}: {train[int(i)]["name"]}' for i in chosen]
+  thumbnails = [thumbnail(picture) for picture in pictures]
+  return RunPictures([example['source'] for example in sources], codes, names, thumbnails)
+
+
+def _some(count: int, limit: int) -> np.ndarray:
+  """Indices of `limit` of `count` things in order, the same ones every time."""
+  return np.sort(np.random.default_rng(0).permutation(count)[:limit])
+
+
+def _picture(split: pairs.PairSplit, index: int, side: str, crop: tuple[int, int]) -> np.ndarray:
+  example: Mapping[str, np.ndarray] = next(
+    pipeline.eval_examples(split, {'style': side}, crop, index + 1, index)
+  )
+  return example['style']
+
+
+def _encode(translator: infer.Translator, pictures: Sequence[np.ndarray]) -> np.ndarray:
+  """Codes `[N, Z]` of pictures that may differ in size."""
+  return np.stack([translator.encode(picture) for picture in pictures])
+
+
+def thumbnail(picture: np.ndarray, side: int = _THUMBNAIL) -> np.ndarray:
+  """uint8 `[H, W, 3]`, made smaller where a side of it is longer than `side`."""
+  image = Image.fromarray(picture)
+  image.thumbnail((side, side))
+  return np.asarray(image)

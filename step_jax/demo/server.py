@@ -1,0 +1,104 @@
+"""Serving the page."""
+
+from collections.abc import Iterator
+import contextlib
+import ipaddress
+import logging
+import os
+import pathlib
+import signal
+import tempfile
+import threading
+
+from step_jax.errors import RunError
+
+log = logging.getLogger(__name__)
+
+HOST = '127.0.0.1'
+PORT = 7860
+
+
+def serve(
+  workdir: str | pathlib.Path, host: str = HOST, port: int = PORT, which: str = 'latest'
+) -> None:
+  """Serves the page of a run until it is interrupted; prints where it is.
+
+  Args:
+    workdir: of a trained run.
+    host: address to bind to; only this machine can reach the default one.
+    port: to bind to.
+    which: `latest` or `best` checkpoint.
+
+  Raises:
+    RunError: nothing there can translate yet, the port is taken, or the extra `demo` is missing.
+  """
+  with running(workdir, host, port, which) as address:
+    print(f'{address}: open it in a browser; Ctrl-C ends it', flush=True)
+    if not is_local(host):
+      print(f'{host}: whoever can reach this machine can use the page: it asks for no password')
+    # Either way of ending it ends the context, and removes the uploads.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+      threading.Event().wait()
+
+
+@contextlib.contextmanager
+def running(
+  workdir: str | pathlib.Path, host: str, port: int, which: str = 'latest'
+) -> Iterator[str]:
+  """The page while the context lasts: yields its address; see `serve`."""
+  _refuse_telemetry()
+  try:
+    from step_jax.demo import page as page_lib
+    from step_jax.demo import studio as studio_lib
+
+    studio = studio_lib.open_run(workdir, which)
+  except ModuleNotFoundError as error:
+    raise RunError(f"demo: {error.name} is missing: pip install 'step_jax[demo]'") from None
+  log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
+  studio.warm_up()
+  with tempfile.TemporaryDirectory(prefix='step_jax_demo-') as folder, _uploads(folder):
+    blocks = page_lib.Page(studio, pathlib.Path(folder)).blocks
+    try:
+      _, address, _ = blocks.launch(
+        server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
+        show_error=True, prevent_thread_lock=True, ssr_mode=False, footer_links=[],
+        run_history=False, enable_monitoring=False, theme=page_lib.THEME, css_paths=page_lib.CSS,
+      )  # fmt: skip
+    except OSError:
+      raise RunError(
+        f'{host}:{port}: cannot be bound to, another program may use it: '
+        f'choose another one, as --port {port + 1}'
+      ) from None
+    try:
+      yield address
+    finally:
+      blocks.close(verbose=False)
+
+
+def is_local(host: str) -> bool:
+  """Whether only this machine can reach what is bound to `host`."""
+  try:
+    return ipaddress.ip_address(host).is_loopback
+  except ValueError:
+    return host == 'localhost'
+
+
+def _refuse_telemetry() -> None:
+  """Must run before Gradio is imported."""
+  os.environ['GRADIO_ANALYTICS_ENABLED'] = 'False'
+  os.environ['HF_HUB_DISABLE_TELEMETRY'] = '1'
+
+
+@contextlib.contextmanager
+def _uploads(folder: str) -> Iterator[None]:
+  """Gradio keeps uploads and pictures that it shows in `folder`, which goes with the server."""
+  before = os.environ.get('GRADIO_TEMP_DIR')
+  os.environ['GRADIO_TEMP_DIR'] = folder
+  try:
+    yield
+  finally:
+    if before is None:
+      del os.environ['GRADIO_TEMP_DIR']
+    else:
+      os.environ['GRADIO_TEMP_DIR'] = before

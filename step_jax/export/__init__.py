@@ -1,0 +1,6 @@
+"""A trained run as files that run without this package."""
+
+from step_jax.export.artefact import FORMAT, write
+from step_jax.export.programs import PLATFORMS, Program, programs
+
+__all__ = ['FORMAT', 'PLATFORMS', 'Program', 'programs', 'write']

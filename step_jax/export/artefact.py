@@ -1,0 +1,156 @@
+"""The folder of an export: programs, parameters, and what a stranger must know to use them."""
+
+from collections.abc import Mapping
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+
+import jax
+import jaxlib
+import numpy as np
+from safetensors import numpy as safetensors_numpy
+
+import step_jax
+from step_jax import config as config_lib
+from step_jax import infer
+from step_jax.errors import RunError
+from step_jax.export import onnx, readme
+from step_jax.export import programs as programs_lib
+from step_jax.export.programs import Program
+
+_KIND = 'step_jax.export'
+FORMAT = f'{_KIND}/1'
+MANIFEST = 'manifest.json'
+PARAMETERS = 'params.safetensors'
+EXAMPLE = 'load_example.py'
+LICENCE = (
+  'The programs and load_example.py come from step_jax (Apache-2.0). The parameters were trained '
+  'on the pictures named in config.data.path, by the feature net named in config.features: their '
+  'licences say what the parameters may be used for.'
+)
+# Fields of the configuration whose folders are nobody's business.
+_PATHS = ('data.path', 'features.weights')
+
+
+def write(run: infer.Translator, out: str | pathlib.Path, onnx_size: int = 0) -> pathlib.Path:
+  """Writes a run as files that work without step_jax; docs/export.md says what they are.
+
+  The folder appears whole or not at all. An export that is there already is replaced.
+
+  Args:
+    run: as `step_jax.load` gives it.
+    out: the folder.
+    onnx_size: where above zero, every program is written as ONNX too, for squares of so many px.
+
+  Returns:
+    The folder.
+
+  Raises:
+    RunError: there is a folder with other things in it, or ONNX cannot be written.
+  """
+  out = pathlib.Path(out)
+  _check_free(out)
+  if onnx_size:
+    onnx.check(onnx_size)
+  out.parent.mkdir(parents=True, exist_ok=True)
+  part = out.with_name(f'.{out.name}.{os.getpid()}.part')
+  old = out.with_name(f'.{out.name}.{os.getpid()}.old')
+  try:
+    part.mkdir()
+    _fill(part, run, onnx_size)
+    if out.exists():
+      out.replace(old)
+    part.replace(out)
+  finally:
+    for folder in (part, old):
+      shutil.rmtree(folder, ignore_errors=True)
+  return out
+
+
+def _check_free(out: pathlib.Path) -> None:
+  if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    return
+  try:
+    kind = json.loads((out / MANIFEST).read_text())['format']
+  except (OSError, ValueError, KeyError, TypeError):
+    kind = ''
+  if not str(kind).startswith(f'{_KIND}/'):
+    raise RunError(f'{out}: is there already, and is no export: choose another --out')
+
+
+def _fill(folder: pathlib.Path, run: infer.Translator, onnx_size: int) -> None:
+  arrays = programs_lib.parameters(run)
+  # One entry alone: the library writes several in no fixed order.
+  safetensors_numpy.save_file(arrays, folder / PARAMETERS, {'format': FORMAT})
+  found = programs_lib.programs(run)
+  for name, program in found.items():
+    (folder / _file(name)).write_bytes(program.exported.serialize())
+    if onnx_size:
+      (folder / f'{name}.onnx').write_bytes(onnx.convert(program, arrays, onnx_size))
+  shutil.copyfile(pathlib.Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
+  manifest = _manifest(run, found, arrays)
+  (folder / 'README.md').write_text(readme.text(manifest))
+  manifest['files'] = {path.name: _digest(path) for path in sorted(folder.iterdir())}
+  (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
+
+
+def _file(name: str) -> str:
+  return f'{name}.stablehlo'
+
+
+def _digest(path: pathlib.Path) -> dict:
+  data = path.read_bytes()
+  return {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
+
+
+def _manifest(
+  run: infer.Translator, found: Mapping[str, Program], arrays: Mapping[str, np.ndarray]
+) -> dict:
+  exported = [program.exported for program in found.values()]
+  return {
+    'format': FORMAT,
+    'step_jax': step_jax.__version__,
+    'jax': jax.__version__,
+    'jaxlib': jaxlib.__version__,
+    'calling_convention': exported[0].calling_convention_version,
+    'platforms': list(exported[0].platforms),
+    'stage': run.config.stage,
+    'step': run.step,
+    'z_dim': run.config.model.z_dim,
+    'licence': LICENCE,
+    'programs': {name: _describe(name, program) for name, program in found.items()},
+    'parameters': {
+      name: {'shape': list(array.shape), 'dtype': str(array.dtype)}
+      for name, array in arrays.items()
+    },
+    'config': _config(run),
+  }
+
+
+def _describe(name: str, program: Program) -> dict:
+  avals, outs = program.exported.in_avals, program.exported.out_avals
+  inputs = avals[len(program.parameters) :]
+  return {
+    'file': _file(name),
+    'does': program.does,
+    'parameters': list(program.parameters),
+    'inputs': [
+      {'name': label, **_array(aval)} for label, aval in zip(program.inputs, inputs, strict=True)
+    ],
+    'outputs': [{'name': program.output, **_array(outs[0])}],
+    'constraints': ['b, h, w >= 1', *program.constraints],
+  }
+
+
+def _array(aval: jax.core.ShapedArray) -> dict:
+  shape = [side if isinstance(side, int) else str(side) for side in aval.shape]
+  return {'shape': shape, 'dtype': str(aval.dtype)}
+
+
+def _config(run: infer.Translator) -> dict:
+  fields = dict(config_lib.flatten(run.config))
+  return {
+    name: pathlib.Path(value).name if name in _PATHS else value for name, value in fields.items()
+  }

@@ -1,0 +1,103 @@
+"""`step-jax doctor`: what is wrong is said with its remedy, and nothing else is."""
+
+import dataclasses
+import os
+import pathlib
+
+import pytest
+
+from step_jax import cli, doctor, places
+from step_jax.weights import nets
+
+WELL = doctor.Found(
+  python='3.12.1',
+  packages={'jax': '0.10.2', 'jaxlib': '0.10.2', 'flax': '0.12.8'},
+  backend='gpu',
+  devices=(doctor.Device('NVIDIA H200', 100 * 2**30),),
+  jax_error='',
+  jax_platforms='',
+  gpu='NVIDIA H200, 143771 MiB',
+  tpu=False,
+  tpu_users=(),
+  cores=8,
+  memory=32 * 2**30,
+  disks={'/cache': 100 * 2**30},
+  weights={**dict.fromkeys(nets.NAMES, ''), 'vgg16': 'vgg16@01234567'},
+  store='/weights',
+  compiled='/cache/compiled',
+  compiled_files=3,
+  extras={'cuda': True, 'tpu': False, 'onnx': False},
+)
+
+
+def test_a_machine_that_is_well():
+  assert doctor.problems(WELL) == []
+  text = doctor.text(WELL, [])
+  for part in ('0.10.2', 'NVIDIA H200, 100.0 GiB', 'TF32', 'vgg16@01234567', '/cache/compiled'):
+    assert part in text
+  assert text.endswith('Nothing is wrong.')
+
+
+CPU = {'backend': 'cpu', 'devices': (doctor.Device('cpu', None),)}
+NO_CUDA = {'extras': {'cuda': False, 'tpu': False}}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'said'),
+  [
+    ({'python': '3.10.12'}, '3.11 or newer'),
+    ({'packages': {'jax': '0.10.2', 'jaxlib': '0.9.0'}}, 'do not belong together'),
+    ({'packages': {'flax': ''}}, 'flax missing: run `pip install -e .`'),
+    ({**CPU, **NO_CUDA}, 'pip install -e .[cuda]'),
+    ({**CPU}, 'CUDA_VISIBLE_DEVICES'),
+    ({**CPU, **NO_CUDA, 'gpu': '', 'tpu': True}, 'pip install -e .[tpu]'),
+    ({'tpu_users': (17, 23)}, 'in use by process 17, 23'),
+    ({'backend': '', 'devices': (), 'jax_error': 'no chip'}, 'cannot start (no chip)'),
+    ({'disks': {'/cache': 2**30}}, 'nearly full (1.0 GiB free)'),
+    ({'disks': {'/cache': 2**20}}, 'is full'),
+    ({'disks': {'/cache': None}}, '/cache cannot be written to'),
+    ({'memory': 2 * 2**30}, 'of memory are little'),
+    ({'weights': dict.fromkeys(nets.NAMES, '')}, 'step-jax weights get vgg16'),
+    ({'weights': {**WELL.weights, 'alexnet': '!it is damaged'}}, 'it is damaged'),
+  ],
+)
+def test_what_is_wrong_is_said_once_with_its_remedy(changes, said):
+  found = dataclasses.replace(WELL, **changes)
+  wrong = doctor.problems(found)
+  assert len(wrong) == 1 and said in wrong[0], wrong
+  assert said in doctor.text(found, wrong)
+
+
+def test_a_cpu_that_was_asked_for_is_no_fault():
+  assert doctor.problems(dataclasses.replace(WELL, **CPU, jax_platforms='cpu')) == []
+  assert doctor.problems(dataclasses.replace(WELL, **CPU, **NO_CUDA, gpu='')) == []
+
+
+def test_this_machine(capsys, monkeypatch, tmp_path):
+  """The status follows what was found; damaged weights are named, nothing is written."""
+  monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'weights'))
+  status = cli.main(['doctor', '--workdir', str(tmp_path / 'run')])
+  out = capsys.readouterr().out
+  assert status == 1 and 'step-jax weights get vgg16' in out
+  assert f'{tmp_path}/run' in out and not list(tmp_path.iterdir())
+  places.weights().mkdir()
+  (places.weights() / 'vgg16.safetensors').write_bytes(b'nothing of use')
+  assert 'vgg16.safetensors' in doctor.problems(doctor.look())[-1]
+
+
+def test_other_users_of_a_chip_are_found(monkeypatch, tmp_path):
+  chip = tmp_path / 'accel0'
+  chip.touch()
+  monkeypatch.setattr(doctor, '_tpu_chips', lambda: [chip])
+  assert doctor._tpu_users() == ()
+  with chip.open():
+    me = os.getpid()
+    # To this process, its own hold is none; to any other it is one.
+    assert doctor._tpu_users() == ()
+    monkeypatch.setattr(os, 'getpid', lambda: -1)
+    assert doctor._tpu_users() == (me,)
+
+
+def test_a_folder_that_cannot_be_written_to(monkeypatch):
+  monkeypatch.setattr(os, 'access', lambda *_: False)
+  assert doctor._free(pathlib.Path('/no/such/folder')) is None
