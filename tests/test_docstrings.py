@@ -9,7 +9,7 @@ import step_jax
 # Flax, PyTorch and the bench call these; the class docstring says what they take and give.
 _BY_CLASS = {'__call__', 'setup', 'forward', 'call'}
 # Packages of extras that the tests do without.
-_OPTIONAL = {'torch'}
+_OPTIONAL = {'torch', 'gradio'}
 
 
 def _members():

@@ -16,7 +16,6 @@ import tiny
 
 from step_jax import config as config_lib
 from step_jax import report
-from step_jax.errors import RunError
 from step_jax.evaluate import results
 from step_jax.methods import plan
 from step_jax.train import checkpoint, writers
@@ -54,7 +53,9 @@ def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path)
   config = tiny.make_config('translate', picture_folder)
   mesh = run.mesh_lib.make_mesh()
   stage = translate.build(config, workdir, mesh)
-  state = run._initial_state(config, stage, checkpoint.Checkpoints(tmp_path), mesh)
+  state = run._initial_state(
+    config, stage, checkpoint.Checkpoints(tmp_path), run._shardings(config, stage, mesh)
+  )
   saved = checkpoint.Checkpoints(workdir / 'pretrain', create=False)
   sharding = run.mesh_lib.replicated(mesh)
   like = jax.tree.map(
@@ -183,14 +184,6 @@ def test_a_killed_run_ends_as_one_that_was_not(picture_folder, tmp_path):
     for name in ('whole', 'killed')
   ]
   assert json.dumps(rows[0]) == json.dumps(rows[1])
-
-
-@pytest.mark.parametrize('address', ['gs://bucket/run', pathlib.Path('gs://bucket/run')])
-def test_a_bucket_is_not_mistaken_for_a_folder(picture_folder, address, tmp_path, monkeypatch):
-  monkeypatch.chdir(tmp_path)
-  with pytest.raises(RunError, match='mount the bucket'):
-    tiny.train('translate', picture_folder, address)
-  assert not list(tmp_path.iterdir())
 
 
 def test_a_finished_stage_is_left_alone(picture_folder, trained_run):

@@ -1,0 +1,165 @@
+"""The notebooks, as a reader meets them, and executed from top to bottom at the smallest size."""
+
+import base64
+import io
+import os
+import pathlib
+import re
+
+import nbclient
+from nbclient.exceptions import CellExecutionError
+import nbformat
+import numpy as np
+from PIL import Image
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent.parent
+# In the order in which a reader takes them: the second opens the run that the first leaves.
+NAMES = ('train_step', 'explore_styles', 'tpu')
+# Both runs of the first are equally long, so that they share compiled programs.
+SETTINGS = {
+  'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032, TRAINED=False),
+  'explore_styles': dict(COUNT=2, STEPS=2),
+  'tpu': dict(SIZE=16, BATCH_SIZE=8, STEPS=2),
+}
+# How many pictures a notebook displays.
+PICTURES = {'train_step': 5, 'explore_styles': 6, 'tpu': 1}
+# After four steps nothing has been learnt, and training says so, as it must. These are results of
+# the run (`step_jax.evaluate.health`), not complaints about code.
+UNTRAINED = (
+  'WARNING the style encoder has ',
+  'WARNING the generator ignores the style ',
+  'WARNING the discriminator wins: ',
+)
+
+
+def read(name):
+  return nbformat.read(ROOT / f'colab/{name}.ipynb', as_version=nbformat.NO_CONVERT)
+
+
+def code(notebook):
+  return [cell for cell in notebook.cells if cell.cell_type == 'code']
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_a_notebook_is_short_clean_and_open(name):
+  notebook = read(name)
+  nbformat.validate(notebook)
+  assert (notebook.nbformat, notebook.nbformat_minor) == (4, 5)
+  assert len(notebook.cells) < 25
+  assert notebook.cells[0].cell_type == 'markdown'
+  for cell in code(notebook):
+    assert cell.outputs == [] and cell.execution_count is None, cell.id
+    # Code that is folded away, in Jupyter (metadata) and in Colab (forms).
+    assert set(cell.metadata) <= {'tags'} and '#@' not in cell.source, cell.id
+  assert any(re.search(r'^(import|from) step_jax', c.source, re.M) for c in code(notebook))
+
+
+def test_links_lead_to_files():
+  for name in NAMES:
+    texts = [cell.source for cell in read(name).cells if cell.cell_type == 'markdown']
+    for target in re.findall(r'\]\(([^)]*)\)', '\n'.join(texts)):
+      assert (ROOT / 'colab' / target).is_file(), f'{name}: {target}'
+
+
+def execute(notebook, folder, **variables):
+  """Fills in the outputs of a notebook, executed in a folder."""
+  # Kernels under pytest show less than those of readers.
+  env = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST')}
+  path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
+  client = nbclient.NotebookClient(
+    notebook, timeout=1200, kernel_name='python3', resources={'metadata': {'path': str(folder)}}
+  )
+  client.execute(env={**env, 'PYTHONPATH': path, 'JAX_PLATFORMS': 'cpu', **variables})
+
+
+WITHOUT_STEP_JAX = """
+import importlib.util
+from IPython.core.magic import register_line_magic
+
+importlib.util.find_spec = lambda name: None
+
+@register_line_magic
+def pip(line):
+  print('pip', line)
+"""
+
+
+def install(folder, **variables):
+  """What the install cell, the same in all notebooks, prints where step_jax is not installed."""
+  cells = [[cell for cell in read(name).cells if 'install' in cell.id] for name in NAMES]
+  assert cells[0] == cells[1] == cells[2]
+  notebook = nbformat.v4.new_notebook()
+  notebook.cells = [nbformat.v4.new_code_cell(WITHOUT_STEP_JAX), cells[0][1]]
+  execute(notebook, folder, **variables)
+  return ''.join(output.text for output in notebook.cells[-1].outputs)
+
+
+def test_a_checkout_beside_the_notebook_is_installed_for_the_gpu(tmp_path):
+  (tmp_path / 'clone/step_jax').mkdir(parents=True)
+  (tmp_path / 'clone/step_jax/__init__.py').touch()
+  (tmp_path / 'bin').mkdir()
+  (tmp_path / 'bin/nvidia-smi').touch(mode=0o755)
+  told = install(tmp_path, PATH=str(tmp_path / 'bin'))
+  assert told == f'pip install -q {tmp_path}/clone[cuda]\n'
+
+
+def test_a_notebook_alone_asks_for_a_checkout(tmp_path):
+  (tmp_path / 'alone').mkdir()
+  with pytest.raises(CellExecutionError, match='no checkout of step_jax above or beside'):
+    install(tmp_path / 'alone')
+
+
+@pytest.fixture(scope='module')
+def executed(tmp_path_factory):
+  """The notebooks with outputs, executed in `colab/` of a folder that looks like this checkout."""
+  checkout = tmp_path_factory.mktemp('checkout')
+  for part in ('step_jax', 'configs', 'launch'):
+    (checkout / part).symlink_to(ROOT / part)
+  (checkout / 'colab').mkdir()
+  found = {}
+  for name, settings in SETTINGS.items():
+    notebook = read(name)
+    tags = [cell.metadata.get('tags', []) for cell in notebook.cells]
+    at = tags.index(['parameters'])
+    # As a reader would, we change only what stands there.
+    assert all(f'\n{field} = ' in f'\n{notebook.cells[at].source}' for field in settings)
+    lines = '\n'.join(f'{field} = {value!r}' for field, value in settings.items())
+    notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(lines))
+    execute(notebook, checkout / 'colab')
+    found[name] = notebook
+  return found
+
+
+def text(output):
+  return output.get('text') or str(output.get('data', {}).get('text/plain', ''))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', NAMES)
+def test_a_reader_sees_no_warning(executed, name):
+  for cell in code(executed[name]):
+    for output in cell.outputs:
+      assert output.get('name') != 'stderr', f'{cell.id}: {text(output)}'
+      lines = [line for line in text(output).splitlines() if not line.startswith(UNTRAINED)]
+      bad = [line for line in lines if re.search('warn|deprecat|error|failed', line, re.I)]
+      assert not bad, f'{cell.id}: {bad}'
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('name', NAMES)
+def test_a_reader_sees_pictures(executed, name):
+  """And none of them is of one colour."""
+  outputs = [output for cell in code(executed[name]) for output in cell.outputs]
+  shown = [output.data['image/png'] for output in outputs if 'image/png' in output.get('data', {})]
+  assert len(shown) == PICTURES[name]
+  for encoded in shown:
+    with Image.open(io.BytesIO(base64.b64decode(encoded))) as picture:
+      assert np.asarray(picture.convert('RGB')).std() > 5
+
+
+@pytest.mark.long
+def test_a_batch_is_shared_out_over_eight_devices(executed):
+  (cell,) = (cell for cell in executed['tpu'].cells if cell.id == 'shards')
+  told = ''.join(map(text, cell.outputs))
+  assert len(re.findall(r'has \(1, 16, 16, 3\)', told)) == 8, told

@@ -1,0 +1,482 @@
+"""What the README and docs/ tell people to type is typed here, on few pictures for a few steps.
+
+Pages are found by themselves. Every block is run in one folder in which the names that pages use
+(`MY_PICTURES`, `INPUT.png`, …) are there, and in which the README's own commands have trained
+`runs/mine`. What needs a network, hardware, or hours is listed in `LISTED` with the reason, and is
+checked as far as it can be: its arguments are parsed, its configuration is made, its script is read
+by bash. A block that is neither run nor listed fails.
+"""
+
+from collections.abc import Callable
+import dataclasses
+import os
+import pathlib
+import re
+import runpy
+import shlex
+import shutil
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+from PIL import Image
+import pytest
+import tiny
+
+from step_jax import bench, cli, reproduce, stages, weights
+from step_jax import config as config_lib
+from step_jax import main as main_lib
+from step_jax.data import folders, pairs
+from step_jax.reproduce import jobs, tables
+from step_jax.reproduce import run as reproduce_run
+from step_jax.weights import nets
+
+ROOT = pathlib.Path(__file__).parents[2]
+PAGES = sorted(
+  path.relative_to(ROOT).as_posix()
+  for pattern in ('README.md', 'docs/**/*.md', 'launch/*.md', 'colab/*.md')
+  for path in ROOT.glob(pattern)
+)
+MINE = 'README.md'
+
+
+@dataclasses.dataclass(frozen=True)
+class Block:
+  """A fenced block: where it begins, its language, and what the language is followed by."""
+
+  page: str
+  line: int
+  language: str
+  label: str
+  text: str
+
+  def __str__(self):
+    return f'{self.page}:{self.line}'
+
+
+def blocks(page: str) -> list[Block]:
+  text = (ROOT / page).read_text('utf-8')
+  found = []
+  for match in re.finditer(r'^([ ]*)```(\w*)[ ]*(.*)\n((?:.*\n)*?)\1```$', text, re.MULTILINE):
+    line = text.count('\n', 0, match.start()) + 1
+    found.append(Block(page, line, *match.group(2, 3), textwrap.dedent(match.group(4))))
+  assert len(found) * 2 == len(re.findall(r'^ *```', text, re.MULTILINE)), page
+  return found
+
+
+# ---- What is listed: a pattern of a command, why it is not run, and what is done instead.
+
+
+def parse(shop, words):
+  """The command line takes these arguments."""
+  assert words[0] == 'step-jax', words
+  args, rest = cli._parser().parse_known_args(words[1:])
+  assert not rest or args.takes_fields, rest
+  main_lib.split_fields(rest)
+
+
+def make_config(shop, words):
+  """All up to training: arguments, the stage before, fields, and what can be checked of them."""
+
+  def keep(config, workdir, change_config=False):
+    config_lib.validate(config)
+    folder = shop.folder / str(workdir).lstrip('/') / config.stage
+    folder.mkdir(parents=True, exist_ok=True)
+    config_lib.save(config, folder)
+    return folder
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(stages, 'train', keep)
+    patch.setattr('jax.distributed.initialize', lambda: None)
+    shop.call(words)
+
+
+def known_extras(shop, words):
+  """setup.py has the extras."""
+  setup = (ROOT / 'setup.py').read_text()
+  assert words[:2] == ['pip', 'install'] and words[2:], words
+  for extra in re.findall(r'\[(.*?)\]', ' '.join(words)):
+    assert all(re.search(rf"^    '{name}': \[", setup, re.M) for name in extra.split(',')), extra
+
+
+def known_weights(shop, words):
+  parse(shop, words)
+  assert words[3] in nets.NAMES, words
+  with pytest.MonkeyPatch.context() as patch:
+    asked = []
+    patch.setattr(weights, 'get', lambda *arguments: asked.append(arguments))
+    shop.call(words)
+    assert len(asked) == 1
+
+
+def make_settings(shop, words):
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(bench, 'run', lambda settings: {})
+    patch.setattr(bench, 'text', lambda record: '')
+    patch.setattr(bench, 'write', lambda path, record: None)
+    shop.call(words)
+
+
+def plan_rows(shop, words):
+  """The configurations of all rows are made and checked; nothing is measured or trained."""
+
+  def plan(name, settings, workdir, rows):
+    table = tables.TABLES[name]
+    for job in jobs.make(table, settings, reproduce_run.choose_rows(table, settings, rows)):
+      config_lib.validate(job.config)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(reproduce, 'plan', plan)
+    patch.setattr(reproduce, 'reproduce', plan)
+    shop.call(words)
+
+
+def read_script(shop, words):
+  """Bash can read the script, and it can be started."""
+  assert os.access(ROOT / words[0], os.X_OK), words[0]
+  subprocess.run(['bash', '-n', ROOT / words[0]], check=True)
+
+
+def dry_run(shop, words):
+  """The script prints its commands and runs none."""
+  verb, *rest = words[1:]
+  # `create` would have kept these for the verbs after it.
+  kept = {'STEP_JAX_TPU_PROJECT': 'my-project', 'STEP_JAX_TPU_ZONE': 'us-west4-a'}
+  environment = {**os.environ, **kept, 'STEP_JAX_TPU_STATE': str(shop.folder / 'tpu')}
+  process = subprocess.run(
+    [ROOT / words[0], verb, '--dry-run', *rest],
+    env=environment, capture_output=True, text=True,
+  )  # fmt: skip
+  assert process.returncode == 0, process.stderr
+  assert 'gcloud' in process.stdout + process.stderr, words
+  if '--' in rest and verb == 'run':
+    make_config(shop, rest[rest.index('--') + 1 :])
+
+
+def submit(shop, words):
+  read_script(shop, [words[1]])
+  make_config(shop, ['python', '-m', 'step_jax.main', *words[2:]])
+
+
+def nothing(shop, words):
+  """Not ours."""
+
+
+LISTED: list[tuple[str, str, Callable]] = [
+  (r'pip install ', 'needs the network', known_extras),
+  (r'launch/quickstart\.sh', 'makes an environment: tests/launch/test_environment.py', read_script),
+  (r'launch/test\.sh', 'as above, and would not end', read_script),
+  (r'launch/tpu_vm\.sh ', 'costs money: tests/launch/test_tpu_vm.py', dry_run),
+  (r'sbatch ', 'needs SLURM: tests/launch/test_slurm.py', submit),
+  (r'ssh ', 'needs another machine', nothing),
+  (r'step-jax .*gs://', 'needs a bucket', parse),
+  (r'step-jax weights get ', 'needs the network: tests/weights', known_weights),
+  (r'step-jax weights convert vgg16\.npy', '60 MB that are not ours: tests/weights', parse),
+  (r'step-jax weights import-step ', "needs the original's checkpoint: tests/weights", parse),
+  (r'step-jax bench ', 'takes minutes: tests/bench', make_settings),
+  (r'step-jax reproduce ', 'takes hours: tests/reproduce', plan_rows),
+  (r'step-jax demo ', 'serves until it is stopped: tests/demo', parse),
+  (r'step-jax doctor', 'its status is that of the machine', parse),
+  (r'step-jax export .*--onnx', 'needs an extra: tests/export', parse),
+  (r'python -m step_jax\.main .*--distributed', 'needs several hosts', make_config),
+]
+# Whole blocks, and pages whose commands train for an hour.
+LISTED_BLOCKS = {
+  'while sleep 300; do': 'waits for a node to be taken away: read by bash',
+  "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
+}
+# Names of files that look like a field of a group.
+FILES = ('.json', '.md', '.npz', '.npy')
+LISTED_PAGES = {'docs/results.md': 'an hour each: the configuration of every stage is made'}
+
+
+# ---- The folder in which everything is run.
+
+
+class Shop:
+  """A folder with what pages speak of, and what is in the reader's Python session."""
+
+  def __init__(self, folder: pathlib.Path, pictures: pathlib.Path):
+    self.folder = folder
+    self.pages: set[str] = set()
+    self.patched: pathlib.Path | None = None
+    for name in ('MY_PICTURES', 'pictures', 'MY_FACADES', 'FACADES', 'EDGES2SHOES'):
+      shutil.copytree(pictures, folder / name)
+    (folder / 'configs').symlink_to(ROOT / 'configs')
+    rng = np.random.default_rng(0)
+    self.session = {
+      name: rng.integers(0, 256, (24, 32, 3), dtype=np.uint8)
+      for name in ('source', 'style', 'style_a', 'style_b')
+    }
+    for name in ('sources', 'style_pictures'):
+      self.session[name] = rng.integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
+    (folder / 'MY_INPUTS').mkdir()
+    for name in ('INPUT', 'STYLE', 'OTHER', 'MY_INPUTS/one'):
+      Image.fromarray(self.session['source']).save(folder / f'{name}.png')
+
+  def run_page(self, page: str) -> None:
+    """Runs the blocks of a page, once."""
+    if page in self.pages:
+      return
+    self.pages.add(page)
+    session, before = dict(self.session), None
+    for block in blocks(page):
+      run = {'sh': self._sh, 'python': self._python, 'diff': self._diff, 'text': self._tree}
+      assert block.language in run, f'{block}: a block of language {block.language!r} is not run'
+      try:
+        # Right after a patch, commands are those of the patched package.
+        package = self.patched if before and before.language == 'diff' else None
+        run[block.language](block, session, package)
+      except BaseException as error:
+        error.add_note(f'in the block at {block}')
+        raise
+      before = block
+
+  def _python(self, block, session, package):
+    if any(text in block.text for text in LISTED_BLOCKS):
+      compile(block.text, str(block), 'exec')
+      return
+    name = re.match(r'# (\w+\.py)\n', block.text)
+    if name:  # A file: it is written, and run by the commands that follow.
+      (self.folder / name.group(1)).write_text(block.text)
+      return
+    exec(compile(block.text, str(block), 'exec'), session)
+
+  def _sh(self, block, session, package):
+    subprocess.run(['bash', '-n'], input=block.text, text=True, check=True)
+    if any(text in block.text for text in LISTED_BLOCKS):
+      return
+    for line in block.text.replace('\\\n', ' ').splitlines():
+      words = shlex.split(line, comments=True)
+      if words:
+        self.command(words, block.page, package)
+
+  def _diff(self, block, session, package):
+    """Applies a patch to a copy of the package."""
+    if not self.patched:
+      self.patched = self.folder / 'checkout'
+      ignored = shutil.ignore_patterns('__pycache__')
+      for name in ('step_jax', 'configs'):
+        shutil.copytree(ROOT / name, self.patched / name, ignore=ignored)
+    # Folders of the sandbox are in no repository, so that git takes paths as they are.
+    environment = {**os.environ, 'GIT_CEILING_DIRECTORIES': str(self.folder)}
+    process = subprocess.run(
+      ['git', 'apply', '-'],
+      input=block.text, text=True, cwd=self.patched, env=environment, capture_output=True,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr
+
+  def _tree(self, block, session, package):
+    """Makes the folder that is drawn, and scans it; the label says what it should be taken for."""
+    root = self.folder / 'trees' / str(block.line)
+    if block.label == 'prepared':
+      made = pairs.prepare(folders.scan('pictures'), root).folder
+      assert sorted(block.text.split()[1:]) == sorted(path.name for path in made.iterdir())
+      return
+    path: list[str] = []
+    for line in block.text.splitlines():
+      folder, *files = line.split()
+      depth = (len(line) - len(line.lstrip())) // 2
+      assert folder.endswith('/'), f'{block}: {line!r} begins with no folder'
+      path = [*path[:depth], folder]
+      here = root.joinpath(*path)
+      here.mkdir(parents=True, exist_ok=True)
+      for file in files:
+        if file != '…':
+          Image.new('RGB', (8, 4)).save(here / file)
+    found = folders.scan(root / path[0], 'unpaired' if block.label == 'unpaired' else 'auto')
+    assert found.layout == block.label, block
+    assert {'train', 'val'} <= set(found.splits)
+    for examples in found.splits.values():
+      for example in examples:
+        assert set(example.load()) == ({'A'} if block.label == 'unpaired' else {'A', 'B'})
+
+  def command(self, words: list[str], page: str, package: pathlib.Path | None) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+      while re.fullmatch(r'[A-Z_]+=\S*', words[0]):
+        patch.setenv(*words.pop(0).split('=', 1))
+      text = ' '.join(words)
+      for pattern, _, check in LISTED:
+        if re.match(pattern, text):
+          return check(self, words)
+      if page in LISTED_PAGES:
+        return (make_config if words[:2] == ['step-jax', 'train'] else parse)(self, words)
+      if package:
+        return self._call_patched(words, package)
+      return self.call(words, quick=True)
+
+  def call(self, words: list[str], quick: bool = False) -> None:
+    """Runs a command in this process; `quick`: with settings that make training short."""
+    if words[0] == 'step-jax':
+      if words[1] == 'prepare':  # Two pages may prepare the same.
+        shutil.rmtree(words[words.index('--out') + 1], ignore_errors=True)
+      status = cli.main([*words[1:], *(short(words) if quick else [])])
+    elif words[:3] == ['python', '-m', 'step_jax.main']:
+      status = main_lib.main([*words[3:], *(short(words) if quick else [])])
+    elif words[0] == 'python':
+      if words[1] == '-c':
+        exec(words[2], {})
+      else:
+        runpy.run_path(words[1], run_name='__main__')
+      status = 0
+    elif words[0] == 'diff':  # 1: they differ.
+      status = subprocess.run(words, capture_output=True).returncode // 2
+    else:
+      raise AssertionError(f'{words[0]!r} is neither known here nor listed')
+    assert status == 0, ' '.join(words)
+
+  def _call_patched(self, words, package):
+    assert words[0] == 'step-jax', words
+    process = subprocess.run(
+      [sys.executable, '-m', 'step_jax.cli', *words[1:], *short(words)],
+      env={**os.environ, 'PYTHONPATH': str(package)}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert process.returncode == 0, process.stderr[-3000:]
+
+
+def short(words: list[str]) -> list[str]:
+  """Settings after those of a command that make its training a matter of seconds."""
+  if words[:2] == ['step-jax', 'train']:
+    file = config_lib.stage_file(words[2])
+  elif words[:2] == ['python', '-m']:
+    file = next(word for word in words if word.startswith('--config=')).removeprefix('--config=')
+  else:
+    return []
+  config = config_lib.load(file)
+  known = dict(config_lib.flatten(config))
+  values = {**tiny.FIELDS, 'every.evaluate': 100}
+  if known['data.path'] == 'swatches':
+    values['data.path'] = 'MY_PICTURES'
+  return [f'--config.{name}={value}' for name, value in values.items() if name in known]
+
+
+@pytest.fixture(scope='module')
+def shop(picture_folder, tmp_path_factory):
+  """A folder in which the README's commands have been given."""
+  folder = tmp_path_factory.mktemp('shop')
+  with pytest.MonkeyPatch.context() as patch:
+    patch.chdir(folder)
+    patch.syspath_prepend(folder / 'runs/mine/export')
+    shop = Shop(folder, picture_folder)
+    shop.run_page(MINE)
+    shutil.copytree('runs/mine', 'runs/other')
+    yield shop
+  stages.run.BUILDERS.pop('regress', None)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('page', PAGES)
+def test_blocks_of(page, shop):
+  shop.run_page(page)
+
+
+@pytest.mark.long
+def test_the_readme_trained_a_run(shop):
+  for stage in tiny.STAGES:
+    assert (shop.folder / 'runs/mine' / stage / 'checkpoints').is_dir()
+  assert (shop.folder / 'runs/mine/report.html').is_file()
+  assert shop.folder.joinpath('out/grid.png').is_file()
+
+
+@pytest.mark.long
+def test_what_is_neither_run_nor_listed_fails(shop, monkeypatch):
+  with pytest.raises(AssertionError, match='neither known here nor listed'):
+    shop.command(['curl', 'https://example.org'], 'README.md', None)
+  with pytest.raises(SystemExit):
+    shop.command(['step-jax', 'bench', 'nothing'], 'docs/performance.md', None)
+  with pytest.raises(AssertionError):
+    shop.command(['pip', 'install', '-e', '.[nothing]'], 'README.md', None)
+
+
+# ---- What stands within lines.
+
+
+def spans(page: str) -> list[str]:
+  text = re.sub(r'^ *```.*?^ *```$', '', (ROOT / page).read_text('utf-8'), flags=re.M | re.S)
+  return [' '.join(span.split()) for span in re.findall(r'`([^`]+)`', text)]
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_commands_within_lines_can_be_parsed(page):
+  verbs = set(next(a for a in cli._parser()._actions if a.dest == 'verb').choices)
+  for span in spans(page):
+    if not span.startswith('step-jax ') or '|' in span:
+      continue
+    words = shlex.split(span.split('…')[0])
+    assert words[1] in verbs | {'VERB'}, span
+    if len(words) > 2 and '…' not in span and (words[1], len(words)) != ('weights', 3):
+      try:
+        parse(None, words)
+      except SystemExit:
+        # A part of a command, as `step-jax bench NAME`: all its flags must be there.
+        help_ = verb_help(words[1])
+        for word in words[2:]:
+          assert not word.startswith('--') or word.partition('=')[0] in help_, span
+
+
+def verb_help(verb: str) -> str:
+  verbs = next(action for action in cli._parser()._actions if action.dest == 'verb')
+  return verbs.choices[verb].format_help()
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_fields_within_lines_exist(page):
+  known = {name for stage in tiny.STAGES for name, _ in config_lib.flatten(stage_config(stage))}
+  groups = {name.partition('.')[0] for name in known if '.' in name}
+  for span in spans(page):
+    match = re.fullmatch(r'(?:--config\.)?((\w+)\.\w+)(?:=[^ ]*)?', span)
+    if match and match.group(2) in groups:
+      name = match.group(1)
+      assert name in known or name.endswith(FILES), f'{page}: {span}'
+
+
+def stage_config(stage):
+  return config_lib.load(config_lib.stage_file(stage))
+
+
+def anchors(page: pathlib.Path) -> set[str]:
+  """What GitHub makes of headings."""
+  titles = re.findall(r'^#+ (.*)$', page.read_text('utf-8'), re.MULTILINE)
+  return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
+
+
+@pytest.mark.parametrize('page', PAGES)
+def test_links_lead_somewhere(page):
+  here = ROOT / page
+  text = re.sub(r'^```.*?^```', '', here.read_text('utf-8'), flags=re.DOTALL | re.MULTILINE)
+  for target in re.findall(r'\]\(([^)\s]+)\)', text):
+    if '://' in target:
+      continue
+    path, _, anchor = target.partition('#')
+    file = here.parent / path if path else here
+    assert file.exists(), f'{page}: {target}'
+    assert not anchor or anchor in anchors(file), f'{page}: {target}'
+
+
+def test_every_page_can_be_found_from_the_readme():
+  linked = set(re.findall(r'\]\(((?:docs|launch)/[\w/]+\.md)', (ROOT / MINE).read_text('utf-8')))
+  assert {page for page in PAGES if page.startswith(('docs/', 'launch/'))} - linked == set()
+
+
+def test_quoted_messages_are_what_is_said():
+  """Texts in quotes on the page of symptoms stand in the code."""
+  code = ''.join(path.read_text('utf-8') for path in sorted(ROOT.glob('step_jax/**/*.py')))
+  code = re.sub(r"'\s*\n\s*f?'", '', code)
+  page = (ROOT / 'docs/troubleshooting.md').read_text('utf-8')
+  quoted = [' '.join(text.split()) for text in re.findall('“(.*?)”', page, re.DOTALL)]
+  assert len(quoted) > 10
+  for text in quoted:
+    assert text == 'quotes' or text in code, text
+
+
+def test_numbers_of_the_readme_are_those_of_the_results():
+  """Every cell of its table stands in docs/results.md in a row of that protocol."""
+  row = lambda line: [cell.strip() for cell in line.strip('| ').split('|')]
+  results = [row(line) for line in (ROOT / 'docs/results.md').read_text('utf-8').splitlines()]
+  lines = (ROOT / MINE).read_text('utf-8').partition('| protocol |')[2].splitlines()[2:]
+  table = [row(line) for line in lines[: next(i for i, line in enumerate(lines) if not line)]]
+  assert len(table) >= 5
+  for name, *cells in table:
+    of_protocol = [found[1:] for found in results if found[0] == name.partition(',')[0]]
+    assert [[cell] for cell in cells] == of_protocol, name
