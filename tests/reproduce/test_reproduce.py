@@ -114,7 +114,18 @@ def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
     'seed': 0,
     'data': {'split': 'val', 'path': 'p'},
     'skipped': {'style': 'no styles'},
-    'scores': {'psnr/uint8': {'group': 'reconstruction'}},
+    'pictures': [],
+    'scores': {
+      'psnr/uint8': {
+        'group': 'reconstruction',
+        'title': 'psnr',
+        'better': 'higher',
+        'hash': '1',
+        'definition': {},
+        'value': 1.0,
+        'interval': None,
+      }
+    },
   }
   monkeypatch.setattr(results, 'evaluate', lambda folder, groups: 'measured again')
   groups = ('reconstruction', 'style')

