@@ -1,3 +1,4 @@
+# shellcheck shell=bash
 # Sourced by quickstart.sh and test.sh: makes .venv with this checkout installed, once.
 # Usage: source launch/environment.sh EXTRAS
 

@@ -7,6 +7,8 @@ can be appended to, renamed as a whole folder, locked or mapped to memory, and t
 
 from collections.abc import Iterator, Mapping
 import contextlib
+import errno
+import fcntl
 import hashlib
 import importlib.util
 import io
@@ -101,13 +103,39 @@ def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
       path.write_bytes(data)
     return
   part = path.with_name(f'.{path.name}.part')
-  part.unlink(missing_ok=True)  # Should it be there, it could be a link.
-  with part.open('wb') as file:
+  with _alone(part) as file:
     file.write(data)
+    file.flush()
     if sync:
-      file.flush()
       os.fsync(file.fileno())
-  part.replace(path)
+    part.replace(path)
+
+
+def _alone(part: pathlib.Path) -> BinaryIO:
+  """Opens a file that is to be written and renamed, empty; others who want it wait until then.
+
+  Who was killed leaves a file of that name, which is taken over; a link of that name is not.
+  """
+  while True:
+    try:
+      file = os.fdopen(os.open(part, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666), 'r+b')
+    except OSError as error:
+      if error.errno != errno.ELOOP:
+        raise
+      part.unlink(missing_ok=True)
+      continue
+    with contextlib.suppress(OSError):  # Some file systems have no locks.
+      fcntl.flock(file, fcntl.LOCK_EX)
+    status = os.fstat(file.fileno())
+    try:
+      if status.st_nlink == 1 and os.path.samestat(status, part.lstat()):
+        file.truncate(0)
+        return file
+    except FileNotFoundError:  # Renamed by the one who was waited for.
+      pass
+    file.close()
+    if status.st_nlink > 1:
+      part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str, sync: bool = False) -> None:

@@ -77,10 +77,21 @@ def trained_run(picture_folder, tmp_path_factory):
   import tiny
 
   workdir = tmp_path_factory.mktemp('run')
-  with tiny.record_fields() as read:
+  with tiny.record_fields() as read, tiny.record_programs() as programs:
     for stage in tiny.STAGES:
       tiny.train(stage, picture_folder, workdir)
     from step_jax.evaluate import results
 
     results.evaluate(workdir)
+  PROGRAMS.update(programs)
   return workdir, read
+
+
+# What `trained_run` compiled.
+PROGRAMS: dict = {}
+
+
+@pytest.fixture
+def programs(trained_run):
+  """Every function that `trained_run` compiled, and the shapes of its arguments, by name."""
+  return PROGRAMS

@@ -69,6 +69,15 @@ def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path)
   assert int(state.step) == 0
 
 
+def test_all_that_was_compiled_is_there_on_tpus_and_gpus(programs):
+  """Steps, evaluations, mining, scores: as they were called. tests/scale has other settings."""
+  for function, args in programs.values():
+    jax.export.export(jax.jit(function), platforms=['tpu', 'cuda'])(*args)
+  names = {name for name, *_ in programs}
+  assert {name.partition('.')[0] for name in names} == {'evaluate', 'methods', 'mining', 'stages'}
+  assert len(programs) > 20, names
+
+
 def test_results_are_named_for_what_they_are(trained_run):
   workdir, _ = trained_run
   found = results.read(workdir / 'finetune')

@@ -3,14 +3,17 @@
 import contextlib
 import pathlib
 
+import jax
+import jax.numpy as jnp
 from ml_collections import ConfigDict
+import numpy as np
 import pytest
 
 from step_jax import config as config_lib
 from step_jax import stages
 from step_jax.config import STAGES
 
-__all__ = ['FIELDS', 'STAGES', 'make_config', 'record_fields', 'train']
+__all__ = ['FIELDS', 'STAGES', 'make_config', 'record_fields', 'record_programs', 'train']
 
 FIELDS = {
   'batch_size': 4,
@@ -68,3 +71,54 @@ def record_fields():
     patch.setattr(config_lib, 'validate', lambda config: None)
     patch.setattr(ConfigDict, '__getitem__', recorded)
     yield read
+
+
+class _Recorded:
+  """A compiled function that notes the shapes that it is called with."""
+
+  def __init__(self, jitted, note):
+    self._jitted, self._note = jitted, note
+
+  def __call__(self, *args, **kwargs):
+    self._note(args, kwargs)
+    return self._jitted(*args, **kwargs)
+
+  def __getattr__(self, name):
+    return getattr(self._jitted, name)
+
+
+def _shape(x) -> jax.ShapeDtypeStruct:
+  is_key = jax.dtypes.issubdtype(getattr(x, 'dtype', np.float32), jax.dtypes.extended)
+  return jax.ShapeDtypeStruct(np.shape(x), x.dtype if is_key else jnp.result_type(x))
+
+
+@contextlib.contextmanager
+def record_programs():
+  """Yields a dict that fills with what is compiled in the library: name -> function, arguments.
+
+  Without those that are compiled where a module is imported.
+  """
+  found = {}
+  compile_ = jax.jit
+
+  def jit(function=None, **options):
+    if function is None:
+      return lambda function: jit(function, **options)
+    jitted = compile_(function, **options)
+    inner = getattr(function, 'func', function)
+    if not inner.__module__.startswith('step_jax.'):
+      return jitted
+    name = f'{inner.__module__.removeprefix("step_jax.")}.{inner.__qualname__}'
+
+    def note(args, kwargs):
+      if not kwargs:
+        # Under one name, as `<lambda>`, there may be several.
+        args = jax.tree.map(_shape, args)
+        key = name, str(jax.tree.structure(args)), str(jax.tree.leaves(args)[-1:])
+        found.setdefault(key, (function, args))
+
+    return _Recorded(jitted, note)
+
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(jax, 'jit', jit)
+    yield found

@@ -14,7 +14,7 @@ from safetensors import numpy as safetensors_numpy
 
 import step_jax
 from step_jax import config as config_lib
-from step_jax import infer
+from step_jax import infer, untrusted
 from step_jax.errors import RunError
 from step_jax.export import onnx, readme
 from step_jax.export import programs as programs_lib
@@ -73,8 +73,8 @@ def _check_free(out: pathlib.Path) -> None:
   if not out.exists() or (out.is_dir() and not any(out.iterdir())):
     return
   try:
-    kind = json.loads((out / MANIFEST).read_text())['format']
-  except (OSError, ValueError, KeyError, TypeError):
+    kind = untrusted.read_json((out / MANIFEST).read_text())['format']
+  except (OSError, ValueError, KeyError):
     kind = ''
   if not str(kind).startswith(f'{_KIND}/'):
     raise RunError(f'{out}: is there already, and is no export: choose another --out')

@@ -1,6 +1,7 @@
 """A work directory from checkpoints of the original StEP, as if it had been trained here."""
 
 from collections.abc import Mapping
+import functools
 import logging
 import pathlib
 
@@ -9,13 +10,14 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import files, weights
+from step_jax import files, untrusted, weights
 from step_jax.errors import RunError, WeightsError
 from step_jax.methods import abstract, mapper
 from step_jax.stages import stage as stage_lib
 from step_jax.stages.mapper import CODES_FILE
 from step_jax.train import checkpoint, lock
 from step_jax.weights import step_tf, tf_checkpoint
+from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +25,8 @@ log = logging.getLogger(__name__)
 _NEEDED = {'pretrain': ('style_encoder',), 'finetune': ('style_encoder', 'generator')}
 _ANY_SIZE = (64, 64)
 _STEP = 'global_step'
+# No layer has more channels, whatever a shape promises.
+_WIDEST = 1 << 16
 
 
 def import_step(
@@ -53,10 +57,12 @@ def import_step(
   """
   prefix, workdir = pathlib.Path(prefix).expanduser(), pathlib.Path(workdir)
   tensors = tf_checkpoint.read(prefix)
-  variables = {name: tensor.read() for name, tensor in tensors.items() if _is_ours(name)}
+  variables = {
+    name: _finite(prefix, name, tensor.read()) for name, tensor in tensors.items() if _is_ours(name)
+  }
   raw = {name: x for name, x in variables.items() if 'ExponentialMovingAverage' not in name}
   params, averages = weights.from_step_tf(raw), weights.from_step_tf(variables)
-  step = int(tensors[_STEP].read()) if _STEP in tensors else 0
+  step = _step(prefix, tensors)
   if 'mapper' in params:
     stage = 'mapper'
     if codes is None:
@@ -71,17 +77,28 @@ def import_step(
   found = np.zeros((0, 0))
   if stage == 'mapper':
     found = _read_codes(codes)
-    _set_mapper_shape(config, params['mapper'])
+    _set_mapper_shape(config, prefix, params['mapper'])
+    if found.shape[1] != config.model.z_dim:
+      raise WeightsError(
+        f'{codes}: codes of {found.shape[1]} numbers, but {prefix} was fitted to codes of '
+        f'{config.model.z_dim}: give those'
+      )
     init = mapper.make(config, len(found)).init
   else:
-    _set_shape(config, params)
+    _set_shape(config, prefix, params)
     init = abstract.abstract_step(config, _ANY_SIZE).method.init
+  # By their shapes alone: widths that only a header promises must not be made.
+  shapes = jax.eval_shape(init, jax.random.key(config.seed))
+  for trees, given in ((shapes.params, params), (shapes.ema, averages)):
+    for name in sorted(set(trees) & set(given)):
+      _check_fits(prefix, name, trees[name], given[name])
   state = jax.jit(init)(jax.random.key(config.seed))
   state = state.replace(
-    step=np.int32(step),
-    params={name: _fitting(prefix, name, tree, params) for name, tree in state.params.items()},
-    ema={name: _fitting(prefix, name, tree, averages) for name, tree in state.ema.items()},
-  )
+    step=np.int32(step), params={**state.params, **_of(state.params, params)},
+    ema={**state.ema, **_of(state.ema, averages)},
+  )  # fmt: skip
+  for name in sorted(set(state.params) - set(params)):
+    log.info('%s: holds no %s, which starts fresh', prefix, name)
   for name in sorted(set(params) - set(state.params)):
     log.info('%s: its %s is left out: this stage has none', prefix, name)
   return _save(stage_lib.stage_folder(workdir, stage), config, state, step, found)
@@ -95,41 +112,73 @@ def _is_ours(name: str) -> bool:
     return False
 
 
-def _set_shape(config: ml_collections.ConfigDict, params: Mapping) -> None:
+def _finite(prefix: pathlib.Path, name: str, array: np.ndarray) -> np.ndarray:
+  if not np.isfinite(array).all():
+    raise WeightsError(f'{prefix}: {name} has values that are no numbers: copy it again')
+  return array
+
+
+def _step(prefix: pathlib.Path, tensors: Mapping[str, Tensor]) -> int:
+  """How many steps were trained; 0 where that was not kept."""
+  if _STEP not in tensors:
+    return 0
+  found = tensors[_STEP].read()
+  if found.shape or found.dtype.kind != 'i' or not 0 <= found < 2**31:
+    raise WeightsError(f'{prefix}: its {_STEP} is no number of steps: copy it again')
+  return int(found)
+
+
+def _set_shape(
+  config: ml_collections.ConfigDict, prefix: pathlib.Path, params: Mapping[str, Mapping]
+) -> None:
   """Widths and the like, from the shapes of parameters."""
-  model, encoder = config.model, params['style_encoder']
-  model.z_dim = encoder['mean']['kernel'].shape[-1]
-  model.encoder_width = encoder['conv0']['kernel'].shape[-1]
+  model, side = config.model, functools.partial(_side, prefix, params)
+  model.z_dim = side('style_encoder/mean', -1)
+  model.encoder_width = side('style_encoder/conv0', -1)
   if 'generator' in params:
-    generator = params['generator']
-    width = generator['content_encoder']['conv0']['kernel'].shape[-1]
-    read = generator['decoder']['rgb']['kernel'].shape[2]
+    width = side('generator/content_encoder/conv0', -1)
+    read = side('generator/decoder/rgb', 2)
     model.generator_width = width
     model.skip = read >= 2 * width
     model.code_everywhere = read % width == model.z_dim % width and read not in (width, 2 * width)
   if 'discriminator' in params:
     model.num_scales = len(params['discriminator'])
-    model.discriminator_width = params['discriminator']['scale0']['conv0']['kernel'].shape[-1]
+    model.discriminator_width = side('discriminator/scale0/conv0', -1)
 
 
-def _set_mapper_shape(config: ml_collections.ConfigDict, params: Mapping) -> None:
-  config.model.z_dim = params['out']['kernel'].shape[-1]
+def _set_mapper_shape(
+  config: ml_collections.ConfigDict, prefix: pathlib.Path, params: Mapping
+) -> None:
+  side = functools.partial(_side, prefix, params)
+  config.model.z_dim = side('out', -1)
   hidden = sorted(name for name in params if name != 'out')
-  config.model.mapper_hidden = tuple(params[name]['kernel'].shape[-1] for name in hidden)
+  config.model.mapper_hidden = tuple(side(name, -1) for name in hidden)
 
 
-def _fitting(prefix: pathlib.Path, name: str, fresh: Mapping, given: Mapping) -> Mapping:
-  """A network as given, or fresh where none was.
+def _side(prefix: pathlib.Path, params: Mapping, path: str, axis: int) -> int:
+  """The length of an axis of a kernel.
+
+  Raises:
+    WeightsError: there is no such kernel, or it has no such axis.
+  """
+  found = params
+  for name in (*path.split('/'), 'kernel'):
+    found = found.get(name) if isinstance(found, Mapping) else None
+  shape = getattr(found, 'shape', ())
+  if len(shape) <= max(axis, 0) or not 0 < shape[axis] <= _WIDEST:
+    raise WeightsError(f'{prefix}: holds no {path}/kernel of StEP: give another checkpoint')
+  return shape[axis]
+
+
+def _check_fits(prefix: pathlib.Path, name: str, wanted: Mapping, given: Mapping) -> None:
+  """Compares a network with what is given.
 
   Raises:
     WeightsError: a parameter is missing, foreign, or of another shape.
   """
-  if name not in given:
-    log.info('%s: holds no %s, which starts fresh', prefix, name)
-    return fresh
   shapes = [
     {jax.tree_util.keystr(path, simple=True, separator='/'): leaf.shape for path, leaf in leaves}
-    for leaves in map(jax.tree_util.tree_leaves_with_path, (fresh, given[name]))
+    for leaves in map(jax.tree_util.tree_leaves_with_path, (wanted, given))
   ]
   for path in sorted(set(shapes[0]) | set(shapes[1])):
     wanted, there = (tree.get(path, 'nothing') for tree in shapes)
@@ -138,16 +187,21 @@ def _fitting(prefix: pathlib.Path, name: str, fresh: Mapping, given: Mapping) ->
         f'{prefix}: {name}/{path} is {there}, but {wanted} was expected: the checkpoint is not '
         'whole, or its networks were changed'
       )
-  return given[name]
+
+
+def _of(wanted: Mapping, given: Mapping) -> dict:
+  """Those of the given networks that are wanted."""
+  return {name: tree for name, tree in given.items() if name in wanted}
 
 
 def _read_codes(path: str | pathlib.Path) -> np.ndarray:
-  try:
-    codes = np.load(pathlib.Path(path).expanduser(), allow_pickle=False)
-  except (OSError, ValueError) as error:
-    raise WeightsError(f'{path}: cannot be read as codes ({error}): give zs_train.npy') from None
-  if codes.ndim < 2 or codes.dtype.kind != 'f':
-    raise WeightsError(f'{path}: holds no style codes: give zs_train.npy')
+  """The original's codes `[N, Z]`, float32."""
+  path, remedy = pathlib.Path(path).expanduser(), 'give zs_train.npy'
+  if path.suffix != '.npy' or not path.is_file():
+    raise WeightsError(f'{path}: no such file of codes: {remedy}')
+  codes = untrusted.read_arrays(path, remedy)['']
+  if codes.ndim < 2 or codes.dtype.kind != 'f' or not codes.size or not np.isfinite(codes).all():
+    raise WeightsError(f'{path}: holds no style codes: {remedy}')
   return codes.reshape(len(codes), -1).astype(np.float32)
 
 

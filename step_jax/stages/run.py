@@ -25,9 +25,9 @@ log = logging.getLogger(__name__)
 LOG_FILE = 'train.log'
 # Seconds from one copy of the log to the next where it lies in a bucket.
 _LOG_SECONDS = 30.0
-# What decides when to end, to look and to stop, not what was trained so far: may differ from the
-# start before.
-_FREE = ('schedule.', 'every.', 'data.unreadable')
+# What decides when to end, to look and to stop, and where the state lies, not what was trained so
+# far: may differ from the start before.
+_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp')
 BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
 
 

@@ -3,10 +3,16 @@
 The latest and the best, written in the background, whole or not at all, and checked when read.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent import futures
+import contextlib
+import dataclasses
+import gc
 import logging
 import os
+import sys
+import time
+import types
 from typing import Any
 import zlib
 
@@ -15,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from step_jax import files
-from step_jax.errors import RunError
+from step_jax.errors import RunError, shown
 from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
@@ -23,6 +29,8 @@ log = logging.getLogger(__name__)
 _FOLDER = 'checkpoints'
 # Where those go that cannot be read, beside `checkpoints`.
 DAMAGED_FOLDER = 'damaged'
+# Seconds for what was still being read of a damaged checkpoint.
+_LAST_CRIES = 0.1
 
 
 class Checkpoints:
@@ -46,7 +54,7 @@ class Checkpoints:
     kept = [policies.LatestN(2)]
     score = None
     if best_metric:
-      score = lambda metrics: (metrics or {}).get(best_metric, float('inf'))
+      score = lambda metrics: float((metrics or {}).get(best_metric, 'inf'))
       kept.append(
         policies.BestN(
           n=1, get_metric_fn=score, reverse=True, keep_checkpoints_without_metrics=False
@@ -82,6 +90,8 @@ class Checkpoints:
     for step in self._newest_first():
       try:
         return set(self._stored(step)['params'])
+      except KeyError:
+        log.warning('%s', _Damaged(self._folder, step, 'it names no networks').told)
       except _Damaged as error:
         log.warning('%s', error.told)
     raise self._none_whole()
@@ -92,7 +102,11 @@ class Checkpoints:
   def _stored(self, step: int) -> Any:
     """What a checkpoint says of its arrays: a tree of their shapes."""
     try:
-      return self._manager.item_metadata(step).state.tree
+      tree = self._manager.item_metadata(step).state.tree
+      if not isinstance(tree, Mapping):
+        raise ValueError('its description is none')
+      _shapes(tree)
+      return tree
     except Exception as error:  # Whatever orbax meets in a damaged file.
       raise _Damaged(self._folder, step, error) from None
 
@@ -192,17 +206,27 @@ class Checkpoints:
     # Checkpoints of older versions have no digests.
     digested = (self._folder / str(step) / 'digests').is_dir()
     more = {'digests': ocp.args.JsonRestore()} if digested else {}
-    try:
-      found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
-    except Exception as error:  # Whatever orbax meets in a damaged file.
-      raise _Damaged(self._folder, step, error) from None
+    damaged = None
+    with _without_cries():
+      try:
+        found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
+      except Exception as error:  # Whatever orbax meets in a damaged file.
+        damaged = _Damaged(self._folder, step, error)
+      if damaged:
+        # What was still being read comes to an end meanwhile.
+        time.sleep(_LAST_CRIES)
+        gc.collect()
+    if damaged:
+      raise damaged
     restored = jax.tree.map(
       lambda leaf, value: value if leaf.size else value[:0].reshape(leaf.shape), like, found.state
     )
     digests = found.digests if digested else {}
+    if not isinstance(digests, Mapping):
+      raise _Damaged(self._folder, step, 'its checksums are none')
     for name, digest in _digests(restored).items():
       if digests.get(name, digest) != digest:
-        raise _Damaged(self._folder, step, RunError(f'{name} is not what was saved'))
+        raise _Damaged(self._folder, step, f'{name} is not what was saved')
     return restored
 
   def _check_fits(self, like: Any, step: int) -> None:
@@ -230,33 +254,73 @@ class Checkpoints:
       self._manager.close()
 
 
+# What orbax raises where JSON is damaged or is of something else. Not what disks and buckets raise:
+# a best checkpoint whose score cannot be read for a moment would be removed as one that has none.
+_NOT_AS_WRITTEN = (
+  ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
+)  # fmt: skip
+
+
 class _Manager(ocp.CheckpointManager):
-  """Takes a checkpoint whose scores are damaged as one that was not scored."""
+  """Takes a checkpoint whose scores or dates are damaged as one that has none."""
 
   def metrics(self, step: int) -> dict[str, float] | None:
     try:
-      return super().metrics(step)
-    except ValueError:
-      log.warning('%s/%d: the scores of this checkpoint are damaged', self.directory, step)
-      return None
+      found = super().metrics(step)
+      if found is None or all(type(value) in (int, float) for value in found.values()):
+        return found
+    except _NOT_AS_WRITTEN as error:
+      log.debug('%s/%d: %r', self.directory, step, error)
+    log.warning('%s/%d: the scores of this checkpoint are damaged', self.directory, step)
+    return None
+
+  def _load_checkpoint_infos(self, skip_metadata_read: bool = False) -> list:
+    try:
+      return super()._load_checkpoint_infos(skip_metadata_read)
+    except _NOT_AS_WRITTEN:
+      # The date of one is damaged (`_CHECKPOINT_METADATA`). Nothing here is chosen by date.
+      steps = super()._load_checkpoint_infos(skip_metadata_read=True)
+      return [dataclasses.replace(info, metrics=self.metrics(info.step)) for info in steps]
+
+
+@contextlib.contextmanager
+def _without_cries() -> Iterator[None]:
+  """Keeps orbax from printing a page for every array that it gave up on when another was damaged.
+
+  Its coroutines answer their own end with an exception, and threads of the array store find nobody
+  to tell; Python can only print either.
+  """
+  before = sys.unraisablehook
+
+  def tell(unraisable):
+    found = unraisable.object
+    ours = isinstance(found, types.CoroutineType) and 'orbax' in found.cr_code.co_filename
+    if not ours and str(unraisable.exc_value) != 'Event loop is closed':
+      before(unraisable)
+
+  sys.unraisablehook = tell
+  try:
+    yield
+  finally:
+    sys.unraisablehook = before
 
 
 class _Damaged(RunError):
   """A checkpoint cannot be read, or is not what was saved."""
 
-  def __init__(self, folder: files.Path, step: int, error: Exception):
+  def __init__(self, folder: files.Path, step: int, error: Exception | str):
     self.told = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
     super().__init__(f'{self.told}: use the latest that is whole (--checkpoint latest)')
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: Exception | str) -> str:
   """The first line of an error, without the paths and the pile of causes that orbax adds."""
   if isinstance(error, OSError) and error.errno:
     return os.strerror(error.errno)
   if 'No space left on device' in str(error):
     return 'No space left on device'
   first = (str(error).splitlines() or [''])[0].partition('. See full TensorStore')[0]
-  return f'{first[:150]}…' if len(first) > 150 else first or type(error).__name__
+  return shown(f'{first[:150]}…' if len(first) > 150 else first or type(error).__name__)
 
 
 def _steps(folder: files.Path) -> list[int]:

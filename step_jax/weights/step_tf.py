@@ -12,7 +12,7 @@ _SUFFIX = re.compile(r'(/ExponentialMovingAverage)?(:0)?$')
 
 # Scope of a TensorFlow variable -> path of the module that holds it here, tried in order.
 _RULES = [
-  (re.compile(pattern), path)
+  (re.compile(pattern, re.ASCII), path)
   for pattern, path in [
     (r'appearance_net/conv0', 'style_encoder/conv0'),
     (r'appearance_net/BB(\d)/bb_path1/bb_conv(\d)', r'style_encoder/block\1/conv\2'),

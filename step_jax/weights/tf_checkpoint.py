@@ -5,6 +5,7 @@ table as LevelDB writes it, from names of variables to small protocol buffers th
 and shape each is, and where in the data files its bytes lie.
 """
 
+import collections
 from collections.abc import Iterator
 import functools
 import math
@@ -19,6 +20,12 @@ from step_jax.weights.tensors import Tensor
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
+# Names share their beginnings with the one before: how much longer than the index all may be
+# together, beyond the first bytes.
+_NAMES = 64
+_NAMES_FREE = 1 << 20
+# No axis of a network is longer.
+_LONGEST = 1 << 31
 # Types of `DataType` that variables of networks have; others are left out.
 _DTYPES = {
   1: np.dtype('<f4'),
@@ -51,12 +58,12 @@ def read(prefix: pathlib.Path) -> dict[str, Tensor]:
     shards = header[1][0]
     if header.get(2, [0])[0] != 0:
       raise ValueError('big-endian')
-    tensors = {}
+    tensors, taken = {}, collections.Counter()
     for name, value in entries.items():
       entry = _message(value)
       # Slices are parts of partitioned variables.
       if entry.get(1, [0])[0] in _DTYPES and 7 not in entry:
-        tensors[name.decode()] = _tensor(prefix, shards, entry)
+        tensors[name.decode()] = _tensor(prefix, shards, entry, taken)
     return tensors
   except WeightsError:
     raise
@@ -66,15 +73,23 @@ def read(prefix: pathlib.Path) -> dict[str, Tensor]:
     ) from error
 
 
-def _tensor(prefix: pathlib.Path, shards: int, entry: dict[int, list]) -> Tensor:
+def _tensor(
+  prefix: pathlib.Path, shards: int, entry: dict[int, list], taken: collections.Counter
+) -> Tensor:
+  """A variable by its entry; adds its bytes to those `taken` of its data file so far."""
   dtype = _DTYPES[entry[1][0]]
   dims = _message(entry[2][0]).get(2, []) if 2 in entry else []
   shape = tuple(_message(dim).get(1, [0])[0] for dim in dims)
   shard, offset = entry.get(3, [0])[0], entry.get(4, [0])[0]
   size = math.prod(shape) * dtype.itemsize
   path = prefix.with_name(f'{prefix.name}.data-{shard:05d}-of-{shards:05d}')
+  if max(shape, default=0) >= _LONGEST:
+    raise ValueError('shape')
   if entry.get(5, [0])[0] != size or not path.is_file() or path.stat().st_size < offset + size:
     raise WeightsError(f'{path} is missing or cut short: copy it again')
+  taken[path] += size
+  if taken[path] > path.stat().st_size:  # All read at once they would be larger than the file.
+    raise ValueError('variables that share their bytes')
 
   def array() -> np.ndarray:
     with path.open('rb') as file:
@@ -85,13 +100,27 @@ def _tensor(prefix: pathlib.Path, shards: int, entry: dict[int, list]) -> Tensor
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-  """Entries of a sorted string table: its index block names the blocks that hold them."""
+  """Entries of a sorted string table: its index block names the blocks that hold them.
+
+  Raises:
+    ValueError: it is none, or its blocks or names are larger than such a file can hold; other
+      errors over damaged ones, too.
+  """
   footer = data[-_FOOTER:]
   if len(data) < _FOOTER or struct.unpack('<Q', footer[-8:])[0] != _MAGIC:
     raise ValueError('no table')
   place = functools.reduce(lambda at, _: _varint(footer, at)[1], range(2), 0)
+  end = names = 0
   for _, handle in _block(data, footer[place:]):
-    yield from _block(data, handle)
+    start, at = _varint(handle, 0)
+    if start < end:
+      raise ValueError('blocks that overlap')
+    end = start + _varint(handle, at)[0]
+    for name, value in _block(data, handle):
+      names += len(name)
+      if names > _NAMES * len(data) + _NAMES_FREE:
+        raise ValueError('names without measure')
+      yield name, value
 
 
 def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -118,6 +147,8 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
   value = shift = 0
   while True:
     byte = data[at]
+    if shift > 63:
+      raise ValueError('a number without end')
     value |= (byte & 127) << shift
     at, shift = at + 1, shift + 7
     if byte < 128:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import h5py
 import numpy as np
 from PIL import Image
+import tf_bundle
 import weight_files as files
 
 from step_jax import config as config_lib
@@ -22,7 +23,7 @@ from step_jax.evaluate import results
 from step_jax.infer import translator
 from step_jax.mining import table
 from step_jax.train import writers
-from step_jax.weights import nets, readers
+from step_jax.weights import nets, readers, tf_checkpoint
 from step_jax.weights.convert import _array, read
 
 HEADS = 'lpips_alex'
@@ -75,6 +76,18 @@ def _read_tensors(path: pathlib.Path) -> None:
   tensors, _ = readers.read(path)
   for name in tensors:
     assert _array(tensors, name, str(path)).dtype == np.float32
+
+
+def _tensorflow(path: pathlib.Path) -> None:
+  tf_bundle.write(path.with_suffix(''), {**_heads(), 'global_step': np.int64(7)})
+
+
+def _read_tensorflow(path: pathlib.Path) -> None:
+  tensors = tf_checkpoint.read(path)
+  arrays = [tensor.read() for tensor in tensors.values()]
+  assert [array.shape for array in arrays] == [tensor.shape for tensor in tensors.values()]
+  data = path.with_suffix('.data-00000-of-00001')
+  assert sum(array.nbytes for array in arrays) <= data.stat().st_size
 
 
 def _picture(kind: str, mode: str, **options) -> Callable[[pathlib.Path], None]:
@@ -170,6 +183,7 @@ TARGETS = {
   'npz': Target('x.npz', lambda path: np.savez_compressed(path, **_heads()), _read_heads),
   'h5': Target('x.h5', _h5, _read_heads),
   'safetensors': Target('x.safetensors', _own, _read_heads),
+  'TensorFlow index': Target('x.index', _tensorflow, _read_tensorflow, 50),
   'png': Target('x.png', _picture('png', 'RGB'), _read_picture, 50),
   'png with alpha': Target('x.png', _picture('png', 'RGBA'), _read_picture),
   'png of a palette': Target('x.png', _picture('png', 'P'), _read_picture),

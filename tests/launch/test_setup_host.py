@@ -196,10 +196,18 @@ def test_every_dependency_is_pinned_and_fits():
   )
   pinned = {utils.canonicalize_name(name): version.Version(pin) for name, pin in pins.items()}
   text = (ROOT / 'setup.py').read_text()
-  wanted = re.findall(r"'([\w.-]+(?:>=|==)[\w.]+)'", text[: text.index('extras_require')])
-  assert len(wanted) > 15
+  needed, extras = text.split('extras_require')
+  wanted = re.findall(r"'([\w.-]+(?:\[\w+\])?(?:>=|==)[\w.]+)'", needed)
+  # Those of hosts; `jax[cuda12]` brings plugins that jax pins itself.
+  wanted += re.findall(r"'(?:tpu|cuda)': \['([^']+)'", extras)
+  assert len(wanted) == len(re.findall('>=', needed)) + 2 - len(['python_requires'])
+  names = set()
   for requirement in map(requirements.Requirement, wanted):
-    assert pinned[utils.canonicalize_name(requirement.name)] in requirement.specifier
+    name = utils.canonicalize_name(requirement.name)
+    assert pinned[name] in requirement.specifier, requirement
+    names.add(name)
+  # And of nothing else, but for the half of jax that is compiled.
+  assert set(pinned) - names == {'jaxlib'}
 
 
 @pytest.mark.parametrize('chips', [True, False])

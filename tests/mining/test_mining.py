@@ -256,10 +256,11 @@ def test_hosts_that_share_a_folder_do_not_meet(tmp_path, monkeypatch):
   def mine(scratch):
     folders.append(scratch)
     if len(folders) == 1:
-      # While the first host mines, the second begins and ends.
-      monkeypatch.setattr(jax, 'process_index', lambda: 1)
-      table.load_or_mine(tmp_path / 'neighbors.npz', 'key', mine)
-      assert scratch.is_dir()
+      # While the first host mines, the second begins and ends, and writes nothing.
+      with monkeypatch.context() as patch:
+        patch.setattr(jax, 'process_index', lambda: 1)
+        table.load_or_mine(tmp_path / 'neighbors.npz', 'key', mine)
+      assert [path.name for path in tmp_path.iterdir()] == [scratch.name]
     return neighbors.find_neighbors(vectors, 2, 3)
 
   table.load_or_mine(tmp_path / 'neighbors.npz', 'key', mine)

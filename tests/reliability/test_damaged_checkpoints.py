@@ -14,6 +14,13 @@ import toy
 from step_jax.errors import RunError
 from step_jax.train import checkpoint, writers
 
+pytestmark = [
+  # What a user would see of it: orbax's coroutines print a page each.
+  pytest.mark.filterwarnings('error:.*<coroutine:pytest.PytestUnraisableExceptionWarning'),
+  # On a busy machine a thread of the array store may come to its end later than is waited for.
+  pytest.mark.filterwarnings('ignore:.*in. None:pytest.PytestUnraisableExceptionWarning'),
+]
+
 LENGTH = {'schedule.total_kimg': 6.0}
 
 
@@ -101,6 +108,31 @@ def test_none_whole_is_an_error_and_not_a_fresh_start(stopped, tmp_path):
       toy.train(workdir)
     assert '\n' not in str(error.value)
   assert sorted(path.name for path in (workdir / 'toy/checkpoints').iterdir()) == ['4', '6']
+
+
+NOT_AS_WRITTEN = (
+  '[]',
+  'null',
+  '7',
+  '[' * 100_000,
+  '{"score": null}',
+  '{"score": "x"}',
+  '{"a": {}}',
+)
+
+
+@pytest.mark.parametrize('name', ['metrics/metrics', 'digests/metadata', '_CHECKPOINT_METADATA'])
+def test_descriptions_that_are_something_else(name, stopped, tmp_path):
+  """JSON, but not what was written: done without, or the checkpoint counts as damaged."""
+  folder = tmp_path / 'toy'
+  shutil.copytree(stopped / 'toy', folder)
+  path = folder / 'checkpoints/6' / name
+  for content in (*NOT_AS_WRITTEN, '{"commit_timestamp_nsecs": 99999999999999999999999}'):
+    path.write_text(content)
+    opened = checkpoint.Checkpoints(folder, 'score', create=False)
+    assert opened.latest == 6 and opened.networks() == {'net'}
+    assert opened.best == (4 if 'metrics' in name else 6)
+    assert opened.restore_newest(like())[0] in (4, 6)
 
 
 def like():

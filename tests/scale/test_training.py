@@ -1,5 +1,7 @@
 """The same training on one device, on several, and on several hosts; and hosts that fail."""
 
+import base64
+import json
 import re
 import signal
 
@@ -36,13 +38,13 @@ FIELDS = {
 }
 
 
-def arguments(workdir, folder, **fields):
-  config = config_lib.load(config_lib.stage_file('translate'))
+def arguments(workdir, folder, stage='translate', **fields):
+  config = config_lib.load(config_lib.stage_file(stage))
   known = dict(config_lib.flatten(config))
   wanted = {**FIELDS, 'data.path': str(folder), **fields}
   given = [f'--config.{name}={value}' for name, value in wanted.items() if name in known]
   return [
-    '-m', 'step_jax.main', f'--config={config_lib.stage_file("translate")}',
+    '-m', 'step_jax.main', f'--config={config_lib.stage_file(stage)}',
     f'--workdir={workdir}', *given,
   ]  # fmt: skip
 
@@ -119,6 +121,44 @@ def test_two_hosts_train_as_one(train, alone):
   compare(alone, found)
   # The second one computes along and writes nothing.
   assert [line for line in found[2][0].splitlines() if 'val_psnr' in line]
+
+
+# Stage 1, which compiles in little time; at its usual rate, which rounding does not hide.
+TRIPLETS = {
+  'model.encoder_width': 16,
+  'batch_size': 8,
+  'schedule.fixed_kimg': 0.032,
+  'schedule.total_kimg': 0.032,
+  'every.log': 1,
+  'every.evaluate': 2,
+}
+
+
+def test_begun_on_eight_devices_with_a_split_state_and_ended_on_one(picture_folder, tmp_path):
+  """The batches are those of a run on one device throughout, and so is what is learnt."""
+  whole = tiny.train('pretrain', picture_folder, tmp_path / 'whole', **TRIPLETS)
+  half = {**tiny.FIELDS, **TRIPLETS, 'schedule.total_kimg': 0.016, 'fsdp': True}
+  command = arguments(tmp_path / 'moved', picture_folder, 'pretrain', **half)
+  printed, statuses = ended(hosts.start(8, command))
+  assert statuses == [0], printed
+  moved = tmp_path / 'moved/pretrain'
+  # What orbax keeps of how the arrays lay that it was given.
+  kept = json.loads((moved / 'checkpoints/2/state/_sharding').read_text())
+  lay = {base64.b64decode(name).decode(): json.loads(value) for name, value in kept.items()}
+  large = [name for name, value in lay.items() if 'data' in value['partition_spec']]
+  for part in ('params', 'opt'):
+    assert [name for name in large if name.startswith(part) and 'kernel' in name], sorted(lay)
+  assert {tuple(value['shape']) for value in lay.values()} == {(8,)}
+  assert tiny.train('pretrain', picture_folder, tmp_path / 'moved', **TRIPLETS) == moved
+  assert 'steps 3 to 4' in (moved / 'train.log').read_text()
+  rows = writers.read_metrics(whole), writers.read_metrics(moved)
+  for row, other in zip(*rows, strict=True):
+    assert row.keys() == other.keys() and row['step'] == other['step']
+    for name in set(row) - {'images_per_second'}:
+      np.testing.assert_allclose(other[name], row[name], rtol=1e-4, atol=1e-6, err_msg=name)
+  states = [jax.tree.leaves(restore(folder)) for folder in (whole, moved)]
+  for x, y in zip(*states, strict=True):
+    assert np.linalg.norm(x - y) <= 1e-3 * np.linalg.norm(x) + 1e-6
 
 
 @pytest.mark.long

@@ -1,0 +1,38 @@
+"""Files that appear whole, whoever else writes them."""
+
+from concurrent import futures
+import os
+
+from step_jax import files
+
+
+def test_two_who_write_one_file_do_not_meet(tmp_path):
+  """As two evaluations of one run; a reader finds the one or the other."""
+  path = tmp_path / 'results.json'
+  contents = [bytes([i]) * size for i, size in enumerate((100_000, 300_000, 1000))]
+  files.write_bytes(path, contents[0])
+
+  def write(content):
+    for _ in range(100):
+      files.write_bytes(path, content)
+      assert path.read_bytes() in contents
+
+  with futures.ThreadPoolExecutor() as pool:
+    list(pool.map(write, contents))
+  assert [path.name for path in tmp_path.iterdir()] == ['results.json']
+
+
+def test_what_was_left_or_laid_in_the_way_is_written_neither_through_nor_to(tmp_path):
+  kept, path = tmp_path / 'kept', tmp_path / 'x'
+  part = tmp_path / '.x.part'
+  kept.write_text('kept')
+  for lay in (
+    lambda: part.write_bytes(b'a longer one, of a process that was killed'),
+    lambda: part.symlink_to(kept),
+    lambda: os.link(kept, part),
+    lambda: part.symlink_to(tmp_path / 'nowhere'),
+  ):
+    lay()
+    files.write_text(path, 'new')
+    assert (path.read_text(), kept.read_text()) == ('new', 'kept')
+    assert sorted(path.name for path in tmp_path.iterdir()) == ['kept', 'x']
