@@ -54,7 +54,7 @@ def running(
 
     studio = studio_lib.open_run(workdir, which)
   except ModuleNotFoundError as error:
-    raise RunError(f"demo: {error.name} is missing: pip install 'step_jax[demo]'") from None
+    raise RunError(f"demo: {error.name} is missing: pip install -e '.[demo]'") from None
   log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
   studio.warm_up()
   with tempfile.TemporaryDirectory(prefix='step_jax_demo-') as folder, _uploads(folder):

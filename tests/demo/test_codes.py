@@ -59,7 +59,7 @@ def test_a_style_in_use_is_one_end_of_the_blend():
 class TestMap:
   @pytest.fixture(autouse=True)
   def needs_sklearn(self):
-    pytest.importorskip('sklearn', reason="sklearn is missing: pip install 'step_jax[demo]'")
+    pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 
   def test_shows_the_directions_of_most_variance(self):
     known = random_codes(100)

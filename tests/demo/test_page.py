@@ -12,8 +12,8 @@ import pytest
 from step_jax.demo import server, studio
 from step_jax.errors import RunError
 
-for package, extra in {'gradio': 'demo', 'sklearn': 'demo', 'playwright': 'test_demo'}.items():
-  reason = f"{package} is missing: pip install 'step_jax[{extra}]'"
+for package, extra in {'gradio': 'demo', 'sklearn': 'demo', 'playwright': 'browser'}.items():
+  reason = f"{package} is missing: pip install -e '.[{extra}]'"
   pytest.importorskip(package, reason=reason)
 CHROMIUM = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), ''

@@ -12,7 +12,7 @@ from step_jax import data
 from step_jax.demo import run_pictures, server, studio
 from step_jax.errors import DataError, RunError
 
-pytest.importorskip('sklearn', reason="sklearn is missing: pip install 'step_jax[demo]'")
+pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 
 
 @pytest.fixture(scope='module')
