@@ -131,7 +131,7 @@ def test_what_is_no_picture_is_told_by_its_name(opened, tmp_path):
 def test_sizes_are_compiled_for_once(opened):
   source = opened.pictures.inputs[0][:8, :8]
   assert opened.is_new('translate', source)
-  opened.translate(source, opened.first_code())
+  opened.translate(source, opened.first_codes()[0])
   assert not opened.is_new('translate', source) and opened.is_new('encode', source)
 
 
@@ -143,5 +143,5 @@ def test_who_can_reach_the_page():
 def test_a_missing_extra_is_one_line(trained_run, monkeypatch):
   monkeypatch.delitem(sys.modules, 'step_jax.demo.page', raising=False)
   monkeypatch.setitem(sys.modules, 'gradio', None)
-  with pytest.raises(RunError, match=r"gradio is missing: pip install 'step_jax\[demo\]'"):
+  with pytest.raises(RunError, match=r"gradio is missing: pip install -e '\.\[demo\]'"):
     server.serve(trained_run[0])
