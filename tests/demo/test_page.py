@@ -19,7 +19,7 @@ CHROMIUM = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), ''
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='chromium is not installed')
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 LOCAL = ('127.0.0.1', 'localhost', '::1')
 
 

@@ -1,6 +1,7 @@
 """A run made ready for the page: its pictures and codes, and pictures of the user's."""
 
 import shutil
+import socket
 import sys
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 import pytest
 
 import step_jax
-from step_jax import data
+from step_jax import data, demo
 from step_jax.demo import run_pictures, server, studio
 from step_jax.errors import DataError, RunError
 
@@ -140,8 +141,19 @@ def test_who_can_reach_the_page():
   assert not server.is_local('0.0.0.0') and not server.is_local('my-machine')
 
 
+def test_a_proxy_in_the_way_is_one_line(trained_run, monkeypatch):
+  pytest.importorskip('gradio', reason="gradio is missing: pip install -e '.[demo]'")
+  monkeypatch.setattr('gradio.networking.url_ok', lambda url: False)
+  with socket.socket() as probe:
+    probe.bind((server.HOST, 0))
+    port = probe.getsockname()[1]
+  with pytest.raises(RunError, match=f'127.0.0.1:{port}: the page does not answer.*NO_PROXY='):
+    server.serve(trained_run[0], port=port)
+
+
 def test_a_missing_extra_is_one_line(trained_run, monkeypatch):
   monkeypatch.delitem(sys.modules, 'step_jax.demo.page', raising=False)
+  monkeypatch.delattr(demo, 'page', raising=False)  # Where another test has imported it.
   monkeypatch.setitem(sys.modules, 'gradio', None)
   with pytest.raises(RunError, match=r"gradio is missing: pip install -e '\.\[demo\]'"):
     server.serve(trained_run[0])
