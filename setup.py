@@ -12,6 +12,7 @@ VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py')
 
 # Orbax deletes checkpoints by the last of them.
 GCS = ['fsspec>=2025.3', 'gcsfs>=2025.3', 'google-cloud-storage>=3.0']
+DEMO = ['gradio>=6.31', 'scikit-learn>=1.6']
 
 setuptools.setup(
   name='step_jax',
@@ -48,6 +49,7 @@ setuptools.setup(
     'numpy>=2.0',
     'optax>=0.2.6',
     'orbax-checkpoint>=0.12',
+    'packaging>=24.0',
     'pillow>=11.0',
     'safetensors>=0.5',
     'tensorboardX>=2.6',
@@ -61,6 +63,7 @@ setuptools.setup(
     # Buckets as work directory and for pictures (gs://).
     'gcs': GCS,
     'test': [
+      *DEMO,
       *GCS,
       'hypothesis>=6.100',
       'ipykernel>=6.29',
@@ -73,10 +76,13 @@ setuptools.setup(
     ],
     'fuzz': ['atheris>=3.0'],
     'bench': ['faiss-cpu>=1.9', 'scikit-learn>=1.6', 'torch>=2.6'],
-    'onnx': ['jax2onnx>=0.17'],
-    'demo': ['gradio>=6.31', 'scikit-learn>=1.6'],
+    # What jax2onnx imports. Itself it is installed with --no-deps: it asks for an older Orbax than
+    # ours, which it does not use.
+    'onnx': ['onnx>=1.20', 'onnx-ir>=0.2', 'onnxruntime>=1.24'],
+    # A page to try a run on.
+    'demo': DEMO,
     # The tour of the page in a browser; the browser itself is a Chromium of the system.
-    'test_demo': ['playwright>=1.50'],
+    'browser': ['playwright>=1.50'],
   },
   entry_points={'console_scripts': ['step-jax = step_jax.cli:main']},
   classifiers=[

@@ -1,5 +1,6 @@
 """What is installed, found and wrong on this machine, in words."""
 
+from collections.abc import Iterator
 import dataclasses
 from importlib import metadata, util
 import os
@@ -9,8 +10,10 @@ import re
 import shutil
 import subprocess
 import sys
+import textwrap
 
 import jax
+from packaging import requirements
 
 from step_jax import places, weights
 from step_jax.errors import WeightsError
@@ -29,11 +32,13 @@ _LITTLE_MEMORY = 4 * 2**30
 _EXTRAS = {
   'cuda': ('jax_cuda12_plugin',),
   'tpu': ('libtpu',),
+  'gcs': ('fsspec', 'gcsfs'),
+  'demo': ('gradio', 'sklearn'),
+  'onnx': ('onnx', 'onnx_ir', 'onnxruntime', 'jax2onnx'),
   'bench': ('torch', 'faiss', 'sklearn'),
-  'colab': ('ipywidgets',),
-  'gcs': ('gcsfs',),
-  'onnx': ('jax2onnx',),
-  'test': ('pytest', 'hypothesis'),
+  'test': ('pytest', 'hypothesis', 'nbclient'),
+  'browser': ('playwright',),
+  'fuzz': ('atheris',),
 }
 
 
@@ -52,6 +57,8 @@ class Found:
   Attributes:
     python: version of Python.
     packages: name -> version, '' where it is missing or broken.
+    unmet: packages that are missing or of a version that step_jax cannot do with, each as
+      `NAME VERSION, where WANTED is needed`.
     backend: `cpu`, `gpu` or `tpu`; '' where JAX could not start.
     devices: those of this host.
     jax_error: why JAX could not start, or ''.
@@ -71,6 +78,7 @@ class Found:
 
   python: str
   packages: dict[str, str]
+  unmet: tuple[str, ...]
   backend: str
   devices: tuple[Device, ...]
   jax_error: str
@@ -108,6 +116,7 @@ def look(workdir: pathlib.Path | None = None) -> Found:
   return Found(
     python=platform.python_version(),
     packages={name: _version(name) for name in _PACKAGES},
+    unmet=tuple(_unmet()),
     backend=backend,
     devices=devices,
     jax_error=error,
@@ -134,9 +143,8 @@ def problems(found: Found) -> list[str]:
 def _of_install(found: Found):
   if tuple(map(int, found.python.split('.')[:2])) < PYTHON:
     yield f'Python {found.python} is too old: make an environment with 3.11 or newer'
-  missing = [name for name, version in found.packages.items() if not version]
-  if missing:
-    yield f'{", ".join(missing)} missing: run `pip install -e .` in the checkout'
+  if found.unmet:
+    yield f'{"; ".join(found.unmet)}: run `pip install -e .` in the checkout'
   jax_, jaxlib = found.packages.get('jax', ''), found.packages.get('jaxlib', '')
   if jax_ and jaxlib and jax_.split('.')[:2] != jaxlib.split('.')[:2]:
     yield f'jax {jax_} and jaxlib {jaxlib} do not belong together: run `pip install -U jax jaxlib`'
@@ -151,14 +159,14 @@ def _of_devices(found: Found):
     return
   if found.backend == 'cpu' and 'cpu' not in found.jax_platforms.split(','):
     if found.gpu and not found.extras['cuda']:
-      yield f'there is a GPU ({found.gpu}), but JAX runs on the CPU: run `pip install -e .[cuda]`'
+      yield f"there is a GPU ({found.gpu}), but JAX runs on the CPU: pip install -e '.[cuda]'"
     elif found.gpu:
       yield (
         f'there is a GPU ({found.gpu}), but JAX runs on the CPU though its CUDA plugin is '
         'installed: CUDA_VISIBLE_DEVICES may hide it, or its driver may be too old (nvidia-smi)'
       )
     if found.tpu and not found.extras['tpu']:
-      yield 'there is a TPU, but JAX runs on the CPU: run `pip install -e .[tpu]`'
+      yield "there is a TPU, but JAX runs on the CPU: pip install -e '.[tpu]'"
     elif found.tpu and not found.tpu_users:
       yield 'there is a TPU, but JAX runs on the CPU: look for what it says when it starts'
 
@@ -204,16 +212,25 @@ def text(found: Found, wrong: list[str]) -> str:
     f'Weights in {found.store}': [
       (name, label.lstrip('!') or 'not there') for name, label in found.weights.items()
     ],
-    'Extras (pip install -e .[NAME])': [
+    "Extras (pip install -e '.[NAME]')": [
       (name, 'installed' if there else 'not installed') for name, there in found.extras.items()
     ],
   }
   lines = []
   for title, rows in sections.items():
-    lines += [title, *(f'  {name:<18} {value or "missing"}' for name, value in rows), '']
-  if wrong:
-    return '\n'.join([*lines, 'What is wrong', *(f'  - {line}' for line in wrong)])
-  return '\n'.join([*lines, 'Nothing is wrong.'])
+    width = max(len(name) for name, _ in rows)
+    lines += [title, *(f'  {name:<{width}}  {value or "missing"}' for name, value in rows), '']
+  if not wrong:
+    return '\n'.join([*lines, 'Nothing is wrong.'])
+  return '\n'.join([*lines, 'What is wrong', *map(_item, wrong)])
+
+
+def _item(line: str) -> str:
+  """A line of a list, broken where it is long but never inside of a word: paths are copied."""
+  return textwrap.fill(
+    line, 100, initial_indent='  - ', subsequent_indent='    ',
+    break_long_words=False, break_on_hyphens=False,
+  )  # fmt: skip
 
 
 def _device_lines(found: Found) -> list[tuple[str, str]]:
@@ -252,6 +269,21 @@ def _version(name: str) -> str:
     return metadata.version(name)
   except metadata.PackageNotFoundError:
     return ''
+
+
+def _unmet() -> Iterator[str]:
+  """What step_jax needs, by its own metadata, and does not find."""
+  try:
+    needed = metadata.requires('step_jax') or []
+  except metadata.PackageNotFoundError:
+    yield 'step_jax is not installed'
+    return
+  for requirement in map(requirements.Requirement, needed):
+    if requirement.marker and not requirement.marker.evaluate({'extra': ''}):
+      continue
+    there = _version(requirement.name)
+    if not requirement.specifier.contains(there or '0', prereleases=True):
+      yield f'{requirement.name} {there or "is missing"}, where {requirement.specifier} is needed'
 
 
 def _devices() -> tuple[str, tuple[Device, ...], str]:

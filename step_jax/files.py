@@ -284,8 +284,8 @@ def _prepare_libraries(text: str) -> None:
   missing = [name for name in _LIBRARIES if importlib.util.find_spec(name) is None]
   if missing:
     raise RunError(
-      f'{text}: buckets need {" and ".join(missing)}: pip install "step_jax[gcs]", or mount the '
-      'bucket and give its folder'
+      f'{text}: buckets need {" and ".join(missing)}: '
+      "pip install -e '.[gcs]', or mount the bucket and give its folder"
     )
   # One way to a bucket, with TensorFlow installed or not.
   os.environ.setdefault('EPATH_USE_TF', 'false')

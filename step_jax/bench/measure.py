@@ -181,9 +181,7 @@ def _set_precision(settings: Settings, exact: bool) -> None:
     try:
       from step_jax.bench import torch_steps
     except ModuleNotFoundError as error:
-      raise RunError(
-        f"--vs torch: {error.name} is missing: pip install 'step_jax[bench]'"
-      ) from None
+      raise RunError(f"--vs torch: {error.name} is missing: pip install -e '.[bench]'") from None
     torch_steps.set_precision(settings.tf32 and not exact)
 
 

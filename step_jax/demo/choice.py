@@ -31,9 +31,9 @@ class Choice:
   drawn_pictures: Sequence[np.ndarray] = ()
 
   @classmethod
-  def of(cls, source: np.ndarray | None, code: np.ndarray) -> 'Choice':
-    """The choice to begin with: one style, twice."""
-    return cls(source, code, code, code)
+  def of(cls, source: np.ndarray | None, first: np.ndarray, second: np.ndarray) -> 'Choice':
+    """The choice to begin with: the first of two styles is in use."""
+    return cls(source, first, second, code=first)
 
   def with_style(self, which: str, code: np.ndarray) -> 'Choice':
     """With a code `[Z]` as the `FIRST` or the `SECOND` style, and in use."""

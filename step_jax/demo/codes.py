@@ -18,6 +18,11 @@ def blend(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
   return (1 - t) * a + t * b
 
 
+def farthest(codes: np.ndarray, index: int) -> int:
+  """Which of `codes` `[N, Z]` is the farthest from one of them."""
+  return int(np.linalg.norm(codes - codes[index], axis=1).argmax())
+
+
 @dataclasses.dataclass(frozen=True)
 class Sliders:
   """One slider a dimension of a code, and the code that they stand for.
@@ -77,7 +82,9 @@ class StyleMap:
     """The map of `codes` `[N, Z]`; N is 2 at least."""
     from sklearn import decomposition
 
-    pca = decomposition.PCA(min(2, *codes.shape), svd_solver='full').fit(codes)
+    pca = decomposition.PCA(min(2, *codes.shape), svd_solver='full')
+    with np.errstate(invalid='ignore'):  # Codes that are all the same have no shares of variance.
+      pca.fit(codes)
     flat = _two(pca.transform(codes))
     middle = (flat.max(axis=0) + flat.min(axis=0)) / 2
     span = float(np.ptp(flat, axis=0).max()) or 1.0

@@ -113,7 +113,7 @@ class Page:
       with gr.Column(scale=4, min_width=300, elem_id='result'):
         gr.Markdown('## Translation')
         self.result = gr.Image(
-          label='Translation', interactive=False, height=360, format='png', buttons=['fullscreen'],
+          label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
           elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
         )  # fmt: skip
         self.download = gr.DownloadButton('Download as PNG', variant='primary')
@@ -124,7 +124,7 @@ class Page:
       with gr.Tab('Picture'):
         self.upload = _picture_file(
           label='Input: drop a picture, or click to choose one',
-          height=240,
+          height=266,
           elem_id='input',
           alt_text='The input',
         )
@@ -155,7 +155,7 @@ class Page:
       self.ends = {
         which: _picture_file(
           label=which,
-          height=150,
+          height=176,
           min_width=120,
           elem_id=which.split()[0].lower(),
           alt_text=f'Picture of the {which.lower()}',
@@ -174,7 +174,7 @@ class Page:
       with gr.Tab('Map'):
         self._lay_out_map()
       with gr.Tab('New'):
-        with gr.Row(equal_height=True):
+        with gr.Row(elem_id='new'):
           self.seed = gr.Number(
             1, label='Seed', precision=0, minimum=0, maximum=2**31 - 1, min_width=100,
             info='the same number draws the same styles',
@@ -247,13 +247,14 @@ class Page:
 
   def _first_choice(self) -> Choice:
     inputs = self._studio.pictures.inputs
-    return Choice.of(inputs[0] if inputs else None, self._studio.first_code())
+    return Choice.of(inputs[0] if inputs else None, *self._studio.first_codes())
 
   def _begin(self, choice: Choice) -> dict:
     shown = self._studio.pictures.thumbnails
-    end = {self.ends[FIRST]: shown[0]} if shown else {}
+    styles = [shown[i] for i in self._studio.first_styles] if shown else [None, None]
+    ends = dict(zip(self.ends.values(), styles, strict=True))
     source = {} if choice.source is None else {self.upload: choice.source}
-    return {**self._render(choice), **source, **end}
+    return {**self._render(choice), **source, **ends}
 
   def _render(self, choice: Choice, move_sliders: bool = True) -> dict[Any, Any]:
     """The new translation and all that shows the style in use."""

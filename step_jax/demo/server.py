@@ -30,7 +30,8 @@ def serve(
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: nothing there can translate yet, the port is taken, or the extra `demo` is missing.
+    RunError: nothing there can translate yet, the port is taken, a proxy is in the way, or the
+      extra `demo` is missing.
   """
   with running(workdir, host, port, which) as address:
     print(f'{address}: open it in a browser; Ctrl-C ends it', flush=True)
@@ -54,7 +55,7 @@ def running(
 
     studio = studio_lib.open_run(workdir, which)
   except ModuleNotFoundError as error:
-    raise RunError(f"demo: {error.name} is missing: pip install 'step_jax[demo]'") from None
+    raise RunError(f"demo: {error.name} is missing: pip install -e '.[demo]'") from None
   log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
   studio.warm_up()
   with tempfile.TemporaryDirectory(prefix='step_jax_demo-') as folder, _uploads(folder):
@@ -69,6 +70,12 @@ def running(
       raise RunError(
         f'{host}:{port}: cannot be bound to, another program may use it: '
         f'choose another one, as --port {port + 1}'
+      ) from None
+    except ValueError:  # Gradio has asked its own page for a sign of life.
+      blocks.close(verbose=False)
+      raise RunError(
+        f'{host}:{port}: the page does not answer this machine: where a proxy is set, set '
+        f'NO_PROXY=localhost,{host} too; where the machine is very busy, try again'
       ) from None
     try:
       yield address

@@ -25,6 +25,8 @@ class Studio:
     pictures: of its data set.
     sliders: one for each dimension of a code.
     style_map: a picture of the styles of the run; none where it has less than three.
+    first_styles: indices of the two styles to begin with, unlike each other; None where the run has
+      none.
     palette: colours to draw inputs with; none where inputs are no drawings.
   """
 
@@ -43,6 +45,7 @@ class Studio:
     if len(found.codes) > 2:
       style_map = codes.StyleMap.of(found.codes)
       self.style_map = map_picture.MapPicture.of(style_map, found.thumbnails)
+    self.first_styles = (0, codes.farthest(found.codes, 0)) if len(found.codes) else None
     self.palette = drawing.palette(found.inputs)
     self._middle = known.mean(axis=0)
     self._compiled: set[tuple] = set()
@@ -58,9 +61,12 @@ class Studio:
       return self.pictures.inputs[0].shape[:2]
     return tuple(self.translator.config.data.crop)
 
-  def first_code(self) -> np.ndarray:
-    """The style to begin with."""
-    return self.pictures.codes[0] if len(self.pictures.codes) else self._middle
+  def first_codes(self) -> tuple[np.ndarray, np.ndarray]:
+    """The two styles to begin with."""
+    if self.first_styles is None:
+      return self._middle, self._middle
+    first, second = self.pictures.codes[list(self.first_styles)]
+    return first, second
 
   def read(self, path: str | pathlib.Path) -> np.ndarray:
     """A picture file as `step-jax translate` takes it: as large as the run's pictures.

@@ -25,8 +25,10 @@ def check(size: int) -> None:
   """
   if size < _SMALLEST or size % _MULTIPLE:
     raise RunError(f'--onnx {size}: give a multiple of {_MULTIPLE}, at least {_SMALLEST}')
-  if importlib.util.find_spec('jax2onnx') is None:
-    raise RunError('--onnx wants the converter jax2onnx: pip install -e .[onnx]')
+  if not all(map(importlib.util.find_spec, ('jax2onnx', 'onnx', 'onnx_ir'))):
+    raise RunError(
+      "--onnx wants a converter: pip install -e '.[onnx]' && pip install --no-deps jax2onnx"
+    )
 
 
 def convert(program: Program, parameters: Mapping[str, np.ndarray], size: int) -> bytes:

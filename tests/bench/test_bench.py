@@ -172,7 +172,7 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   assert 'vgg16 alone' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
   monkeypatch.setitem(__import__('sys').modules, 'torch', None)
   monkeypatch.delitem(__import__('sys').modules, 'step_jax.bench.torch_steps', raising=False)
-  assert "pip install 'step_jax[bench]'" in refuse('imle', '--vs', 'torch')
+  assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')
 

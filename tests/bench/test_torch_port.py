@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-torch = pytest.importorskip('torch', reason="PyTorch is missing: pip install 'step_jax[bench]'")
+torch = pytest.importorskip('torch', reason="PyTorch is missing: pip install -e '.[bench]'")
 
 # ruff: noqa: E402
 from step_jax.bench import networks, searches, torch_nets, torch_searches, torch_steps
@@ -199,5 +199,5 @@ def test_all_ways_find_the_same_samples():
     (torch_searches.nearest_by_ball_tree, 'sklearn'),
     (torch_searches.nearest_by_faiss, 'faiss'),
   ):
-    pytest.importorskip(package, reason=f"{package} is missing: pip install 'step_jax[bench]'")
+    pytest.importorskip(package, reason=f"{package} is missing: pip install -e '.[bench]'")
     np.testing.assert_array_equal(function(codes, samples), expected)

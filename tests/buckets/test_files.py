@@ -36,7 +36,7 @@ def test_other_addresses_are_refused(address, told):
 
 def test_missing_libraries_are_told_of(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
-  with pytest.raises(RunError, match=r'pip install "step_jax\[gcs\]"'):
+  with pytest.raises(RunError, match=r"pip install -e '\.\[gcs\]'"):
     files.path('gs://bucket/run')
   assert files.path('runs/mine') == pathlib.Path('runs/mine')
 

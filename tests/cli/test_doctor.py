@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import pathlib
+import re
 
 import pytest
 
@@ -12,6 +13,7 @@ from step_jax.weights import nets
 WELL = doctor.Found(
   python='3.12.1',
   packages={'jax': '0.10.2', 'jaxlib': '0.10.2', 'flax': '0.12.8'},
+  unmet=(),
   backend='gpu',
   devices=(doctor.Device('NVIDIA H200', 100 * 2**30),),
   jax_error='',
@@ -47,10 +49,10 @@ NO_CUDA = {'extras': {'cuda': False, 'tpu': False}}
   [
     ({'python': '3.10.12'}, '3.11 or newer'),
     ({'packages': {'jax': '0.10.2', 'jaxlib': '0.9.0'}}, 'do not belong together'),
-    ({'packages': {'flax': ''}}, 'flax missing: run `pip install -e .`'),
-    ({**CPU, **NO_CUDA}, 'pip install -e .[cuda]'),
+    ({'unmet': ('flax is missing, where >=0.12 is needed',)}, 'needed: run `pip install -e .`'),
+    ({**CPU, **NO_CUDA}, "pip install -e '.[cuda]'"),
     ({**CPU}, 'CUDA_VISIBLE_DEVICES'),
-    ({**CPU, **NO_CUDA, 'gpu': '', 'tpu': True}, 'pip install -e .[tpu]'),
+    ({**CPU, **NO_CUDA, 'gpu': '', 'tpu': True}, "pip install -e '.[tpu]'"),
     ({'tpu_users': (17, 23)}, 'in use by process 17, 23'),
     ({'backend': '', 'devices': (), 'jax_error': 'no chip'}, 'cannot start (no chip)'),
     ({'disks': {'/cache': 2**30}}, 'nearly full (1.0 GiB free)'),
@@ -65,7 +67,24 @@ def test_what_is_wrong_is_said_once_with_its_remedy(changes, said):
   found = dataclasses.replace(WELL, **changes)
   wrong = doctor.problems(found)
   assert len(wrong) == 1 and said in wrong[0], wrong
-  assert said in doctor.text(found, wrong)
+  assert said in ' '.join(doctor.text(found, wrong).split())
+
+
+def test_packages_are_held_to_what_we_need(monkeypatch):
+  assert list(doctor._unmet()) == []
+  versions = {'flax': '', 'orbax-checkpoint': '0.11.36'}
+  version = doctor._version
+  monkeypatch.setattr(doctor, '_version', lambda name: versions.get(name, version(name)))
+  assert list(doctor._unmet()) == [
+    'flax is missing, where >=0.12 is needed',
+    'orbax-checkpoint 0.11.36, where >=0.12 is needed',
+  ]
+
+
+def test_the_extras_are_those_of_the_package():
+  setup = (pathlib.Path(__file__).parents[2] / 'setup.py').read_text()
+  extras = re.findall(r"^    '([a-z]+)': (?:\[|DEMO|GCS)", setup, re.MULTILINE)
+  assert sorted(extras) == sorted(doctor._EXTRAS)
 
 
 def test_a_cpu_that_was_asked_for_is_no_fault():

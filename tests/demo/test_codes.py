@@ -45,9 +45,15 @@ def test_a_slider_moves_its_dimension_alone():
   assert moved.dtype == np.float32
 
 
+def test_the_second_style_is_unlike_the_first():
+  several = np.array([[0, 0], [3, 0], [-1, 2], [1, 1]], np.float32)
+  assert codes.farthest(several, 0) == 1 and codes.farthest(several, 1) == 2
+  assert codes.farthest(several[:1], 0) == 0
+
+
 def test_a_style_in_use_is_one_end_of_the_blend():
   a, b, c = random_codes(3)
-  chosen = choice.Choice.of(None, a).with_style(choice.SECOND, b)
+  chosen = choice.Choice.of(None, a, c).with_style(choice.SECOND, b)
   np.testing.assert_array_equal(chosen.code, b)
   np.testing.assert_array_equal(chosen.blended(choice.blend_of(choice.SECOND)).code, b)
   np.testing.assert_array_equal(chosen.blended(choice.blend_of(choice.FIRST)).code, a)
@@ -59,7 +65,7 @@ def test_a_style_in_use_is_one_end_of_the_blend():
 class TestMap:
   @pytest.fixture(autouse=True)
   def needs_sklearn(self):
-    pytest.importorskip('sklearn', reason="sklearn is missing: pip install 'step_jax[demo]'")
+    pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 
   def test_shows_the_directions_of_most_variance(self):
     known = random_codes(100)

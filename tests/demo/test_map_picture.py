@@ -5,7 +5,7 @@ import pytest
 
 from step_jax.demo import codes, map_picture
 
-pytest.importorskip('sklearn', reason="sklearn is missing: pip install 'step_jax[demo]'")
+pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 SIDE = map_picture.SIDE
 
 

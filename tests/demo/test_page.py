@@ -12,14 +12,14 @@ import pytest
 from step_jax.demo import server, studio
 from step_jax.errors import RunError
 
-for package, extra in {'gradio': 'demo', 'sklearn': 'demo', 'playwright': 'test_demo'}.items():
-  reason = f"{package} is missing: pip install 'step_jax[{extra}]'"
+for package, extra in {'gradio': 'demo', 'sklearn': 'demo', 'playwright': 'browser'}.items():
+  reason = f"{package} is missing: pip install -e '.[{extra}]'"
   pytest.importorskip(package, reason=reason)
 CHROMIUM = next(
   filter(None, map(shutil.which, ('chromium', 'chromium-browser', 'google-chrome'))), ''
 )
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason='chromium is not installed')
-PATIENCE_MS = 60_000
+PATIENCE_MS = 120_000
 LOCAL = ('127.0.0.1', 'localhost', '::1')
 
 
@@ -144,6 +144,8 @@ def test_the_tour(visit, known, tmp_path, contacted):
   page, found = tour.page, known.pictures
   sources, codes = found.inputs, found.codes
   assert near(fetch(tour.source_of('#translation')), known.translate(sources[0], codes[0]))
+  ends = [fetch(tour.source_of(end)) for end in ('#first', '#second')]
+  np.testing.assert_array_equal(ends, [found.thumbnails[i] for i in known.first_styles])
 
   # Inputs: of the run, and of the user, of an odd size.
   shown = tour.translation(tour.thumbnail('Inputs of', 2).click)
@@ -228,7 +230,7 @@ def test_a_drawing_is_translated(visit, known):
   shown = tour.translation(tour.control('button', 'Translate the drawing').click)
   assert shown.shape == known.pictures.inputs[0].shape
   blank = np.broadcast_to(np.array(known.palette[0], np.uint8), shown.shape)
-  assert not near(shown, known.translate(np.ascontiguousarray(blank), known.first_code()))
+  assert not near(shown, known.translate(np.ascontiguousarray(blank), known.first_codes()[0]))
 
 
 def test_errors_say_what_is_wrong(visit, tmp_path):

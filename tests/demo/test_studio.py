@@ -1,6 +1,7 @@
 """A run made ready for the page: its pictures and codes, and pictures of the user's."""
 
 import shutil
+import socket
 import sys
 
 import numpy as np
@@ -8,11 +9,11 @@ from PIL import Image
 import pytest
 
 import step_jax
-from step_jax import data
+from step_jax import data, demo
 from step_jax.demo import run_pictures, server, studio
 from step_jax.errors import DataError, RunError
 
-pytest.importorskip('sklearn', reason="sklearn is missing: pip install 'step_jax[demo]'")
+pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 
 
 @pytest.fixture(scope='module')
@@ -131,7 +132,7 @@ def test_what_is_no_picture_is_told_by_its_name(opened, tmp_path):
 def test_sizes_are_compiled_for_once(opened):
   source = opened.pictures.inputs[0][:8, :8]
   assert opened.is_new('translate', source)
-  opened.translate(source, opened.first_code())
+  opened.translate(source, opened.first_codes()[0])
   assert not opened.is_new('translate', source) and opened.is_new('encode', source)
 
 
@@ -140,8 +141,19 @@ def test_who_can_reach_the_page():
   assert not server.is_local('0.0.0.0') and not server.is_local('my-machine')
 
 
+def test_a_proxy_in_the_way_is_one_line(trained_run, monkeypatch):
+  pytest.importorskip('gradio', reason="gradio is missing: pip install -e '.[demo]'")
+  monkeypatch.setattr('gradio.networking.url_ok', lambda url: False)
+  with socket.socket() as probe:
+    probe.bind((server.HOST, 0))
+    port = probe.getsockname()[1]
+  with pytest.raises(RunError, match=f'127.0.0.1:{port}: the page does not answer.*NO_PROXY='):
+    server.serve(trained_run[0], port=port)
+
+
 def test_a_missing_extra_is_one_line(trained_run, monkeypatch):
   monkeypatch.delitem(sys.modules, 'step_jax.demo.page', raising=False)
+  monkeypatch.delattr(demo, 'page', raising=False)  # Where another test has imported it.
   monkeypatch.setitem(sys.modules, 'gradio', None)
-  with pytest.raises(RunError, match=r"gradio is missing: pip install 'step_jax\[demo\]'"):
+  with pytest.raises(RunError, match=r"gradio is missing: pip install -e '\.\[demo\]'"):
     server.serve(trained_run[0])

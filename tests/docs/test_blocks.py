@@ -24,7 +24,7 @@ from PIL import Image
 import pytest
 import tiny
 
-from step_jax import bench, cli, reproduce, stages, weights
+from step_jax import bench, cli, doctor, reproduce, stages, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.data import folders, pairs
@@ -93,11 +93,10 @@ def make_config(shop, words):
 
 
 def known_extras(shop, words):
-  """setup.py has the extras."""
-  setup = (ROOT / 'setup.py').read_text()
+  """The package has the extras."""
   assert words[:2] == ['pip', 'install'] and words[2:], words
-  for extra in re.findall(r'\[(.*?)\]', ' '.join(words)):
-    assert all(re.search(rf"^    '{name}': \[", setup, re.M) for name in extra.split(',')), extra
+  for extras in re.findall(r'\[(.*?)\]', ' '.join(words)):
+    assert set(extras.split(',')) <= set(doctor._EXTRAS), extras
 
 
 def known_weights(shop, words):
