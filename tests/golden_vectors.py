@@ -57,6 +57,27 @@ def draw_variables(vectors, fill: str, prefix: str = '') -> dict[str, np.ndarray
   return variables
 
 
+def draw_run() -> dict[str, np.ndarray]:
+  """What a checkpoint of the original's main training holds, by TensorFlow names.
+
+  All networks, with the values of the reference as averages, and twice as much raw.
+  """
+  found = {'global_step': np.int64(1234), 'beta1_power': np.float32(0.5)}
+  for case, prefix in (
+    ('case1_style_encoder', ''),
+    ('case2_generator', 'full_'),
+    ('case3_discriminator', ''),
+  ):
+    for name, value in draw_variables(load(case), 'A', prefix).items():
+      found[f'{name}/Adam'] = np.zeros(3, np.float32)
+      if case == 'case3_discriminator':
+        found[name] = value
+      else:
+        found[name] = 2 * value
+        found[f'{name}/ExponentialMovingAverage'] = value
+  return found
+
+
 def draw_vgg16(he: bool) -> dict[str, dict[str, np.ndarray]]:
   """Parameters for `models.VGG16`, in the reference's lineage (BGR, mean subtracted)."""
   shapes = {}

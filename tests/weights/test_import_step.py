@@ -20,21 +20,7 @@ from step_jax.weights import tf_checkpoint
 
 @pytest.fixture(scope='module')
 def variables():
-  """All networks, with the values of the reference as averages, and twice as much raw."""
-  found = {'global_step': np.int64(1234), 'beta1_power': np.float32(0.5)}
-  for case, prefix in (
-    ('case1_style_encoder', ''),
-    ('case2_generator', 'full_'),
-    ('case3_discriminator', ''),
-  ):
-    for name, value in golden.draw_variables(golden.load(case), 'A', prefix).items():
-      found[f'{name}/Adam'] = np.zeros(3, np.float32)
-      if case == 'case3_discriminator':
-        found[name] = value
-      else:
-        found[name] = 2 * value
-        found[f'{name}/ExponentialMovingAverage'] = value
-  return found
+  return golden.draw_run()
 
 
 @pytest.fixture(scope='module')
