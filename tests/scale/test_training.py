@@ -24,7 +24,7 @@ FIELDS = {
   'model.generator_width': 8,
   'init_from': '',
   'train_encoder': True,
-  # At 16 px the discriminator's last maps have so few pixels that rounding of 1e-7 changes gradients
+  # At 16 px the discriminator's last maps have so few pixels that rounding of 1e-7 moves gradients
   # by 5 %, five times as much.
   'data.crop': (32, 32),
   'every.evaluate': 3,
