@@ -161,11 +161,6 @@ def run(settings: Settings) -> dict:
   return {**record, 'cases': cases}
 
 
-def step_stage(settings: Settings) -> str:
-  """The stage whose step a bench of a training step measures."""
-  return 'pretrain' if settings.name == 'pretrain_step' else settings.stage
-
-
 def _set_precision(settings: Settings, exact: bool) -> None:
   """The same rule for float32 products on both sides."""
   import jax
@@ -191,8 +186,8 @@ def _cases(settings: Settings):
   if settings.name == 'inference':
     return networks.inference_cases(settings)
   make = {
-    'pretrain_step': lambda: networks.step_case(settings, step_stage(settings)),
-    'translate_step': lambda: networks.step_case(settings, step_stage(settings)),
+    'pretrain_step': lambda: networks.step_case(settings, settings.step_stage),
+    'translate_step': lambda: networks.step_case(settings, settings.step_stage),
     'mining': lambda: searches.mining_case(settings),
     'imle': lambda: searches.imle_case(settings),
   }

@@ -51,10 +51,10 @@ def peak(settings: Settings, name: str) -> int:
   """
   import jax
 
-  from step_jax.bench import measure, networks
+  from step_jax.bench import networks
 
   on_cpu = jax.default_backend() == 'cpu'
-  stage = measure.step_stage(settings)
+  stage = settings.step_stage
   if name == OURS:
     before = _resident('VmRSS')
     work: timing.Work = networks.step_case(settings, stage).work

@@ -66,6 +66,11 @@ class Settings:
   memory: bool = False
   fsdp: bool = False
 
+  @property
+  def step_stage(self) -> str:
+    """The stage whose step a bench of a training step measures."""
+    return 'pretrain' if self.name == 'pretrain_step' else self.stage
+
   @classmethod
   def of(cls, name: str, **given) -> 'Settings':
     """Settings of a bench with its defaults where nothing, or zero, is given.
