@@ -84,7 +84,7 @@ setuptools.setup(
     # The tour of the page in a browser; the browser itself is a Chromium of the system.
     'browser': ['playwright>=1.50'],
   },
-  entry_points={'console_scripts': ['step-jax = step_jax.cli:main']},
+  entry_points={'console_scripts': ['step-jax = step_jax.console:main']},
   classifiers=[
     'Programming Language :: Python :: 3.11',
     'Programming Language :: Python :: 3.12',

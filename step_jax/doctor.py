@@ -293,8 +293,10 @@ def _devices() -> tuple[str, tuple[Device, ...], str]:
       Device(d.device_kind, (d.memory_stats() or {}).get('bytes_limit')) for d in found
     )
     return jax.default_backend(), devices, ''
-  except RuntimeError as error:
-    return '', (), str(error).splitlines()[0]
+  except (RuntimeError, AssertionError) as error:
+    # An assertion without a word is how JAX takes a platform that is not there.
+    why = str(error) or f'nothing here is of JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}'
+    return '', (), why.splitlines()[0]
 
 
 def _gpu() -> str:

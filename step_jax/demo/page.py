@@ -66,9 +66,9 @@ def told(handler: Callable) -> Callable:
     try:
       return handler(*args)
     except UserError as error:
-      raise gr.Error(
-        str(error), duration=15, title='This cannot be done', print_exception=False
-      ) from None
+      # Not as an error of Gradio's: that would take the place of the translation.
+      gr.Warning(str(error), duration=15, title='This cannot be done')
+      return gr.skip()
 
   return wrapped
 

@@ -4,10 +4,12 @@ import dataclasses
 import os
 import pathlib
 import re
+import sys
 
 import pytest
 
-from step_jax import cli, doctor, places
+import step_jax
+from step_jax import cli, console, doctor, places
 from step_jax.weights import nets
 
 WELL = doctor.Found(
@@ -79,6 +81,24 @@ def test_packages_are_held_to_what_we_need(monkeypatch):
     'flax is missing, where >=0.12 is needed',
     'orbax-checkpoint 0.11.36, where >=0.12 is needed',
   ]
+
+
+def test_a_missing_package_is_one_line(monkeypatch, capsys):
+  monkeypatch.delitem(sys.modules, 'step_jax.cli')
+  monkeypatch.delattr(step_jax, 'cli')
+  monkeypatch.setitem(sys.modules, 'argparse', None)
+  assert console.main() == 2
+  told = capsys.readouterr().err
+  assert told.startswith('step-jax: ') and told.endswith('`pip install -e .` in the checkout\n')
+
+
+def test_a_platform_that_is_not_there(monkeypatch):
+  def refuse():
+    raise AssertionError
+
+  monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
+  monkeypatch.setattr('jax.local_devices', refuse)
+  assert doctor._devices() == ('', (), 'nothing here is of JAX_PLATFORMS=cuda')
 
 
 def test_the_extras_are_those_of_the_package():

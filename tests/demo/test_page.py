@@ -242,6 +242,8 @@ def test_errors_say_what_is_wrong(visit, tmp_path):
   tour.control('button', 'Clear canvas').wait_for()
   tour.control('button', 'Translate the drawing').click()
   tour.page.get_by_text('the canvas is empty').wait_for()
+  assert tour.page.locator('#translation img').is_visible()
+  assert not tour.page.locator('#translation .error').count()
 
 
 def test_a_run_without_mapper_says_so(browser, trained_run, tmp_path):
