@@ -166,17 +166,17 @@ def test_a_split_state_trains_as_a_copied_one(train, alone):
   compare(alone, train(2, 4, fsdp=True))
 
 
-def test_a_host_that_fails_stops_all_with_its_message(picture_folder, tmp_path):
+def test_a_host_that_fails_stops_all_with_its_message(pictures, tmp_path):
   """Here the second one finds no pictures, and the first would wait for it."""
-  commands = [arguments(tmp_path, folder) for folder in (picture_folder, tmp_path / 'no such')]
+  commands = [arguments(tmp_path, folder) for folder in (pictures, tmp_path / 'no such')]
   printed, statuses = ended(hosts.start(1, *commands))
   assert statuses == [2, 2], printed
   message = re.search('step-jax: (.*no such.*)', printed[1])[1]
   assert f'step-jax: host 1 has stopped, and so does this one: {message}' in printed[0]
 
 
-def test_a_host_that_dies_stops_the_other(picture_folder, tmp_path):
-  command = arguments(tmp_path, picture_folder, **{'schedule.total_kimg': 800})
+def test_a_host_that_dies_stops_the_other(pictures, tmp_path):
+  command = arguments(tmp_path, pictures, **{'schedule.total_kimg': 800})
   first, second = hosts.start(1, command, command)
   while 'step 1/' not in (line := first.stdout.readline()):
     assert line, 'ended before its first step'
