@@ -7,8 +7,6 @@ import sys
 # Helpers that tests import stand beside this file.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
-import numpy as np
-from PIL import Image
 import pytest
 
 
@@ -56,16 +54,9 @@ def little_memory():
 @pytest.fixture(scope='session')
 def picture_folder(tmp_path_factory):
   """24 training and 5 validation pairs, side by side, 16 px high, 20 wide a half."""
-  from step_jax.data import swatches
+  import tiny
 
-  folder = tmp_path_factory.mktemp('pictures')
-  for split, count in (('train', 24), ('val', 5)):
-    (folder / split).mkdir()
-    for i in range(count):
-      pair = swatches.render(f'{split}/{i}', 20)
-      image = np.concatenate([pair['A'], pair['B']], axis=1)[:16]
-      Image.fromarray(image).save(folder / split / f'{i:02d}.png')
-  return folder
+  return tiny.write_pictures(tmp_path_factory.mktemp('pictures'), 20, 16)
 
 
 @pytest.fixture(scope='session')

@@ -7,13 +7,23 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
+from PIL import Image
 import pytest
 
 from step_jax import config as config_lib
 from step_jax import stages
 from step_jax.config import STAGES
+from step_jax.data import swatches
 
-__all__ = ['FIELDS', 'STAGES', 'make_config', 'record_fields', 'record_programs', 'train']
+__all__ = [
+  'FIELDS',
+  'STAGES',
+  'make_config',
+  'record_fields',
+  'record_programs',
+  'train',
+  'write_pictures',
+]
 
 FIELDS = {
   'batch_size': 4,
@@ -33,6 +43,17 @@ FIELDS = {
   'every.checkpoint': 3,
   'every.evaluate': 6,
 }
+
+
+def write_pictures(folder: pathlib.Path, width: int, height: int) -> pathlib.Path:
+  """24 training and 5 validation pairs, side by side, so many px a half; at most a square."""
+  for split, count in (('train', 24), ('val', 5)):
+    (folder / split).mkdir()
+    for i in range(count):
+      pair = swatches.render(f'{split}/{i}', width)
+      image = np.concatenate([pair['A'], pair['B']], axis=1)[:height]
+      Image.fromarray(image).save(folder / split / f'{i:02d}.png')
+  return folder
 
 
 def make_config(stage: str, folder: pathlib.Path, **fields) -> ConfigDict:

@@ -8,12 +8,10 @@ import signal
 import hosts
 import jax
 import numpy as np
-from PIL import Image
 import pytest
 import tiny
 
 from step_jax import config as config_lib
-from step_jax.data import swatches
 from step_jax.methods import abstract
 from step_jax.train import checkpoint, writers
 from step_jax.train import mesh as mesh_lib
@@ -51,14 +49,7 @@ def arguments(workdir, folder, stage='translate', **fields):
 
 @pytest.fixture(scope='module')
 def pictures(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('pictures')
-  for split, count in (('train', 24), ('val', 5)):
-    (folder / split).mkdir()
-    for i in range(count):
-      pair = swatches.render(f'{split}/{i}', 32)
-      image = np.concatenate([pair['A'], pair['B']], axis=1)
-      Image.fromarray(image).save(folder / split / f'{i:02d}.png')
-  return folder
+  return tiny.write_pictures(tmp_path_factory.mktemp('pictures'), 32, 32)
 
 
 @pytest.fixture(scope='module')
