@@ -429,7 +429,7 @@ def _weights(args) -> None:
   elif args.action == 'convert':
     print(weights.convert(args.file, args.name or None, args.out))
   elif args.action == 'import-step':
-    from step_jax.stages import import_step
+    from step_jax.methods.step.original import import_step
 
     print(
       import_step.import_step(args.checkpoint, args.workdir, args.data, args.preset, args.codes)

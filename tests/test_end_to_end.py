@@ -17,7 +17,7 @@ import tiny
 from step_jax import config as config_lib
 from step_jax import report
 from step_jax.evaluate import results
-from step_jax.methods import plan
+from step_jax.methods.step.steps import plan
 from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -47,7 +47,8 @@ def test_every_stage_leaves_a_whole_folder(trained_run):
 
 def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path):
   """At step 0 the encoder of stage 2 is that of stage 1, and so are the averages."""
-  from step_jax.stages import run, translate
+  from step_jax.methods.step.stages import translate
+  from step_jax.train import run
 
   workdir, _ = trained_run
   config = tiny.make_config('translate', picture_folder)

@@ -11,9 +11,9 @@ import jax
 from step_jax.bench import case, networks, timing
 from step_jax.bench.settings import Settings
 from step_jax.data import pairs, swatches
-from step_jax.stages import stage as stage_lib
-from step_jax.stages.run import BUILDERS
 from step_jax.train import mesh as mesh_lib
+from step_jax.train import stage as stage_lib
+from step_jax.train.run import BUILDERS
 
 _SYNTHETIC_PAIRS = 64
 # Pictures are prepared so much larger than the crop.

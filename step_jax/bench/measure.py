@@ -174,7 +174,7 @@ def _set_precision(settings: Settings, exact: bool) -> None:
         'show one alone (CUDA_VISIBLE_DEVICES=0)'
       )
     try:
-      from step_jax.bench import torch_steps
+      from step_jax.bench.ports import step_steps as torch_steps
     except ModuleNotFoundError as error:
       raise RunError(f"--vs torch: {error.name} is missing: pip install -e '.[bench]'") from None
     torch_steps.set_precision(settings.tf32 and not exact)

@@ -59,7 +59,7 @@ def peak(settings: Settings, name: str) -> int:
     before = _resident('VmRSS')
     work: timing.Work = networks.step_case(settings, stage).work
   else:
-    from step_jax.bench import torch_steps
+    from step_jax.bench.ports import step_steps as torch_steps
 
     torch_steps.set_precision(settings.tf32)
     before = _resident('VmRSS')

@@ -10,9 +10,8 @@ from step_jax import config as config_lib
 from step_jax import weights
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
-from step_jax.infer import functions
-from step_jax.methods import networks
-from step_jax.methods.abstract import abstract_step
+from step_jax.methods.step import functions, networks
+from step_jax.methods.step.abstract import abstract_step
 from step_jax.train import mesh as mesh_lib
 
 
@@ -66,7 +65,7 @@ def step_case(settings: Settings, stage: str) -> case.Case:
 
 def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
   """A training step in PyTorch, from parameters and a batch as arrays of the host."""
-  from step_jax.bench import torch_steps
+  from step_jax.bench.ports import step_steps as torch_steps
 
   step = torch_steps.STEPS[config.method]
   return torch_steps.variants(functools.partial(step, config, params, frozen, batch), settings)
@@ -106,7 +105,7 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
 
   def make(name, program, function, *args):
     def variants():
-      from step_jax.bench import torch_steps
+      from step_jax.bench.ports import step_steps as torch_steps
 
       port = functools.partial(torch_steps.Inference, config, jax.device_get(params), batch, name)
       return torch_steps.variants(port, settings)

@@ -8,8 +8,8 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
-from step_jax.methods import mapper
-from step_jax.mining import neighbors
+from step_jax.methods.step.steps import mapper
+from step_jax.search import neighbors
 from step_jax.weights import nets
 
 # Neighbours that StEP keeps, and how many samples IMLE draws for each code.
@@ -65,7 +65,7 @@ def mining_case(settings: Settings) -> case.Case:
       neighbors.find_neighbors(vectors, NEAREST, FARTHEST)
 
   def variants():
-    from step_jax.bench import torch_searches
+    from step_jax.bench.ports import searches as torch_searches
 
     return torch_searches.mining_variants(vectors, NEAREST, FARTHEST)
 
@@ -84,7 +84,7 @@ def imle_case(settings: Settings) -> case.Case:
   program = case.Program(flops, 'formula', None, program.peak_bytes)
 
   def variants() -> Sequence[case.Variant]:
-    from step_jax.bench import torch_searches
+    from step_jax.bench.ports import searches as torch_searches
 
     return torch_searches.imle_variants(codes, samples)
 

@@ -50,8 +50,8 @@ def running(
   """The page while the context lasts: yields its address; see `serve`."""
   _refuse_telemetry()
   try:
-    from step_jax.demo import page as page_lib
-    from step_jax.demo import studio as studio_lib
+    from step_jax.methods.step.page import page as page_lib
+    from step_jax.methods.step.page import studio as studio_lib
 
     studio = studio_lib.open_run(workdir, which)
   except ModuleNotFoundError as error:

@@ -12,10 +12,11 @@ import numpy as np
 
 from step_jax import files, infer, untrusted
 from step_jax.errors import ConfigError, RunError, is_printable
-from step_jax.evaluate import diversity, oracle, realism, style
+from step_jax.evaluate import diversity, realism
 from step_jax.evaluate import session as session_lib
 from step_jax.evaluate.protocols import GROUPS
 from step_jax.evaluate.scores import Score, Skipped
+from step_jax.methods.step.scores import oracle, style
 
 log = logging.getLogger(__name__)
 

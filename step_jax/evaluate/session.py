@@ -10,14 +10,14 @@ import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, files, infer, models, weights
+from step_jax import data, files, infer, weights
 from step_jax.data import pipeline
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
 from step_jax.evaluate.protocols import PROTOCOLS, Protocol
-from step_jax.infer import functions
-from step_jax.methods import networks
+from step_jax.methods.step import functions, networks
+from step_jax.methods.step import models as nets
 from step_jax.train import mesh as mesh_lib
 
 # Pictures that a device scores at a time. Part of every protocol: which pictures are each other's
@@ -59,12 +59,12 @@ class Session:
     return self.translator.config
 
   @property
-  def encoder(self) -> models.StyleEncoder:
+  def encoder(self) -> nets.StyleEncoder:
     """The style encoder."""
     return networks.style_encoder(self.config)
 
   @property
-  def generator(self) -> models.Generator:
+  def generator(self) -> nets.Generator:
     """The generator."""
     return networks.generator(self.config)
 

@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from step_jax import infer
-from step_jax.infer import functions
-from step_jax.methods import networks
-from step_jax.models import generator as generator_lib
+from step_jax.methods.step import functions, networks
+from step_jax.methods.step.models import generator as generator_lib
 
 PLATFORMS = ('cpu', 'cuda', 'tpu')
 # The style encoder halves a picture four times.

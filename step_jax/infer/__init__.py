@@ -1,6 +1,6 @@
 """Trained runs in use: pictures in, pictures out."""
 
-from step_jax.infer.translator import (
+from step_jax.methods.step.run import (
   SAMPLERS,
   TRANSLATING,
   Translator,

@@ -9,7 +9,7 @@ from step_jax import files as files_lib
 from step_jax.data import pairs, pictures
 from step_jax.errors import DataError
 from step_jax.infer import gallery
-from step_jax.infer import translator as translator_lib
+from step_jax.methods.step import run as translator_lib
 
 
 def translate(

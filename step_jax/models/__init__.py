@@ -1,19 +1,5 @@
-"""Networks as pure Flax modules: mathematics only, no I/O, no configuration, no weights on disk."""
+"""Networks that methods share, as pure Flax modules: no I/O, no configuration, no files."""
 
-from step_jax.models.discriminator import MultiScaleDiscriminator
 from step_jax.models.features import FEATURE_NETS, VGG16, AlexNet, FeatureNet, SqueezeNet11
-from step_jax.models.generator import Generator
-from step_jax.models.mapper import Mapper
-from step_jax.models.style_encoder import StyleEncoder
 
-__all__ = [
-  'AlexNet',
-  'FEATURE_NETS',
-  'FeatureNet',
-  'Generator',
-  'Mapper',
-  'MultiScaleDiscriminator',
-  'SqueezeNet11',
-  'StyleEncoder',
-  'VGG16',
-]
+__all__ = ['AlexNet', 'FEATURE_NETS', 'FeatureNet', 'SqueezeNet11', 'VGG16']

@@ -9,9 +9,10 @@ from step_jax import config as config_lib
 from step_jax import files, infer
 from step_jax.data import pictures
 from step_jax.errors import RunError
-from step_jax.evaluate import health
 from step_jax.evaluate import results as results_lib
-from step_jax.report import charts, galleries
+from step_jax.methods.step import galleries
+from step_jax.methods.step.scores import health
+from step_jax.report import charts
 from step_jax.train import writers
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 from step_jax import files
 from step_jax.config import ConfigDict
-from step_jax.methods.abstract import abstract_step
-from step_jax.reproduce.jobs import Job
-from step_jax.stages import stage as stage_lib
+from step_jax.methods.step.abstract import abstract_step
+from step_jax.methods.step.reproduce.jobs import Job
+from step_jax.train import stage as stage_lib
 from step_jax.train import writers
 
 # Where a data set trains on whole pictures, their size is not known before they are read.

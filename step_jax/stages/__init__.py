@@ -3,7 +3,7 @@
 And their run.
 """
 
-from step_jax.stages.run import train
-from step_jax.stages.stage import Stage
+from step_jax.train.run import train
+from step_jax.train.stage import Stage
 
 __all__ = ['Stage', 'train']

@@ -8,11 +8,11 @@ Nothing here downloads unless `get` is called, and no file ever runs code.
     activations = features.module.apply({'params': features.params}, images)
 """
 
+from step_jax.methods.step.original.step_tf import from_step_tf
 from step_jax.weights.convert import convert
 from step_jax.weights.download import get
 from step_jax.weights.known import PUBLISHED
 from step_jax.weights.load import Features, Heads, load_features, load_heads, load_inception
-from step_jax.weights.step_tf import from_step_tf
 from step_jax.weights.store import find
 
 __all__ = [

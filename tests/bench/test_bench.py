@@ -171,7 +171,7 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   assert 'no peer of startup' in refuse('startup', '--vs', 'torch')
   assert 'vgg16 alone' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
   monkeypatch.setitem(__import__('sys').modules, 'torch', None)
-  monkeypatch.delitem(__import__('sys').modules, 'step_jax.bench.torch_steps', raising=False)
+  monkeypatch.delitem(__import__('sys').modules, 'step_jax.bench.ports.step_steps', raising=False)
   assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')

@@ -7,13 +7,16 @@ import pytest
 torch = pytest.importorskip('torch', reason="PyTorch is missing: pip install -e '.[bench]'")
 
 # ruff: noqa: E402
-from step_jax.bench import networks, searches, torch_nets, torch_searches, torch_steps
+from step_jax.bench import networks, searches
+from step_jax.bench.ports import searches as torch_searches
+from step_jax.bench.ports import step_nets as torch_nets
+from step_jax.bench.ports import step_steps as torch_steps
 from step_jax.bench.settings import Settings
-from step_jax.infer import functions
-from step_jax.methods import mapper, translate
-from step_jax.methods import networks as method_networks
-from step_jax.methods.abstract import abstract_step
-from step_jax.mining import neighbors
+from step_jax.methods.step import functions
+from step_jax.methods.step import networks as method_networks
+from step_jax.methods.step.abstract import abstract_step
+from step_jax.methods.step.steps import mapper, translate
+from step_jax.search import neighbors
 
 TOLERANCE = 1e-4
 # Sizes at which no map of the discriminators shrinks to one pixel, and one that pads unevenly.

@@ -25,7 +25,7 @@ SETTINGS = {
 # How many pictures a notebook displays.
 PICTURES = {'train_step': 5, 'explore_styles': 6, 'tpu': 1}
 # After four steps nothing has been learnt, and training says so, as it must. These are results of
-# the run (`step_jax.evaluate.health`), not complaints about code.
+# the run (`step_jax.methods.step.scores.health`), not complaints about code.
 UNTRAINED = (
   'WARNING the style encoder has ',
   'WARNING the generator ignores the style ',

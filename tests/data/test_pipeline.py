@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 import numpy as np
 
-from step_jax.data import augment, pipeline, triplets
+from step_jax.data import augment, pipeline
+from step_jax.methods.step.mining import triplets
 
 
 def numbers(count, **options):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from step_jax.demo import choice, codes
+from step_jax.methods.step.page import choice, codes
 
 
 def random_codes(count, z_dim=8, seed=0):

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from step_jax.data import swatches
-from step_jax.demo import drawing
 from step_jax.errors import DataError
+from step_jax.methods.step.page import drawing
 
 GREY = (120, 120, 120)
 

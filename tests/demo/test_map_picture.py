@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from step_jax.demo import codes, map_picture
+from step_jax.methods.step.page import codes, map_picture
 
 pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 SIDE = map_picture.SIDE

@@ -9,8 +9,9 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from step_jax.demo import server, studio
+from step_jax.demo import server
 from step_jax.errors import RunError
+from step_jax.methods.step.page import studio
 
 for package, extra in {'gradio': 'demo', 'sklearn': 'demo', 'playwright': 'browser'}.items():
   reason = f"{package} is missing: pip install -e '.[{extra}]'"

@@ -10,8 +10,9 @@ import pytest
 
 import step_jax
 from step_jax import data, demo
-from step_jax.demo import run_pictures, server, studio
+from step_jax.demo import server
 from step_jax.errors import DataError, RunError
+from step_jax.methods.step.page import run_pictures, studio
 
 pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 
@@ -152,7 +153,7 @@ def test_a_proxy_in_the_way_is_one_line(trained_run, monkeypatch):
 
 
 def test_a_missing_extra_is_one_line(trained_run, monkeypatch):
-  monkeypatch.delitem(sys.modules, 'step_jax.demo.page', raising=False)
+  monkeypatch.delitem(sys.modules, 'step_jax.methods.step.page.page', raising=False)
   monkeypatch.delattr(demo, 'page', raising=False)  # Where another test has imported it.
   monkeypatch.setitem(sys.modules, 'gradio', None)
   with pytest.raises(RunError, match=r"gradio is missing: pip install -e '\.\[demo\]'"):

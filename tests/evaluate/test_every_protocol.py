@@ -21,10 +21,11 @@ from skimage.metrics import structural_similarity
 from step_jax import config as config_lib
 from step_jax import data, weights
 from step_jax.data import swatches
-from step_jax.evaluate import bins, diversity, lpips, oracle, realism, style
+from step_jax.evaluate import bins, diversity, lpips, realism
 from step_jax.evaluate import session as session_lib
 from step_jax.evaluate.protocols import PROTOCOLS
 from step_jax.evaluate.scores import Score, Skipped
+from step_jax.methods.step.scores import oracle, style
 from step_jax.models import inception
 from step_jax.train import mesh as mesh_lib
 

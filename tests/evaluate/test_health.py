@@ -7,11 +7,11 @@ import pytest
 import tiny
 
 from step_jax import data, weights
-from step_jax.evaluate import health
-from step_jax.methods import translate
+from step_jax.methods.step.scores import health
+from step_jax.methods.step.stages import translate as translate_stage
+from step_jax.methods.step.steps import translate
 from step_jax.models import MultiScaleDiscriminator
 from step_jax.report import charts
-from step_jax.stages import translate as translate_stage
 
 
 def values(z, styles=0.5, **more):

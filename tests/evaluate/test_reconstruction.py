@@ -10,7 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from step_jax import weights
-from step_jax.evaluate import metrics, reconstruction
+from step_jax.evaluate import metrics
+from step_jax.methods.step.scores import reconstruction
 
 HEIGHT, WIDTH = 12, 20
 

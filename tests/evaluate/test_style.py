@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from step_jax.data import swatches
-from step_jax.evaluate import style
+from step_jax.methods.step.scores import style
 
 
 def names(split, count):

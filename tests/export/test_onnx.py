@@ -9,7 +9,7 @@ from step_jax import config as config_lib
 from step_jax import export, infer
 from step_jax.errors import RunError
 from step_jax.export import onnx
-from step_jax.methods import networks
+from step_jax.methods.step import networks
 
 # Wide enough for convolutions that differ by platform.
 FIELDS = {'model.encoder_width': 64, 'model.generator_width': 24}

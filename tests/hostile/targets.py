@@ -20,10 +20,11 @@ from step_jax import weights
 from step_jax.data import pairs, pictures
 from step_jax.errors import UserError
 from step_jax.evaluate import results
-from step_jax.infer import translator
-from step_jax.mining import table
+from step_jax.methods.step import run as translator
+from step_jax.methods.step.mining import table
+from step_jax.methods.step.original import tf_checkpoint
 from step_jax.train import writers
-from step_jax.weights import nets, readers, tf_checkpoint
+from step_jax.weights import nets, readers
 from step_jax.weights.convert import _array, read
 
 HEADS = 'lpips_alex'

@@ -9,8 +9,8 @@ import tf_bundle
 from tf_bundle import _bytes, _number, _varint
 
 from step_jax.errors import RunError, WeightsError
-from step_jax.stages.import_step import import_step
-from step_jax.weights import tf_checkpoint
+from step_jax.methods.step.original import tf_checkpoint
+from step_jax.methods.step.original.import_step import import_step
 
 SCOPE = 'appearance_net'
 

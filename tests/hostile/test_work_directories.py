@@ -13,8 +13,9 @@ from step_jax import cli, files, infer, report, stages, untrusted
 from step_jax import config as config_lib
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import compare, results
-from step_jax.infer import translator
-from step_jax.mining import neighbors, table
+from step_jax.methods.step import run as translator
+from step_jax.methods.step.mining import table
+from step_jax.search import neighbors
 from step_jax.train import lock, writers
 
 NOT_JSON = {

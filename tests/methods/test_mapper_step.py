@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from step_jax import config as config_lib
-from step_jax.methods import mapper, optimizers
+from step_jax.methods.step.steps import mapper
 from step_jax.models import Mapper
+from step_jax.train import optimizers
 
 VECTORS = golden.load('case9_imle')
 LAYERS = {'dense': 'dense0', 'dense_1': 'dense1', 'dense_2': 'dense2', 'dense_3': 'out'}

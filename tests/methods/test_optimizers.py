@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from step_jax.methods import optimizers
+from step_jax.train import optimizers
 
 VECTORS = golden.load('case8_schedule_ema_adam')
 

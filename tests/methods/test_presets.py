@@ -7,7 +7,7 @@ import tiny
 
 from step_jax import config as config_lib
 from step_jax import models
-from step_jax.methods import plan, translate
+from step_jax.methods.step.steps import plan, translate
 
 TRANSLATE = config_lib.stage_file('translate')
 

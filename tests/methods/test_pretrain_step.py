@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 from step_jax import config as config_lib
-from step_jax.methods import pretrain
-from step_jax.weights import from_step_tf, step_tf
+from step_jax.methods.step.original import step_tf
+from step_jax.methods.step.steps import pretrain
+from step_jax.weights import from_step_tf
 
 VECTORS = golden.load('case5_losses')
 

@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
-from step_jax.methods import state as state_lib
 from step_jax.train import checkpoint
+from step_jax.train import state as state_lib
 
 PARAMS = {'a': {'w': jnp.array([1.0, -2.0])}, 'b': {'w': jnp.array([0.5])}}
 

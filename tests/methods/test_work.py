@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from step_jax import config as config_lib
-from step_jax.methods import abstract
+from step_jax.methods.step import abstract
 
 # The first convolution of every network.
 FIRST = {

@@ -13,7 +13,8 @@ import pytest
 from step_jax import images, losses, weights
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError, DataError
-from step_jax.mining import neighbors, styles, table
+from step_jax.methods.step.mining import styles, table
+from step_jax.search import neighbors
 
 
 def brute_force(vectors, near, far, groups=None):

@@ -63,7 +63,7 @@ def test_a_damaged_configuration_is_named(tmp_path):
 
 
 def test_the_same_pictures_by_another_path_are_no_change(tmp_path, monkeypatch):
-  from step_jax.stages import run
+  from step_jax.train import run
 
   monkeypatch.chdir(tmp_path)
   config = toy.make_config()

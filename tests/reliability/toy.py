@@ -9,9 +9,8 @@ from ml_collections import ConfigDict
 import numpy as np
 
 from step_jax import stages
-from step_jax.methods import state as state_lib
-from step_jax.stages import run
-from step_jax.train import checkpoint, loop, mesh
+from step_jax.train import checkpoint, loop, mesh, run
+from step_jax.train import state as state_lib
 
 
 class State(flax.struct.PyTreeNode):

@@ -18,7 +18,7 @@ import jax
 
 from step_jax.bench import case, networks
 from step_jax.bench.settings import Settings
-from step_jax.methods.abstract import abstract_step
+from step_jax.methods.step.abstract import abstract_step
 from step_jax.train import mesh as mesh_lib
 
 

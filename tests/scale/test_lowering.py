@@ -10,8 +10,8 @@ import tiny
 
 from step_jax import config as config_lib
 from step_jax import models
-from step_jax.infer import functions
-from step_jax.methods import abstract, mapper, networks
+from step_jax.methods.step import abstract, functions, networks
+from step_jax.methods.step.steps import mapper
 from step_jax.models import inception
 
 PLATFORMS = ['tpu', 'cuda']

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from step_jax import config as config_lib
-from step_jax.methods import abstract
+from step_jax.methods.step import abstract
 from step_jax.train import checkpoint, writers
 from step_jax.train import mesh as mesh_lib
 

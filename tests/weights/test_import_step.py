@@ -11,11 +11,10 @@ import tf_bundle
 import step_jax
 from step_jax import cli
 from step_jax.errors import RunError, WeightsError
-from step_jax.infer import functions
-from step_jax.methods import networks
-from step_jax.stages.import_step import import_step
+from step_jax.methods.step import functions, networks
+from step_jax.methods.step.original import tf_checkpoint
+from step_jax.methods.step.original.import_step import import_step
 from step_jax.train import mesh as mesh_lib
-from step_jax.weights import tf_checkpoint
 
 
 @pytest.fixture(scope='module')
@@ -73,7 +72,7 @@ def test_the_mapper_follows_with_its_codes(tmp_path):
   folder = import_step(tmp_path / 'mapper', tmp_path, codes=tmp_path / 'zs_train.npy')
   np.testing.assert_array_equal(np.load(folder / 'codes.npy'), codes.reshape(70, 8))
   from step_jax import config as config_lib
-  from step_jax.stages import stage
+  from step_jax.train import stage
 
   mesh = mesh_lib.make_mesh()
   config = config_lib.read(folder)

@@ -1,0 +1,1 @@
+"""PyTorch ports to compare with; imported by the benchmarks alone."""

@@ -1,0 +1,286 @@
+"""The training steps and inference in PyTorch, as its users write them, tuned.
+
+Adam and averages run fused over all parameters; the discriminator needs no gradient while it judges
+for the generator, nor the generator while its pictures are judged; target features and pictures out
+need no graph; nothing waits for the device before the last step of a measurement.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+import contextlib
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from step_jax.bench import case
+from step_jax.bench.ports import step_nets as torch_nets
+from step_jax.bench.settings import Settings
+from step_jax.errors import RunError
+from step_jax.losses import perceptual
+
+_EMA_DECAY = 0.999
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+  """One of the ways to run a PyTorch program, which differ in speed alone.
+
+  Attributes:
+    compiled: by `torch.compile`, or eager.
+    channels_last: memory format of pictures and kernels.
+    grouped: whether instance norms are computed as group norms.
+    bfloat16: whether convolutions run under autocast.
+  """
+
+  compiled: bool
+  channels_last: bool
+  grouped: bool
+  bfloat16: bool = False
+
+  def __str__(self) -> str:
+    words = [
+      'compiled' if self.compiled else 'eager',
+      'channels-last' if self.channels_last else 'contiguous',
+      'group norm' if self.grouped else 'instance norm',
+      *(['autocast'] if self.bfloat16 else []),
+    ]
+    return ', '.join(words)
+
+  @property
+  def memory_format(self) -> torch.memory_format:
+    """PyTorch's name of it."""
+    return torch.channels_last if self.channels_last else torch.contiguous_format
+
+
+def ways(bfloat16: bool) -> list[Way]:
+  """All ways in a compute type. The compiler writes norms itself, so for it one of them will do."""
+  eager = [Way(False, *choice, bfloat16) for choice in itertools.product((False, True), repeat=2)]
+  return eager + [Way(True, channels_last, True, bfloat16) for channels_last in (False, True)]
+
+
+def variants(make: Callable[[Way], 'Program'], settings: Settings) -> Sequence[case.Variant]:
+  """A program in all ways of the bench's compute type."""
+  return [
+    case.Variant(f'torch {way}', lambda way=way: make(way).work)
+    for way in ways(settings.dtype == 'bfloat16')
+  ]
+
+
+def device() -> torch.device:
+  """The device of the kind that JAX uses.
+
+  Raises:
+    RunError: PyTorch cannot use it.
+  """
+  if jax.default_backend() == 'cpu':
+    return torch.device('cpu')
+  if not torch.cuda.is_available():
+    raise RunError(
+      f'PyTorch {torch.__version__} sees no GPU, and JAX runs on {jax.default_backend()}: install '
+      'a PyTorch for this GPU, or compare on the CPU (JAX_PLATFORMS=cpu)'
+    )
+  return torch.device('cuda')
+
+
+def set_precision(tf32: bool) -> None:
+  """Whether float32 products and convolutions may be computed in TF32."""
+  torch.backends.cuda.matmul.allow_tf32 = tf32
+  torch.backends.cudnn.allow_tf32 = tf32
+
+
+def wait() -> None:
+  """Until the device has done everything asked of it."""
+  if torch.cuda.is_available() and torch.cuda.is_initialized():
+    torch.cuda.synchronize()
+
+
+class Program:
+  """What all programs share: device, memory format, autocast, compiling."""
+
+  def __init__(self, way: Way):
+    self.way = way
+    self.device = device()
+    torch.backends.cudnn.benchmark = True
+
+  def place(self, module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
+    """A network with parameters from Flax, on the device, in the memory format."""
+    torch_nets.load(module, tree)
+    for part in module.modules():
+      if isinstance(part, torch_nets.InstanceNorm):
+        part.grouped = self.way.grouped
+    return module.to(self.device, memory_format=self.way.memory_format)
+
+  def pictures(self, array: np.ndarray) -> torch.Tensor:
+    """uint8 `[B, H, W, 3]` to `[B, 3, H, W]` on the device, in the memory format."""
+    tensor = torch.from_numpy(np.array(array)).to(self.device).permute(0, 3, 1, 2)
+    return tensor.contiguous(memory_format=self.way.memory_format)
+
+  def autocast(self) -> contextlib.AbstractContextManager:
+    """bfloat16 convolutions, where the way has them."""
+    return torch.autocast(self.device.type, torch.bfloat16, enabled=self.way.bfloat16)
+
+  def maybe_compile(self, function: Callable) -> Callable:
+    """Compiled, where the way says so."""
+    return torch.compile(function) if self.way.compiled else function
+
+  def call(self):
+    """Does the work once; may return before the device has done it."""
+    raise NotImplementedError
+
+  def work(self, calls: int) -> None:
+    """Does the work so many times, and waits."""
+    for _ in range(calls):
+      self.call()
+    wait()
+
+
+def _adam(parameters, config, rate: float) -> torch.optim.Optimizer:
+  betas = config.optimizer.b1, config.optimizer.b2
+  return torch.optim.Adam(parameters, lr=rate, betas=betas, eps=1e-8, fused=True)
+
+
+class PretrainStep(Program):
+  """A step of stage 1."""
+
+  def __init__(self, config, params, frozen, batch, way: Way):
+    del frozen
+    super().__init__(way)
+    self.loss = config.loss
+    module = torch_nets.StyleEncoder(config.model.z_dim, config.model.encoder_width)
+    self.encoder = self.place(module, params['style_encoder'])
+    self.roles = [self.pictures(batch[role]) for role in ('anchor', 'positive', 'negative')]
+    self.adam = _adam(self.encoder.parameters(), config, config.optimizer.encoder_lr)
+    self.objective = self.maybe_compile(self.objective_)
+
+  def objective_(self, *roles):
+    """Loss of three `[B, 3, H, W]`."""
+    with self.autocast():
+      z, _, _ = self.encoder(torch_nets.to_float(torch.cat(roles)))
+    anchor, positive, negative = z.chunk(3)
+    near = (anchor - positive).square().sum(dim=1)
+    far = (anchor - negative).square().sum(dim=1)
+    triplet = F.relu(near - far + self.loss.margin).mean()
+    l2 = sum(code.square().mean() for code in (anchor, positive, negative))
+    return self.loss.triplet * triplet + self.loss.z_l2 * l2
+
+  def call(self):
+    loss = self.objective(*self.roles)
+    self.adam.zero_grad(set_to_none=True)
+    loss.backward()
+    self.adam.step()
+    return {'loss': loss.detach()}
+
+
+class TranslateStep(Program):
+  """A step of stage 2 or 3 in the released setting: perceptual loss, GAN, code size, averages."""
+
+  def __init__(self, config, params, frozen, batch, way: Way):
+    super().__init__(way)
+    model, rates = config.model, config.optimizer
+    self.loss, self.tap_weights = config.loss, config.features.tap_weights
+    encoder = torch_nets.StyleEncoder(model.z_dim, model.encoder_width)
+    generator = torch_nets.Generator(model.z_dim, model.generator_width)
+    judge = torch_nets.MultiScaleDiscriminator(model.discriminator_width, model.num_scales)
+    self.encoder = self.place(encoder, params['style_encoder'])
+    self.generator = self.place(generator, params['generator'])
+    self.discriminator = self.place(judge, params['discriminator'])
+    self.features = self.place(torch_nets.VGG16(config.features.taps), frozen['features'])
+    self.source, self.target = self.pictures(batch['source']), self.pictures(batch['target'])
+    self.encoder.requires_grad_(config.train_encoder)
+    self.made = [*self.encoder.parameters(), *self.generator.parameters()]
+    self.average = [parameter.detach().clone() for parameter in self.made]
+    trained = [parameter for parameter in self.made if parameter.requires_grad]
+    self.generator_adam = _adam(trained, config, rates.generator_lr)
+    self.judge_adam = _adam(self.discriminator.parameters(), config, rates.discriminator_lr)
+    self.generator_objective = self.maybe_compile(self.generator_objective_)
+    self.judge_objective = self.maybe_compile(self.judge_objective_)
+
+  def generator_objective_(self, source, target):
+    """Loss of generator and encoder, and the pictures made."""
+    source, target = torch_nets.to_float(source), torch_nets.to_float(target)
+    with self.autocast():
+      z, _, _ = self.encoder(target)
+      fake = self.generator(source, z)
+      with torch.no_grad():
+        wanted = self.features(target)
+      found = self.features(fake)
+      logits = self.discriminator(fake, source)
+    terms = (
+      weight * (perceptual.FEATURE_SCALE * (x.float() - y.float())).square().mean()
+      for weight, x, y in zip(self.tap_weights, found, wanted, strict=True)
+    )
+    # Halved, as the original averages a term with a zero.
+    gan = sum((scale - 1.0).square().mean() for scale in logits) / 2
+    return (
+      self.loss.recon_perceptual * sum(terms)
+      + self.loss.gan * gan
+      + self.loss.z_l2 * z.square().mean()
+    ), fake
+
+  def judge_objective_(self, source, target, fake):
+    """Loss of the discriminator."""
+    source, target = torch_nets.to_float(source), torch_nets.to_float(target)
+    with self.autocast():
+      real = self.discriminator(target, source)
+      made = self.discriminator(fake, source)
+    real = sum((scale - 1.0).square().mean() for scale in real) / 2
+    return real + sum(scale.square().mean() for scale in made) / 2
+
+  def call(self):
+    self.discriminator.requires_grad_(False)
+    generator_loss, fake = self.generator_objective(self.source, self.target)
+    self.generator_adam.zero_grad(set_to_none=True)
+    generator_loss.backward()
+    self.discriminator.requires_grad_(True)
+    judge_loss = self.judge_objective(self.source, self.target, fake.detach())
+    self.judge_adam.zero_grad(set_to_none=True)
+    judge_loss.backward()
+    self.generator_adam.step()
+    self.judge_adam.step()
+    with torch.no_grad():
+      torch._foreach_lerp_(self.average, self.made, 1 - _EMA_DECAY)
+    return {
+      'loss_generator': generator_loss.detach(),
+      'loss_discriminator': judge_loss.detach(),
+    }
+
+
+class Inference(Program):
+  """Style encoder and generator, together or alone, uint8 in and out."""
+
+  def __init__(self, config, params, batch, what: str, way: Way):
+    super().__init__(way)
+    model = config.model
+    encoder = torch_nets.StyleEncoder(model.z_dim, model.encoder_width)
+    generator = torch_nets.Generator(model.z_dim, model.generator_width)
+    self.encoder = self.place(encoder, params['style_encoder']).requires_grad_(False)
+    self.generator = self.place(generator, params['generator']).requires_grad_(False)
+    self.source, self.target = self.pictures(batch['source']), self.pictures(batch['target'])
+    self.z = torch.from_numpy(np.array(batch['z'])).to(self.device)
+    functions = {'translate': self.translate, 'encode': self.encode, 'generate': self.generate}
+    self.run = self.maybe_compile(functions[what])
+
+  def encode(self):
+    """Codes of the targets."""
+    with self.autocast():
+      return self.encoder(torch_nets.to_float(self.target))[0]
+
+  def generate(self, z=None):
+    """Sources in the styles of codes, those given by default."""
+    with self.autocast():
+      pictures = self.generator(torch_nets.to_float(self.source), self.z if z is None else z)
+    return (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
+
+  def translate(self):
+    """Sources in the styles of the targets."""
+    return self.generate(self.encode())
+
+  def call(self):
+    with torch.inference_mode():
+      return self.run()
+
+
+STEPS = {'pretrain': PretrainStep, 'translate': TranslateStep}

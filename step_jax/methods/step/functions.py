@@ -1,0 +1,38 @@
+"""What a trained run computes, as pure functions of parameters and uint8 pictures."""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+
+from step_jax import images
+from step_jax.methods.step import models as nets
+from step_jax.methods.step.models import generator as generator_lib
+
+
+def encode(encoder: nets.StyleEncoder, params: Mapping, pictures: jax.Array) -> jax.Array:
+  """Style codes of pictures: uint8 `[B, H, W, 3] -> [B, Z]`."""
+  z, _, _ = encoder.apply({'params': params['style_encoder']}, images.to_float(pictures))
+  return z
+
+
+def generate(
+  generator: nets.Generator, params: Mapping, sources: jax.Array, z: jax.Array
+) -> jax.Array:
+  """Translations of sources of any size in given styles.
+
+  Sources are padded to the multiple that the generator needs, and the result is cropped back.
+
+  Args:
+    generator: the module.
+    params: network -> parameters.
+    sources: uint8 `[B, H, W, 3]`.
+    z: style codes `[B, Z]`.
+
+  Returns:
+    uint8 `[B, H, W, 3]`.
+  """
+  height, width = sources.shape[1:3]
+  padded = images.pad_to_multiple(images.to_float(sources), generator_lib.SIZE_MULTIPLE)
+  pictures = generator.apply({'params': params['generator']}, padded, z)[:, :height, :width]
+  return jnp.clip(jnp.rint(pictures * 127.5 + 127.5), 0, 255).astype(jnp.uint8)

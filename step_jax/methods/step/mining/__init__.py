@@ -1,0 +1,1 @@
+"""Triplets by style: features, tables of neighbors, batches."""

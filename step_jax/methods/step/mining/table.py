@@ -1,0 +1,147 @@
+"""The neighbour table of a data set: mined once, kept in the stage's folder."""
+
+from collections.abc import Callable, Iterable, Sequence
+import dataclasses
+import logging
+import pathlib
+import re
+import shutil
+
+import jax
+import numpy as np
+
+from step_jax import files, untrusted
+from step_jax.errors import ConfigError, DataError
+from step_jax.methods.step.mining import styles
+from step_jax.search import neighbors
+
+log = logging.getLogger(__name__)
+
+_MINIMUM = 3
+REMEDY = 'remove it, and the same command mines anew'
+
+
+def scenes(names: Sequence[str], pattern: str) -> list[str] | None:
+  """The scene of every picture: the first group of `pattern` in its name; None without a pattern.
+
+  Raises:
+    ConfigError: the pattern is not valid, has no group, or does not match a name.
+  """
+  if not pattern:
+    return None
+  try:
+    expression = re.compile(pattern)
+  except re.error as error:
+    raise ConfigError(f'config field data.scene={pattern!r} is no valid pattern: {error}') from None
+  found = [expression.search(name) for name in names]
+  for name, match in zip(names, found, strict=True):
+    if match is None or not expression.groups:
+      raise ConfigError(f'config field data.scene={pattern!r} finds no scene in {name!r}')
+  return [match.group(1) for match in found]
+
+
+def fit_counts(
+  count: int, num_nearest: int, num_farthest: int, groups: Sequence | None
+) -> tuple[int, int]:
+  """How many neighbours a set of `count` pictures can give, at most those asked for.
+
+  The nearest and the farthest never overlap.
+
+  Raises:
+    DataError: too few pictures for any triplet.
+  """
+  largest = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
+  nearest = min(num_nearest, count - largest, max(1, (count - 1) // 2))
+  farthest = min(num_farthest, count - 1 - nearest)
+  if count < _MINIMUM or nearest < 1 or farthest < 1:
+    raise DataError(
+      f'{count} pictures in {len(set(groups or range(count)))} scenes give no triplets: '
+      f'pre-training needs at least {_MINIMUM} pictures, and more than one scene'
+    )
+  return nearest, farthest
+
+
+def mine(
+  features,
+  batches: Callable[[int], Iterable[dict]],
+  names: Sequence[str],
+  num_nearest: int,
+  num_farthest: int,
+  groups: Sequence | None,
+  scratch: pathlib.Path,
+  projection: int = 0,
+) -> neighbors.Neighbors:
+  """Nearest and farthest pictures in style of every picture.
+
+  Args:
+    features: a loaded feature net (`weights.Features`).
+    batches: of whole pictures under the key `target`, from a picture on; see
+      `styles.style_vectors`.
+    names: of all pictures, in order.
+    num_nearest, num_farthest: neighbours to keep; fewer where the set is small.
+    groups: scene of each picture, or None.
+    scratch: folder for vectors and progress, from which an interrupted call goes on.
+    projection: see `styles.style_vectors`.
+  """
+  nearest, farthest = fit_counts(len(names), num_nearest, num_farthest, groups)
+  if (nearest, farthest) != (num_nearest, num_farthest):
+    log.warning(
+      'only %d pictures: %d nearest, %d farthest neighbours each', len(names), nearest, farthest
+    )
+  vectors = styles.style_vectors(
+    features.module, features.params, batches, len(names), scratch, projection
+  )
+  progress = scratch / 'search.npz'
+  return neighbors.find_neighbors(vectors, nearest, farthest, groups, progress=progress)
+
+
+def _check(found: neighbors.Neighbors) -> neighbors.Neighbors:
+  """Makes sure that a table names only pictures that there are.
+
+  Raises:
+    ValueError: it does not.
+  """
+  count = len(found.nearest)
+  for array in (found.nearest, found.farthest):
+    if array.dtype != np.int32 or array.ndim != 2 or len(array) != count or not array.shape[1]:
+      raise ValueError('no table of neighbours')
+    if array.min(initial=0) < 0 or array.max(initial=0) >= count:
+      raise ValueError('neighbours that are no pictures')
+  return found
+
+
+def load_or_mine(
+  path: files.Path, key: str, mine_now: Callable[[pathlib.Path], neighbors.Neighbors]
+) -> neighbors.Neighbors:
+  """The table kept in `path` if it was made under the same key, else a new one, which is then kept.
+
+  Args:
+    path: npz file, of this machine or in a bucket; the search itself is kept on this machine.
+    key: everything that the table depends on, as text.
+    mine_now: makes the table, given a folder for what it wants to find again should it be
+      interrupted.
+
+  Raises:
+    RunError: the table that is kept is damaged.
+  """
+  if path.is_file():
+    stored = untrusted.read_arrays(path, REMEDY)
+    if str(stored.pop('key', '')) == key:
+      try:
+        return _check(neighbors.Neighbors(**stored))
+      except (TypeError, ValueError) as error:
+        raise untrusted.damaged(path, error, REMEDY) from None
+  # Every host mines for itself, in a folder that hosts may share.
+  scratch = files.scratch(path.with_name(f'.{path.stem}-{jax.process_index()}'))
+  key_path = scratch / 'key'
+  if not key_path.is_file() or key_path.read_text('utf-8') != key:
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
+    key_path.write_text(key, 'utf-8')
+  found = mine_now(scratch)
+  # All hosts find the same; of two that write one file at a time, one could put the other's half of
+  # it in its place.
+  if jax.process_index() == 0:
+    files.write_arrays(path, {'key': key, **dataclasses.asdict(found)}, compress=True)
+  shutil.rmtree(scratch)
+  return found

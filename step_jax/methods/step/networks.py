@@ -1,0 +1,93 @@
+"""What methods share.
+
+Networks, their rates and their weighted losses, as a configuration asks for them.
+"""
+
+from collections.abc import Callable, Mapping
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from step_jax.methods.step import models as nets
+from step_jax.train import optimizers
+
+# Any size does to create parameters; this one is small and passes every halving.
+_DUMMY_SIZE = 64
+
+
+def style_encoder(config: ml_collections.ConfigDict) -> nets.StyleEncoder:
+  """The style encoder of `config.model`."""
+  model = config.model
+  return nets.StyleEncoder(
+    z_dim=model.z_dim,
+    width=model.encoder_width,
+    pixel_norm=model.pixel_norm,
+    dtype=jnp.dtype(config.dtype),
+    remat=config.get('remat', False),
+  )
+
+
+def generator(config: ml_collections.ConfigDict) -> nets.Generator:
+  """The generator of `config.model`."""
+  model = config.model
+  return nets.Generator(
+    width=model.generator_width,
+    skip=model.skip,
+    code_everywhere=model.code_everywhere,
+    dtype=jnp.dtype(config.dtype),
+    remat=config.get('remat', False),
+  )
+
+
+def discriminator(config: ml_collections.ConfigDict) -> nets.MultiScaleDiscriminator:
+  """The discriminator of `config.model`."""
+  model = config.model
+  return nets.MultiScaleDiscriminator(
+    width=model.discriminator_width,
+    num_scales=model.num_scales,
+    dtype=jnp.dtype(config.dtype),
+    remat=config.get('remat', False),
+  )
+
+
+def mapper(config: ml_collections.ConfigDict) -> nets.Mapper:
+  """The mapper of `config.model`."""
+  return nets.Mapper(z_dim=config.model.z_dim, hidden=tuple(config.model.mapper_hidden))
+
+
+def init_style_encoder(module: nets.StyleEncoder, key: jax.Array) -> dict:
+  """Fresh parameters of a style encoder."""
+  return module.init(key, _dummy())['params']
+
+
+def init_generator(module: nets.Generator, key: jax.Array, z_dim: int) -> dict:
+  """Fresh parameters of a generator that takes codes of `z_dim`."""
+  return module.init(key, _dummy(), jnp.zeros((1, z_dim)))['params']
+
+
+def init_discriminator(module: nets.MultiScaleDiscriminator, key: jax.Array) -> dict:
+  """Fresh parameters of a discriminator of pictures given pictures."""
+  return module.init(key, _dummy(), _dummy())['params']
+
+
+def _dummy() -> jax.Array:
+  return jnp.zeros((1, _DUMMY_SIZE, _DUMMY_SIZE, 3))
+
+
+def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Array], jax.Array]:
+  """Step number -> `rate`, decayed as `config.schedule` says."""
+  return lambda step: (
+    rate
+    * optimizers.lr_factor(
+      step, config.batch_size, config.schedule.fixed_kimg, config.schedule.total_kimg
+    )
+  )
+
+
+def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, jax.Array]) -> jax.Array:
+  """Sum of loss terms times the weights of their names.
+
+  A float32 scalar, zero when there is none.
+  """
+  return sum((weights[name] * term for name, term in terms.items()), jnp.float32(0.0))

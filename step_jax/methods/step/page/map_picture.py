@@ -1,0 +1,86 @@
+"""The map of styles as a picture, and what a click on it means."""
+
+from collections.abc import Sequence
+import dataclasses
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from step_jax.methods.step.page import codes, run_pictures
+
+SIDE = 900
+_DOT = 8
+_THUMBNAIL = 76
+_RING = 16
+_GREY = (110, 120, 140)
+_LINE = (255, 255, 255)
+_MARK = (220, 30, 60)
+
+
+@dataclasses.dataclass(frozen=True)
+class MapPicture:
+  """A map of styles: their pictures where there is room, dots elsewhere.
+
+  Attributes:
+    style_map: where styles lie.
+    pictured: which of them are shown by their picture, indices.
+    image: uint8 `[SIDE, SIDE, 3]`.
+  """
+
+  style_map: codes.StyleMap
+  pictured: np.ndarray
+  image: np.ndarray
+
+  @classmethod
+  def of(cls, style_map: codes.StyleMap, thumbnails: Sequence[np.ndarray]) -> 'MapPicture':
+    """Draws a map.
+
+    Args:
+      style_map: of N styles.
+      thumbnails: their pictures, uint8 `[h, w, 3]`; or none.
+    """
+    places = style_map.points * SIDE
+    pictured = apart(places, _THUMBNAIL + 6) if thumbnails else np.zeros(0, int)
+    image = Image.new('RGB', (SIDE, SIDE), 'white')
+    pen = ImageDraw.Draw(image)
+    for i, place in enumerate(places):
+      color = tuple(thumbnails[i].reshape(-1, 3).mean(axis=0).astype(int)) if thumbnails else _GREY
+      pen.ellipse(_box(place, _DOT), fill=color, outline=_LINE)
+    for i in pictured:
+      small = Image.fromarray(run_pictures.thumbnail(thumbnails[i], _THUMBNAIL))
+      corner = np.rint(places[i] - np.array(small.size) / 2).astype(int)
+      image.paste(small, tuple(corner.tolist()))
+    return cls(style_map, pictured, np.asarray(image))
+
+  def at(self, x: float, y: float) -> int:
+    """Which style a click means, `x` and `y` in [0, 1]: the picture there, or the nearest dot."""
+    if len(self.pictured):
+      away = np.abs(self.style_map.points[self.pictured] - [x, y]).max(axis=1) * SIDE
+      if away.min() <= _THUMBNAIL / 2:
+        return int(self.pictured[away.argmin()])
+    return self.style_map.nearest(x, y)
+
+  def marked(self, code: np.ndarray) -> np.ndarray:
+    """The picture with a ring where a code `[Z]` lies, at the border where it lies outside."""
+    image = Image.fromarray(self.image)
+    pen = ImageDraw.Draw(image)
+    place = np.clip(self.style_map.place(code[None])[0] * SIDE, _RING, SIDE - _RING)
+    pen.ellipse(_box(place, _RING), outline=_LINE, width=8)
+    pen.ellipse(_box(place, _RING - 1), outline=_MARK, width=5)
+    return np.asarray(image)
+
+
+def apart(places: np.ndarray, distance: float) -> np.ndarray:
+  """Indices of places `[N, 2]` of which no two are nearer in both x and y than `distance`.
+
+  The first ones are taken.
+  """
+  taken: list[int] = []
+  for i, place in enumerate(places):
+    if not taken or np.abs(places[taken] - place).max(axis=1).min() >= distance:
+      taken.append(i)
+  return np.array(taken, int)
+
+
+def _box(place: np.ndarray, radius: float) -> tuple[float, ...]:
+  return (*(place - radius).tolist(), *(place + radius).tolist())

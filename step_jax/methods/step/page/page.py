@@ -1,0 +1,354 @@
+"""The page: its layout, and what happens on a click."""
+
+from collections.abc import Callable
+import dataclasses
+import functools
+import itertools
+import pathlib
+import shutil
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from step_jax.data import pictures
+from step_jax.errors import DataError, UserError
+from step_jax.methods.step.page import choice as choice_lib
+from step_jax.methods.step.page import drawing
+from step_jax.methods.step.page.choice import FIRST, SECOND, Choice
+from step_jax.methods.step.page.studio import Studio
+
+CSS = pathlib.Path(__file__).parent / 'page.css'
+_IN_GALLERY = 24
+_NEW_STYLES = 6
+# So many translations are kept for download, of all who use the page.
+_FILES = 256
+# Every picture has buttons of the same names: a screen reader is told to which one they belong.
+# What is in a tab comes into being when the tab is opened.
+_NAME_GROUPS = """() => {
+  const name = () => {
+    for (const block of document.querySelectorAll(':is(.whole, .pictures):not([role=group])')) {
+      const label = block.querySelector('[data-testid="block-label"]');
+      if (label) {
+        block.setAttribute('role', 'group');
+        block.setAttribute('aria-label', label.textContent.trim());
+      }
+    }
+  };
+  name();
+  new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
+}"""
+# System fonts: a page that is served offline can ask nobody for others.
+THEME = gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
+
+
+def _picture_file(**options) -> gr.Image:
+  """A picture of the user's, handed over as its file: `data.pictures` reads it or says why not."""
+  picture = gr.Image(
+    sources=['upload', 'clipboard'],
+    type='filepath',
+    format='png',
+    buttons=[],
+    elem_classes='whole',
+    **options,
+  )
+  # Gradio would open it first, with less to say. (Its classes are not made to be derived from: it
+  # writes a file beside the module that does.)
+  picture.preprocess = lambda payload: payload.path if payload else None
+  return picture
+
+
+def told(handler: Callable) -> Callable:
+  """Shows on the page what a user can mend."""
+
+  @functools.wraps(handler)
+  def wrapped(*args):
+    try:
+      return handler(*args)
+    except UserError as error:
+      # Not as an error of Gradio's: that would take the place of the translation.
+      gr.Warning(str(error), duration=15, title='This cannot be done')
+      return gr.skip()
+
+  return wrapped
+
+
+class Page:
+  """The page of one run.
+
+  Args:
+    studio: the run.
+    folder: for translations that are offered for download.
+
+  Attributes:
+    blocks: the page itself.
+  """
+
+  def __init__(self, studio: Studio, folder: pathlib.Path):
+    self._studio = studio
+    self._folder = folder
+    self._numbers = itertools.count()
+    with gr.Blocks(title='step_jax', analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+      self._lay_out()
+      self._wire(blocks)
+    self.blocks = blocks.queue(default_concurrency_limit=1)
+
+  # Layout.
+
+  def _lay_out(self) -> None:
+    config = self._studio.translator.config
+    gr.Markdown(
+      f'# One picture in, many pictures out\nRun `{self._studio.workdir}`, stage {config.stage}, '
+      f'step {self._studio.translator.step}.',
+      elem_id='head',
+    )
+    if self._studio.pictures.problem:
+      gr.Markdown(f'**{self._studio.pictures.problem}**')
+    self.choice = gr.State(self._first_choice())
+    with gr.Row():
+      with gr.Column(scale=4, min_width=300):
+        self._lay_out_input()
+      with gr.Column(scale=5, min_width=300):
+        self._lay_out_style()
+      with gr.Column(scale=4, min_width=300, elem_id='result'):
+        gr.Markdown('## Translation')
+        self.result = gr.Image(
+          label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
+          elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
+        )  # fmt: skip
+        self.download = gr.DownloadButton('Download as PNG', variant='primary')
+
+  def _lay_out_input(self) -> None:
+    gr.Markdown('## Input')
+    with gr.Tabs():
+      with gr.Tab('Picture'):
+        self.upload = _picture_file(
+          label='Input: drop a picture, or click to choose one',
+          height=266,
+          elem_id='input',
+          alt_text='The input',
+        )
+        self.inputs = _gallery(self._studio.pictures.inputs, "Inputs of the run's data set")
+      # A photograph is nothing to draw; label maps and edges are.
+      if self._studio.palette:
+        with gr.Tab('Draw'):
+          self._lay_out_canvas()
+
+  def _lay_out_canvas(self) -> None:
+    ground, *inks = self._studio.palette
+    height, width = drawing.canvas_size(self._studio.input_size)
+    paper = np.full((height, width, 3), ground, np.uint8)
+    self.canvas = gr.ImageEditor(
+      {'background': paper, 'layers': [], 'composite': paper},
+      label='Canvas', sources=[], transforms=[], layers=False, canvas_size=(width, height),
+      fixed_canvas=True, format='png', buttons=[], elem_id='canvas',
+      brush=gr.Brush(
+        default_size=width // 16, colors=[drawing.hexadecimal(ink) for ink in inks or [(0, 0, 0)]],
+        color_mode='fixed',
+      ),
+    )  # fmt: skip
+    self.use_canvas = gr.Button('Translate the drawing')
+
+  def _lay_out_style(self) -> None:
+    gr.Markdown('## Style')
+    with gr.Row():
+      self.ends = {
+        which: _picture_file(
+          label=which,
+          height=176,
+          min_width=120,
+          elem_id=which.split()[0].lower(),
+          alt_text=f'Picture of the {which.lower()}',
+          placeholder='Drop a picture',
+        )
+        for which in (FIRST, SECOND)
+      }
+    self.blend = gr.Slider(
+      0, 1, 0, step=0.01, label='From the first style (0) to the second (1)', buttons=[]
+    )
+    self.which = gr.Radio([FIRST, SECOND], value=FIRST, label='What is picked below becomes the')
+    with gr.Tabs():
+      with gr.Tab('Pictures'):
+        shown = self._studio.pictures.thumbnails[:_IN_GALLERY]
+        self.styles = _gallery(shown, "Styles of the run's data set")
+      with gr.Tab('Map'):
+        self._lay_out_map()
+      with gr.Tab('New'):
+        with gr.Row(elem_id='new'):
+          self.seed = gr.Number(
+            1, label='Seed', precision=0, minimum=0, maximum=2**31 - 1, min_width=100,
+            info='the same number draws the same styles',
+          )  # fmt: skip
+          self.draw = gr.Button('Draw new styles', min_width=120)
+        self.drawn = _gallery([], 'The input in new styles')
+      with gr.Tab('Code'):
+        sliders = self._studio.sliders
+        values = sliders.values(self._first_choice().code)
+        low, high = (limits.tolist() for limits in (sliders.low, sliders.high))
+        ranges = zip(low, high, values, strict=True)
+        self.sliders = [
+          gr.Slider(low, high, value, step=0.01, label=f'Dimension {i}', buttons=[])
+          for i, (low, high, value) in enumerate(ranges, start=1)
+        ]
+
+  def _lay_out_map(self) -> None:
+    self.map = None
+    if self._studio.style_map is None:
+      gr.Markdown(
+        'The run has no styles to map yet: they are kept when the mapper is trained: '
+        f'`step-jax train mapper --workdir {self._studio.workdir}`'
+      )
+      return
+    share = self._studio.style_map.style_map.share
+    self.map = gr.Image(
+      self._studio.style_map.image, label='Map of styles: click one to use it', interactive=False,
+      format='png', buttons=[], elem_id='map', elem_classes='whole',
+      alt_text='Styles by their two principal components',
+    )  # fmt: skip
+    self.listed = gr.Dropdown(
+      list(zip(self._studio.pictures.names, range(len(self._studio.pictures.names)), strict=True)),
+      value=None, label='The same styles as a list', filterable=True,
+      info=f'{len(self._studio.pictures.names)} styles; the map shows {share:.0%} of what tells '
+      'them apart, the ring is the style in use',
+    )  # fmt: skip
+
+  # What happens.
+
+  def _wire(self, blocks: gr.Blocks) -> None:
+    outputs = [
+      self.choice, self.upload, *self.ends.values(), self.blend, *self.sliders, self.result,
+      self.download, self.drawn, self.seed, *([self.map] if self.map else []),
+    ]  # fmt: skip
+
+    def on(event, handler, *inputs, mode='once'):
+      event(
+        told(handler), [self.choice, *inputs], outputs, trigger_mode=mode, api_visibility='private',
+        concurrency_id='run', show_progress_on=[self.result],
+      )  # fmt: skip
+
+    blocks.load(None, js=_NAME_GROUPS)
+    on(blocks.load, self._begin)
+    on(self.upload.upload, self._use_upload, self.upload)
+    on(self.inputs.select, self._use_input)
+    if self._studio.palette:
+      on(self.use_canvas.click, self._use_drawing, self.canvas)
+    for which, end in self.ends.items():
+      on(end.upload, functools.partial(self._use_style_file, which), end)
+    on(self.styles.select, self._use_style, self.which)
+    on(self.drawn.select, self._use_drawn, self.which)
+    on(self.draw.click, self._draw_styles, self.seed)
+    if self.map:
+      on(self.map.select, self._use_map, self.which)
+      on(self.listed.input, self._use_listed, self.which, self.listed)
+    # While a slider is moved, the last place counts: what came between may be left out.
+    on(self.blend.input, self._blend, self.blend, mode='always_last')
+    for slider in self.sliders:
+      on(slider.input, self._move, *self.sliders, mode='always_last')
+
+  def _first_choice(self) -> Choice:
+    inputs = self._studio.pictures.inputs
+    return Choice.of(inputs[0] if inputs else None, *self._studio.first_codes())
+
+  def _begin(self, choice: Choice) -> dict:
+    shown = self._studio.pictures.thumbnails
+    styles = [shown[i] for i in self._studio.first_styles] if shown else [None, None]
+    ends = dict(zip(self.ends.values(), styles, strict=True))
+    source = {} if choice.source is None else {self.upload: choice.source}
+    return {**self._render(choice), **source, **ends}
+
+  def _render(self, choice: Choice, move_sliders: bool = True) -> dict[Any, Any]:
+    """The new translation and all that shows the style in use."""
+    update = {self.choice: choice}
+    if move_sliders:
+      values = self._studio.sliders.values(choice.code)
+      update |= dict(zip(self.sliders, values, strict=True))
+    if self.map:
+      update[self.map] = self._studio.style_map.marked(choice.code)
+    if choice.source is not None:
+      self._tell_of_compiling('translate', choice.source)
+      path = self._save(self._studio.translate(choice.source, choice.code))
+      update |= {self.result: path, self.download: path}
+    return update
+
+  def _tell_of_compiling(self, what: str, image: np.ndarray) -> None:
+    if self._studio.is_new(what, image):
+      height, width = image.shape[:2]
+      gr.Info(f'Getting ready for pictures of {width} x {height} px: this takes a while, once.')
+
+  def _save(self, image: np.ndarray) -> str:
+    number = next(self._numbers)
+    path = self._folder / str(number) / 'translation.png'
+    path.parent.mkdir()
+    pictures.write_png(path, image)
+    shutil.rmtree(self._folder / str(number - _FILES), ignore_errors=True)
+    return str(path)
+
+  def _use_source(self, choice: Choice, source: np.ndarray) -> dict:
+    return self._render(dataclasses.replace(choice, source=source))
+
+  def _use_upload(self, choice: Choice, path: str) -> dict:
+    return self._use_source(choice, self._studio.read(path))
+
+  def _use_input(self, choice: Choice, event: gr.SelectData) -> dict:
+    source = self._studio.pictures.inputs[event.index]
+    return {**self._use_source(choice, source), self.upload: source}
+
+  def _use_drawing(self, choice: Choice, drawn: dict | None) -> dict:
+    composite = drawn['composite'] if drawn else None
+    return self._use_source(choice, self._studio.draw(composite))
+
+  def _use_code(self, choice: Choice, which: str, code: np.ndarray) -> dict:
+    update = self._render(choice.with_style(which, code))
+    return {**update, self.blend: choice_lib.blend_of(which)}
+
+  def _use_style_file(self, which: str, choice: Choice, path: str) -> dict:
+    picture = self._studio.read(path)
+    self._tell_of_compiling('encode', picture)
+    return self._use_code(choice, which, self._studio.encode(picture))
+
+  def _use_known(self, choice: Choice, which: str, index: int) -> dict:
+    update = self._use_code(choice, which, self._studio.pictures.codes[index])
+    thumbnails = self._studio.pictures.thumbnails
+    return {**update, self.ends[which]: thumbnails[index] if thumbnails else None}
+
+  def _use_style(self, choice: Choice, which: str, event: gr.SelectData) -> dict:
+    return self._use_known(choice, which, event.index)
+
+  def _use_map(self, choice: Choice, which: str, event: gr.SelectData) -> dict:
+    height, width = self._studio.style_map.image.shape[:2]
+    x, y = event.index
+    return self._use_known(choice, which, self._studio.style_map.at(x / width, y / height))
+
+  def _use_listed(self, choice: Choice, which: str, index: int) -> dict:
+    return self._use_known(choice, which, index)
+
+  def _draw_styles(self, choice: Choice, seed: int | None) -> dict:
+    if choice.source is None:
+      raise DataError('new styles are shown on an input: choose or draw one first')
+    seed = int(seed or 0)
+    drawn = self._studio.new_styles(_NEW_STYLES, seed)
+    shown = self._studio.in_styles(choice.source, drawn)
+    choice = dataclasses.replace(choice, drawn=drawn, drawn_pictures=shown)
+    return {
+      self.choice: choice,
+      self.drawn: gr.Gallery(shown, selected_index=None),
+      self.seed: seed + 1,
+    }
+
+  def _use_drawn(self, choice: Choice, which: str, event: gr.SelectData) -> dict:
+    update = self._use_code(choice, which, choice.drawn[event.index])
+    return {**update, self.ends[which]: choice.drawn_pictures[event.index]}
+
+  def _blend(self, choice: Choice, t: float) -> dict:
+    return self._render(choice.blended(t))
+
+  def _move(self, choice: Choice, *values: float) -> dict:
+    code = self._studio.sliders.moved(choice.code, list(values))
+    return self._render(dataclasses.replace(choice, code=code), move_sliders=False)
+
+
+def _gallery(shown: list, label: str) -> gr.Gallery:
+  return gr.Gallery(
+    list(shown), label=label, allow_preview=False, interactive=False, buttons=[],
+    object_fit='cover', format='png', elem_classes='pictures',
+  )  # fmt: skip

@@ -1,0 +1,142 @@
+"""What the page does, without the page: a run, its pictures, and pictures of the user's."""
+
+from collections.abc import Sequence
+import pathlib
+
+import numpy as np
+
+from step_jax import infer
+from step_jax.data import pairs, pictures
+from step_jax.errors import DataError, RunError
+from step_jax.methods.step.page import codes, drawing, map_picture, run_pictures
+
+# Pictures whose longer side is above this are scaled down: memory grows with the square of it.
+LONGEST_SIDE = 1024
+
+
+class Studio:
+  """A trained run, ready for a page.
+
+  Pictures are uint8 `[H, W, 3]`, style codes float32 `[Z]`.
+
+  Attributes:
+    workdir: of the run.
+    translator: the run itself.
+    pictures: of its data set.
+    sliders: one for each dimension of a code.
+    style_map: a picture of the styles of the run; none where it has less than three.
+    first_styles: indices of the two styles to begin with, unlike each other; None where the run has
+      none.
+    palette: colours to draw inputs with; none where inputs are no drawings.
+  """
+
+  def __init__(
+    self,
+    workdir: str | pathlib.Path,
+    translator: infer.Translator,
+    found: run_pictures.RunPictures,
+  ):
+    self.workdir = workdir
+    self.translator = translator
+    self.pictures = found
+    known = found.codes if len(found.codes) else np.zeros((1, self.z_dim), np.float32)
+    self.sliders = codes.Sliders.of(known)
+    self.style_map = None
+    if len(found.codes) > 2:
+      style_map = codes.StyleMap.of(found.codes)
+      self.style_map = map_picture.MapPicture.of(style_map, found.thumbnails)
+    self.first_styles = (0, codes.farthest(found.codes, 0)) if len(found.codes) else None
+    self.palette = drawing.palette(found.inputs)
+    self._middle = known.mean(axis=0)
+    self._compiled: set[tuple] = set()
+
+  @property
+  def z_dim(self) -> int:
+    return self.translator.config.model.z_dim
+
+  @property
+  def input_size(self) -> tuple[int, int]:
+    """Height and width of what the run translates."""
+    if self.pictures.inputs:
+      return self.pictures.inputs[0].shape[:2]
+    return tuple(self.translator.config.data.crop)
+
+  def first_codes(self) -> tuple[np.ndarray, np.ndarray]:
+    """The two styles to begin with."""
+    if self.first_styles is None:
+      return self._middle, self._middle
+    first, second = self.pictures.codes[list(self.first_styles)]
+    return first, second
+
+  def read(self, path: str | pathlib.Path) -> np.ndarray:
+    """A picture file as `step-jax translate` takes it: as large as the run's pictures.
+
+    Raises:
+      DataError: it cannot be read.
+    """
+    try:
+      image = pictures.read_picture(path)
+    except DataError as error:
+      # Where the page keeps uploads is nobody's concern; their names are.
+      path = pathlib.Path(path)
+      raise DataError(str(error).replace(str(path), path.name, 1)) from None
+    image = pairs.fit(image, self.translator.config.data.resize)
+    height, width = image.shape[:2]
+    scale = LONGEST_SIDE / max(height, width)
+    if scale < 1:
+      image = pictures.resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+    return image
+
+  def draw(self, drawn: np.ndarray | None) -> np.ndarray:
+    """A drawing as a source, of the size that the run's inputs have; see `drawing.finish`."""
+    return drawing.finish(drawn, self.palette[0], self.input_size)
+
+  def is_new(self, what: str, image: np.ndarray) -> bool:
+    """Whether a picture is of a size that `what` (encode, translate) must be compiled for."""
+    return (what, image.shape) not in self._compiled
+
+  def encode(self, style: np.ndarray) -> np.ndarray:
+    """The code of a style picture."""
+    self._compiled.add(('encode', style.shape))
+    return self.translator.encode(style)
+
+  def translate(self, source: np.ndarray, code: np.ndarray) -> np.ndarray:
+    """A translation, as large as its source."""
+    self._compiled.add(('translate', source.shape))
+    return self.translator.translate(source, code)
+
+  def new_styles(self, count: int, seed: int) -> np.ndarray:
+    """Styles drawn by the mapper: `[count, Z]`; the same seed draws the same ones.
+
+    Raises:
+      RunError: the run has no mapper.
+    """
+    if self.translator.mapper is None:
+      raise RunError(
+        'new styles are drawn by the mapper, and this run has none yet: train the mapper: '
+        f'step-jax train mapper --workdir {self.workdir}'
+      )
+    return self.translator.draw(count, seed, 'mapper')
+
+  def in_styles(self, source: np.ndarray, several: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """A source in several styles."""
+    return [self.translate(source, code) for code in several]
+
+  def warm_up(self) -> None:
+    """Compiles for the size of the run's own pictures, so that no first click waits for it."""
+    blank = np.zeros((*self.input_size, 3), np.uint8)
+    self.translate(blank, self.encode(blank))
+
+
+def open_run(workdir: str | pathlib.Path, which: str = 'latest') -> Studio:
+  """Opens a trained run with its pictures.
+
+  Args:
+    workdir: of the run, or the folder of one of its stages.
+    which: `latest` or `best` checkpoint.
+
+  Raises:
+    RunError: nothing there can translate yet.
+  """
+  translator = infer.load(workdir, which)
+  return Studio(workdir, translator, run_pictures.load(translator))

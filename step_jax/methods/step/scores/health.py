@@ -1,0 +1,145 @@
+"""Signs of life of styles and of the game, at every evaluation while a run trains.
+
+They are for watching a run, not for comparing runs: for that there are `protocols`.
+"""
+
+from collections.abc import Mapping
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from step_jax import images, losses, models
+from step_jax.evaluate import metrics
+from step_jax.evaluate.scores import known_mean
+from step_jax.methods.step import models as nets
+
+# Below these a run is warned about; see `warnings`.
+_LEAST_DIVERSITY = 0.03
+_LEAST_DIMENSIONS = 1.2
+_LEAST_DEVIATION = 1e-3
+# Least-squares logits are 1 for real and 0 for generated when the discriminator is sure.
+_MOST_LEAD = 0.8
+
+
+def draw_like(codes: np.ndarray, seed: int) -> np.ndarray:
+  """As many codes `[N, Z]` as given, drawn from their own normal distribution."""
+  rng = np.random.default_rng(seed)
+  if len(codes) < 2 or not codes.shape[1]:
+    return codes
+  covariance = np.atleast_2d(np.cov(codes.T))
+  return rng.multivariate_normal(codes.mean(axis=0), covariance, len(codes)).astype(codes.dtype)
+
+
+def compare_styles(
+  features: models.FeatureNet,
+  tap_weights: Mapping[str, float],
+  feature_params: Mapping,
+  made: Mapping[str, jax.Array],
+  mask: jax.Array,
+) -> dict[str, jax.Array]:
+  """How differently two styles of one input look, float32 `[B]` each.
+
+  `styles` and `photos` are perceptual distances of the two translations and of two targets;
+  `change` is the mean absolute difference of the translations, in parts of 255, and `code_change`
+  the distance of their codes. NaN where a batch has only one true picture.
+
+  Args:
+    features, tap_weights, feature_params: the feature net.
+    made: from `reconstruction.rebuild`.
+    mask: `[B]`, 1 for true pictures, 0 for fillers.
+  """
+  taps = {
+    name: features.apply({'params': feature_params}, images.to_float(made[name]))
+    for name in ('own', 'other', 'target', 'next')
+  }
+  values = {
+    'styles': losses.perceptual_distance(taps['own'], taps['other'], tap_weights),
+    'photos': losses.perceptual_distance(taps['target'], taps['next'], tap_weights),
+    'change': metrics.l1(made['own'], made['other']),
+    'code_change': jnp.linalg.norm(made['z'] - made['z_other'], axis=1),
+  }
+  alone = jnp.sum(mask) < 2
+  return {name: jnp.where(alone, jnp.nan, value) for name, value in values.items()}
+
+
+def judge(
+  discriminator: nets.MultiScaleDiscriminator,
+  params: Mapping,
+  source: jax.Array,
+  pictures: Mapping[str, jax.Array],
+) -> dict[str, jax.Array]:
+  """Mean logits of a discriminator: name of a picture -> float32 `[B]`.
+
+  Args:
+    discriminator, params: the module and its parameters.
+    source: uint8 `[B, H, W, 3]`.
+    pictures: name -> uint8 `[B, H, W, 3]`.
+  """
+
+  def logit(picture):
+    scales = discriminator.apply(
+      {'params': params}, images.to_float(picture), images.to_float(source)
+    )
+    return sum(jnp.mean(scale, axis=(1, 2, 3)) for scale in scales) / len(scales)
+
+  return {name: logit(picture) for name, picture in pictures.items()}
+
+
+def summarize(values: Mapping[str, np.ndarray]) -> dict[str, float]:
+  """What is logged, from values of all pictures `[N]` and their codes `z` `[N, Z]`.
+
+  - `diversity`: distance of two styles of one input, in that of two true pictures;
+  - `sensitivity`: change of the output, in parts of 255, for a code that moves by 1;
+  - `code_dimensions`: how many dimensions the codes use, 1 to Z: their participation ratio,
+    (sum of eigenvalues)^2 / sum of their squares, of the covariance;
+  - `code_deviation/i`: standard deviation of dimension i;
+  - `judged_real`, `judged_encoded`, `judged_drawn`: mean logit of the discriminator on true
+    pictures, and on outputs in the style of a picture and in a drawn one.
+  """
+  found = {}
+  z = np.asarray(values['z'], np.float64)
+  if z.shape[1] and len(z) > 1:
+    found['diversity'] = _ratio(values['styles'], values['photos'])
+    found['sensitivity'] = _ratio(values['change'], values['code_change'])
+    eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(z.T)))
+    squares = np.square(eigenvalues).sum()
+    found['code_dimensions'] = float(eigenvalues.sum() ** 2 / squares) if squares else 0.0
+    found |= {f'code_deviation/{i}': float(d) for i, d in enumerate(z.std(axis=0))}
+  judged = ('judged_real', 'judged_encoded', 'judged_drawn')
+  found |= {name: known_mean(values[name]) for name in judged if name in values}
+  return {name: value for name, value in found.items() if np.isfinite(value)}
+
+
+def warnings(found: Mapping[str, float]) -> list[str]:
+  """A line for everything in `summarize`'s numbers that bodes ill, with the remedy."""
+  deviations = [value for name, value in found.items() if name.startswith('code_deviation/')]
+  lines = []
+  if deviations and max(deviations) < _LEAST_DEVIATION:
+    lines.append(
+      f'the style encoder has collapsed: no dimension of the codes deviates by more than '
+      f'{max(deviations):.1g}; pre-train it longer, or lower loss.z_l2 and loss.z_kl'
+    )
+  elif found.get('code_dimensions', np.inf) < _LEAST_DIMENSIONS:
+    lines.append(
+      f'the style encoder has all but collapsed: codes vary along {found["code_dimensions"]:.1f} '
+      'dimensions; pre-train it longer, or lower loss.z_l2 and loss.z_kl'
+    )
+  if found.get('diversity', np.inf) < _LEAST_DIVERSITY:
+    lines.append(
+      f'the generator ignores the style (mode collapse): two styles differ by '
+      f'{found["diversity"]:.1%} of what two pictures do; train longer, fine-tune, or raise '
+      'loss.recon_l1'
+    )
+  lead = found.get('judged_real', 0.0) - found.get('judged_encoded', 0.0)
+  if lead > _MOST_LEAD:
+    lines.append(
+      f'the discriminator wins: its logits are {lead:.2f} apart (1 is certain); lower '
+      'optimizer.discriminator_lr'
+    )
+  return lines
+
+
+def _ratio(values: np.ndarray, scale: np.ndarray) -> float:
+  whole = known_mean(scale)
+  return known_mean(values) / whole if whole else float('nan')

@@ -1,0 +1,1 @@
+"""The stages of StEP: data, step, warm start and evaluation put together."""

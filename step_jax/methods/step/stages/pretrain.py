@@ -1,0 +1,112 @@
+"""Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
+
+import logging
+
+import jax
+import ml_collections
+import numpy as np
+
+from step_jax import data, files, losses, untrusted, weights
+from step_jax.data import pipeline
+from step_jax.errors import DataError
+from step_jax.evaluate import scores
+from step_jax.methods.step import networks
+from step_jax.methods.step.mining import table, triplets
+from step_jax.methods.step.steps import pretrain
+from step_jax.train import loop
+from step_jax.train import mesh as mesh_lib
+from step_jax.train import stage as stage_lib
+
+log = logging.getLogger(__name__)
+
+NEIGHBORS_FILE = 'neighbors_{}.npz'
+# Pictures whose style features are computed at a time.
+_MINING_BATCH = 8
+
+
+def build(
+  config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
+) -> stage_lib.Stage:
+  """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
+  del mesh
+  mesh_lib.check_batch_size(config.batch_size)
+  found = stage_lib.open_data(config, paired=False)
+  _, side = data.sides(found, config.data.direction)
+  features = weights.load_features(
+    config.features.net, config.features.taps, config.features.weights
+  )
+  found.check_crop('train', config.data.crop)
+  loaders = {}
+  for split in ('train', 'val'):
+    try:
+      loaders[split] = _triplet_loader(config, workdir, found, split, side, features)
+    except DataError:
+      # A handful of validation pictures may be too few for triplets; training pictures must do.
+      if split == 'train':
+        raise
+      log.warning('too few val pictures to score pre-training on')
+  size = found.splits['train']
+
+  def batches(start):
+    return pipeline.train_batches(
+      np.arange(size), loaders['train'], config.batch_size, config.seed, start, stage_lib.shard()
+    )
+
+  return stage_lib.Stage(
+    method=pretrain.make(config),
+    batches=batches,
+    num_steps=stage_lib.num_steps(config),
+    items_per_step=config.batch_size,
+    features=features.label,
+    evaluate=_evaluator(config, found, loaders['val']) if 'val' in loaders else None,
+  )
+
+
+def _triplet_loader(config, workdir, found: data.PairSet, split, side, features):
+  examples = found.split(split)
+  names = examples.names()
+  groups = table.scenes(names, config.data.scene)
+  counts = config.mining.num_nearest, config.mining.num_farthest
+  taps, projection = tuple(config.features.taps), config.mining.projection
+  key = repr((found.fingerprint, side, features.label, taps, groups, counts, projection))
+
+  def batches(start):
+    pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0), start=start)
+    return pipeline.eval_batches(pictures, min(_MINING_BATCH, len(names)))
+
+  def mine_now(scratch):
+    log.info('mining neighbours of %d %s pictures by style', len(names), split)
+    return table.mine(features, batches, names, *counts, groups, scratch, projection)
+
+  path = stage_lib.stage_folder(workdir, config.stage) / NEIGHBORS_FILE.format(split)
+  mined = table.load_or_mine(path, key, mine_now)
+  if len(mined.nearest) != len(names):
+    raise untrusted.damaged(path, f'not of {len(names)} pictures', table.REMEDY)
+  return triplets.loader(examples, side, mined.nearest, mined.farthest, config.data.crop)
+
+
+def _evaluator(config, found: data.PairSet, load):
+  """Scores the encoder on one fixed triplet of every validation picture."""
+  encoder = networks.style_encoder(config)
+  count = found.splits['val']
+
+  @jax.jit
+  def score(params, batch):
+    anchor, positive, negative = pretrain.encode_triplets(encoder, params, batch)
+    near = ((anchor - positive) ** 2).sum(-1)
+    far = ((anchor - negative) ** 2).sum(-1)
+    hinge = jax.vmap(losses.triplet_loss, (0, 0, 0, None))(
+      anchor, positive, negative, config.loss.margin
+    )
+    return {'val_triplet': hinge, 'val_triplet_accuracy': near < far}
+
+  def evaluate(state):
+    examples = (load(i, np.random.default_rng([config.seed, i])) for i in range(count))
+    params = state.params['style_encoder']
+    values = scores.collect(
+      lambda batch: score(params, {role: batch[role] for role in triplets.ROLES}),
+      pipeline.eval_batches(examples, config.batch_size),
+    )
+    return loop.Evaluation({name: float(np.mean(value)) for name, value in values.items()})
+
+  return evaluate

@@ -1,0 +1,155 @@
+"""Stages 2 and 3 put together: pairs to train on, validation pairs to rebuild, a warm start."""
+
+from collections.abc import Iterator
+import logging
+
+import jax
+import ml_collections
+import numpy as np
+
+from step_jax import data, files, weights
+from step_jax.data import augment, pipeline
+from step_jax.evaluate import scores
+from step_jax.infer import gallery
+from step_jax.methods.step import functions, networks
+from step_jax.methods.step.scores import health, reconstruction
+from step_jax.methods.step.steps import translate
+from step_jax.methods.step.steps.plan import Plan
+from step_jax.train import loop
+from step_jax.train import mesh as mesh_lib
+from step_jax.train import stage as stage_lib
+
+log = logging.getLogger(__name__)
+
+# Validation pictures in the sample grid, and the styles that each is shown in.
+_SAMPLES = 4
+_EVAL_BATCH = 8
+_LOGGED = ('psnr', 'psnr_other', 'l1', 'perceptual')
+
+
+def build(
+  config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
+) -> stage_lib.Stage:
+  """Makes stage 2, stage 3 or a baseline ready."""
+  mesh_lib.check_batch_size(config.batch_size)
+  found = stage_lib.open_data(config, paired=True)
+  found.check_crop('train', config.data.crop)
+  features = weights.load_features(
+    config.features.net, config.features.taps, config.features.weights
+  )
+  method = translate.make(config, features.module)
+  return stage_lib.Stage(
+    method=method,
+    batches=lambda start: _train_batches(config, found, start),
+    num_steps=stage_lib.num_steps(config),
+    items_per_step=config.batch_size,
+    features=features.label,
+    frozen={'features': features.params},
+    warm_start=_warm_start(config, workdir, method, mesh),
+    evaluate=_evaluator(config, found, features),
+  )
+
+
+def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+  settings = config.data
+  split = found.split('train')
+  source, target = data.sides(found, config.data.direction)
+  suffixes = ('', '_b') if Plan.of(config).cycle else ('',)
+
+  def load(index, rng):
+    # The second pair, where styles are swapped, is any other draw; now and then the same.
+    indices = [index, rng.integers(len(split))]
+    pictures = {}
+    for suffix, i in zip(suffixes, indices, strict=False):
+      example = split[int(i)]
+      view = augment.augment(
+        {'source': example[source], 'target': example[target]},
+        rng,
+        settings.crop,
+        settings.rescale,
+        settings.flip,
+      )
+      pictures |= {f'{role}{suffix}': image for role, image in view.items()}
+    return pictures
+
+  return pipeline.train_batches(
+    np.arange(len(split)), load, config.batch_size, config.seed, start, stage_lib.shard()
+  )
+
+
+def _warm_start(config, workdir, method, mesh):
+  """Networks of the stage before.
+
+  Its style encoder after stage 1, all that it has in common else.
+  """
+  if not config.init_from:
+    return {}
+  folder = stage_lib.stage_folder(workdir, config.init_from)
+  wanted = jax.eval_shape(method.init, jax.random.key(0)).params
+  stored = stage_lib.stored_networks(folder)
+  like = {name: tree for name, tree in wanted.items() if name in stored}
+  return stage_lib.load_networks(folder, {'params': like}, mesh)['params']
+
+
+def _evaluator(config, found: data.PairSet, features: weights.Features):
+  """Rebuilds validation pictures with averaged weights, and shows some in the styles of others."""
+  encoder, generator = networks.style_encoder(config), networks.generator(config)
+  tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
+  discriminator = networks.discriminator(config)
+  distance = (features.module, tap_weights)
+
+  @jax.jit
+  def score(params, judges, feature_params, batch):
+    made = reconstruction.rebuild(encoder, generator, params, batch)
+    scores_ = reconstruction.score(*distance, feature_params, made, batch['mask'])
+    signs = health.compare_styles(*distance, feature_params, made, batch['mask'])
+    if 'discriminator' in judges:
+      pictures = {
+        'judged_real': batch['target'],
+        'judged_encoded': made['own'],
+        'judged_drawn': functions.generate(generator, params, batch['source'], batch['drawn']),
+      }
+      signs |= health.judge(discriminator, judges['discriminator'], batch['source'], pictures)
+    return {**scores_, **signs, 'z': made['z']}
+
+  source, target = data.sides(found, config.data.direction)
+  split = found.split('val')
+  roles = {'source': source, 'target': target}
+  encode = jax.jit(lambda params, pictures: functions.encode(encoder, params, pictures))
+  generate = jax.jit(lambda params, *args: functions.generate(generator, params, *args))
+
+  def sample_grid(params):
+    """Rows: an input, its true picture, and its translation in the styles of all of these."""
+    examples = list(pipeline.eval_examples(split, roles, config.data.eval_crop, _SAMPLES))
+    codes = np.concatenate([encode(params, e['target'][None]) for e in examples])
+    rows = [[np.full_like(examples[0]['source'], 255)] * 2 + [e['target'] for e in examples]]
+    for example in examples:
+      sources = np.repeat(example['source'][None], len(codes), axis=0)
+      rows.append([example['source'], example['target'], *generate(params, sources, codes)])
+    return gallery.grid(rows)
+
+  def examples():
+    return pipeline.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
+
+  def evaluate(state):
+    judges = {name: state.params[name] for name in Plan.of(config).discriminators}
+    targets = ({'target': example['target']} for example in examples())
+    codes = scores.collect(
+      lambda batch: {'z': encode(state.ema, batch['target'])},
+      pipeline.eval_batches(targets, _EVAL_BATCH),
+    )['z']
+    drawn = health.draw_like(codes, config.seed)
+    styled = ({**example, 'drawn': z} for example, z in zip(examples(), drawn, strict=True))
+    values = scores.collect(
+      lambda batch: score(state.ema, judges, features.params, batch),
+      pipeline.eval_batches(styled, _EVAL_BATCH),
+    )
+    found = {name: scores.known_mean(values[name]) for name in _LOGGED}
+    found |= health.summarize(values)
+    for line in health.warnings(found):
+      log.warning('%s', line)
+    return loop.Evaluation(
+      {f'val_{name}': value for name, value in found.items()}, {'styles': sample_grid(state.ema)}
+    )
+
+  return evaluate

@@ -1,0 +1,125 @@
+"""Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood (StEP, sec. 3.4.
+
+Li and Malik 2018).
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from step_jax.methods.step import networks
+from step_jax.train import optimizers
+from step_jax.train import state as state_lib
+
+# Codes and samples that are compared at a time: products of that many stay in a CPU's cache, and
+# keep an accelerator busy.
+_TILES = {'cpu': (1024, 512)}
+_TILE = (16384, 4096)
+# Codes whose winning blocks are gathered at a time.
+_LOOKED_UP = 256
+
+
+def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
+  """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; ties to the first.
+
+  Blocked products with a running minimum: memory does not grow with `N * M`. The minimum is kept by
+  block of samples, as looking for places is the slower part; the place is looked for in the winning
+  block alone.
+  """
+  tile, block = _TILES.get(jax.default_backend(), _TILE)
+  count, size = len(codes), len(samples)
+  tile, block = min(tile, count), min(block, size)
+  # |sample|^2 - 2 <code, sample> as one product; |code|^2 does not matter for the minimum.
+  # The last block is filled up with samples farther away than any.
+  fill = ((0, -size % block), (0, 0))
+  norms = jnp.sum(samples**2, axis=1, keepdims=True)
+  norms = jnp.pad(norms, fill, constant_values=jnp.finfo(norms.dtype).max)
+  keys = jnp.concatenate([-2 * jnp.pad(samples, fill), norms], axis=1)
+  keys = keys.reshape(-1, block, keys.shape[1])
+  queries = jnp.concatenate([codes, jnp.ones((count, 1), codes.dtype)], axis=1)
+  queries = jnp.pad(queries, ((0, -count % tile), (0, 0))).reshape(-1, tile, keys.shape[2])
+
+  def of_tile(query):
+    def fold(best, entry):
+      number, key = entry
+      least = jnp.min(jnp.matmul(query, key.T, precision=jax.lax.Precision.HIGHEST), axis=1)
+      better = least < best[0]
+      return (jnp.where(better, least, best[0]), jnp.where(better, number, best[1])), None
+
+    start = (jnp.full(tile, jnp.inf), jnp.zeros(tile, jnp.int32))
+    (_, winner), _ = jax.lax.scan(fold, start, (jnp.arange(len(keys), dtype=jnp.int32), keys))
+    within = jax.lax.map(lambda pair: _least(*pair), (query, winner), batch_size=_LOOKED_UP)
+    return winner * block + within
+
+  def _least(query, winner):
+    costs = jnp.matmul(keys[winner], query, precision=jax.lax.Precision.HIGHEST)
+    return jnp.argmin(costs).astype(jnp.int32)
+
+  return jax.lax.map(of_tile, queries).reshape(-1)[:count]
+
+
+def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
+  """The method of stage 4; one step is one epoch over the codes.
+
+  Batches are empty; `frozen['codes']` is `[N, Z]`, in fixed order, of which the last incomplete
+  mini-batch is left out. Every `config.imle.staleness` epochs each code is paired anew with the
+  nearest of `sample_factor * N` samples of the mapper; the loss is half the squared distance to it,
+  summed over a mini-batch.
+  """
+  module = networks.mapper(config)
+  imle, rates = config.imle, config.optimizer
+  batch_size = min(config.batch_size, num_codes)
+  used = num_codes // batch_size * batch_size
+  adam = optimizers.scale_by_tf_adam(rates.b1, rates.b2)
+
+  def rate(epoch):
+    return rates.mapper_lr * imle.decay ** (epoch // imle.decay_epochs).astype(jnp.float32)
+
+  optimizer = {'mapper': state_lib.Optimizer(('mapper',), adam, rate)}
+
+  def init(key):
+    params = {'mapper': module.init(key, jnp.zeros((1, config.model.z_dim)))['params']}
+    latents = jnp.zeros((used, config.model.z_dim))
+    return state_lib.create(params, optimizer, stats={'latents': latents})
+
+  def pair(params, codes, key):
+    """Latents `[N, Z]` whose samples lie nearest to the codes, slightly perturbed."""
+    draw, perturb = jax.random.split(key)
+    latents = jax.random.normal(draw, (imle.sample_factor * len(codes), codes.shape[1]))
+    samples = module.apply({'params': params}, latents)
+    chosen = latents[nearest_samples(codes, samples)]
+    return chosen + imle.noise * jax.random.normal(perturb, chosen.shape)
+
+  def train_step(state, batch, frozen):
+    del batch
+    codes, epoch = frozen['codes'][:used], state.step
+    key = jax.random.fold_in(jax.random.key(config.seed), epoch)
+    latents = jax.lax.cond(
+      epoch % imle.staleness == 0,
+      lambda: pair(state.params['mapper'], codes, key),
+      lambda: state.stats['latents'],
+    )
+
+    def update(state, batch):
+      code, latent = batch
+
+      def objective(params):
+        return imle_loss(module.apply({'params': params['mapper']}, latent), code)
+
+      loss, grads = jax.value_and_grad(objective)(state.params)
+      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), loss
+
+    batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, x.shape[-1]), (codes, latents))
+    state, batch_losses = jax.lax.scan(update, state, batches)
+    metrics = {'imle': jnp.mean(batch_losses) / batch_size}
+    return state_lib.finish(state, stats={'latents': latents}), metrics
+
+  return state_lib.Method(init, train_step)
+
+
+def imle_loss(samples: jax.Array, codes: jax.Array) -> jax.Array:
+  """Half the squared distance of samples to their codes, `[B, Z]` each, summed over the batch.
+
+  A scalar.
+  """
+  return 0.5 * jnp.sum(jnp.square(samples - codes))

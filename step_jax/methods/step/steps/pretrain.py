@@ -1,0 +1,54 @@
+"""Stage 1.
+
+The style encoder learns from triplets of pictures that are near and far in style (StEP, sec. 3.1).
+"""
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from step_jax import images, losses
+from step_jax.methods.step import networks
+from step_jax.train import optimizers
+from step_jax.train import state as state_lib
+
+
+def encode_triplets(encoder, params, batch) -> list[jax.Array]:
+  """Style codes of `{'anchor', 'positive', 'negative'}`, uint8 `[B, H, W, 3]` each.
+
+  Three of `[B, Z]`, in one pass.
+  """
+  pictures = jnp.concatenate([batch[role] for role in ('anchor', 'positive', 'negative')])
+  z, _, _ = encoder.apply({'params': params}, images.to_float(pictures))
+  return jnp.split(z, 3)
+
+
+def make(config: ml_collections.ConfigDict) -> state_lib.Method:
+  """The method of stage 1. Its batches are those of `encode_triplets`; nothing is frozen."""
+  encoder = networks.style_encoder(config)
+  adam = optimizers.scale_by_tf_adam(config.optimizer.b1, config.optimizer.b2)
+  rate = config.optimizer.encoder_lr
+  optimizer = {
+    'encoder': state_lib.Optimizer(('style_encoder',), adam, networks.schedule(config, rate))
+  }
+
+  def init(key: jax.Array) -> state_lib.TrainState:
+    params = {'style_encoder': networks.init_style_encoder(encoder, key)}
+    return state_lib.create(params, optimizer)
+
+  def train_step(state, batch, frozen):
+    del frozen
+
+    def objective(params):
+      codes = encode_triplets(encoder, params['style_encoder'], batch)
+      terms = {
+        'triplet': losses.triplet_loss(*codes, margin=config.loss.margin),
+        'z_l2': sum(losses.l2_loss(z) for z in codes),
+      }
+      return networks.weighted_sum(config.loss, terms), terms
+
+    grads, terms = jax.grad(objective, has_aux=True)(state.params)
+    metrics = {'loss': networks.weighted_sum(config.loss, terms), **terms}
+    return state_lib.apply_gradients(state, optimizer, {'encoder': grads}), metrics
+
+  return state_lib.Method(init, train_step)

@@ -1,0 +1,345 @@
+"""Stages 2 and 3: the generator learns to translate, the style encoder frozen or trained along.
+
+One step serves StEP and all baselines of its paper: which of them runs is a matter of loss weights
+alone (`configs/translate.py`). The generator's objective has two parts, each with an optimiser of
+its own, as the original has it: `generator` (reconstruction, GAN, regularisation; moves the
+generator and, unless frozen, the style encoder) and `latent` (what drawn and read-back codes say;
+moves the generator alone, at a rate of its own).
+"""
+
+from collections.abc import Mapping, Sequence
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+
+from step_jax import images, losses, models
+from step_jax.methods.step import models as nets
+from step_jax.methods.step import networks
+from step_jax.methods.step.models import style_encoder
+from step_jax.methods.step.steps.plan import GENERATOR_TERMS, LATENT_TERMS, Plan
+from step_jax.train import optimizers
+from step_jax.train import state as state_lib
+
+
+class Outputs(NamedTuple):
+  """What the networks make of a batch.
+
+  All arrays hold the pictures, or codes, of one or two pairs in turn (`interleave`).
+
+  Attributes:
+    codes: `(z, mean, logvar)` of the targets.
+    read_back: codes of the swapped pictures, at the place of the pair whose style they should have.
+    random_codes: codes read from the pictures of drawn codes.
+    fakes: kind of generated picture -> pictures.
+  """
+
+  codes: tuple[jax.Array, jax.Array, jax.Array]
+  read_back: jax.Array | None
+  random_codes: jax.Array | None
+  fakes: dict[str, jax.Array]
+
+
+def interleave(parts: Sequence[jax.Array]) -> jax.Array:
+  """Arrays `[B, …]` as one, `[B * len(parts), …]`, their entries in turn.
+
+  Networks see one large batch. Entries of one place stay together, so that a batch that is split
+  over devices stays where it is.
+  """
+  # Not -1 for the first axis: codes may have no dimension at all.
+  size, *rest = parts[0].shape
+  return jnp.stack(parts, axis=1).reshape(size * len(parts), *rest)
+
+
+def separate(x: jax.Array, count: int) -> list[jax.Array]:
+  """The arrays that `interleave` made one of."""
+  x = x.reshape(x.shape[0] // count, count, *x.shape[1:])
+  return [x[:, i] for i in range(count)]
+
+
+def draw_noise(key: jax.Array, batch_size: int, z_dim: int) -> dict[str, jax.Array]:
+  """Everything random in a step, from N(0, I).
+
+  `codes`, `read_back` `[2, B, Z]`, `random` `[B, Z]`.
+  """
+  keys = jax.random.split(key, 3)
+  pair = (2, batch_size, z_dim)
+  return {
+    'codes': jax.random.normal(keys[0], pair),
+    'read_back': jax.random.normal(keys[1], pair),
+    'random': jax.random.normal(keys[2], pair[1:]),
+  }
+
+
+@dataclasses.dataclass(frozen=True)
+class Objectives:
+  """The losses of stages 2 and 3, and their gradients.
+
+  Attributes:
+    plan: which terms exist.
+    encoder, generator, discriminator: the modules.
+    features: the feature net of the perceptual losses, or None where there are none.
+    tap_weights: its taps and how much each counts.
+  """
+
+  plan: Plan
+  encoder: nets.StyleEncoder
+  generator: nets.Generator
+  discriminator: nets.MultiScaleDiscriminator
+  features: models.FeatureNet | None
+  tap_weights: Mapping[str, float]
+
+  @property
+  def num_pairs(self) -> int:
+    """Pairs a batch has: two where styles are swapped."""
+    return 2 if self.plan.cycle else 1
+
+  def read(self, batch: Mapping[str, jax.Array], role: str) -> jax.Array:
+    """The sources or targets of a batch as floats, those of two pairs in turn."""
+    names = (role, f'{role}_b')[: self.num_pairs]
+    return interleave([images.to_float(batch[name]) for name in names])
+
+  def outputs(
+    self, params: Mapping, sources: jax.Array, targets: jax.Array, noise: Mapping
+  ) -> Outputs:
+    """All pictures and codes that the losses may look at; what none does, the compiler drops."""
+    count, variational = self.num_pairs, self.plan.variational
+
+    def encode(pictures, eps):
+      z, mean, logvar = self.encoder.apply({'params': params['style_encoder']}, pictures)
+      return (style_encoder.sample(mean, logvar, eps) if variational else z), mean, logvar
+
+    def generate(*args, method):
+      return self.generator.apply({'params': params['generator']}, *args, method=method)
+
+    contents = generate(sources, method='encode')
+    codes = encode(targets, interleave(noise['codes'][:count]))
+    fakes = {'direct': generate(contents, codes[0], method='decode')}
+    read_back = random_codes = None
+    if self.plan.cycle:
+      # The first source carries the second style, and the second the first one; swapped back, what
+      # is read from them stands at its pair's place.
+      swap = lambda x: interleave(separate(x, count)[::-1])
+      fakes['swap'] = generate(contents, swap(codes[0]), method='decode')
+      read_back = encode(swap(fakes['swap']), interleave(noise['read_back']))[0]
+      fakes['cycle'] = generate(contents, read_back, method='decode')
+    if self.plan.random:
+      drawn = interleave([noise['random']] * count)
+      fakes['random'] = generate(contents, drawn, method='decode')
+      random_codes = encode(fakes['random'], 1.0)[1 if variational else 0]
+    return Outputs(codes, read_back, random_codes, fakes)
+
+  def generator_terms(
+    self, outputs: Outputs, targets: jax.Array, noise: Mapping, frozen: Mapping
+  ) -> dict[str, jax.Array]:
+    """Terms of reconstruction and of codes, those that exist, each summed over the pairs."""
+    count = self.num_pairs
+    z, mean, logvar = outputs.codes
+
+    def perceptual(kind):
+      taps = [
+        self.features.apply({'params': frozen['features']}, x)
+        for x in (outputs.fakes[kind], targets)
+      ]
+      return losses.perceptual_loss(*taps, self.tap_weights)
+
+    # All but the KL divergence are means over the pictures of all pairs.
+    formulas = {
+      'recon_perceptual': lambda: count * perceptual('direct'),
+      'recon_l1': lambda: count * losses.l1_loss(outputs.fakes['direct'], targets),
+      'cycle_perceptual': lambda: count * perceptual('cycle'),
+      'cycle_l1': lambda: count * losses.l1_loss(outputs.fakes['cycle'], targets),
+      'z_kl': lambda: losses.kl_loss(mean, logvar),
+      'z_l2': lambda: count * losses.l2_loss(z),
+      'z_recon': lambda: count * losses.l1_loss(outputs.read_back, z),
+      'z_random_recon': lambda: (
+        count * losses.l1_loss(outputs.random_codes, interleave([noise['random']] * count))
+      ),
+    }
+    return {name: formula() for name, formula in formulas.items() if self.plan.on(name)}
+
+  def judge(
+    self, params: Mapping, sources: jax.Array, batches: Sequence[jax.Array], label: float
+  ) -> list[jax.Array]:
+    """Losses of a discriminator's judgements, in one pass.
+
+    Args:
+      params: of the discriminator.
+      sources: `[B * P, H, W, C]`, of P pairs in turn.
+      batches: pictures to judge, shaped as `sources`; each batch and pair is a mini-batch of its
+        own.
+      label: what they should be judged as.
+
+    Returns:
+      One scalar a batch and pair.
+    """
+    count = self.num_pairs
+    groups = count * len(batches)
+    pictures = interleave([part for x in batches for part in separate(x, count)])
+    given = interleave(separate(sources, count) * len(batches))
+    scales = self.discriminator.apply({'params': params}, pictures, given, groups)
+    return [
+      losses.lsgan_loss(list(logits), label)
+      for logits in zip(*(separate(scale, groups) for scale in scales), strict=True)
+    ]
+
+  def judge_fakes(
+    self, name: str, params: Mapping, sources: jax.Array, fakes: Mapping, label: float
+  ) -> dict[str, list[jax.Array]]:
+    """Kind of generated picture -> losses of one discriminator, weighted, one a pair."""
+    weights = self.plan.judged(name)
+    found = self.judge(params, sources, [fakes[kind] for kind in weights], label)
+    count = self.num_pairs
+    return {
+      kind: [weight * loss for loss in found[i * count : (i + 1) * count]]
+      for i, (kind, weight) in enumerate(weights.items())
+    }
+
+  def gan_terms(self, params: Mapping, sources: jax.Array, fakes: Mapping) -> dict[str, jax.Array]:
+    """How far generated pictures are from being judged real: `gan`, and `gan_latent`.
+
+    The second is of the `latent` objective: pictures of drawn codes, and swapped ones where codes
+    are read back from them.
+    """
+    if not self.plan.on('gan'):
+      return {}
+    latent_kinds = ('random', 'swap') if self.plan.on('z_recon') else ('random',)
+    found = {'gan': [], 'gan_latent': []}
+    for name in self.plan.discriminators:
+      judged = self.judge_fakes(name, params[name], sources, fakes, losses.REAL)
+      for kind, terms in judged.items():
+        found['gan_latent' if kind in latent_kinds else 'gan'] += terms
+    return {name: losses.average_with_zero(terms) for name, terms in found.items() if terms}
+
+  def gradients(
+    self, params: Mapping, trained: tuple[str, ...], batch: Mapping, frozen: Mapping, noise: Mapping
+  ) -> tuple[dict[str, dict], state_lib.Metrics]:
+    """Gradients of every objective at one point, from one forward pass of the generator.
+
+    Args:
+      params: network -> parameters.
+      trained: networks that the `generator` objective trains.
+      batch: see `make`.
+      frozen: `{'features': parameters of the feature net}`.
+      noise: see `draw_noise`.
+
+    Returns:
+      Name of the objective (`generator`, `latent`, the discriminators) -> network -> gradients; and
+      all terms and totals.
+    """
+    sources, targets = self.read(batch, 'source'), self.read(batch, 'target')
+    weights = {**self.plan.weights, 'gan_latent': self.plan.weights['gan']}
+
+    def gradient(names, networks_):
+      """Of the sum of some terms.
+
+      Each objective is differentiated by itself, through what it depends on alone; the compiler
+      sees that their forward passes are the same one.
+      """
+
+      def objective(own):
+        outputs = self.outputs({**params, **own}, sources, targets, noise)
+        terms = self.generator_terms(outputs, targets, noise, frozen)
+        terms |= self.gan_terms(params, sources, outputs.fakes)
+        total = networks.weighted_sum(
+          weights, {name: terms[name] for name in names if name in terms}
+        )
+        return total, (total, terms, outputs.fakes)
+
+      return jax.grad(objective, has_aux=True)({name: params[name] for name in networks_})
+
+    grads = {}
+    grads['generator'], (total, metrics, fakes) = gradient(GENERATOR_TERMS, trained)
+    metrics |= {'loss_generator': total}
+    if self.plan.latent:
+      grads['latent'], (total, _, _) = gradient(LATENT_TERMS, ('generator',))
+      metrics |= {'loss_latent': total}
+
+    fakes = jax.lax.stop_gradient(fakes)
+    for name in self.plan.discriminators:
+
+      def objective(own, name=name):
+        real = losses.average_with_zero(self.judge(own[name], sources, [targets], losses.REAL))
+        judged = self.judge_fakes(name, own[name], sources, fakes, losses.FAKE)
+        fake = losses.average_with_zero([loss for terms in judged.values() for loss in terms])
+        return real + fake, (real, fake)
+
+      value_and_grad = jax.value_and_grad(objective, has_aux=True)
+      (total, (real, fake)), grads[name] = value_and_grad({name: params[name]})
+      metrics |= {f'loss_{name}': total, f'{name}_real': real, f'{name}_fake': fake}
+    return grads, metrics
+
+
+def make(
+  config: ml_collections.ConfigDict, features: models.FeatureNet | None = None
+) -> state_lib.Method:
+  """The method of stages 2 and 3 and of all baselines.
+
+  Batches are `{'source', 'target'}`, uint8 `[B, H, W, 3]`, and, where styles are swapped
+  (`Plan.cycle`), a second pair `{'source_b', 'target_b'}`. `frozen['features']` are the parameters
+  of `features`.
+
+  Args:
+    config: see `configs/translate.py`.
+    features: the feature net of the perceptual losses; None where their weights are zero.
+  """
+  objectives = make_objectives(config, features)
+  optimizers_ = make_optimizers(config, objectives.plan)
+  z_dim = config.model.z_dim
+  averaged = ('style_encoder', 'generator')
+
+  def init(key):
+    keys = jax.random.split(key, 4)
+    params = {
+      'style_encoder': networks.init_style_encoder(objectives.encoder, keys[0]),
+      'generator': networks.init_generator(objectives.generator, keys[1], z_dim),
+    }
+    for name, name_key in zip(objectives.plan.discriminators, keys[2:], strict=False):
+      params[name] = networks.init_discriminator(objectives.discriminator, name_key)
+    return state_lib.create(params, optimizers_, averaged)
+
+  def train_step(state, batch, frozen):
+    key = jax.random.fold_in(jax.random.key(config.seed), state.step)
+    noise = draw_noise(key, len(batch['source']), z_dim)
+    trained = optimizers_['generator'].networks
+    decay = optimizers.ema_decay(state.step, config.ema_decay)
+    grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
+    return state_lib.apply_gradients(state, optimizers_, grads, decay), metrics
+
+  return state_lib.Method(init, train_step)
+
+
+def make_objectives(
+  config: ml_collections.ConfigDict, features: models.FeatureNet | None = None
+) -> Objectives:
+  """The objectives that a configuration asks for; arguments as `make`."""
+  return Objectives(
+    plan=Plan.of(config),
+    encoder=networks.style_encoder(config),
+    generator=networks.generator(config),
+    discriminator=networks.discriminator(config),
+    # Its parameters stay float32, and so do the losses on what it sees.
+    features=features and features.clone(dtype=jnp.dtype(config.dtype)),
+    tap_weights=dict(zip(config.features.taps, config.features.tap_weights, strict=True)),
+  )
+
+
+def make_optimizers(
+  config: ml_collections.ConfigDict, plan: Plan
+) -> dict[str, state_lib.Optimizer]:
+  """One Adam an objective: `generator`, `latent` where there is one, and each discriminator."""
+  rates = config.optimizer
+  adam = optimizers.scale_by_tf_adam(rates.b1, rates.b2)
+  trained = ('generator', 'style_encoder') if plan.train_encoder else ('generator',)
+
+  def optimizer(nets, rate):
+    return state_lib.Optimizer(nets, adam, networks.schedule(config, rate))
+
+  found = {'generator': optimizer(trained, rates.generator_lr)}
+  if plan.latent:
+    found['latent'] = optimizer(('generator',), rates.latent_lr)
+  for name in plan.discriminators:
+    found[name] = optimizer((name,), rates.discriminator_lr)
+  return found

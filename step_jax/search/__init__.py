@@ -1,0 +1,1 @@
+"""Exact nearest and farthest neighbors, on the device."""

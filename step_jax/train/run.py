@@ -1,0 +1,222 @@
+"""Runs a stage: from a configuration and a work directory to checkpoints, metrics and samples."""
+
+from collections.abc import Callable
+import contextlib
+import functools
+import logging
+import os
+import pathlib
+import tempfile
+import time
+
+import jax
+import ml_collections
+
+from step_jax import config as config_lib
+from step_jax import files, untrusted
+from step_jax.errors import RunError
+from step_jax.methods.step.stages import mapper, pretrain, translate
+from step_jax.train import checkpoint, lock, loop, stopping, writers
+from step_jax.train import mesh as mesh_lib
+from step_jax.train import stage as stage_lib
+
+log = logging.getLogger(__name__)
+
+LOG_FILE = 'train.log'
+# Seconds from one copy of the log to the next where it lies in a bucket.
+_LOG_SECONDS = 30.0
+# What decides when to end, to look and to stop, and where the state lies, not what was trained so
+# far: may differ from the start before.
+_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp')
+BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
+
+
+def train(
+  config: ml_collections.ConfigDict, workdir: str | os.PathLike, change_config: bool = False
+) -> files.Path:
+  """Trains a stage in `workdir/<config.stage>`, from where it stopped if it was started before.
+
+  Args:
+    config: as `configs/<stage>.py` gives it.
+    workdir: of the run; its stages lie side by side in it. A folder, or `gs://BUCKET/FOLDER`.
+    change_config: go on with a stage although it was trained with another configuration so far.
+
+  Returns:
+    The stage's folder: `config.json`, `checkpoints/`, `metrics.jsonl`, `train.log`, `tensorboard/`,
+    `samples/`, and what the stage made on the way (mined neighbours, style codes).
+
+  Raises:
+    UserError: the configuration, the data, weights or the stage before cannot be used; the stage
+      was trained with another configuration, or another process trains it now.
+    Preempted: SIGTERM came; the step that was running is saved.
+    KeyboardInterrupt: SIGINT came; likewise.
+  """
+  config_lib.validate(config)
+  workdir = files.path(workdir)
+  folder = stage_lib.stage_folder(workdir, config.stage)
+  untrusted.check_links(folder)
+  with lock.hold(folder) as check_held:
+    changes = _changes(config, folder)
+    refused = {field: change for field, change in changes.items() if not field.startswith(_FREE)}
+    if refused and not change_config:
+      raise RunError(
+        '\n  '.join([f'{folder}: was trained with another configuration:', *_lines(refused)])
+        + '\ngive the old values, or another --workdir; or go on with the new by --change-config'
+      )
+    _train(config, workdir, folder, changes, check_held)
+  return folder
+
+
+def _changes(config: ml_collections.ConfigDict, folder: files.Path) -> dict[str, tuple]:
+  """Fields that differ from those that the stage was trained with: values then and now."""
+  if not checkpoint.exists(folder) or not (folder / config_lib.FILE).is_file():
+    return {}
+  changes = config_lib.differences(config_lib.read(folder), config)
+  # The argument has said all it has to say in the other fields.
+  changes.pop('arg', None)
+  old, new = (pathlib.Path(p or '').expanduser() for p in changes.get('data.path', ('', '')))
+  if old.resolve() == new.resolve():
+    changes.pop('data.path', None)
+  return changes
+
+
+def _lines(changes: dict[str, tuple]) -> list[str]:
+  return [f'{field}: {old!r} -> {new!r}' for field, (old, new) in changes.items()]
+
+
+def _train(
+  config: ml_collections.ConfigDict,
+  workdir: files.Path,
+  folder: files.Path,
+  changes: dict[str, tuple],
+  check_held: Callable[[], None],
+) -> None:
+  mesh = mesh_lib.make_mesh()
+  stage = BUILDERS[config.method](config, workdir, mesh)
+  with contextlib.ExitStack() as closing:
+    # The first to come is the last to go: signals are taken until all is written.
+    stop = closing.enter_context(stopping.Stop())
+    checkpoints = checkpoint.Checkpoints(folder, config.best_metric)
+    closing.callback(checkpoints.close)
+    shardings = _shardings(config, stage, mesh)
+    state = _initial_state(config, stage, checkpoints, shardings)
+    start = int(state.step)
+    if start >= stage.num_steps:
+      log.info('%s: is trained already (%d steps)', folder, start)
+      return
+    writer = None
+    if jax.process_index() == 0:
+      config_lib.save(config, folder)
+      writer = writers.MetricWriter(folder, start)
+      closing.callback(writer.close)
+      closing.enter_context(_log_to(folder / LOG_FILE))
+    frozen = mesh_lib.put_replicated(mesh, stage.frozen)
+
+    def stop_now(step):
+      check_held()
+      return stop.now(step)
+
+    step = stage.method.jitted_step(shardings)
+    gather = functools.partial(_gather_networks, mesh)
+    features = f', features={stage.features}' if stage.features else ''
+    log.info('%s: steps %d to %d%s', folder, start + 1, stage.num_steps, features)
+    for line in _lines(changes):
+      log.info('from here on %s', line)
+    state = loop.run(
+      state,
+      lambda state, batch: step(state, mesh_lib.to_global(mesh, batch), frozen),
+      stage.batches(start),
+      stage.num_steps,
+      loop.Every(**config.every),
+      checkpoints,
+      writer,
+      stage.evaluate and (lambda state: stage.evaluate(gather(state))),
+      stage.items_per_step,
+      stop_now,
+    )
+  stop.tell(int(state.step))
+
+
+class _LogFile(logging.FileHandler):
+  def handleError(self, record):  # noqa: N802
+    """A line that cannot be written is let go: what matters to the run tells of a full disk."""
+
+
+class _LogObject(_LogFile):
+  """A log in a bucket: grows on this machine, and is copied now and then and at the end."""
+
+  def __init__(self, path: files.Path):
+    self._path = path
+    self._temporary = tempfile.TemporaryDirectory(prefix='step_jax-')
+    self._here = pathlib.Path(self._temporary.name) / path.name
+    with contextlib.suppress(FileNotFoundError):
+      self._here.write_bytes(files.readable(path).read())
+    self._copied = time.monotonic()
+    super().__init__(self._here)
+
+  def emit(self, record):
+    super().emit(record)
+    if time.monotonic() - self._copied > _LOG_SECONDS:
+      self._copy()
+
+  def _copy(self):
+    self._copied = time.monotonic()
+    with contextlib.suppress(RunError):
+      files.write_bytes(self._path, self._here.read_bytes())
+
+  def close(self):
+    super().close()
+    if self._here.exists():
+      self._copy()
+      self._temporary.cleanup()
+
+
+@contextlib.contextmanager
+def _log_to(path: files.Path):
+  """Sends our own log messages to a file as well."""
+  handler = (_LogObject if files.in_bucket(path) else _LogFile)(path)
+  handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
+  logger = logging.getLogger('step_jax')
+  level = logger.level
+  logger.addHandler(handler)
+  # The file is whole even where nobody asked to see messages, as in a notebook.
+  logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
+  try:
+    yield
+  finally:
+    logger.setLevel(level)
+    logger.removeHandler(handler)
+    handler.close()
+
+
+def _shardings(config, stage: stage_lib.Stage, mesh):
+  shapes = jax.eval_shape(stage.method.init, jax.random.key(config.seed))
+  return mesh_lib.of_state(mesh, shapes, config.get('fsdp', False))
+
+
+def _gather_networks(mesh, state):
+  """The state with all its networks on every device, as evaluation wants them."""
+  # Compiled, since no host may have the whole of what is split.
+  gather = jax.jit(lambda *trees: trees, out_shardings=mesh_lib.replicated(mesh))
+  params, ema, stats = gather(state.params, state.ema, state.stats)
+  return state.replace(params=params, ema=ema, stats=stats)
+
+
+def _initial_state(config, stage: stage_lib.Stage, checkpoints, shardings):
+  """The state to go on from: the latest checkpoint, else fresh with what the stage before gives."""
+  key = jax.random.key(config.seed)
+  if checkpoints.latest is not None:
+    like = jax.tree.map(
+      lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+      jax.eval_shape(stage.method.init, key),
+      shardings,
+    )
+    return checkpoints.restore_newest(like, set_aside=True)[1]
+
+  def init(key, warm):
+    state = stage.method.init(key)
+    # Averages start from the given networks too. The original's start from its random ones.
+    averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
+    return state.replace(params={**state.params, **warm}, ema=averaged)
+
+  return jax.jit(init, out_shardings=shardings)(key, stage.warm_start)

@@ -1,0 +1,116 @@
+"""What a stage hands to the loop, and what stages share in getting it."""
+
+from collections.abc import Callable, Iterator
+import contextlib
+import dataclasses
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+from step_jax import data, files
+from step_jax.data import pipeline
+from step_jax.errors import DataError, RunError
+from step_jax.train import checkpoint, loop
+from step_jax.train import mesh as mesh_lib
+from step_jax.train import state as state_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """A stage, ready to train.
+
+  Attributes:
+    method: what it optimises.
+    batches: number of the first step -> batches of host arrays from there on.
+    num_steps: how many steps it has.
+    items_per_step: pictures (codes) a step.
+    frozen: host arrays that steps read and do not change.
+    warm_start: network -> parameters to start from in place of fresh ones.
+    evaluate: scores a state, or None.
+    features: which feature net is used, for the log; `random` where it is not a trained one.
+  """
+
+  method: state_lib.Method
+  batches: Callable[[int], Iterator[dict[str, np.ndarray]]]
+  num_steps: int
+  items_per_step: int
+  frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
+  warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
+  evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
+  features: str = ''
+
+
+def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:
+  """The data set of `config.data`.
+
+  Raises:
+    DataError: it cannot be used; or it has no sources where `paired` ones are needed.
+  """
+  settings = config.data
+  found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
+  found.unreadable = settings.unreadable
+  if paired and not found.paired:
+    raise DataError(
+      f'{settings.path}: holds lone pictures (layout unpaired), which serve the pretrain stage '
+      'alone: give pairs'
+    )
+  return found
+
+
+def shard() -> pipeline.Shard:
+  """The part of every batch that this host reads."""
+  return pipeline.Shard(jax.process_index(), jax.process_count())
+
+
+def num_steps(config: ml_collections.ConfigDict) -> int:
+  """How many steps show `config.schedule.total_kimg` thousand pictures."""
+  return -(-round(config.schedule.total_kimg * 1000) // config.batch_size)
+
+
+def stage_folder(workdir: files.Path, name: str) -> files.Path:
+  """Folder of a stage: a name below the work directory, or a path of its own."""
+  return files.join(files.path(workdir), name)
+
+
+def stored_networks(folder: files.Path) -> set[str]:
+  """Names of the networks in a stage's latest checkpoint.
+
+  Raises:
+    RunError: there is no checkpoint.
+  """
+  with _open_checkpoints(folder) as checkpoints:
+    return checkpoints.networks()
+
+
+def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:
+  """Reads part of a trained stage's latest state.
+
+  Args:
+    folder: of that stage.
+    like: subtree of a `TrainState` as dicts, of `jax.ShapeDtypeStruct`.
+    mesh: where arrays go, copied to every device.
+
+  Raises:
+    RunError: the stage is not there, not trained, or its networks do not fit.
+  """
+  sharding = mesh_lib.replicated(mesh)
+  like = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+  )
+  with _open_checkpoints(folder) as checkpoints:
+    return checkpoints.restore(like)
+
+
+@contextlib.contextmanager
+def _open_checkpoints(folder: files.Path) -> Iterator[checkpoint.Checkpoints]:
+  if not checkpoint.exists(folder):
+    raise RunError(
+      f'{folder}: has no checkpoint to start from: train that stage first, or set init_from'
+    )
+  checkpoints = checkpoint.Checkpoints(folder, create=False)
+  try:
+    yield checkpoints
+  finally:
+    checkpoints.close()
