@@ -194,9 +194,9 @@ def _add_train(verbs) -> None:
 def _train(args) -> None:
   config = train_config(args)
   main_lib.set_fields(config, args.fields)
-  from step_jax import stages
+  from step_jax import methods
 
-  folder = stages.train(config, args.workdir, args.change_config)
+  folder = methods.train(config, args.workdir, args.change_config)
   print(f'{folder}: trained')
 
 

@@ -44,15 +44,15 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
   """Trains with parsed arguments; `fields` are `--config.NAME=VALUE`."""
   config = config_lib.load(args.config)
   set_fields(config, fields)
-  from step_jax import stages  # Late, so that a wrong argument is told at once.
+  from step_jax import methods  # Late, so that a wrong argument is told at once.
   from step_jax.train import hosts
 
   if not args.distributed:
-    stages.train(config, args.workdir, args.change_config)
+    methods.train(config, args.workdir, args.change_config)
     return
   hosts.join()
   try:
-    stages.train(config, args.workdir, args.change_config)
+    methods.train(config, args.workdir, args.change_config)
   except (Preempted, KeyboardInterrupt):
     raise  # All hosts stopped together.
   except Exception as error:

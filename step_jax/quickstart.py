@@ -5,7 +5,7 @@ import os
 import time
 
 from step_jax import config as config_lib
-from step_jax import data, report, stages
+from step_jax import data, methods, report
 from step_jax import files as files_lib
 from step_jax.data import pictures
 from step_jax.evaluate import results
@@ -47,7 +47,7 @@ def run(workdir: str | os.PathLike) -> None:
   workdir = files_lib.path(workdir)
   for stage, fields in STAGES.items():
     log.info('--- stage %s', stage)
-    stages.train(make_config(stage, fields), workdir)
+    methods.train(make_config(stage, fields), workdir)
   found = results.evaluate(workdir)
   sources, styles = _write_inputs(workdir / 'inputs')
   for name, options in {

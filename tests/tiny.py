@@ -11,7 +11,7 @@ from PIL import Image
 import pytest
 
 from step_jax import config as config_lib
-from step_jax import stages
+from step_jax import methods
 from step_jax.config import STAGES
 from step_jax.data import swatches
 
@@ -65,7 +65,7 @@ def make_config(stage: str, folder: pathlib.Path, **fields) -> ConfigDict:
 
 
 def train(stage: str, folder: pathlib.Path, workdir: pathlib.Path, **fields) -> pathlib.Path:
-  return stages.train(make_config(stage, folder, **fields), workdir)
+  return methods.train(make_config(stage, folder, **fields), workdir)
 
 
 @contextlib.contextmanager

@@ -8,12 +8,13 @@ import time
 
 import jax
 
-from step_jax.bench import case, networks, timing
+from step_jax import methods
+from step_jax.bench import case, timing
 from step_jax.bench.settings import Settings
 from step_jax.data import pairs, swatches
+from step_jax.methods.step import cases
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
-from step_jax.train.run import BUILDERS
 
 _SYNTHETIC_PAIRS = 64
 # Pictures are prepared so much larger than the crop.
@@ -36,14 +37,15 @@ def prepared_pairs(settings: Settings) -> Iterator[str]:
     yield str(folder)
 
 
-def open_stage(settings: Settings, folder: str) -> stage_lib.Stage:
+def open_stage(settings: Settings, folder: str) -> stage_lib.Training:
   """A stage on a data set, as training would run it, from fresh networks."""
-  config = networks.make_config(settings, settings.stage)
+  config = cases.make_config(settings, settings.stage)
   config.data.path = folder
   # Pictures as they are: the bench crops them.
   config.data.resize = 0
   with tempfile.TemporaryDirectory() as workdir:
-    return BUILDERS[config.method](config, pathlib.Path(workdir), mesh_lib.make_mesh())
+    _, stage = methods.of_stage(config.stage)
+    return stage.hook('build')(config, pathlib.Path(workdir), mesh_lib.make_mesh())
 
 
 def throughput(
@@ -130,12 +132,10 @@ def measure(settings: Settings) -> tuple[case.Program, dict]:
     rates = [throughput(stage.batches(0), settings.batch) for _ in range(settings.repeats)]
     mesh = mesh_lib.make_mesh()
     place = lambda batch: mesh_lib.to_global(mesh, batch)
-    init = jax.jit(stage.method.init, out_shardings=mesh_lib.replicated(mesh))
+    init = jax.jit(stage.step.init, out_shardings=mesh_lib.replicated(mesh))
     state, frozen = init(jax.random.key(0)), mesh_lib.put_replicated(mesh, stage.frozen)
     batches = stage.batches(0)
-    compiled, program = case.compile_(
-      stage.method.jitted_step(), state, place(next(batches)), frozen
-    )
+    compiled, program = case.compile_(stage.step.jitted_step(), state, place(next(batches)), frozen)
     loops = Loops(compiled, state, batches, frozen, place)
     del state
     seconds = loops.in_turn(settings.repeats)

@@ -181,13 +181,14 @@ def _set_precision(settings: Settings, exact: bool) -> None:
 
 
 def _cases(settings: Settings):
-  from step_jax.bench import networks, searches
+  from step_jax.bench import searches
+  from step_jax.methods.step import cases
 
   if settings.name == 'inference':
-    return networks.inference_cases(settings)
+    return cases.inference_cases(settings)
   make = {
-    'pretrain_step': lambda: networks.step_case(settings, settings.step_stage),
-    'translate_step': lambda: networks.step_case(settings, settings.step_stage),
+    'pretrain_step': lambda: cases.step_case(settings, settings.step_stage),
+    'translate_step': lambda: cases.step_case(settings, settings.step_stage),
     'mining': lambda: searches.mining_case(settings),
     'imle': lambda: searches.imle_case(settings),
   }

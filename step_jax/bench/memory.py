@@ -51,19 +51,19 @@ def peak(settings: Settings, name: str) -> int:
   """
   import jax
 
-  from step_jax.bench import networks
+  from step_jax.methods.step import cases
 
   on_cpu = jax.default_backend() == 'cpu'
   stage = settings.step_stage
   if name == OURS:
     before = _resident('VmRSS')
-    work: timing.Work = networks.step_case(settings, stage).work
+    work: timing.Work = cases.step_case(settings, stage).work
   else:
     from step_jax.bench.ports import step_steps as torch_steps
 
     torch_steps.set_precision(settings.tf32)
     before = _resident('VmRSS')
-    variants = networks.step_variants(settings, *networks.random_inputs(settings, stage))
+    variants = cases.step_variants(settings, *cases.random_inputs(settings, stage))
     work = next(variant for variant in variants if variant.name == name).make()
   work(_CALLS)
   if on_cpu and _RESET.exists():

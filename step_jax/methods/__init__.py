@@ -1,1 +1,112 @@
-"""What each stage optimises, as pure functions of state and batch."""
+"""The methods by name, and what is asked of a run without knowing its method."""
+
+import os
+from typing import TYPE_CHECKING
+
+from step_jax import config as config_lib
+from step_jax import files
+from step_jax.errors import ConfigError, RunError, shown
+from step_jax.methods import step
+from step_jax.methods.method import Method, Option, Run, Stage
+
+if TYPE_CHECKING:
+  import ml_collections
+
+  from step_jax.train import stage as stage_lib
+
+__all__ = [
+  'METHODS',
+  'Method',
+  'Option',
+  'Run',
+  'Stage',
+  'abstract_step',
+  'find',
+  'load',
+  'of_stage',
+  'train',
+]
+
+METHODS: dict[str, Method] = {method.name: method for method in (step.METHOD,)}
+
+
+def of_stage(name: str) -> tuple[Method, Stage]:
+  """The stage of that name, and its method.
+
+  Raises:
+    ConfigError: no method has it.
+  """
+  for method in METHODS.values():
+    for stage in method.stages:
+      if stage.name == name:
+        return method, stage
+  known = ', '.join(stage.name for method in METHODS.values() for stage in method.stages)
+  raise ConfigError(f'no stage is called {shown(name)!r}: there are {known}')
+
+
+def train(
+  config: 'ml_collections.ConfigDict', workdir: str | os.PathLike, change_config: bool = False
+) -> files.Path:
+  """Trains a stage; see `train.run.train`."""
+  from step_jax.train import run
+
+  _, stage = of_stage(config.stage)
+  return run.train(stage.hook('build'), config, workdir, change_config)
+
+
+def abstract_step(
+  config: 'ml_collections.ConfigDict', size: tuple[int, int]
+) -> 'stage_lib.AbstractStep | None':
+  """A stage's step on images of `size` (height, width), by shape alone.
+
+  None where the stage has no step on images.
+  """
+  _, stage = of_stage(config.stage)
+  abstract = stage.hook('abstract')
+  return abstract and abstract(config, size)
+
+
+def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
+  """The method of a run, and the folder of its best stage that is trained and can translate.
+
+  Args:
+    workdir: of the run, or the folder of one such stage.
+
+  Raises:
+    RunError: there is none, or stages of several methods lie side by side.
+  """
+  from step_jax.train import checkpoint
+
+  workdir = files.path(workdir)
+  if (workdir / config_lib.FILE).is_file() and checkpoint.exists(workdir):
+    for method in METHODS.values():
+      if config_lib.read(workdir).stage in method.translating:
+        return method, workdir
+  trained = [
+    (method, workdir / stage)
+    for method in METHODS.values()
+    for stage in method.translating
+    if checkpoint.exists(workdir / stage)
+  ]
+  if len({method.name for method, _ in trained}) > 1:
+    folders = ', '.join(str(folder) for _, folder in trained)
+    raise RunError(f'{workdir}: holds runs of several methods: give the folder of one: {folders}')
+  if not trained:
+    raise RunError(
+      f'{workdir}: has no trained generator: run `step-jax train translate --workdir {workdir}`'
+    )
+  return trained[0]
+
+
+def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
+  """Opens a trained run.
+
+  Args:
+    workdir: of the run, or the folder of one of its stages that can translate.
+    which: `latest` or `best` checkpoint.
+
+  Raises:
+    RunError: nothing there can translate yet.
+  """
+  method, folder = find(workdir)
+  return method.hook('run')(folder, which)

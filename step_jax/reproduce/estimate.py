@@ -8,9 +8,8 @@ import time
 import jax
 import jax.numpy as jnp
 
-from step_jax import files
+from step_jax import files, methods
 from step_jax.config import ConfigDict
-from step_jax.methods.step.abstract import abstract_step
 from step_jax.methods.step.reproduce.jobs import Job
 from step_jax.train import stage as stage_lib
 from step_jax.train import writers
@@ -24,15 +23,14 @@ _PROBE_SECONDS = 2.0
 def step_flops(config: ConfigDict) -> float:
   """Floating-point operations of a training step, by the compiler's count.
 
-  0 for the mapper, whose steps take no time that matters.
+  0 where the stage has no step on images: such steps take no time that matters.
   """
-  if config.method == 'mapper':
-    return 0.0
   size = tuple(config.data.crop) if all(config.data.crop) else _UNKNOWN_SIZE
-  step = abstract_step(config, size)
-  return (
-    step.method.jitted_step().lower(step.state, step.batch, step.frozen).cost_analysis()['flops']
-  )
+  abstract = methods.abstract_step(config, size)
+  if abstract is None:
+    return 0.0
+  step = abstract.step.jitted_step()
+  return step.lower(abstract.state, abstract.batch, abstract.frozen).cost_analysis()['flops']
 
 
 def flops_per_second() -> float:

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import data, files, infer, stages
+from step_jax import data, files, infer, methods
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
@@ -75,7 +75,7 @@ def reproduce(
   for i, job in enumerate(planned):
     log.info('--- %d of %d: %s', i + 1, len(planned), job.folder)
     _take_neighbors(workdir, job)
-    stages.train(job.config, workdir / job.run)
+    methods.train(job.config, workdir / job.run)
   examples = _examples(planned[-1].config)
   lines = []
   for row in wanted:

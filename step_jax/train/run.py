@@ -15,7 +15,6 @@ import ml_collections
 from step_jax import config as config_lib
 from step_jax import files, untrusted
 from step_jax.errors import RunError
-from step_jax.methods.step.stages import mapper, pretrain, translate
 from step_jax.train import checkpoint, lock, loop, stopping, writers
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
@@ -28,15 +27,21 @@ _LOG_SECONDS = 30.0
 # What decides when to end, to look and to stop, and where the state lies, not what was trained so
 # far: may differ from the start before.
 _FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp')
-BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
+
+
+Build = Callable[[ml_collections.ConfigDict, files.Path, jax.sharding.Mesh], stage_lib.Training]
 
 
 def train(
-  config: ml_collections.ConfigDict, workdir: str | os.PathLike, change_config: bool = False
+  build: Build,
+  config: ml_collections.ConfigDict,
+  workdir: str | os.PathLike,
+  change_config: bool = False,
 ) -> files.Path:
   """Trains a stage in `workdir/<config.stage>`, from where it stopped if it was started before.
 
   Args:
+    build: makes the stage ready: `(config, workdir, mesh) -> Training`.
     config: as `configs/<stage>.py` gives it.
     workdir: of the run; its stages lie side by side in it. A folder, or `gs://BUCKET/FOLDER`.
     change_config: go on with a stage although it was trained with another configuration so far.
@@ -63,7 +68,7 @@ def train(
         '\n  '.join([f'{folder}: was trained with another configuration:', *_lines(refused)])
         + '\ngive the old values, or another --workdir; or go on with the new by --change-config'
       )
-    _train(config, workdir, folder, changes, check_held)
+    _train(build, config, workdir, folder, changes, check_held)
   return folder
 
 
@@ -85,6 +90,7 @@ def _lines(changes: dict[str, tuple]) -> list[str]:
 
 
 def _train(
+  build: Build,
   config: ml_collections.ConfigDict,
   workdir: files.Path,
   folder: files.Path,
@@ -92,7 +98,7 @@ def _train(
   check_held: Callable[[], None],
 ) -> None:
   mesh = mesh_lib.make_mesh()
-  stage = BUILDERS[config.method](config, workdir, mesh)
+  stage = build(config, workdir, mesh)
   with contextlib.ExitStack() as closing:
     # The first to come is the last to go: signals are taken until all is written.
     stop = closing.enter_context(stopping.Stop())
@@ -116,7 +122,7 @@ def _train(
       check_held()
       return stop.now(step)
 
-    step = stage.method.jitted_step(shardings)
+    step = stage.step.jitted_step(shardings)
     gather = functools.partial(_gather_networks, mesh)
     features = f', features={stage.features}' if stage.features else ''
     log.info('%s: steps %d to %d%s', folder, start + 1, stage.num_steps, features)
@@ -189,8 +195,8 @@ def _log_to(path: files.Path):
     handler.close()
 
 
-def _shardings(config, stage: stage_lib.Stage, mesh):
-  shapes = jax.eval_shape(stage.method.init, jax.random.key(config.seed))
+def _shardings(config, stage: stage_lib.Training, mesh):
+  shapes = jax.eval_shape(stage.step.init, jax.random.key(config.seed))
   return mesh_lib.of_state(mesh, shapes, config.get('fsdp', False))
 
 
@@ -202,19 +208,19 @@ def _gather_networks(mesh, state):
   return state.replace(params=params, ema=ema, stats=stats)
 
 
-def _initial_state(config, stage: stage_lib.Stage, checkpoints, shardings):
+def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
   """The state to go on from: the latest checkpoint, else fresh with what the stage before gives."""
   key = jax.random.key(config.seed)
   if checkpoints.latest is not None:
     like = jax.tree.map(
       lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-      jax.eval_shape(stage.method.init, key),
+      jax.eval_shape(stage.step.init, key),
       shardings,
     )
     return checkpoints.restore_newest(like, set_aside=True)[1]
 
   def init(key, warm):
-    state = stage.method.init(key)
+    state = stage.step.init(key)
     # Averages start from the given networks too. The original's start from its random ones.
     averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
     return state.replace(params={**state.params, **warm}, ema=averaged)

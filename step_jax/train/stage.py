@@ -1,11 +1,12 @@
 """What a stage hands to the loop, and what stages share in getting it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
@@ -18,11 +19,11 @@ from step_jax.train import state as state_lib
 
 
 @dataclasses.dataclass(frozen=True)
-class Stage:
+class Training:
   """A stage, ready to train.
 
   Attributes:
-    method: what it optimises.
+    step: what it optimises.
     batches: number of the first step -> batches of host arrays from there on.
     num_steps: how many steps it has.
     items_per_step: pictures (codes) a step.
@@ -32,7 +33,7 @@ class Stage:
     features: which feature net is used, for the log; `random` where it is not a trained one.
   """
 
-  method: state_lib.Method
+  step: state_lib.TrainStep
   batches: Callable[[int], Iterator[dict[str, np.ndarray]]]
   num_steps: int
   items_per_step: int
@@ -40,6 +41,41 @@ class Stage:
   warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
   evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
   features: str = ''
+
+
+@dataclasses.dataclass(frozen=True)
+class AbstractStep:
+  """A step and the shapes of what it takes: to compile, count or feed one without any data.
+
+  Attributes:
+    step: its `train_step` takes the three that follow.
+    state: a `TrainState` of `jax.ShapeDtypeStruct`.
+    batch: role -> shape, as batches of the stage have them.
+    frozen: the same of what steps read and do not change.
+  """
+
+  step: state_lib.TrainStep
+  state: state_lib.TrainState
+  batch: Mapping[str, jax.ShapeDtypeStruct]
+  frozen: Mapping[str, Any]
+
+  @classmethod
+  def of(
+    cls,
+    step: state_lib.TrainStep,
+    batch: Mapping[str, jax.ShapeDtypeStruct],
+    frozen: Mapping[str, Any] | None = None,
+  ) -> 'AbstractStep':
+    """With the shapes of the state that the step starts from."""
+    return cls(step, jax.eval_shape(step.init, jax.random.key(0)), batch, frozen or {})
+
+
+def images(
+  config: ml_collections.ConfigDict, size: tuple[int, int], roles: Sequence[str]
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """Shapes of a batch of images by role, uint8 `[B, H, W, 3]`."""
+  shape = (config.batch_size, *size, 3)
+  return {role: jax.ShapeDtypeStruct(shape, jnp.uint8) for role in roles}
 
 
 def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:

@@ -54,7 +54,7 @@ class Optimizer:
 
 
 @dataclasses.dataclass(frozen=True)
-class Method:
+class TrainStep:
   """How a stage trains, as pure functions.
 
   Attributes:

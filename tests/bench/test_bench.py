@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 from step_jax import cli, models
-from step_jax.bench import case, machine, memory, networks, record, searches, settings
+from step_jax.bench import case, machine, memory, record, searches, settings
 from step_jax.bench import measure as measure_lib
 from step_jax.bench.timing import Spread
 from step_jax.errors import RunError
 from step_jax.losses import gram_matrix, style_vector
+from step_jax.methods.step import cases
 
 TINY = ['--size', 32, '--width', 4, '--batch', 2, '--repeats', 2, '--features', 'vgg16_low']
 
@@ -136,9 +137,7 @@ def test_work_trains_on():
 
 @pytest.mark.parametrize('features', ['vgg16', 'vgg16_low', 'squeezenet1_1', 'alexnet'])
 def test_length_of_style_vectors(features):
-  config = networks.make_config(
-    settings.Settings.of('pretrain_step', features=features), 'pretrain'
-  )
+  config = cases.make_config(settings.Settings.of('pretrain_step', features=features), 'pretrain')
   module = models.FEATURE_NETS[config.features.net](taps=tuple(config.features.taps))
 
   def vectors(image):

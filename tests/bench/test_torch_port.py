@@ -7,14 +7,14 @@ import pytest
 torch = pytest.importorskip('torch', reason="PyTorch is missing: pip install -e '.[bench]'")
 
 # ruff: noqa: E402
-from step_jax.bench import networks, searches
+from step_jax import methods
+from step_jax.bench import searches
 from step_jax.bench.ports import searches as torch_searches
 from step_jax.bench.ports import step_nets as torch_nets
 from step_jax.bench.ports import step_steps as torch_steps
 from step_jax.bench.settings import Settings
-from step_jax.methods.step import functions
+from step_jax.methods.step import cases, functions
 from step_jax.methods.step import networks as method_networks
-from step_jax.methods.step.abstract import abstract_step
 from step_jax.methods.step.steps import mapper, translate
 from step_jax.search import neighbors
 
@@ -33,10 +33,10 @@ def assert_close(actual, expected):
 def make(stage, size=64, features='vgg16'):
   """Configuration, state, frozen parameters and a batch of a stage at the smallest width."""
   settings = Settings.of('translate_step', size=size, batch=2, width=4, features=features)
-  config = networks.make_config(settings, stage)
-  step = abstract_step(config, config.data.crop)
-  state = jax.jit(step.method.init)(jax.random.key(0))
-  return config, step, state, networks.load_frozen(config), networks.random_batch(step.batch)
+  config = cases.make_config(settings, stage)
+  step = methods.abstract_step(config, config.data.crop)
+  state = jax.jit(step.step.init)(jax.random.key(0))
+  return config, step, state, cases.load_frozen(config), cases.random_batch(step.batch)
 
 
 def perturbed(tree):
@@ -101,8 +101,8 @@ def count(tree):
 
 def test_networks_of_the_released_size_have_as_many_parameters():
   settings = Settings.of('translate_step', size=64)
-  config = networks.make_config(settings, 'finetune')
-  shapes = abstract_step(config, config.data.crop)
+  config = cases.make_config(settings, 'finetune')
+  shapes = methods.abstract_step(config, config.data.crop)
   trees = {**shapes.state.params, **shapes.frozen}
   ports = {
     'style_encoder': torch_nets.StyleEncoder(),
@@ -134,7 +134,7 @@ def test_steps_agree(stage):
   config.optimizer.b1 = 0.0
   params = jax.device_get(state.params)
   programs = [torch_steps.STEPS[config.method](config, params, frozen, batch, way) for way in WAYS]
-  jitted = jax.jit(step.method.train_step)
+  jitted = jax.jit(step.step.train_step)
   for i in range(2):
     state, metrics = jitted(state, batch, frozen)
     for program in programs:

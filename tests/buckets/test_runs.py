@@ -13,11 +13,12 @@ import pytest
 import tiny
 import toy
 
-from step_jax import files, infer, report, stages
+from step_jax import files, infer, report
 from step_jax.errors import RunError
 from step_jax.evaluate import results
 from step_jax.infer import files as infer_files
 from step_jax.train import checkpoint, lock, writers
+from step_jax.train import stage as stage_lib
 
 ROOT = pathlib.Path(__file__).parents[2]
 RUN = 'gs://bucket/run'
@@ -202,4 +203,4 @@ def test_who_was_taken_for_dead_saves_nothing_more(bucket, impatient, monkeypatc
     monkeypatch.setattr(lock, 'BEAT', 0.05)
     toy.train(RUN, **{'schedule.total_kimg': 3000.0, 'every.evaluate': 3000})
   assert bucket.read('run/toy/.lock') == b'process 1 on another\n'
-  assert stages.stage.stage_folder(RUN, 'toy') == files.path(RUN) / 'toy'
+  assert stage_lib.stage_folder(RUN, 'toy') == files.path(RUN) / 'toy'

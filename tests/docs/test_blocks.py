@@ -27,7 +27,7 @@ import pytest
 import tf_bundle
 import tiny
 
-from step_jax import bench, cli, doctor, reproduce, stages, weights
+from step_jax import bench, cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.data import folders, pairs
@@ -91,7 +91,7 @@ def make_config(shop, words):
     return folder
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(stages, 'train', keep)
+    patch.setattr(methods, 'train', keep)
     patch.setattr(hosts, 'join', lambda: None)
     shop.call(words)
 
@@ -376,7 +376,7 @@ def shop(picture_folder, tmp_path_factory):
     shop.run_page(MINE)
     shutil.copytree('runs/mine', 'runs/other')
     yield shop
-  stages.run.BUILDERS.pop('regress', None)
+  methods.METHODS.pop('regress', None)
 
 
 @pytest.mark.parametrize('page', PAGES)

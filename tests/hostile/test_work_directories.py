@@ -9,7 +9,7 @@ from measure import MIB, peak, refused
 import numpy as np
 import pytest
 
-from step_jax import cli, files, infer, report, stages, untrusted
+from step_jax import cli, files, infer, methods, report, untrusted
 from step_jax import config as config_lib
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import compare, results
@@ -350,7 +350,7 @@ def test_a_stage_does_not_write_through_links(apart):
     (folder / name).symlink_to(outside / ('kept.txt' if '.' in name else ''))
     config = config_lib.load(config_lib.stage_file('translate') + ':swatches')
     config.stage = 'toy'
-    message = refused(lambda c=config: stages.train(c, apart / 'run'), RunError)
+    message = refused(lambda c=config: methods.train(c, apart / 'run'), RunError)
     assert f'{folder}/{name}: is a link out of the folder' in message
     shutil.rmtree(folder)
   folder.mkdir(parents=True)

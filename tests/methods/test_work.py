@@ -11,7 +11,7 @@ import jax
 import pytest
 
 from step_jax import config as config_lib
-from step_jax.methods.step import abstract
+from step_jax import methods
 
 # The first convolution of every network.
 FIRST = {
@@ -42,8 +42,8 @@ def compiled_step(stage, preset=''):
     # Less to compile.
     config.model.num_scales = 1
     config.features.update(taps=('conv1',), tap_weights=(1.0,))
-  step = abstract.abstract_step(config, (32, 32))
-  return step.method.jitted_step().lower(step.state, step.batch, step.frozen).compile()
+  step = methods.abstract_step(config, (32, 32))
+  return step.step.jitted_step().lower(step.state, step.batch, step.frozen).compile()
 
 
 def passes(compiled):

@@ -8,7 +8,7 @@ import pytest
 
 from step_jax.methods.step.models import generator
 from step_jax.methods.step.original import step_tf
-from step_jax.models import Generator, MultiScaleDiscriminator, StyleEncoder
+from step_jax.methods.step.models import Generator, MultiScaleDiscriminator, StyleEncoder
 from step_jax.weights import from_step_tf
 
 

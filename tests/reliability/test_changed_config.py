@@ -78,10 +78,10 @@ def test_the_same_pictures_by_another_path_are_no_change(tmp_path, monkeypatch):
 
 
 def test_both_commands_have_the_flag(tmp_path, monkeypatch):
-  from step_jax import cli, main, stages
+  from step_jax import cli, main, methods
 
   told = []
-  monkeypatch.setattr(stages, 'train', lambda config, workdir, change: told.append(change))
+  monkeypatch.setattr(methods, 'train', lambda config, workdir, change: told.append(change))
   config = f'--config={config_lib.stage_file("mapper")}:swatches'
   for flag in ([], ['--change-config']):
     assert main.main([config, f'--workdir={tmp_path}', *flag]) == 0

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from ml_collections import ConfigDict
 import numpy as np
 
-from step_jax import stages
-from step_jax.train import checkpoint, loop, mesh, run
+from step_jax import methods
+from step_jax.train import checkpoint, loop, mesh
+from step_jax.train import stage as stage_lib
 from step_jax.train import state as state_lib
 
 
@@ -23,7 +24,6 @@ def make_config(**fields) -> ConfigDict:
   config = ConfigDict(
     dict(
       stage='toy',
-      method='toy',
       arg='',
       seed=0,
       dtype='float32',
@@ -38,7 +38,7 @@ def make_config(**fields) -> ConfigDict:
   return config
 
 
-def build(config, workdir, mesh) -> stages.Stage:
+def build(config, workdir, mesh) -> stage_lib.Training:
   del workdir, mesh
 
   def init(key):
@@ -58,8 +58,8 @@ def build(config, workdir, mesh) -> stages.Stage:
     score = float(jnp.abs(jnp.mean(state.params['net']['w'])))
     return loop.Evaluation({'score': score}, {'picture': np.zeros((8, 8, 3), np.uint8)})
 
-  return stages.Stage(
-    method=state_lib.Method(init, train_step),
+  return stage_lib.Training(
+    step=state_lib.TrainStep(init, train_step),
     batches=batches,
     num_steps=int(config.schedule.total_kimg),
     items_per_step=2,
@@ -72,7 +72,7 @@ def hook(step: int) -> None:
 
 
 def train(workdir, change_config=False, **fields):
-  return stages.train(make_config(**fields), workdir, change_config)
+  return methods.train(make_config(**fields), workdir, change_config)
 
 
 def final(folder) -> tuple[int, np.ndarray]:
@@ -85,4 +85,6 @@ def final(folder) -> tuple[int, np.ndarray]:
   return step, np.asarray(found['params']['net']['w'])
 
 
-run.BUILDERS['toy'] = build
+methods.METHODS['toy'] = methods.Method(
+  'toy', 'a few numbers', (methods.Stage('toy', __name__),), translating=(), run=''
+)

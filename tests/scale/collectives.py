@@ -16,9 +16,10 @@ os.environ['XLA_FLAGS'] = (
 
 import jax
 
-from step_jax.bench import case, networks
+from step_jax import methods
+from step_jax.bench import case
 from step_jax.bench.settings import Settings
-from step_jax.methods.step.abstract import abstract_step
+from step_jax.methods.step import cases
 from step_jax.train import mesh as mesh_lib
 
 
@@ -32,15 +33,15 @@ def main() -> None:
   if not given.cpu:
     jax.lax.platform_dependent = lambda *args, default, **others: default(*args)
   settings = Settings.of('translate_step', batch=8, size=given.size)
-  config = networks.make_config(settings, 'finetune')
-  step = abstract_step(config, config.data.crop)
+  config = cases.make_config(settings, 'finetune')
+  step = methods.abstract_step(config, config.data.crop)
   mesh = mesh_lib.make_mesh()
   shardings = mesh_lib.of_state(mesh, step.state, given.fsdp)
   lie = lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
   state = jax.tree.map(lie, step.state, shardings)
   batch = jax.tree.map(lambda x: lie(x, mesh_lib.split(mesh)), step.batch)
   frozen = jax.tree.map(lambda x: lie(x, mesh_lib.replicated(mesh)), step.frozen)
-  compiled = step.method.jitted_step(shardings).lower(state, batch, frozen).compile()
+  compiled = step.step.jitted_step(shardings).lower(state, batch, frozen).compile()
   print(json.dumps(case.collective_bytes(compiled.as_text())))
 
 

@@ -9,8 +9,8 @@ import pytest
 import tiny
 
 from step_jax import config as config_lib
-from step_jax import models
-from step_jax.methods.step import abstract, functions, networks
+from step_jax import methods, models
+from step_jax.methods.step import functions, networks
 from step_jax.methods.step.steps import mapper
 from step_jax.models import inception
 
@@ -47,8 +47,8 @@ def config_of(stage, preset='', **fields):
 )
 def test_training_steps(stage, preset, dtype):
   config = config_of(stage, preset, dtype=dtype)
-  step = abstract.abstract_step(config, (16, 16))
-  lower(step.method.train_step, step.state, step.batch, step.frozen)
+  step = methods.abstract_step(config, (16, 16))
+  lower(step.step.train_step, step.state, step.batch, step.frozen)
 
 
 def test_wide_convolutions_and_their_gradients():

@@ -12,7 +12,7 @@ import pytest
 import tiny
 
 from step_jax import config as config_lib
-from step_jax.methods.step import abstract
+from step_jax import methods
 from step_jax.train import checkpoint, writers
 from step_jax.train import mesh as mesh_lib
 
@@ -69,7 +69,7 @@ def train(pictures, tmp_path_factory):
 
 def restore(folder):
   """The final state, on the one device of this process."""
-  shapes = abstract.abstract_step(config_lib.read(folder), config_lib.read(folder).data.crop).state
+  shapes = methods.abstract_step(config_lib.read(folder), config_lib.read(folder).data.crop).state
   sharding = mesh_lib.replicated(mesh_lib.make_mesh())
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
   checkpoints = checkpoint.Checkpoints(folder, create=False)

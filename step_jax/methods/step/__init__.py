@@ -1,1 +1,18 @@
-"""StEP (CVPR 2021): style encoder pre-trained on triplets, generator, fine-tuning, IMLE mapper."""
+"""StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
+
+from step_jax.methods.method import Method, Stage
+
+_HERE = 'step_jax.methods.step'
+
+METHOD = Method(
+  name='step',
+  title='StEP: pre-trained style encoder, generator, fine-tuning, mapper of styles',
+  stages=(
+    Stage('pretrain', f'{_HERE}.stages.pretrain'),
+    Stage('translate', f'{_HERE}.stages.translate'),
+    Stage('finetune', f'{_HERE}.stages.translate'),
+    Stage('mapper', f'{_HERE}.stages.mapper'),
+  ),
+  translating=('finetune', 'translate'),
+  run=f'{_HERE}.run:load',
+)

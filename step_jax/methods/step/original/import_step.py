@@ -12,8 +12,8 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax import files, untrusted, weights
 from step_jax.errors import RunError, WeightsError
-from step_jax.methods.step import abstract
 from step_jax.methods.step.original import step_tf, tf_checkpoint
+from step_jax.methods.step.stages import translate
 from step_jax.methods.step.stages.mapper import CODES_FILE
 from step_jax.methods.step.steps import mapper
 from step_jax.train import checkpoint, lock
@@ -87,7 +87,7 @@ def import_step(
     init = mapper.make(config, len(found)).init
   else:
     _set_shape(config, prefix, params)
-    init = abstract.abstract_step(config, _ANY_SIZE).method.init
+    init = translate.abstract(config, _ANY_SIZE).step.init
   # By their shapes alone: widths that only a header promises must not be made.
   shapes = jax.eval_shape(init, jax.random.key(config.seed))
   for trees, given in ((shapes.params, params), (shapes.ema, averages)):

@@ -21,7 +21,7 @@ _ENCODE_BATCH = 8
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
-) -> stage_lib.Stage:
+) -> stage_lib.Training:
   """Makes stage 4 ready.
 
   Encodes the training pictures and keeps their codes in the stage's folder.
@@ -33,8 +33,8 @@ def build(
     files.write_array(folder / CODES_FILE, codes['train'])
   rng = np.random.default_rng(config.seed)
   used = rng.permutation(codes['train'])[: config.imle.max_codes]
-  return stage_lib.Stage(
-    method=mapper.make(config, len(used)),
+  return stage_lib.Training(
+    step=mapper.make(config, len(used)),
     batches=lambda start: itertools.repeat({}),
     num_steps=config.schedule.epochs,
     items_per_step=len(used),

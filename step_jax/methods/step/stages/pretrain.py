@@ -26,7 +26,7 @@ _MINING_BATCH = 8
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
-) -> stage_lib.Stage:
+) -> stage_lib.Training:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
   del mesh
   mesh_lib.check_batch_size(config.batch_size)
@@ -52,13 +52,20 @@ def build(
       np.arange(size), loaders['train'], config.batch_size, config.seed, start, stage_lib.shard()
     )
 
-  return stage_lib.Stage(
-    method=pretrain.make(config),
+  return stage_lib.Training(
+    step=pretrain.make(config),
     batches=batches,
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     features=features.label,
     evaluate=_evaluator(config, found, loaders['val']) if 'val' in loaders else None,
+  )
+
+
+def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
+  """The step of stage 1 on images of `size` (height, width), by shape alone."""
+  return stage_lib.AbstractStep.of(
+    pretrain.make(config), stage_lib.images(config, size, triplets.ROLES)
   )
 
 

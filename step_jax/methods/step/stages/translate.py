@@ -4,10 +4,11 @@ from collections.abc import Iterator
 import logging
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from step_jax import data, files, weights
+from step_jax import data, files, models, weights
 from step_jax.data import augment, pipeline
 from step_jax.evaluate import scores
 from step_jax.infer import gallery
@@ -29,7 +30,7 @@ _LOGGED = ('psnr', 'psnr_other', 'l1', 'perceptual')
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
-) -> stage_lib.Stage:
+) -> stage_lib.Training:
   """Makes stage 2, stage 3 or a baseline ready."""
   mesh_lib.check_batch_size(config.batch_size)
   found = stage_lib.open_data(config, paired=True)
@@ -37,16 +38,29 @@ def build(
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
-  method = translate.make(config, features.module)
-  return stage_lib.Stage(
-    method=method,
+  step = translate.make(config, features.module)
+  return stage_lib.Training(
+    step=step,
     batches=lambda start: _train_batches(config, found, start),
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     features=features.label,
     frozen={'features': features.params},
-    warm_start=_warm_start(config, workdir, method, mesh),
+    warm_start=_warm_start(config, workdir, step, mesh),
     evaluate=_evaluator(config, found, features),
+  )
+
+
+def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
+  """The step of stages 2 and 3 on images of `size` (height, width), by shape alone."""
+  features = models.FEATURE_NETS[config.features.net](taps=tuple(config.features.taps))
+  # Any size does to shape the parameters of a feature net.
+  dummy = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  params = jax.eval_shape(features.init, jax.random.key(0), dummy)['params']
+  roles = ('source', 'target', *(('source_b', 'target_b') if Plan.of(config).cycle else ()))
+  step = translate.make(config, features)
+  return stage_lib.AbstractStep.of(
+    step, stage_lib.images(config, size, roles), {'features': params}
   )
 
 
@@ -77,7 +91,7 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
   )
 
 
-def _warm_start(config, workdir, method, mesh):
+def _warm_start(config, workdir, step, mesh):
   """Networks of the stage before.
 
   Its style encoder after stage 1, all that it has in common else.
@@ -85,7 +99,7 @@ def _warm_start(config, workdir, method, mesh):
   if not config.init_from:
     return {}
   folder = stage_lib.stage_folder(workdir, config.init_from)
-  wanted = jax.eval_shape(method.init, jax.random.key(0)).params
+  wanted = jax.eval_shape(step.init, jax.random.key(0)).params
   stored = stage_lib.stored_networks(folder)
   like = {name: tree for name, tree in wanted.items() if name in stored}
   return stage_lib.load_networks(folder, {'params': like}, mesh)['params']

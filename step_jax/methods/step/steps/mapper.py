@@ -58,7 +58,7 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   return jax.lax.map(of_tile, queries).reshape(-1)[:count]
 
 
-def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
+def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.TrainStep:
   """The method of stage 4; one step is one epoch over the codes.
 
   Batches are empty; `frozen['codes']` is `[N, Z]`, in fixed order, of which the last incomplete
@@ -114,7 +114,7 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
     metrics = {'imle': jnp.mean(batch_losses) / batch_size}
     return state_lib.finish(state, stats={'latents': latents}), metrics
 
-  return state_lib.Method(init, train_step)
+  return state_lib.TrainStep(init, train_step)
 
 
 def imle_loss(samples: jax.Array, codes: jax.Array) -> jax.Array:

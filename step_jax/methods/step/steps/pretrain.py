@@ -23,7 +23,7 @@ def encode_triplets(encoder, params, batch) -> list[jax.Array]:
   return jnp.split(z, 3)
 
 
-def make(config: ml_collections.ConfigDict) -> state_lib.Method:
+def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
   """The method of stage 1. Its batches are those of `encode_triplets`; nothing is frozen."""
   encoder = networks.style_encoder(config)
   adam = optimizers.scale_by_tf_adam(config.optimizer.b1, config.optimizer.b2)
@@ -51,4 +51,4 @@ def make(config: ml_collections.ConfigDict) -> state_lib.Method:
     metrics = {'loss': networks.weighted_sum(config.loss, terms), **terms}
     return state_lib.apply_gradients(state, optimizer, {'encoder': grads}), metrics
 
-  return state_lib.Method(init, train_step)
+  return state_lib.TrainStep(init, train_step)

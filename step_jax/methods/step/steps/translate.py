@@ -274,7 +274,7 @@ class Objectives:
 
 def make(
   config: ml_collections.ConfigDict, features: models.FeatureNet | None = None
-) -> state_lib.Method:
+) -> state_lib.TrainStep:
   """The method of stages 2 and 3 and of all baselines.
 
   Batches are `{'source', 'target'}`, uint8 `[B, H, W, 3]`, and, where styles are swapped
@@ -308,7 +308,7 @@ def make(
     grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
     return state_lib.apply_gradients(state, optimizers_, grads, decay), metrics
 
-  return state_lib.Method(init, train_step)
+  return state_lib.TrainStep(init, train_step)
 
 
 def make_objectives(

@@ -7,11 +7,10 @@ import jax
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import weights
+from step_jax import methods, weights
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
 from step_jax.methods.step import functions, networks
-from step_jax.methods.step.abstract import abstract_step
 from step_jax.train import mesh as mesh_lib
 
 
@@ -38,7 +37,7 @@ def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.nda
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
   """What a step reads besides its batch: parameters of the feature net, for stages 2 and 3."""
-  if config.method == 'pretrain':
+  if config.stage == 'pretrain':
     return {}
   net = config.features
   return {'features': weights.load_features(net.net, net.taps, net.weights).params}
@@ -48,17 +47,17 @@ def step_case(settings: Settings, stage: str) -> case.Case:
   """A training step of a stage, over all devices as in training."""
   config = make_config(settings, stage)
   mesh_lib.check_batch_size(config.batch_size)
-  step = abstract_step(config, config.data.crop)
+  step = methods.abstract_step(config, config.data.crop)
   batch, frozen = random_batch(step.batch), load_frozen(config)
   mesh = mesh_lib.make_mesh()
   shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
-  state = jax.jit(step.method.init, out_shardings=shardings)(jax.random.key(0))
+  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
   params = jax.device_get(state.params)
   inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
-  compiled, program = case.compile_(step.method.jitted_step(shardings), state, *inputs)
+  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
 
   variants = functools.partial(step_variants, settings, config, params, frozen, batch)
-  unit = 'triplets' if config.method == 'pretrain' else 'pictures'
+  unit = 'triplets' if config.stage == 'pretrain' else 'pictures'
   work = case.training(compiled, state, *inputs)
   return case.Case(settings.name, config.batch_size, unit, work, program, variants)
 
@@ -74,7 +73,7 @@ def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence
 def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
   """Configuration, and random parameters, frozen parameters and batch of a step, on the host."""
   config = make_config(settings, stage)
-  step = abstract_step(config, config.data.crop)
+  step = methods.abstract_step(config, config.data.crop)
   rng = np.random.default_rng(0)
   draw = lambda x: rng.standard_normal(x.shape, np.float32)
   params = jax.tree.map(draw, step.state.params)

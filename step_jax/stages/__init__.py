@@ -1,9 +1,0 @@
-"""The stages, each put together from data, method, frozen networks and evaluation.
-
-And their run.
-"""
-
-from step_jax.train.run import train
-from step_jax.train.stage import Stage
-
-__all__ = ['Stage', 'train']
