@@ -7,15 +7,15 @@ pictures = run.sample(source, count=8)     # uint8 [8, H, W, 3]
 """
 
 __version__ = '0.1.0'
-__all__ = ['Translator', 'UserError', 'load']
+__all__ = ['UserError', 'load']
 
 
 def __getattr__(name: str):
   """Imports the public names when they are used: `import step_jax` itself is quick."""
-  if name in ('Translator', 'load'):
-    from step_jax import infer
+  if name == 'load':
+    from step_jax import methods
 
-    return getattr(infer, name)
+    return methods.load
   if name == 'UserError':
     from step_jax.errors import UserError
 

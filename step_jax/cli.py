@@ -517,9 +517,9 @@ def _add_export(verbs) -> None:
 
 
 def _export(args) -> None:
-  from step_jax import export, infer
+  from step_jax import export, methods
 
-  run = infer.load(args.workdir, args.checkpoint)
+  run = methods.load(args.workdir, args.checkpoint)
   print(export.write(run, args.out or args.workdir / 'export', args.onnx))
 
 

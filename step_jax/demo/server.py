@@ -3,16 +3,14 @@
 from collections.abc import Iterator
 import contextlib
 import ipaddress
-import logging
 import os
 import pathlib
 import signal
 import tempfile
 import threading
 
+from step_jax import methods
 from step_jax.errors import RunError
-
-log = logging.getLogger(__name__)
 
 HOST = '127.0.0.1'
 PORT = 7860
@@ -49,22 +47,21 @@ def running(
 ) -> Iterator[str]:
   """The page while the context lasts: yields its address; see `serve`."""
   _refuse_telemetry()
+  method, _ = methods.find(workdir)
   try:
-    from step_jax.methods.step.page import page as page_lib
-    from step_jax.methods.step.page import studio as studio_lib
-
-    studio = studio_lib.open_run(workdir, which)
+    open_page = method.hook('page')
   except ModuleNotFoundError as error:
     raise RunError(f"demo: {error.name} is missing: pip install -e '.[demo]'") from None
-  log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
-  studio.warm_up()
+  if open_page is None:
+    raise RunError(f'{workdir}: there is no page for runs of {method.name}')
   with tempfile.TemporaryDirectory(prefix='step_jax_demo-') as folder, _uploads(folder):
-    blocks = page_lib.Page(studio, pathlib.Path(folder)).blocks
+    page = open_page(workdir, which, pathlib.Path(folder))
+    blocks = page.blocks
     try:
       _, address, _ = blocks.launch(
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True,
         show_error=True, prevent_thread_lock=True, ssr_mode=False, footer_links=[],
-        run_history=False, enable_monitoring=False, theme=page_lib.THEME, css_paths=page_lib.CSS,
+        run_history=False, enable_monitoring=False, theme=page.theme, css_paths=page.css,
       )  # fmt: skip
     except OSError:
       raise RunError(

@@ -1,6 +1,5 @@
 """The folder of an export: programs, parameters, and what a stranger must know to use them."""
 
-from collections.abc import Mapping
 import hashlib
 import json
 import os
@@ -9,16 +8,14 @@ import shutil
 
 import jax
 import jaxlib
-import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 import step_jax
 from step_jax import config as config_lib
-from step_jax import infer, untrusted
+from step_jax import methods, untrusted
 from step_jax.errors import RunError
 from step_jax.export import onnx, readme
-from step_jax.export import programs as programs_lib
-from step_jax.export.programs import Program
+from step_jax.export.programs import Bundle, Program
 
 _KIND = 'step_jax.export'
 FORMAT = f'{_KIND}/1'
@@ -34,7 +31,7 @@ LICENCE = (
 _PATHS = ('data.path', 'features.weights')
 
 
-def write(run: infer.Translator, out: str | pathlib.Path, onnx_size: int = 0) -> pathlib.Path:
+def write(run: methods.Run, out: str | pathlib.Path, onnx_size: int = 0) -> pathlib.Path:
   """Writes a run as files that work without step_jax; docs/export.md says what they are.
 
   The folder appears whole or not at all. An export that is there already is replaced.
@@ -52,14 +49,15 @@ def write(run: infer.Translator, out: str | pathlib.Path, onnx_size: int = 0) ->
   """
   out = pathlib.Path(out)
   _check_free(out)
+  bundle = _bundle(run)
   if onnx_size:
-    onnx.check(onnx_size)
+    onnx.check(onnx_size, bundle.smallest, bundle.multiple)
   out.parent.mkdir(parents=True, exist_ok=True)
   part = out.with_name(f'.{out.name}.{os.getpid()}.part')
   old = out.with_name(f'.{out.name}.{os.getpid()}.old')
   try:
     part.mkdir()
-    _fill(part, run, onnx_size)
+    _fill(part, run, bundle, onnx_size)
     if out.exists():
       out.replace(old)
     part.replace(out)
@@ -80,18 +78,24 @@ def _check_free(out: pathlib.Path) -> None:
     raise RunError(f'{out}: is there already, and is no export: choose another --out')
 
 
-def _fill(folder: pathlib.Path, run: infer.Translator, onnx_size: int) -> None:
-  arrays = programs_lib.parameters(run)
+def _bundle(run: methods.Run) -> Bundle:
+  export = methods.METHODS[run.method].hook('programs')
+  if export is None:
+    raise RunError(f'--workdir: runs of {run.method} cannot be exported')
+  return export(run)
+
+
+def _fill(folder: pathlib.Path, run: methods.Run, bundle: Bundle, onnx_size: int) -> None:
+  arrays = bundle.arrays
   # One entry alone: the library writes several in no fixed order.
-  safetensors_numpy.save_file(arrays, folder / PARAMETERS, {'format': FORMAT})
-  found = programs_lib.programs(run)
-  for name, program in found.items():
+  safetensors_numpy.save_file(dict(arrays), folder / PARAMETERS, {'format': FORMAT})
+  for name, program in bundle.programs.items():
     (folder / _file(name)).write_bytes(program.exported.serialize())
     if onnx_size:
       (folder / f'{name}.onnx').write_bytes(onnx.convert(program, arrays, onnx_size))
-  shutil.copyfile(pathlib.Path(__file__).with_name(EXAMPLE), folder / EXAMPLE)
-  manifest = _manifest(run, found, arrays)
-  (folder / 'README.md').write_text(readme.text(manifest))
+  shutil.copyfile(bundle.example, folder / EXAMPLE)
+  manifest = _manifest(run, bundle)
+  (folder / 'README.md').write_text(readme.text(manifest, bundle.usage))
   manifest['files'] = {path.name: _digest(path) for path in sorted(folder.iterdir())}
   (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
 
@@ -105,10 +109,8 @@ def _digest(path: pathlib.Path) -> dict:
   return {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
 
 
-def _manifest(
-  run: infer.Translator, found: Mapping[str, Program], arrays: Mapping[str, np.ndarray]
-) -> dict:
-  exported = [program.exported for program in found.values()]
+def _manifest(run: methods.Run, bundle: Bundle) -> dict:
+  exported = [program.exported for program in bundle.programs.values()]
   return {
     'format': FORMAT,
     'step_jax': step_jax.__version__,
@@ -116,14 +118,14 @@ def _manifest(
     'jaxlib': jaxlib.__version__,
     'calling_convention': exported[0].calling_convention_version,
     'platforms': list(exported[0].platforms),
+    'method': run.method,
     'stage': run.config.stage,
     'step': run.step,
-    'z_dim': run.config.model.z_dim,
     'licence': LICENCE,
-    'programs': {name: _describe(name, program) for name, program in found.items()},
+    'programs': {name: _describe(name, program) for name, program in bundle.programs.items()},
     'parameters': {
       name: {'shape': list(array.shape), 'dtype': str(array.dtype)}
-      for name, array in arrays.items()
+      for name, array in bundle.arrays.items()
     },
     'config': _config(run),
   }
@@ -149,7 +151,7 @@ def _array(aval: jax.core.ShapedArray) -> dict:
   return {'shape': shape, 'dtype': str(aval.dtype)}
 
 
-def _config(run: infer.Translator) -> dict:
+def _config(run: methods.Run) -> dict:
   fields = dict(config_lib.flatten(run.config))
   return {
     name: pathlib.Path(value).name if name in _PATHS else value for name, value in fields.items()

@@ -13,18 +13,15 @@ from step_jax.export import programs as programs_lib
 from step_jax.export.programs import Program
 from step_jax.models import convolutions
 
-# The style encoder needs 16 px, the generator multiples of 8.
-_SMALLEST, _MULTIPLE = 16, 8
 
-
-def check(size: int) -> None:
+def check(size: int, smallest: int, multiple: int) -> None:
   """Makes sure that the converter is there, and can do that size.
 
   Raises:
     RunError: it is not, or cannot.
   """
-  if size < _SMALLEST or size % _MULTIPLE:
-    raise RunError(f'--onnx {size}: give a multiple of {_MULTIPLE}, at least {_SMALLEST}')
+  if size < smallest or size % multiple:
+    raise RunError(f'--onnx {size}: give a multiple of {multiple}, at least {smallest}')
   if not all(map(importlib.util.find_spec, ('jax2onnx', 'onnx', 'onnx_ir'))):
     raise RunError(
       "--onnx wants a converter: pip install -e '.[onnx]' && pip install --no-deps jax2onnx"

@@ -3,21 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
 import dataclasses
+import pathlib
 
 import flax.traverse_util
 import jax
 from jax import export
-import jax.numpy as jnp
 import numpy as np
 
-from step_jax import infer
-from step_jax.methods.step import functions, networks
-from step_jax.methods.step.models import generator as generator_lib
-
 PLATFORMS = ('cpu', 'cuda', 'tpu')
-# The style encoder halves a picture four times.
-_MIN_STYLE = 16
-_MULTIPLE = generator_lib.SIZE_MULTIPLE
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,72 +36,58 @@ class Program:
   does: str
 
 
-def parameters(run: infer.Translator) -> dict[str, np.ndarray]:
-  """Parameters of a run that its programs take, averaged as for translation.
+@dataclasses.dataclass(frozen=True)
+class Bundle:
+  """What a run exports.
 
-  Returns:
-    `NETWORK/LAYER/…/LEAF -> float32 array`, in alphabetical order.
+  Attributes:
+    arrays: parameters, `NETWORK/LAYER/…/LEAF -> array`, in alphabetical order.
+    programs: name -> program.
+    example: a script that runs the programs with JAX alone, copied into the export.
+    usage: its command lines, for the README.
+    smallest, multiple: what sides of images must be, in px, where a program fixes its size.
   """
-  trees = dict(run.params) | ({} if run.mapper is None else {'mapper': run.mapper})
-  flat = flax.traverse_util.flatten_dict(trees, sep='/')
+
+  arrays: Mapping[str, np.ndarray]
+  programs: Mapping[str, Program]
+  example: pathlib.Path
+  usage: Sequence[str]
+  smallest: int
+  multiple: int
+
+
+def flatten(params: Mapping) -> dict[str, np.ndarray]:
+  """Host arrays of a tree of parameters, as `Bundle.arrays`."""
+  flat = flax.traverse_util.flatten_dict(params, sep='/')
   return {name: np.asarray(flat[name]) for name in sorted(flat)}
 
 
-def programs(run: infer.Translator, platforms: Sequence[str] = PLATFORMS) -> dict[str, Program]:
-  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper.
-
-  `encode` takes pictures of any size from 16 px a side, `generate` sizes that are multiples of 8.
+def lower(
+  function: Callable,
+  arrays: Mapping[str, np.ndarray],
+  network: str,
+  inputs: Mapping[str, tuple[str, type]],
+  output: str,
+  does: str,
+  constraints: tuple[str, ...] = (),
+  platforms: Sequence[str] = PLATFORMS,
+) -> Program:
+  """Exports a function of parameters and inputs.
 
   Args:
-    run: as `step_jax.load` gives it.
-    platforms: that the programs are lowered for.
+    function: `(params, *inputs) -> array`, where `params` is a tree.
+    arrays: parameters of all programs; the function takes those below `network/`.
+    network, inputs, output, does, constraints: see `Program`.
+    platforms: that it is lowered for.
   """
-  config, known = run.config, parameters(run)
-  encoder, generator = networks.style_encoder(config), networks.generator(config)
-  z_dim = config.model.z_dim
-
-  def lower(function, network, inputs, output, constraints, does):
-    names = tuple(name for name in known if name.startswith(f'{network}/'))
-    taken = {name: jax.ShapeDtypeStruct(known[name].shape, known[name].dtype) for name in names}
-    function = _flat(function)
-    with _no_paths():
-      exported = export.export(jax.jit(function), platforms=platforms)(
-        taken, *arguments(inputs, constraints)
-      )
-    return Program(function, exported, names, inputs, output, constraints, does)
-
-  found = {
-    'encode': lower(
-      lambda params, pictures: functions.encode(encoder, params, pictures),
-      'style_encoder',
-      {'pictures': ('b, h, w, 3', jnp.uint8)},
-      'codes',
-      (f'h >= {_MIN_STYLE}', f'w >= {_MIN_STYLE}'),
-      'style codes of pictures (RGB, 0..255)',
-    ),
-    'generate': lower(
-      lambda params, sources, codes: functions.generate(generator, params, sources, codes),
-      'generator',
-      {
-        'sources': (f'b, {_MULTIPLE}*h, {_MULTIPLE}*w, 3', jnp.uint8),
-        'codes': (f'b, {z_dim}', jnp.float32),
-      },
-      'pictures',
-      (),
-      'translations (RGB, 0..255) of source pictures in the styles of codes',
-    ),
-  }
-  if run.mapper is not None:
-    mapper = run.mapper_module
-    found['sample'] = lower(
-      lambda params, noise: mapper.apply({'params': params['mapper']}, noise),
-      'mapper',
-      {'noise': (f'b, {z_dim}', jnp.float32)},
-      'codes',
-      (),
-      'new style codes from noise, which is drawn from the standard normal distribution',
+  names = tuple(name for name in arrays if name.startswith(f'{network}/'))
+  taken = {name: jax.ShapeDtypeStruct(arrays[name].shape, arrays[name].dtype) for name in names}
+  function = _flat(function)
+  with _no_paths():
+    exported = export.export(jax.jit(function), platforms=platforms)(
+      taken, *arguments(inputs, constraints)
     )
-  return found
+  return Program(function, exported, names, inputs, output, constraints, does)
 
 
 def _flat(function: Callable) -> Callable:

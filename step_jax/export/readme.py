@@ -1,6 +1,6 @@
 """The page that goes with an export, for whoever opens its folder first."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 _TEXT = """\
 # A picture translator, exported by step_jax {step_jax}
@@ -9,8 +9,7 @@ _TEXT = """\
 
 ```sh
 pip install jax flatbuffers
-python load_example.py encode STYLE.npy CODES.npy
-python load_example.py generate SOURCE.npy CODES.npy OUT.npy
+{usage}
 ```
 
 or `import load_example; run = load_example.load()`.
@@ -34,8 +33,8 @@ Licence: {licence}
 """
 
 
-def text(manifest: Mapping) -> str:
-  """The page in Markdown, from the manifest of an export."""
+def text(manifest: Mapping, usage: Sequence[str]) -> str:
+  """The page in Markdown, from the manifest of an export and arguments of its example."""
   rows = [
     f'| `{name}` | {_arrays(program["inputs"])} | {_arrays(program["outputs"])} '
     f'| {"; ".join(program["constraints"])} | {program["does"]} |'
@@ -46,6 +45,7 @@ def text(manifest: Mapping) -> str:
     count=len(rows),
     platforms=', '.join(manifest['platforms']),
     rows='\n'.join(rows),
+    usage='\n'.join(f'python load_example.py {arguments}' for arguments in usage),
     **{field: manifest[field] for field in fields},
   )
 

@@ -75,8 +75,9 @@ class Method:
     measures: `(function, groups)` pairs of scores that only this method has, see
       `evaluate.results`.
     galleries: `run -> {title: uint8 [H, W, 3]}` for the report.
-    programs: `run -> {name: export.programs.Program}`.
-    page: `(workdir, which) -> gradio.Blocks`, the demo.
+    warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
+    programs: `run -> export.programs.Bundle`.
+    page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
     cases: name -> benchmark.
     quickstart: `quickstart.Recipe`.
@@ -91,6 +92,7 @@ class Method:
   presets: Mapping[str, str] = dataclasses.field(default_factory=dict)
   measures: str = ''
   galleries: str = ''
+  warnings: str = ''
   programs: str = ''
   page: str = ''
   tables: str = ''

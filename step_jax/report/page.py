@@ -6,12 +6,10 @@ import os
 import jinja2
 
 from step_jax import config as config_lib
-from step_jax import files, infer
+from step_jax import files, methods
 from step_jax.data import pictures
 from step_jax.errors import RunError
 from step_jax.evaluate import results as results_lib
-from step_jax.methods.step import galleries
-from step_jax.methods.step.scores import health
 from step_jax.report import charts
 from step_jax.train import writers
 
@@ -30,7 +28,8 @@ def write(workdir: str | os.PathLike) -> files.Path:
     RunError: no stage was trained there.
   """
   workdir = files.path(workdir)
-  stages = [_stage(workdir / name) for name in config_lib.STAGES if _trained(workdir / name)]
+  folders = [workdir / stage.name for method in methods.METHODS.values() for stage in method.stages]
+  stages = [_stage(folder) for folder in folders if (folder / config_lib.FILE).is_file()]
   if not stages:
     raise RunError(f'{workdir}: has no trained stage to report on: run step-jax train first')
   environment = jinja2.Environment(
@@ -44,19 +43,17 @@ def write(workdir: str | os.PathLike) -> files.Path:
   return path
 
 
-def _trained(folder: files.Path) -> bool:
-  return (folder / config_lib.FILE).is_file()
-
-
 def _stage(folder: files.Path) -> dict:
   rows = writers.read_metrics(folder)
   config = config_lib.read(folder)
+  method, _ = methods.of_stage(config.stage)
+  warn = method.hook('warnings') or (lambda signs: [])
   results = results_lib.read(folder)
   groups = results_lib.by_group(results) if results else {}
   return {
     'name': config.stage,
     'steps': max((row['step'] for row in rows), default=0),
-    'warnings': health.warnings(_last_signs(rows)),
+    'warnings': warn(_last_signs(rows)),
     'curves': charts.curves(rows) if rows else '',
     'config': config_lib.flatten(config),
     'results': results,
@@ -75,8 +72,9 @@ def _last_signs(rows: list[dict]) -> dict[str, float]:
 
 def _galleries(workdir: files.Path) -> list[tuple[str, str]]:
   try:
-    translator = infer.load(workdir)
+    run = methods.load(workdir)
   except RunError as error:
     log.info('no galleries yet: %s', error)
     return []
-  return [(title, pictures.data_url(image)) for title, image in galleries.make(translator).items()]
+  make = methods.METHODS[run.method].hook('galleries')
+  return [(title, pictures.data_url(image)) for title, image in (make(run) if make else {}).items()]

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import toy
 
-from step_jax import files, infer, report
+from step_jax import files, report
 from step_jax.errors import RunError
 from step_jax.evaluate import results
 from step_jax.infer import files as infer_files
@@ -68,7 +68,7 @@ def test_a_run_from_end_to_end(bucket, picture_folder, tmp_path):
   )
   assert [str(path) for path in written] == [f'{RUN}/out/00_00.png', f'{RUN}/out/00_01.png']
   assert bucket.read('run/out/grid.png').startswith(b'\x89PNG')
-  assert infer.load(RUN).step == 6
+  assert methods.load(RUN).step == 6
 
 
 _TRAIN = """

@@ -7,10 +7,10 @@ import pytest
 import tiny
 
 from step_jax import data, weights
+from step_jax.methods.step.models import MultiScaleDiscriminator
 from step_jax.methods.step.scores import health
 from step_jax.methods.step.stages import translate as translate_stage
 from step_jax.methods.step.steps import translate
-from step_jax.methods.step.models import MultiScaleDiscriminator
 from step_jax.report import charts
 
 

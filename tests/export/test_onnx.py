@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 
 from step_jax import config as config_lib
-from step_jax import export, infer
+from step_jax import export
 from step_jax.errors import RunError
 from step_jax.export import onnx
 from step_jax.methods.step import networks
+from step_jax.methods.step import run as step_run
 
 # Wide enough for convolutions that differ by platform.
 FIELDS = {'model.encoder_width': 64, 'model.generator_width': 24}
@@ -28,7 +29,7 @@ def run():
     'generator': networks.init_generator(generator, jax.random.key(1), config.model.z_dim),
   }
   mapped = mapper.init(jax.random.key(2), jnp.zeros((1, config.model.z_dim)))['params']
-  return infer.Translator(config, 0, params, mapped, mapper_config)
+  return step_run.Translator(config, 0, params, mapped, mapper_config)
 
 
 def test_without_the_converter(monkeypatch, tmp_path):

@@ -9,7 +9,7 @@ from measure import MIB, peak, refused
 import numpy as np
 import pytest
 
-from step_jax import cli, files, infer, methods, report, untrusted
+from step_jax import cli, files, methods, report, untrusted
 from step_jax import config as config_lib
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import compare, results
@@ -393,4 +393,4 @@ def test_a_run_of_another_kind_is_named(apart):
   folder = apart / 'translate'
   (folder / 'checkpoints/1').mkdir(parents=True)
   config_lib.save(config, folder)
-  assert 'trained as' in refused(lambda: infer.load(apart), RunError)
+  assert 'trained as' in refused(lambda: methods.load(apart), RunError)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from step_jax import config as config_lib
-from step_jax.methods.step.steps import mapper
 from step_jax.methods.step.models import Mapper
+from step_jax.methods.step.steps import mapper
 from step_jax.train import optimizers
 
 VECTORS = golden.load('case9_imle')

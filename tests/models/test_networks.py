@@ -6,9 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from step_jax.methods.step.models import generator
+from step_jax.methods.step.models import Generator, MultiScaleDiscriminator, StyleEncoder, generator
 from step_jax.methods.step.original import step_tf
-from step_jax.methods.step.models import Generator, MultiScaleDiscriminator, StyleEncoder
 from step_jax.weights import from_step_tf
 
 

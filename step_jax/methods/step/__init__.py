@@ -15,4 +15,9 @@ METHOD = Method(
   ),
   translating=('finetune', 'translate'),
   run=f'{_HERE}.run:load',
+  galleries=f'{_HERE}.galleries:make',
+  warnings=f'{_HERE}.scores.health:warnings',
+  programs=f'{_HERE}.programs:bundle',
+  page=f'{_HERE}.page.page:open_page',
+  tables=f'{_HERE}.reproduce.tables:TABLES',
 )

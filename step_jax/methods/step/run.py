@@ -37,6 +37,8 @@ class Translator:
     codes: style codes `[N, Z]` of the training pictures, or None.
   """
 
+  method = 'step'
+
   def __init__(
     self,
     config: ml_collections.ConfigDict,

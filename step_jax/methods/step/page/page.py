@@ -4,6 +4,7 @@ from collections.abc import Callable
 import dataclasses
 import functools
 import itertools
+import logging
 import pathlib
 import shutil
 from typing import Any
@@ -15,8 +16,11 @@ from step_jax.data import pictures
 from step_jax.errors import DataError, UserError
 from step_jax.methods.step.page import choice as choice_lib
 from step_jax.methods.step.page import drawing
+from step_jax.methods.step.page import studio as studio_lib
 from step_jax.methods.step.page.choice import FIRST, SECOND, Choice
 from step_jax.methods.step.page.studio import Studio
+
+log = logging.getLogger(__name__)
 
 CSS = pathlib.Path(__file__).parent / 'page.css'
 _IN_GALLERY = 24
@@ -82,7 +86,12 @@ class Page:
 
   Attributes:
     blocks: the page itself.
+    theme: of the page.
+    css: file of its style sheet.
   """
+
+  theme = THEME
+  css = CSS
 
   def __init__(self, studio: Studio, folder: pathlib.Path):
     self._studio = studio
@@ -345,6 +354,23 @@ class Page:
   def _move(self, choice: Choice, *values: float) -> dict:
     code = self._studio.sliders.moved(choice.code, list(values))
     return self._render(dataclasses.replace(choice, code=code), move_sliders=False)
+
+
+def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:
+  """The page of a run, compiled for its images.
+
+  Args:
+    workdir: of a trained run.
+    which: `latest` or `best` checkpoint.
+    folder: for translations that are offered for download.
+
+  Raises:
+    RunError: nothing there can translate yet.
+  """
+  studio = studio_lib.open_run(workdir, which)
+  log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
+  studio.warm_up()
+  return Page(studio, folder)
 
 
 def _gallery(shown: list, label: str) -> gr.Gallery:

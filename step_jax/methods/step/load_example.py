@@ -66,7 +66,9 @@ def main(action, *arguments):
   elif action == 'generate':
     result = generate_any_size(run['generate'], np.load(inputs[0]), np.load(inputs[1]))
   elif action == 'sample' and 'sample' in run:
-    shape = (int(inputs[0]), json.loads((HERE / 'manifest.json').read_text())['z_dim'])
+    manifest = json.loads((HERE / 'manifest.json').read_text())
+    noise = manifest['programs']['sample']['inputs'][0]
+    shape = (int(inputs[0]), int(noise['shape'][1]))
     noise = np.random.default_rng(0).standard_normal(shape)
     result = run['sample'](noise.astype(np.float32))
   else:

@@ -1,0 +1,68 @@
+"""What a run of StEP computes, as programs to export."""
+
+from collections.abc import Sequence
+import functools
+import pathlib
+
+import jax.numpy as jnp
+
+from step_jax.export import programs as programs_lib
+from step_jax.methods.step import functions, networks
+from step_jax.methods.step.models.generator import SIZE_MULTIPLE
+from step_jax.methods.step.run import Translator
+
+# The style encoder halves a picture four times.
+_MIN_STYLE = 16
+_EXAMPLE = pathlib.Path(__file__).with_name('load_example.py')
+_USAGE = ('encode STYLE.npy CODES.npy', 'generate SOURCE.npy CODES.npy OUT.npy')
+
+
+def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
+  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper.
+
+  `encode` takes pictures of any size from 16 px a side, `generate` sizes that are multiples of 8.
+
+  Args:
+    run: as `step_jax.load` gives it.
+    platforms: that the programs are lowered for.
+
+  Returns:
+    An `export.programs.Bundle`.
+  """
+  config = run.config
+  arrays = programs_lib.flatten(
+    {**run.params, **({} if run.mapper is None else {'mapper': run.mapper})}
+  )
+  encoder, generator = networks.style_encoder(config), networks.generator(config)
+  code = (f'b, {config.model.z_dim}', jnp.float32)
+  lower = functools.partial(programs_lib.lower, platforms=platforms)
+  programs = {
+    'encode': lower(
+      lambda params, pictures: functions.encode(encoder, params, pictures),
+      arrays,
+      'style_encoder',
+      {'pictures': ('b, h, w, 3', jnp.uint8)},
+      'codes',
+      'style codes of pictures (RGB, 0..255)',
+      (f'h >= {_MIN_STYLE}', f'w >= {_MIN_STYLE}'),
+    ),
+    'generate': lower(
+      lambda params, sources, codes: functions.generate(generator, params, sources, codes),
+      arrays,
+      'generator',
+      {'sources': (f'b, {SIZE_MULTIPLE}*h, {SIZE_MULTIPLE}*w, 3', jnp.uint8), 'codes': code},
+      'pictures',
+      'translations (RGB, 0..255) of source pictures in the styles of codes',
+    ),
+  }
+  if run.mapper is not None:
+    mapper = run.mapper_module
+    programs['sample'] = lower(
+      lambda params, noise: mapper.apply({'params': params['mapper']}, noise),
+      arrays,
+      'mapper',
+      {'noise': code},
+      'codes',
+      'new style codes from noise, which is drawn from the standard normal distribution',
+    )
+  return programs_lib.Bundle(arrays, programs, _EXAMPLE, _USAGE, _MIN_STYLE, SIZE_MULTIPLE)
