@@ -1,6 +1,6 @@
 """A trained run as files that run without this package."""
 
 from step_jax.export.artefact import FORMAT, write
-from step_jax.export.programs import PLATFORMS, Program, programs
+from step_jax.export.programs import PLATFORMS, Bundle, Program
 
-__all__ = ['FORMAT', 'PLATFORMS', 'Program', 'programs', 'write']
+__all__ = ['FORMAT', 'PLATFORMS', 'Program', 'Bundle', 'write']

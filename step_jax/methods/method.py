@@ -44,17 +44,20 @@ class Stage:
 
   Attributes:
     name: of `configs/NAME.py` and of the folder; unique over all methods.
-    module: holds `build(config, workdir, mesh) -> train.stage.Training` and, where its step can be
-      compiled without data, `abstract(config, size) -> train.stage.AbstractStep`; it may hold
-      `check(config)`, which raises ConfigError for combinations of fields that do not work.
+    module: name of the module that holds `build(config, workdir, mesh) -> train.stage.Training`
+      and, where its step can be compiled without data, `abstract(config, size) ->
+      train.stage.AbstractStep`; it may hold `check(config)`, which raises ConfigError for
+      combinations of fields that do not work. Or these functions by name.
   """
 
   name: str
-  module: str
+  module: str | Mapping[str, Callable]
 
   def hook(self, name: str) -> Callable | None:
-    """A function of the stage's module; None where it has none of that name."""
-    return getattr(importlib.import_module(self.module), name, None)
+    """A function of the stage; None where it has none of that name."""
+    if isinstance(self.module, str):
+      return getattr(importlib.import_module(self.module), name, None)
+    return self.module.get(name)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ import pytest
 import tiny
 import toy
 
-from step_jax import files, report
+from step_jax import files, methods, report
 from step_jax.errors import RunError
 from step_jax.evaluate import results
 from step_jax.infer import files as infer_files

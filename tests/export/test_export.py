@@ -14,6 +14,7 @@ import pytest
 import step_jax
 from step_jax import cli, export
 from step_jax.errors import RunError
+from step_jax.methods.step import programs
 from step_jax.methods.step import run as step_run
 
 # All that a stranger has: JAX, what it needs, and what it reads programs with.
@@ -164,4 +165,4 @@ def test_an_export_is_replaced_and_nothing_else(run, exported, tmp_path, monkeyp
 
 def test_a_run_without_a_mapper(run):
   alone = step_run.Translator(run.config, run.step, run.params)
-  assert set(export.programs(alone, ['cpu'])) == {'encode', 'generate'}
+  assert set(programs.bundle(alone, ['cpu']).programs) == {'encode', 'generate'}
