@@ -8,7 +8,7 @@ import pathlib
 import sys
 import textwrap
 
-from step_jax import bench, demo
+from step_jax import bench, demo, methods
 from step_jax import config as config_lib
 from step_jax import files as files_lib
 from step_jax import main as main_lib
@@ -121,12 +121,15 @@ def _add_quickstart(verbs) -> None:
     default=pathlib.Path('runs/quickstart'),
     help='folder of the run',
   )
+  verb.add_argument(
+    '--method', choices=tuple(methods.METHODS), default='step', help='which to show (default: step)'
+  )
 
 
 def _quickstart(args) -> None:
   from step_jax import quickstart
 
-  quickstart.run(args.workdir)
+  quickstart.run(args.workdir, args.method)
 
 
 def _add_prepare(verbs) -> None:
@@ -517,7 +520,7 @@ def _add_export(verbs) -> None:
 
 
 def _export(args) -> None:
-  from step_jax import export, methods
+  from step_jax import export
 
   run = methods.load(args.workdir, args.checkpoint)
   print(export.write(run, args.out or args.workdir / 'export', args.onnx))

@@ -1,93 +1,74 @@
-"""All four stages on the built-in synthetic pairs, in minutes on a laptop CPU."""
+"""A method from training to report on the built-in synthetic pairs, in minutes on a laptop CPU."""
 
+from collections.abc import Callable, Mapping
+import dataclasses
 import logging
 import os
 import time
+from typing import Any
 
 from step_jax import config as config_lib
-from step_jax import data, methods, report
-from step_jax import files as files_lib
-from step_jax.data import pictures
+from step_jax import files, methods, report
+from step_jax.errors import ConfigError
 from step_jax.evaluate import results
-from step_jax.infer import files
 
 log = logging.getLogger(__name__)
 
-ARG = 'swatches,size=64,features=squeezenet1_1'
-# Narrow networks, and features of a random net, since there may be no network to get a trained one
-# from; with those, reconstruction is better left to pixels. Training is so short that it pays to
-# learn faster than over the hundreds of kimg of a real run. Field -> value, where a stage has it.
-FIELDS = {
-  'features.weights': 'random',
-  'features.taps': ('conv1', 'fire3'),
-  'features.tap_weights': (1 / 2, 1 / 4),
-  'model.encoder_width': 24,
-  'model.generator_width': 16,
-  'model.discriminator_width': 16,
-  'loss.recon_perceptual': 0.0,
-  'loss.recon_l1': 10.0,
-  'optimizer.generator_lr': 6e-3,
-  'optimizer.discriminator_lr': 6e-3,
-  'every.log': 25,
-  'every.evaluate': 250,
-  'eval_pictures': 32,
-}
-STAGES = {
-  'pretrain': {'schedule.total_kimg': 2.4, 'schedule.fixed_kimg': 2.4},
-  'translate': {'schedule.total_kimg': 4.8, 'schedule.fixed_kimg': 3.2},
-  'finetune': {'schedule.total_kimg': 2.4, 'schedule.fixed_kimg': 0.8},
-  'mapper': {'schedule.epochs': 200},
-}
-_SHOWN = 6
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+  """How a method is shown.
+
+  Attributes:
+    arg: of the stages' configuration files.
+    fields: set in every stage that has them.
+    stages: stage -> fields of its own, in the order in which they are trained.
+    show: `workdir -> lines`: translates some images, and says what was made.
+  """
+
+  arg: str
+  fields: Mapping[str, Any]
+  stages: Mapping[str, Mapping[str, Any]]
+  show: Callable[[files.Path], str]
+
+  def config(self, stage: str, fields: Mapping[str, Any] | None = None) -> config_lib.ConfigDict:
+    """The configuration of a stage, with `fields` in place of its own."""
+    config = config_lib.load(f'{config_lib.stage_file(stage)}:{self.arg}')
+    known = dict(config_lib.flatten(config))
+    values = {field: value for field, value in self.fields.items() if field in known}
+    config.update_from_flattened_dict(
+      {**values, **(self.stages[stage] if fields is None else fields)}
+    )
+    return config
 
 
-def run(workdir: str | os.PathLike) -> None:
+def recipe(method: str) -> Recipe:
+  """The recipe of a method.
+
+  Raises:
+    ConfigError: it has none.
+  """
+  found = methods.METHODS[method].hook('quickstart')
+  if found is None:
+    raise ConfigError(f'--method {method}: has no quickstart')
+  return found
+
+
+def run(workdir: str | os.PathLike, method: str = 'step') -> None:
   """Trains, evaluates, translates and reports in `workdir`; prints what was made and where."""
   started = time.monotonic()
-  workdir = files_lib.path(workdir)
-  for stage, fields in STAGES.items():
+  shown = recipe(method)
+  workdir = files.path(workdir)
+  for stage in shown.stages:
     log.info('--- stage %s', stage)
-    methods.train(make_config(stage, fields), workdir)
+    methods.train(shown.config(stage), workdir)
   found = results.evaluate(workdir)
-  sources, styles = _write_inputs(workdir / 'inputs')
-  for name, options in {
-    'transfer': {'styles': styles[:4]},
-    'interpolation': {'interpolate': styles[:2]},
-    'samples': {'sample': 6},
-  }.items():
-    files.translate(workdir, sources, workdir / name, **options)
+  lines = shown.show(workdir)
   page = report.write(workdir)
   print(results.table(found))
   print(
     f"""
 Done in {(time.monotonic() - started) / 60:.1f} minutes. Made in {workdir}:
-  report.html                the whole run on one page: {files_lib.resolve(page)}
-  transfer/grid.png          inputs in the styles of other pictures
-  interpolation/grid.png     from one style to another
-  samples/grid.png           in styles drawn by the mapper
-  pretrain, translate, finetune, mapper: the stages, with checkpoints, metrics and samples
-These pictures are synthetic and the networks narrow. Now your own:
-  step-jax train pretrain --data MY_PICTURES --workdir runs/mine"""
+  report.html                the whole run on one page: {files.resolve(page)}
+{lines}"""
   )
-
-
-def make_config(stage: str, fields: dict) -> config_lib.ConfigDict:
-  """The configuration of a stage, with `FIELDS` and then `fields` set where it has them."""
-  config = config_lib.load(f'{config_lib.stage_file(stage)}:{ARG}')
-  known = dict(config_lib.flatten(config))
-  values = {field: value for field, value in FIELDS.items() if field in known}
-  config.update_from_flattened_dict(values | fields)
-  return config
-
-
-def _write_inputs(folder: files_lib.Path) -> tuple[list[files_lib.Path], list[files_lib.Path]]:
-  """Writes some validation pictures as files: what `step-jax translate` would be given."""
-  files_lib.make_folder(folder)
-  split = data.open_data('swatches', resize=64).split('val')
-  written = {'A': [], 'B': []}
-  for i in range(_SHOWN):
-    for side, name in (('A', 'source'), ('B', 'style')):
-      path = folder / f'{name}_{i}.png'
-      pictures.write_png(path, split[i][side])
-      written[side].append(path)
-  return written['A'], written['B']

@@ -20,4 +20,5 @@ METHOD = Method(
   programs=f'{_HERE}.programs:bundle',
   page=f'{_HERE}.page.page:open_page',
   tables=f'{_HERE}.reproduce.tables:TABLES',
+  quickstart=f'{_HERE}.quickstart:RECIPE',
 )
