@@ -36,9 +36,8 @@ class Recipe:
     config = config_lib.load(f'{config_lib.stage_file(stage)}:{self.arg}')
     known = dict(config_lib.flatten(config))
     values = {field: value for field, value in self.fields.items() if field in known}
-    config.update_from_flattened_dict(
-      {**values, **(self.stages[stage] if fields is None else fields)}
-    )
+    own = self.stages[stage] if fields is None else fields
+    config.update_from_flattened_dict({**values, **own})
     return config
 
 

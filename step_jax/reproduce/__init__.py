@@ -1,7 +1,6 @@
-"""The paper's tables, each by one command."""
+"""The papers' tables, each by one command."""
 
-from step_jax.methods.step.reproduce.jobs import Settings, Source
-from step_jax.methods.step.reproduce.tables import TABLES
-from step_jax.reproduce.run import plan, reproduce
+from step_jax.reproduce.jobs import Settings, Source
+from step_jax.reproduce.run import plan, reproduce, tables
 
-__all__ = ['TABLES', 'Settings', 'Source', 'plan', 'reproduce']
+__all__ = ['Settings', 'Source', 'plan', 'reproduce', 'tables']

@@ -7,13 +7,12 @@ import os
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import data, files, infer, methods
+from step_jax import data, files, methods
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
-from step_jax.methods.step.reproduce import jobs
-from step_jax.methods.step.reproduce.tables import TABLES, Row, Table
-from step_jax.reproduce import estimate, page
+from step_jax.reproduce import estimate, jobs, page
+from step_jax.reproduce.jobs import Row, Table
 from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
@@ -27,7 +26,7 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
   """The rows that are wanted and can be made, which those of missing encoder pictures cannot.
 
   Args:
-    table: of `TABLES`.
+    table: of `tables()`.
     settings: what pictures there are.
     names: of runs (`Row.run`) or presets; all by default.
 
@@ -39,8 +38,8 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
     if name not in known:
       raise ConfigError(f'no row is called {name!r}; there are {", ".join(sorted(known))}')
   wanted = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
-  made = [row for row in wanted if row.encoder in ('', 'none', *settings.sources)]
-  for missing in sorted({row.encoder for row in wanted} - {row.encoder for row in made}):
+  made = [row for row in wanted if set(row.needs) <= set(settings.sources)]
+  for missing in sorted({role for row in wanted for role in row.needs} - set(settings.sources)):
     log.warning('rows of a %s set are left out: give --%s', missing, missing)
   if not made:
     raise ConfigError('no row is left to make: give --related, or other --rows')
@@ -56,7 +55,7 @@ def reproduce(
   """Makes a table; what was trained and scored before in `workdir` is taken as it is.
 
   Args:
-    name: of `TABLES`.
+    name: of `tables()`.
     settings: what all rows share.
     workdir: every row has a run in it.
     rows: see `choose_rows`.
@@ -109,10 +108,17 @@ def plan(
   )
 
 
+def tables() -> dict[str, Table]:
+  """The tables of all methods by name."""
+  hooks = [method.hook('tables') or {} for method in methods.METHODS.values()]
+  return {name: table for hook in hooks for name, table in hook.items()}
+
+
 def _table(name: str) -> Table:
-  if name not in TABLES:
-    raise ConfigError(f'no table is called {name!r}; there are {", ".join(TABLES)}')
-  return TABLES[name]
+  known = tables()
+  if name not in known:
+    raise ConfigError(f'no table is called {name!r}; there are {", ".join(known)}')
+  return known[name]
 
 
 def _take_neighbors(workdir: files.Path, job: jobs.Job) -> None:
@@ -137,16 +143,16 @@ def _line(
   results, seconds = [], []
   for seed in range(settings.seeds):
     spent = 0.0
-    for job in jobs.of_row(table, settings, row, seed):
+    for job in table.jobs(table, settings, row, seed):
       spent += estimate.trained_seconds(workdir / job.folder, job.config)
       if job.config.stage == row.stage:
         break
     seconds.append(spent)
     results.append(_score(workdir / job.folder, stage_lib.num_steps(job.config), table.groups))
     if not seed:
-      translator = infer.load(workdir / job.folder)
+      trained = methods.load(workdir / job.folder)
   pictures = [
-    translator.translate(source, style=style) for source, style in _combinations(examples)
+    trained.translate(source, trained.encode(style)) for source, style in _combinations(examples)
   ]
   return page.Line(row.title, results, seconds, pictures)
 

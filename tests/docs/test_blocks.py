@@ -31,7 +31,7 @@ from step_jax import bench, cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.data import folders, pairs
-from step_jax.methods.step.reproduce import jobs, tables
+from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
 from step_jax.train import hosts
 from step_jax.weights import nets
@@ -125,7 +125,7 @@ def plan_rows(shop, words):
   """The configurations of all rows are made and checked; nothing is measured or trained."""
 
   def plan(name, settings, workdir, rows):
-    table = tables.TABLES[name]
+    table = reproduce.tables()[name]
     for job in jobs.make(table, settings, reproduce_run.choose_rows(table, settings, rows)):
       config_lib.validate(job.config)
 

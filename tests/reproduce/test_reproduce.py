@@ -10,9 +10,8 @@ from step_jax import config as config_lib
 from step_jax import reproduce
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import results
-from step_jax.methods.step.reproduce import jobs
 from step_jax.methods.step.reproduce.tables import TABLES
-from step_jax.reproduce import page, run
+from step_jax.reproduce import jobs, page, run
 
 OTHERS = {'related': reproduce.Source('r'), 'unrelated': reproduce.Source('u')}
 
@@ -47,7 +46,7 @@ def test_all_rows_see_as_many_pictures(name):
   settings = make_settings(seeds=1, kimg=8.0)
   seen: dict[str, float] = {}
   for job in jobs.make(TABLES[name], settings, TABLES[name].rows):
-    if job.config.method == 'translate':
+    if job.config.stage in ('translate', 'finetune'):
       seen[job.run] = seen.get(job.run, 0) + job.config.schedule.total_kimg
   assert set(seen.values()) == {8.0}
 

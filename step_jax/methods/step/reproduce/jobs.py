@@ -1,101 +1,14 @@
-"""From a table to the stages that have to be trained for it, each once."""
-
-from collections.abc import Mapping, Sequence
-import dataclasses
-import pathlib
+"""From a row to the stages that have to be trained for it."""
 
 from step_jax import config as config_lib
-from step_jax.config import ConfigDict
-from step_jax.errors import ConfigError
-from step_jax.methods.step.reproduce.tables import Row, Table
+from step_jax.reproduce.jobs import Job, Settings, Source, Table
 
 # Of the pictures of a pre-trained row, those that stage 2 sees; stage 3 sees the rest. As the
 # original's 250 of 700 thousand.
 _FROZEN_SHARE = 250 / 700
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """A set of pictures: where it lies, and which of `config.DATASETS` gives its settings."""
-
-  path: str
-  preset: str = ''
-
-  @classmethod
-  def parse(cls, text: str) -> 'Source':
-    """Reads `PATH`, `PRESET=PATH`, or the name of a known set, which is both."""
-    preset, equals, path = text.partition('=')
-    if not equals:
-      known = text in config_lib.DATASETS
-      return cls('', text) if known else cls(text)
-    config_lib.choose(config_lib.DATASETS, preset, 'preset')
-    return cls(path, preset)
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """What all rows share.
-
-  Attributes:
-    sources: `target` and, for tables that ask for them, `related` and `unrelated` -> pictures.
-    size: train on squares of so many pixels; 0 keeps the data set's own sizes.
-    features: of `config.FEATURES`.
-    weights: of the feature net, as `config.features.weights`.
-    kimg: thousands of pictures that every row's generator is trained on.
-    pretrain_kimg: thousands of triplets that style encoders are pre-trained on.
-    seeds: how many times everything is trained.
-    fields: configuration field -> text; set in every stage that has the field.
-  """
-
-  sources: Mapping[str, Source]
-  size: int = 64
-  features: str = 'vgg16'
-  weights: str = ''
-  kimg: float = 8.0
-  pretrain_kimg: float = 8.0
-  seeds: int = 3
-  fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-  """One stage to train.
-
-  Attributes:
-    run: work directory of its run, relative to that of the table.
-    config: of the stage.
-    mined_by: run whose mined neighbours it takes over; empty where it mines itself.
-  """
-
-  run: str
-  config: ConfigDict
-  mined_by: str = ''
-
-  @property
-  def folder(self) -> pathlib.PurePath:
-    """Of the stage, relative to the work directory of the table."""
-    return pathlib.PurePath(self.run) / self.config.stage
-
-
-def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
-  """What has to be trained for rows of a table, in an order that works.
-
-  Raises:
-    ConfigError: a field that no stage has.
-  """
-  found: dict[tuple, Job] = {}
-  for seed in range(settings.seeds):
-    for row in rows:
-      for job in of_row(table, settings, row, seed):
-        found.setdefault((job.run, job.config.stage), job)
-  known = {field for job in found.values() for field, _ in config_lib.flatten(job.config)}
-  for field in settings.fields:
-    if field not in known:
-      raise ConfigError(f'config field {field!r} is unknown to every stage of this table')
-  return list(found.values())
-
-
-def of_row(table: Table, settings: Settings, row: Row, seed: int) -> list[Job]:
+def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
   """What has to be trained for a row, in order; some of it other rows need too."""
   run = f'{row.run}/seed{seed}'
   target = settings.sources['target']
@@ -116,7 +29,8 @@ def of_row(table: Table, settings: Settings, row: Row, seed: int) -> list[Job]:
     if stage == 'translate':
       config.init_from = start
     found.append(Job(run, config))
-  if table.draws:
+  # Where styles are drawn, every run needs a mapper.
+  if {'diversity', 'realism'} & set(table.groups):
     config = _config('mapper', settings, target, seed)
     config.init_from = row.stages[-1]
     found.append(Job(run, config))

@@ -5,6 +5,12 @@ its project page and the released code's options (see `configs/translate.py`).
 """
 
 import dataclasses
+import functools
+
+from step_jax.methods.step.reproduce import jobs
+from step_jax.reproduce.jobs import Table as _Table
+
+Table = functools.partial(_Table, jobs=jobs.of_row)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,29 +37,14 @@ class Row:
     return f'{self.preset}-{self.encoder}' if self.encoder else self.preset
 
   @property
+  def needs(self) -> tuple[str, ...]:
+    """Which pictures it is trained on."""
+    return ('target', *((self.encoder,) if self.encoder not in ('', 'none', 'target') else ()))
+
+  @property
   def stages(self) -> tuple[str, ...]:
     """Of its run. What is not pre-trained trains everything at once, for as many pictures."""
     return ('translate', 'finetune') if self.encoder else ('translate',)
-
-
-@dataclasses.dataclass(frozen=True)
-class Table:
-  """What `step-jax reproduce` makes.
-
-  Attributes:
-    title: for people.
-    rows: in order.
-    groups: of `evaluate.protocols.GROUPS`, that rows are scored by.
-  """
-
-  title: str
-  rows: tuple[Row, ...]
-  groups: tuple[str, ...]
-
-  @property
-  def draws(self) -> bool:
-    """Whether styles are drawn, so that every run needs a mapper."""
-    return 'diversity' in self.groups or 'realism' in self.groups
 
 
 _STEP = 'step_v3'  # The released default.
