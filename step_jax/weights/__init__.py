@@ -1,4 +1,4 @@
-"""Weights of feature nets, Inception, LPIPS heads and the original StEP: find, get, convert, load.
+"""Weights of feature nets, Inception and LPIPS heads: find, get, convert, load.
 
 Nothing here downloads unless `get` is called, and no file ever runs code.
 
@@ -8,7 +8,6 @@ Nothing here downloads unless `get` is called, and no file ever runs code.
     activations = features.module.apply({'params': features.params}, images)
 """
 
-from step_jax.methods.step.original.step_tf import from_step_tf
 from step_jax.weights.convert import convert
 from step_jax.weights.download import get
 from step_jax.weights.known import PUBLISHED
@@ -21,7 +20,6 @@ __all__ = [
   'PUBLISHED',
   'convert',
   'find',
-  'from_step_tf',
   'get',
   'load_features',
   'load_heads',

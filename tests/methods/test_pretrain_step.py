@@ -8,8 +8,8 @@ import pytest
 
 from step_jax import config as config_lib
 from step_jax.methods.step.original import step_tf
+from step_jax.methods.step.original.step_tf import from_step_tf
 from step_jax.methods.step.steps import pretrain
-from step_jax.weights import from_step_tf
 
 VECTORS = golden.load('case5_losses')
 

@@ -11,11 +11,11 @@ import pytest
 
 from step_jax import config as config_lib
 from step_jax.methods.step.original import step_tf
+from step_jax.methods.step.original.step_tf import from_step_tf
 from step_jax.methods.step.steps import translate
 from step_jax.methods.step.steps.plan import Plan
 from step_jax.models import VGG16, convolutions
 from step_jax.train import state as state_lib
-from step_jax.weights import from_step_tf
 
 CASES = sorted(path.stem for path in golden.FOLDER.glob('case6_*_A.npz'))
 # Term or total of the original -> ours. Its z terms are logged with their weights.
