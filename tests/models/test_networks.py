@@ -8,7 +8,7 @@ import pytest
 
 from step_jax.methods.step.models import Generator, MultiScaleDiscriminator, StyleEncoder, generator
 from step_jax.methods.step.original import step_tf
-from step_jax.weights import from_step_tf
+from step_jax.methods.step.original.step_tf import from_step_tf
 
 
 def check_gradients(tree, norms, variables, tolerance=1e-3):
