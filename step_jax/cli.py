@@ -284,7 +284,10 @@ def _add_translate(verbs) -> None:
   verb.add_argument('--steps', type=int, default=8, help='of an interpolation')
   verb.add_argument('--seed', type=int, default=0, help='of drawn styles')
   verb.add_argument(
-    '--sampler', default='', choices=('mapper', 'gaussian'), help='default: mapper where trained'
+    '--sampler',
+    default='',
+    choices=('mapper', 'gaussian'),
+    help='of new styles; default: the one whose codes are closer to held-out ones',
   )
   verb.add_argument(
     '--side-by-side',

@@ -1,11 +1,14 @@
-"""Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood (StEP, sec. 3.4.
+"""Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood.
 
-Li and Malik 2018).
+StEP, sec. 3.4; Li and Malik 2018.
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from step_jax.methods import networks, optimizers
 from step_jax.methods import state as state_lib
@@ -57,13 +60,48 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   return jax.lax.map(of_tile, queries).reshape(-1)[:count]
 
 
+def standardization(
+  config: ml_collections.ConfigDict, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The units that the mapper is trained in, as an offset and a scale.
+
+  Args:
+    config: of the mapper's stage. A configuration without `imle.standardize` is of a version that
+      trained on the codes as they are.
+    codes: all training codes `[N, Z]`, N at least 1.
+
+  Returns:
+    Mean and standard deviation of every dimension, float32 `[Z]` each; zeros and ones if codes are
+    not standardised, as in the original.
+  """
+  if not config.imle.get('standardize', False):
+    return np.zeros(codes.shape[1], np.float32), np.ones(codes.shape[1], np.float32)
+  codes = np.asarray(codes, np.float64)
+  return codes.mean(axis=0).astype(np.float32), codes.std(axis=0).astype(np.float32)
+
+
+def in_training_units(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
+  """Codes `[N, Z]` as the mapper is trained on them; a dimension that never varies becomes 0."""
+  return (codes - offset) / np.where(scale > 0, scale, 1)
+
+
+def in_code_units(params: Mapping, offset: np.ndarray, scale: np.ndarray) -> dict:
+  """Parameters of the same mapper whose output is in the units of codes.
+
+  The last layer is linear and takes the offset and scale up, so that whoever applies these
+  parameters, also outside of this library, gets codes.
+  """
+  out = params['out']
+  return {**params, 'out': {'kernel': out['kernel'] * scale, 'bias': out['bias'] * scale + offset}}
+
+
 def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
   """The method of stage 4; one step is one epoch over the codes.
 
-  Batches are empty; `frozen['codes']` is `[N, Z]`, in fixed order, of which the last incomplete
-  mini-batch is left out. Every `config.imle.staleness` epochs each code is paired anew with the
-  nearest of `sample_factor * N` samples of the mapper; the loss is half the squared distance to it,
-  summed over a mini-batch.
+  Batches are empty; `frozen['codes']` is `[N, Z]` in training units (`in_training_units`), in fixed
+  order, of which the last incomplete mini-batch is left out. Every `config.imle.staleness` epochs
+  each code is paired anew with the nearest of `sample_factor * N` samples of the mapper; the loss
+  is half the squared distance to it, summed over a mini-batch.
   """
   module = networks.mapper(config)
   imle, rates = config.imle, config.optimizer

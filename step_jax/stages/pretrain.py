@@ -8,7 +8,7 @@ import numpy as np
 
 from step_jax import data, files, losses, untrusted, weights
 from step_jax.data import pipeline, triplets
-from step_jax.errors import DataError
+from step_jax.errors import ConfigError, DataError
 from step_jax.evaluate import scores
 from step_jax.methods import networks, pretrain
 from step_jax.mining import table
@@ -28,6 +28,11 @@ def build(
 ) -> stage_lib.Stage:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
   del mesh
+  if not config.model.z_dim:
+    raise ConfigError(
+      'config field model.z_dim=0: pre-training learns style codes: give them a length, or start '
+      'with the translate stage'
+    )
   mesh_lib.check_batch_size(config.batch_size)
   found = stage_lib.open_data(config, paired=False)
   _, side = data.sides(found, config.data.direction)

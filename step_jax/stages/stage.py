@@ -85,12 +85,20 @@ def stored_networks(folder: files.Path) -> set[str]:
 
 
 def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:
+  """The networks that `load_newest` reads, without their step."""
+  return load_newest(folder, like, mesh)[1]
+
+
+def load_newest(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
   """Reads part of a trained stage's latest state.
 
   Args:
     folder: of that stage.
     like: subtree of a `TrainState` as dicts, of `jax.ShapeDtypeStruct`.
     mesh: where arrays go, copied to every device.
+
+  Returns:
+    The step of the checkpoint, and what was read.
 
   Raises:
     RunError: the stage is not there, not trained, or its networks do not fit.
@@ -100,7 +108,7 @@ def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
   )
   with _open_checkpoints(folder) as checkpoints:
-    return checkpoints.restore(like)
+    return checkpoints.restore_newest(like)
 
 
 @contextlib.contextmanager
