@@ -45,7 +45,7 @@ def build(
 
 def _encode_split(config, workdir, mesh, split: str) -> np.ndarray:
   """Style codes `[N, Z]` of the targets of a split, by the averaged encoder of the stage before."""
-  found = stage_lib.open_data(config, paired=False)
+  found = data.open_config(config.data)
   _, target = data.sides(found, config.data.direction)
   encoder = networks.style_encoder(config)
   like = jax.eval_shape(lambda: networks.init_style_encoder(encoder, jax.random.key(0)))
