@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
 
 import jax
@@ -11,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from step_jax import data, files, infer, models, weights
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
@@ -19,6 +20,8 @@ from step_jax.evaluate.protocols import PROTOCOLS, Protocol
 from step_jax.infer import functions
 from step_jax.methods import networks
 from step_jax.train import mesh as mesh_lib
+
+log = logging.getLogger(__name__)
 
 # Pictures that a device scores at a time. Part of every protocol: which pictures are each other's
 # "next", and how sums round, depends on it.
@@ -213,10 +216,10 @@ def open_run(
   folder = infer.find_stage(workdir)
   translator = infer.load(folder, which)
   config = translator.config
-  found = data.open_data(
-    path or config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
+  found = data.open_config(config.data, path)
   found.split(split)
+  if warning := contents.evaluation_warning(folder, found, split):
+    log.warning('%s', warning)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
