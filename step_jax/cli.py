@@ -203,6 +203,8 @@ def _train(args) -> None:
 def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   """The configuration of `step-jax train`, without fields set by `--config.…`.
 
+  The settings of the stage that this one starts from come first, then the options.
+
   Raises:
     ConfigError: neither data nor a stage before that names them.
   """
@@ -211,11 +213,12 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   options += [f'size={args.size}'] if args.size else []
   options += [f'features={args.features}'] if args.features else []
   config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
-  before = files_lib.join(args.workdir, config.get('init_from', ''))
-  if not any(options) and (before / config_lib.FILE).is_file():
-    config = config_lib.following(args.stage, config_lib.read(before))
-  if args.data and not known:
-    config.data.path = args.data
+  init_from = main_lib.split_fields(args.fields).get('init_from', config.get('init_from', ''))
+  before = files_lib.join(args.workdir, init_from)
+  if init_from and (before / config_lib.FILE).is_file():
+    config = config_lib.following(args.stage, config_lib.read(before), ','.join(options))
+  if args.data:
+    config.data.path = config_lib.DATASETS[args.data]['path'] if known else args.data
   if not config.data.path:
     raise ConfigError('--data is missing: give a folder of pictures, or swatches')
   if args.weights:

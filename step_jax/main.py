@@ -72,11 +72,11 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
 
 
 def add_change_config(parser: argparse.ArgumentParser) -> None:
-  """The flag without which a stage goes on only with the configuration that it was trained with."""
+  """The flag that lets a stage go on with another configuration or other images than before."""
   parser.add_argument(
     '--change-config',
     action='store_true',
-    help='go on with a stage although its configuration has changed',
+    help='go on with a stage although its configuration or its images have changed',
   )
 
 

@@ -12,7 +12,7 @@ import ml_collections
 import numpy as np
 
 from step_jax import data, files, infer, models, weights
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
@@ -237,10 +237,10 @@ def open_run(
   folder = infer.find_stage(workdir)
   translator = infer.load(folder, which)
   config = translator.config
-  found = data.open_data(
-    path or config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
+  found = data.open_config(config.data, path)
   found.split(split)
+  if warning := contents.evaluation_warning(folder, found, split):
+    log.warning('%s', warning)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )

@@ -16,9 +16,7 @@ def make(translator: infer.Translator, count: int = 6, seed: int = 0) -> dict[st
     seed: of the samples.
   """
   config = translator.config
-  found = data.open_data(
-    config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
+  found = data.open_config(config.data)
   source, target = data.sides(found, config.data.direction)
   examples = list(
     pipeline.eval_examples(

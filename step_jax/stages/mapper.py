@@ -104,7 +104,7 @@ def _has_codes(folder: files.Path, z_dim: int) -> bool:
 
 def _encode(config, params) -> dict[str, np.ndarray]:
   """Style codes `[N, Z]` of the targets of `train` and `val`."""
-  found = stage_lib.open_data(config, paired=False)
+  found = data.open_config(config.data)
   _, target = data.sides(found, config.data.direction)
   module = networks.style_encoder(config)
   encode = jax.jit(lambda params, pictures: {'z': functions.encode(module, params, pictures)})

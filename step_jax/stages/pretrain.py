@@ -1,5 +1,6 @@
 """Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
 
+import hashlib
 import logging
 
 import jax
@@ -34,12 +35,13 @@ def build(
       'with the translate stage'
     )
   mesh_lib.check_batch_size(config.batch_size)
-  found = stage_lib.open_data(config, paired=False)
+  found = data.open_config(config.data)
   _, side = data.sides(found, config.data.direction)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
-  found.check_crop('train', config.data.crop)
+  for split in ('train', 'val'):
+    found.check_crop(split, config.data.crop)
   loaders = {}
   for split in ('train', 'val'):
     try:
@@ -72,7 +74,10 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   groups = table.scenes(names, config.data.scene)
   counts = config.mining.num_nearest, config.mining.num_farthest
   taps, projection = tuple(config.features.taps), config.mining.projection
-  key = repr((found.fingerprint, side, features.label, taps, groups, counts, projection))
+  contents = found.contents(split)
+  images = [(name, contents.get(name)) for name in names]
+  digest = hashlib.sha256(repr((images, config.data.resize)).encode()).hexdigest()
+  key = repr((digest, side, features.label, taps, groups, counts, projection))
 
   def batches(start):
     pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0), start=start)

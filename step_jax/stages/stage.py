@@ -9,9 +9,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, files
+from step_jax import files
 from step_jax.data import pipeline
-from step_jax.errors import DataError, RunError
+from step_jax.errors import RunError
 from step_jax.methods import state as state_lib
 from step_jax.train import checkpoint, loop
 from step_jax.train import mesh as mesh_lib
@@ -40,23 +40,6 @@ class Stage:
   warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
   evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
   features: str = ''
-
-
-def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:
-  """The data set of `config.data`.
-
-  Raises:
-    DataError: it cannot be used; or it has no sources where `paired` ones are needed.
-  """
-  settings = config.data
-  found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
-  found.unreadable = settings.unreadable
-  if paired and not found.paired:
-    raise DataError(
-      f'{settings.path}: holds lone pictures (layout unpaired), which serve the pretrain stage '
-      'alone: give pairs'
-    )
-  return found
 
 
 def shard() -> pipeline.Shard:
