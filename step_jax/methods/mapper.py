@@ -22,15 +22,19 @@ _LOOKED_UP = 256
 
 
 def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
-  """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; ties to the first.
+  """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; of equals the first.
 
   Blocked products with a running minimum: memory does not grow with `N * M`. The minimum is kept by
   block of samples, as looking for places is the slower part; the place is looked for in the winning
-  block alone.
+  block alone. Distances are of float32, from vectors around the mean code: of samples whose
+  distances differ by less than rounding, any may be found.
   """
   tile, block = _TILES.get(jax.default_backend(), _TILE)
   count, size = len(codes), len(samples)
   tile, block = min(tile, count), min(block, size)
+  # Distances do not change when all vectors move alike; near the origin rounding is smaller.
+  center = jnp.mean(codes, axis=0)
+  codes, samples = codes - center, samples - center
   # |sample|^2 - 2 <code, sample> as one product; |code|^2 does not matter for the minimum.
   # The last block is filled up with samples farther away than any.
   fill = ((0, -size % block), (0, 0))

@@ -270,7 +270,7 @@ def test_a_damaged_search_in_progress_is_named(kind, apart):
   vectors = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
   path = apart / 'search.npz'
   lists = {
-    name: np.zeros((30, 10)) for name in ('near_cost', 'near_index', 'far_cost', 'far_index')
+    name: np.zeros((30, 10)) for name in ('near_lowest', 'near_index', 'far_lowest', 'far_index')
   }
   np.savez(path, first=1, **lists)
   array_file(path, kind)
