@@ -39,6 +39,7 @@ To see all of it work on synthetic pictures: step-jax quickstart"""
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The console script; returns the exit status."""
+  main_lib.setup_terminal()
   parser = _parser()
   args, rest = parser.parse_known_args(argv)
   if rest and not getattr(args, 'takes_fields', False):

@@ -86,6 +86,19 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
+def short_name(name: str, most: int = 100) -> str:
+  """A name of at most `most` bytes: the name itself, or its start and a digest of all of it.
+
+  File systems allow 255 bytes. Names that are derived from those that users chose, such as
+  temporary files, need room for what is added.
+  """
+  encoded = os.fsencode(name)
+  if len(encoded) <= most:
+    return name
+  digest = hashlib.sha256(encoded).hexdigest()[:16]
+  return f'{encoded[: most - 17].decode(errors="ignore")}-{digest}'
+
+
 def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
   """Writes a file, which appears whole or not at all, in place of the one before.
 
@@ -102,7 +115,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
     with told(path):
       path.write_bytes(data)
     return
-  part = path.with_name(f'.{path.name}.part')
+  part = path.with_name(f'.{short_name(path.name, 200)}.part')
   with _alone(part) as file:
     file.write(data)
     file.flush()
@@ -203,7 +216,7 @@ def scratch(path: Path) -> pathlib.Path:
   if not in_bucket(path):
     return path
   name = hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
-  return places.cache() / 'scratch' / f'{path.name.lstrip(".")}-{name}'
+  return places.cache() / 'scratch' / f'{short_name(path.name.lstrip("."))}-{name}'
 
 
 def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
@@ -229,7 +242,7 @@ def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
     RunError: the bucket cannot be read, or the name of an object leads out of the folder.
   """
   beside.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=beside) as part:
+  with tempfile.TemporaryDirectory(prefix=f'.{short_name(folder.name)}-', dir=beside) as part:
     here = pathlib.Path(part) / folder.name
     for file in listing(folder):
       name = file.relative_to(folder)

@@ -29,9 +29,8 @@ def open_data(
     return pairs.fetch(found, places.cache() / 'data') if files.in_bucket(found) else PairSet(path)
   else:
     picture_set = folders.scan(path, layout, val_fraction)
-  name = (
-    f'{files.resolve(files.path(path)).name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
-  )
+  name = files.short_name(files.resolve(files.path(path)).name)
+  name = f'{name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
   folder = places.cache() / 'data' / name
   if pairs.is_prepared(folder):
     return PairSet(folder)

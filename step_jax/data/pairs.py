@@ -327,7 +327,7 @@ def fetch(folder: files.Path, cache: pathlib.Path) -> PairSet:
   Records are read at random, and array_record reads files of this machine only.
   """
   mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / _MARK]}'.encode()).hexdigest()
-  here = cache / f'{folder.name}-{mark[:16]}'
+  here = cache / f'{files.short_name(folder.name)}-{mark[:16]}'
   if not is_prepared(here):
     log.info('%s: is copied to %s', folder, here)
     with files.fetched(folder, cache) as part:
@@ -352,7 +352,9 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
     raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
   out.parent.mkdir(parents=True, exist_ok=True)
   tfds.disable_progress_bar()
-  with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as part:
+  with tempfile.TemporaryDirectory(
+    prefix=f'.{files.short_name(out.name)}-', dir=out.parent
+  ) as part:
     builder = Pairs(picture_set=picture_set, resize=resize, data_dir=part)
     try:
       # TFDS announces itself on standard output; our own progress bar says enough.
