@@ -86,6 +86,19 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
+def short_name(name: str, most: int = 100) -> str:
+  """A name of at most `most` bytes: the name itself, or its start and a digest of all of it.
+
+  File systems allow 255 bytes. Names that are derived from those that users chose, such as
+  temporary files, need room for what is added.
+  """
+  encoded = os.fsencode(name)
+  if len(encoded) <= most:
+    return name
+  digest = hashlib.sha256(encoded).hexdigest()[:16]
+  return f'{encoded[: most - 17].decode(errors="ignore")}-{digest}'
+
+
 def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
   """Writes a file, which appears whole or not at all, in place of the one before.
 
@@ -102,7 +115,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
     with told(path):
       path.write_bytes(data)
     return
-  part = path.with_name(f'.{path.name}.part')
+  part = path.with_name(f'.{short_name(path.name, 200)}.part')
   with _alone(part) as file:
     file.write(data)
     file.flush()
@@ -203,7 +216,7 @@ def scratch(path: Path) -> pathlib.Path:
   if not in_bucket(path):
     return path
   name = hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
-  return places.cache() / 'scratch' / f'{path.name.lstrip(".")}-{name}'
+  return places.cache() / 'scratch' / f'{short_name(path.name.lstrip("."))}-{name}'
 
 
 def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
@@ -235,7 +248,7 @@ def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
         shutil.rmtree(left, ignore_errors=True)
   while True:
     with tempfile.TemporaryDirectory(
-      prefix=f'.{name}-', suffix='.part', dir=beside, ignore_cleanup_errors=True
+      prefix=f'.{short_name(name)}-', suffix='.part', dir=beside, ignore_cleanup_errors=True
     ) as folder:
       with _folder_lock(pathlib.Path(folder), fcntl.LOCK_SH):
         # Another process may have taken it for a leftover before it was locked.

@@ -9,9 +9,6 @@ from step_jax.data import folders, pairs, swatches
 from step_jax.data.pairs import PairSet
 from step_jax.errors import DataError
 
-# Characters of a folder's own name in the name of its prepared set.
-_NAME_LENGTH = 40
-
 
 def open_config(
   settings: ml_collections.ConfigDict, path: str = '', paired: bool = False
@@ -75,7 +72,7 @@ def _prepared(path: str, layout: str, val_fraction: float, resize: int) -> str |
     return pairs.fetch(found, cache) if files.in_bucket(found) else path
   else:
     picture_set = folders.scan(path, layout, val_fraction)
-  name = files.resolve(files.path(path)).name[:_NAME_LENGTH]
+  name = files.short_name(files.resolve(files.path(path)).name)
   folder = cache / f'{name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
   if not pairs.is_prepared(folder):
     pairs.prepare(picture_set, folder, resize)

@@ -358,7 +358,7 @@ def fetch(folder: files.Path, cache: pathlib.Path) -> pathlib.Path:
   Records are read at random, and array_record reads files of this machine only.
   """
   mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / _MARK]}'.encode()).hexdigest()
-  here = cache / f'{folder.name}-{mark[:16]}'
+  here = cache / f'{files.short_name(folder.name)}-{mark[:16]}'
   if not is_prepared(here):
     log.info('%s: is copied to %s', folder, here)
     with files.fetched(folder, cache) as part:
