@@ -309,7 +309,8 @@ def _add_translate(verbs) -> None:
     'translate',
     _translate,
     'translate pictures in given, drawn or blended styles',
-    'Writes one PNG a translation, named after its input, and grid.png with all of them.',
+    'Writes one PNG per translation, named after its input, and grid.png with all of them. '
+    'Files of these names in --out are replaced, but never an input.',
   )
   verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
   _add_workdir(verb)
