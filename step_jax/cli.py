@@ -221,7 +221,7 @@ def _add_train(verbs) -> None:
   verb.add_argument('--size', type=_positive, default=0, help='train on squares of so many px')
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
   verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
-  verb.add_argument('--kimg', type=_amount, default=0.0, help='thousands of pictures to train on')
+  verb.add_argument('--kimg', type=_amount, help='thousands of pictures to train on')
   main_lib.add_change_config(verb)
   verb.set_defaults(takes_fields=True)
 
@@ -258,7 +258,7 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
     raise ConfigError('--data is missing: give a folder of pictures, or swatches')
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
-  if args.kimg:
+  if args.kimg is not None:
     config_lib.set_kimg(config, args.kimg)
   return config
 

@@ -54,6 +54,7 @@ def train(
     KeyboardInterrupt: SIGINT came; likewise.
   """
   config_lib.validate(config)
+  config_lib.choose(BUILDERS, config.method, 'method')
   workdir = files.path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
   untrusted.check_links(folder)
