@@ -76,10 +76,7 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
 
 
 def _warm_start(config, workdir, method, mesh):
-  """Networks of the stage before.
-
-  Its style encoder after stage 1, all that it has in common else.
-  """
+  """Networks of the stage before: its style encoder after stage 1, else all in common."""
   if not config.init_from:
     return {}
   folder = stage_lib.stage_folder(workdir, config.init_from)
