@@ -217,18 +217,40 @@ def _parse(field: str, text: str, old: Any) -> Any:
     raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
 
 
-def following(stage: str, before: ConfigDict) -> ConfigDict:
-  """The configuration of a stage that goes on from another one.
+def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
+  """The configuration of a stage that continues another one.
 
-  It has the argument of that one (data set, size, feature net), and shares data, feature net and
-  networks with it, field by field.
+  It shares data, feature net and networks with that stage, field by field, except for fields that
+  the options change.
+
+  Args:
+    stage: the one that follows.
+    before: configuration of the stage that it continues.
+    options: as the argument of a configuration file: data set, `size` and `features`. An option
+      that `before` was given already changes nothing, so fields set there by hand are kept.
   """
-  config = load(f'{stage_file(stage)}:{before.arg}')
-  for group in ('data', 'features', 'model'):
+  old = load(f'{stage_file(stage)}:{before.arg}')
+  config = load(f'{stage_file(stage)}:{_merged(before.arg, options)}')
+  groups = ['data', 'model']
+  # Taps, their weights and the net's file belong to one net.
+  if config.get('features') == old.get('features'):
+    groups.append('features')
+  for group in groups:
     for field in config.get(group, {}):
-      if field in before.get(group, {}):
+      if field in before.get(group, {}) and config[group][field] == old[group][field]:
         config[group][field] = before[group][field]
   return config
+
+
+def _merged(arg: str, options: str) -> str:
+  """An argument of a configuration file with the options of another one in place of its own."""
+  merged = {}
+  for text in (arg, options):
+    for item in filter(None, text.split(',')):
+      key, equals, value = item.partition('=')
+      merged.update({key: value} if equals else {'': item})
+  name = merged.pop('', '')
+  return ','.join([name, *(f'{key}={value}' for key, value in merged.items())])
 
 
 def set_kimg(config: ConfigDict, kimg: float) -> None:

@@ -146,6 +146,10 @@ FIELDS = {
   'schedule.fixed_kimg': Field('… of which so many at the full learning rate; then it falls'),
   'schedule.epochs': Field('length, in passes over the codes'),
   'imle.max_codes': Field('codes beyond so many are left out, a random choice'),
+  'imle.standardize': Field(
+    'whether the mapper is trained on codes scaled to mean 0 and standard deviation 1 in every '
+    'dimension; false: on the codes as they are, as the original does'
+  ),
   'imle.sample_factor': Field('samples that are drawn for each code, to find the nearest'),
   'imle.staleness': Field('epochs for which a pairing is kept'),
   'imle.noise': Field('standard deviation of what is added to paired latents'),

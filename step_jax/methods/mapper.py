@@ -3,9 +3,12 @@
 StEP, sec. 3.4; Li and Malik (2018).
 """
 
+from collections.abc import Mapping
+
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from step_jax.methods import networks, optimizers
 from step_jax.methods import state as state_lib
@@ -61,13 +64,48 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   return jax.lax.map(of_tile, queries).reshape(-1)[:count]
 
 
+def standardization(
+  config: ml_collections.ConfigDict, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The units that the mapper is trained in, as an offset and a scale.
+
+  Args:
+    config: of the mapper's stage. A configuration without `imle.standardize` is of a version that
+      trained on the codes as they are.
+    codes: all training codes `[N, Z]`, N at least 1.
+
+  Returns:
+    Mean and standard deviation of every dimension, float32 `[Z]` each; zeros and ones if codes are
+    not standardised, as in the original.
+  """
+  if not config.imle.get('standardize', False):
+    return np.zeros(codes.shape[1], np.float32), np.ones(codes.shape[1], np.float32)
+  codes = np.asarray(codes, np.float64)
+  return codes.mean(axis=0).astype(np.float32), codes.std(axis=0).astype(np.float32)
+
+
+def in_training_units(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
+  """Codes `[N, Z]` as the mapper is trained on them; a dimension that never varies becomes 0."""
+  return (codes - offset) / np.where(scale > 0, scale, 1)
+
+
+def in_code_units(params: Mapping, offset: np.ndarray, scale: np.ndarray) -> dict:
+  """Parameters of the same mapper whose output is in the units of codes.
+
+  The last layer is linear and takes the offset and scale up, so that whoever applies these
+  parameters, also outside of this library, gets codes.
+  """
+  out = params['out']
+  return {**params, 'out': {'kernel': out['kernel'] * scale, 'bias': out['bias'] * scale + offset}}
+
+
 def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
   """The method of stage 4; one step is one epoch over the codes.
 
-  Batches are empty; `frozen['codes']` is `[N, Z]`, in fixed order, of which the last incomplete
-  mini-batch is left out. Every `config.imle.staleness` epochs each code is paired anew with the
-  nearest of `sample_factor * N` samples of the mapper; the loss is half the squared distance to it,
-  summed over a mini-batch.
+  Batches are empty; `frozen['codes']` is `[N, Z]` in training units (`in_training_units`), in fixed
+  order, of which the last incomplete mini-batch is left out. Every `config.imle.staleness` epochs
+  each code is paired anew with the nearest of `sample_factor * N` samples of the mapper; the loss
+  is half the squared distance to it, summed over a mini-batch.
   """
   module = networks.mapper(config)
   imle, rates = config.imle, config.optimizer
@@ -83,7 +121,7 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
   def init(key):
     params = {'mapper': module.init(key, jnp.zeros((1, config.model.z_dim)))['params']}
     latents = jnp.zeros((used, config.model.z_dim))
-    return state_lib.create(params, optimizer, latents=latents)
+    return state_lib.create(params, optimizer, stats={'latents': latents})
 
   def pair(params, codes, key):
     """Latents `[N, Z]` whose samples lie nearest to the codes, slightly perturbed."""
@@ -100,7 +138,7 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
     latents = jax.lax.cond(
       epoch % imle.staleness == 0,
       lambda: pair(state.params['mapper'], codes, key),
-      lambda: state.latents,
+      lambda: state.stats['latents'],
     )
 
     def update(state, batch):
@@ -110,12 +148,12 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
         return imle_loss(module.apply({'params': params['mapper']}, latent), code)
 
       loss, grads = jax.value_and_grad(objective)(state.params)
-      state = state_lib.apply_gradients(state, optimizer, {'mapper': grads})
-      return state.replace(step=epoch), loss
+      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), loss
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, x.shape[-1]), (codes, latents))
-    state, batch_losses = jax.lax.scan(update, state.replace(latents=latents), batches)
-    return state.replace(step=epoch + 1), {'imle': jnp.mean(batch_losses) / batch_size}
+    state, batch_losses = jax.lax.scan(update, state, batches)
+    metrics = {'imle': jnp.mean(batch_losses) / batch_size}
+    return state_lib.finish(state, stats={'latents': latents}), metrics
 
   return state_lib.Method(init, train_step)
 

@@ -85,6 +85,10 @@ class Checkpoints:
     """Step of the best checkpoint; the latest where none was scored."""
     return self._manager.best_step() or self.latest
 
+  def scores(self, step: int) -> dict[str, float]:
+    """Validation scores that a checkpoint was saved with; none where it was not evaluated."""
+    return dict(self._manager.metrics(step) or {})
+
   def networks(self) -> set[str]:
     """Names of the networks in the latest checkpoint whose description can be read."""
     for step in self._newest_first():

@@ -155,6 +155,62 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'is not empty' in stop('prepare', picture_folder, '--out', picture_folder)
 
 
+TRANSLATE = ('translate', 'x.png', '--workdir', 'run', '--out', 'out')
+REPRODUCE = ('reproduce', 'ablation', '--workdir', 'run', '--data', 'swatches')
+
+
+@pytest.mark.parametrize(
+  'command',
+  [
+    (*TRANSLATE, '--sample', '-1'),
+    (*TRANSLATE, '--sample', '0'),
+    (*TRANSLATE, '--sample', '1.5'),
+    (*TRANSLATE, '--interpolate', 'a', 'b', '--steps', '0'),
+    (*TRANSLATE, '--sample', '1', '--seed', '-1'),
+    ('evaluate', '--workdir', 'run', '--seed', '-1'),
+    ('prepare', 'in', '--out', 'out', '--resize', '-8'),
+    ('prepare', 'in', '--out', 'out', '--val-fraction', '1'),
+    ('prepare', 'in', '--out', 'out', '--val-fraction', 'nan'),
+    ('train', 'pretrain', '--workdir', 'run', '--size', '0'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', '0'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', '-1'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', 'inf'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', 'x'),
+    ('demo', '--workdir', 'run', '--port', '70000'),
+    (*REPRODUCE, '--size', '-1'),
+    (*REPRODUCE, '--kimg', '0'),
+    (*REPRODUCE, '--pretrain-kimg', '-1'),
+    (*REPRODUCE, '--seeds', '0'),
+    ('bench', 'imle', '--size', '-8'),
+    ('bench', 'imle', '--batch', '-1'),
+    ('bench', 'imle', '--width', '0'),
+    ('bench', 'imle', '--repeats', '-1'),
+    ('bench', 'imle', '--count', '-1'),
+    ('export', '--workdir', 'run', '--onnx', '-1'),
+  ],
+)
+def test_numbers_out_of_range_are_met_with_one_line(capsys, command):
+  with pytest.raises(SystemExit) as stop:
+    cli.main(command)
+  out, err = capsys.readouterr()
+  assert stop.value.code == 2 and not out
+  assert err.startswith(f'step-jax: argument {command[-2]}: {command[-1]!r} is not a ')
+  assert err.endswith(f': see step-jax {command[0]} --help\n') and err.count('\n') == 1
+
+
+def test_arguments_that_fit_no_verb_are_met_with_one_line(capsys):
+  for command, words in (
+    (('evaluate', '--workdir', 'run', '--sed', '1'), "unknown argument '--sed' of evaluate"),
+    (('evaluate',), 'one of the arguments --workdir --compare is required'),
+    (('translat',), "invalid choice: 'translat'"),
+  ):
+    with pytest.raises(SystemExit) as stop:
+      cli.main(command)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith('step-jax: ') and words in err
+    assert err.count('\n') == 1
+
+
 def test_a_damaged_picture_is_named_and_nothing_is_left(capsys, picture_folder, tmp_path):
   shutil.copytree(picture_folder, tmp_path / 'in')
   broken = tmp_path / 'in/train/07.png'
