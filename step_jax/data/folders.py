@@ -122,9 +122,9 @@ def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
 
 
 def _find_sides(folder: files_lib.Path) -> dict[str, tuple[files_lib.Path, files_lib.Path]]:
-  """The two folders of every split.
+  """Finds the two folders of every split.
 
-  `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
+  These are `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
   """
   sides = {}
   for a, b in _PAIR_NAMES:

@@ -75,7 +75,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What is where.
+  """What is where in a picture.
 
   The height of the horizon (a part of the side, from the top) and objects, back to front.
   """

@@ -1,6 +1,6 @@
 """Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood.
 
-StEP, sec. 3.4; Li and Malik 2018.
+StEP, sec. 3.4; Li and Malik (2018).
 """
 
 from collections.abc import Mapping
@@ -159,8 +159,5 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
 
 
 def imle_loss(samples: jax.Array, codes: jax.Array) -> jax.Array:
-  """Half the squared distance of samples to their codes, `[B, Z]` each, summed over the batch.
-
-  A scalar.
-  """
+  """Half the squared distance of samples to their codes, `[B, Z]` each, summed: a scalar."""
   return 0.5 * jnp.sum(jnp.square(samples - codes))

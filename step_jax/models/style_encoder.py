@@ -1,6 +1,6 @@
-"""The style encoder: a picture to a short code of its style (StEP, sec. 3.1.
+"""The style encoder: a picture to a short code of its style (StEP, sec. 3.1).
 
-The encoder of DRIT without norms).
+The encoder of DRIT without norms.
 """
 
 import flax.linen as nn
@@ -63,6 +63,6 @@ class StyleEncoder(nn.Module):
 def sample(mean: jax.Array, logvar: jax.Array, noise: jax.Array | float) -> jax.Array:
   """A draw from N(mean, exp(logvar)), `[B, Z]` each: `mean + noise * exp(logvar / 2)`.
 
-  Kingma and Welling 2014, eq. 10.
+  Kingma and Welling (2014), eq. 10.
   """
   return mean + noise * jnp.exp(0.5 * logvar)

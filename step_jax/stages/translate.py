@@ -77,9 +77,7 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
 
 
 def _warm_start(config, workdir, method, mesh):
-  """Networks of the stage before.
-
-  Its style encoder after stage 1, all that it has in common else.
+  """Networks of the stage before: its style encoder after stage 1, else all in common.
 
   Raises:
     RunError: that stage has no checkpoint, or networks that do not fit.

@@ -1,6 +1,6 @@
-"""Checkpoints of a stage.
+"""Checkpoints of a stage: the latest and the best.
 
-The latest and the best, written in the background, whole or not at all, and checked when read.
+They are written in the background, whole or not at all, and checked when read.
 """
 
 from collections.abc import Iterator, Mapping
