@@ -1,1 +1,0 @@
-"""Style distance at scale: from pictures to their nearest and farthest neighbours."""
