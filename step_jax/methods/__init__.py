@@ -25,6 +25,7 @@ __all__ = [
   'load',
   'of_stage',
   'train',
+  'validate',
 ]
 
 METHODS: dict[str, Method] = {method.name: method for method in (step.METHOD,)}
@@ -47,11 +48,29 @@ def of_stage(name: str) -> tuple[Method, Stage]:
 def train(
   config: 'ml_collections.ConfigDict', workdir: str | os.PathLike, change_config: bool = False
 ) -> files.Path:
-  """Trains a stage; see `train.run.train`."""
+  """Trains a stage; see `train.run.train`.
+
+  Raises:
+    UserError: the configuration is not valid, or what `train.run.train` raises.
+  """
   from step_jax.train import run
 
+  validate(config)
   _, stage = of_stage(config.stage)
   return run.train(stage.hook('build'), config, workdir, change_config)
+
+
+def validate(config: 'ml_collections.ConfigDict') -> None:
+  """Checks what can be checked before anything is read or compiled.
+
+  Raises:
+    ConfigError: a field, its value, and what it may be; or there is no such stage.
+  """
+  config_lib.validate(config)
+  _, stage = of_stage(config.stage)
+  check = stage.hook('check')
+  if check:
+    check(config)
 
 
 def abstract_step(

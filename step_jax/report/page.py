@@ -36,7 +36,7 @@ def write(workdir: str | os.PathLike) -> files.Path:
     loader=jinja2.PackageLoader('step_jax.report', '.'), autoescape=True
   )
   html = environment.get_template('page.html.j2').render(
-    title=files.resolve(workdir).name, stages=stages, galleries=_galleries(workdir)
+    title=files.resolve(workdir).name, stages=stages, **_translations(workdir)
   )
   path = workdir / FILE
   files.write_text(path, html)
@@ -70,11 +70,17 @@ def _last_signs(rows: list[dict]) -> dict[str, float]:
   return {k.removeprefix('val_'): value for k, value in found.items() if k.startswith('val_')}
 
 
-def _galleries(workdir: files.Path) -> list[tuple[str, str]]:
+def _translations(workdir: files.Path) -> dict:
+  """Galleries as (title, data URL), and a note on how new styles are drawn."""
   try:
     run = methods.load(workdir)
   except RunError as error:
     log.info('no galleries yet: %s', error)
-    return []
+    return {'galleries': [], 'note': ''}
   make = methods.METHODS[run.method].hook('galleries')
-  return [(title, pictures.data_url(image)) for title, image in (make(run) if make else {}).items()]
+  return {
+    'galleries': [
+      (title, pictures.data_url(image)) for title, image in (make(run) if make else {}).items()
+    ],
+    'note': run.note,
+  }

@@ -21,6 +21,7 @@ def make_config(**fields) -> ConfigDict:
   config = ConfigDict(
     dict(
       stage='toy',
+      method='toy',
       arg='',
       seed=0,
       dtype='float32',

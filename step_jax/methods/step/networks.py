@@ -1,7 +1,4 @@
-"""What methods share.
-
-Networks, their rates and their weighted losses, as a configuration asks for them.
-"""
+"""Networks, learning rates and weighted losses, as a configuration asks for them."""
 
 from collections.abc import Callable, Mapping
 
@@ -9,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
+from step_jax import config as config_lib
 from step_jax.methods.step import models as nets
 from step_jax.train import optimizers
 
@@ -75,6 +73,21 @@ def _dummy() -> jax.Array:
   return jnp.zeros((1, _DUMMY_SIZE, _DUMMY_SIZE, 3))
 
 
+def check_styles(config: ml_collections.ConfigDict) -> None:
+  """Makes sure that a stage which is about styles has some.
+
+  Raises:
+    ConfigError: codes have length zero.
+  """
+  config_lib.demand(
+    config.model.z_dim,
+    'model.z_dim',
+    config.model.z_dim,
+    'must be at least 1: a run without styles (preset pix2pix) has no style encoder to pre-train '
+    'and no mapper: train the stage translate alone',
+  )
+
+
 def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Array], jax.Array]:
   """Step number -> `rate`, decayed as `config.schedule` says."""
   return lambda step: (
@@ -86,8 +99,5 @@ def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Ar
 
 
 def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, jax.Array]) -> jax.Array:
-  """Sum of loss terms times the weights of their names.
-
-  A float32 scalar, zero when there is none.
-  """
+  """Weighted sum of loss terms: a float32 scalar, zero when there is none."""
   return sum((weights[name] * term for name, term in terms.items()), jnp.float32(0.0))

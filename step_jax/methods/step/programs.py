@@ -18,7 +18,7 @@ _USAGE = ('encode STYLE.npy CODES.npy', 'generate SOURCE.npy CODES.npy OUT.npy')
 
 
 def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
-  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper.
+  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper stage.
 
   `encode` takes pictures of any size from 16 px a side, `generate` sizes that are multiples of 8.
 
@@ -30,9 +30,10 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
     An `export.programs.Bundle`.
   """
   config = run.config
-  arrays = programs_lib.flatten(
-    {**run.params, **({} if run.mapper is None else {'mapper': run.mapper})}
-  )
+  trees = dict(run.params)
+  if run.samplers:
+    trees[run.sampler_name] = run.samplers[run.sampler_name].params
+  arrays = programs_lib.flatten(trees)
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   code = (f'b, {config.model.z_dim}', jnp.float32)
   lower = functools.partial(programs_lib.lower, platforms=platforms)
@@ -55,14 +56,15 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
       'translations (RGB, 0..255) of source pictures in the styles of codes',
     ),
   }
-  if run.mapper is not None:
-    mapper = run.mapper_module
+  if run.samplers:
+    sampler = run.samplers[run.sampler_name]
     programs['sample'] = lower(
-      lambda params, noise: mapper.apply({'params': params['mapper']}, noise),
+      lambda params, noise: sampler.apply(params[sampler.name], noise),
       arrays,
-      'mapper',
+      sampler.name,
       {'noise': code},
       'codes',
-      'new style codes from noise, which is drawn from the standard normal distribution',
+      f'new style codes (by the {sampler.name}) from noise, which is drawn from the standard '
+      'normal distribution',
     )
   return programs_lib.Bundle(arrays, programs, _EXAMPLE, _USAGE, _MIN_STYLE, SIZE_MULTIPLE)

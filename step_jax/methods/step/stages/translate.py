@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from step_jax import config as config_lib
 from step_jax import data, files, models, weights
 from step_jax.data import augment, pipeline
+from step_jax.errors import RunError
 from step_jax.evaluate import scores
 from step_jax.infer import gallery
 from step_jax.methods.step import functions, networks
+from step_jax.methods.step.models.generator import SIZE_MULTIPLE
 from step_jax.methods.step.scores import health, reconstruction
 from step_jax.methods.step.steps import translate
 from step_jax.methods.step.steps.plan import Plan
@@ -33,7 +36,7 @@ def build(
 ) -> stage_lib.Training:
   """Makes stage 2, stage 3 or a baseline ready."""
   mesh_lib.check_batch_size(config.batch_size)
-  found = stage_lib.open_data(config, paired=True)
+  found = data.open_config(config.data, paired=True)
   found.check_crop('train', config.data.crop)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
@@ -48,6 +51,26 @@ def build(
     frozen={'features': features.params},
     warm_start=_warm_start(config, workdir, step, mesh),
     evaluate=_evaluator(config, found, features),
+  )
+
+
+def check(config: ml_collections.ConfigDict) -> None:
+  """Refuses combinations of fields that stages 2 and 3 cannot train with.
+
+  Raises:
+    ConfigError: a loss on codes that have length zero, or a crop that the generator cannot halve.
+  """
+  if not config.model.z_dim:
+    for name in ('z_l2', 'z_kl', 'z_recon', 'z_random_recon'):
+      weight = config.loss[name]
+      config_lib.demand(
+        not weight, f'loss.{name}', weight, 'must be 0 where model.z_dim is: there are no codes'
+      )
+  config_lib.demand(
+    all(side % SIZE_MULTIPLE == 0 for side in config.data.crop),
+    'data.crop',
+    config.data.crop,
+    f'the generator needs multiples of {SIZE_MULTIPLE}',
   )
 
 
@@ -92,9 +115,10 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
 
 
 def _warm_start(config, workdir, step, mesh):
-  """Networks of the stage before.
+  """Networks of the stage before: its style encoder after stage 1, else all in common.
 
-  Its style encoder after stage 1, all that it has in common else.
+  Raises:
+    RunError: that stage has no checkpoint, or networks that do not fit.
   """
   if not config.init_from:
     return {}
@@ -102,6 +126,11 @@ def _warm_start(config, workdir, step, mesh):
   wanted = jax.eval_shape(step.init, jax.random.key(0)).params
   stored = stage_lib.stored_networks(folder)
   like = {name: tree for name, tree in wanted.items() if name in stored}
+  if not like:
+    raise RunError(
+      f'{folder}: holds none of the networks of this stage ({", ".join(wanted)}), only '
+      f'{", ".join(sorted(stored))}: set init_from to another stage'
+    )
   return stage_lib.load_networks(folder, {'params': like}, mesh)['params']
 
 
