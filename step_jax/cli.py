@@ -210,9 +210,7 @@ def _add_train(verbs) -> None:
     'before, unless told otherwise. Any field of the configuration can be set: '
     '--config.optimizer.generator_lr=5e-4',
   )
-  verb.add_argument(
-    'stage', choices=config_lib.STAGES, help='pretrain, translate, finetune, mapper'
-  )
+  verb.add_argument('stage', choices=tuple(methods.STAGES), help=', '.join(methods.STAGES))
   _add_workdir(verb)
   names = ', '.join(name for name in config_lib.DATASETS if name)
   verb.add_argument(
@@ -319,18 +317,25 @@ def _add_translate(verbs) -> None:
   _add_workdir(verb)
   _add_checkpoint(verb)
   verb.add_argument('--out', required=True, type=_path, help='folder for the results')
-  style = verb.add_mutually_exclusive_group(required=True)
+  style = verb.add_mutually_exclusive_group()
   style.add_argument('--style', nargs='+', metavar='IMAGE', help='pictures whose style to use')
   style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
   style.add_argument('--sample', type=_positive, metavar='N', help='draw N new styles')
   verb.add_argument('--steps', type=_positive, default=8, help='of an interpolation')
   verb.add_argument('--seed', type=_not_negative, default=0, help='of drawn styles')
-  verb.add_argument(
-    '--sampler',
-    default='',
-    choices=('mapper', 'gaussian'),
-    help='of new styles; default: the one whose codes are closer to held-out ones',
-  )
+  for name, methods_of in _options().items():
+    option = methods_of[0][1]
+    names = ', '.join(method for method, _ in methods_of)
+    verb.add_argument(
+      f'--{name}',
+      # What is not given must not reach methods that have no such option.
+      default=argparse.SUPPRESS,
+      type=option.kind,
+      choices=option.choices or None,
+      nargs=option.nargs,
+      metavar=option.metavar,
+      help=f'{names}: {option.help}',
+    )
   verb.add_argument(
     '--side-by-side',
     action='store_true',
@@ -338,8 +343,19 @@ def _add_translate(verbs) -> None:
   )
 
 
+def _options() -> dict[str, list[tuple[str, methods.Option]]]:
+  """Options of `translate` by name, with the methods that have each."""
+  found: dict[str, list] = {}
+  for method in methods.METHODS.values():
+    for option in method.options:
+      found.setdefault(option.name, []).append((method.name, option))
+  return found
+
+
 def _translate(args) -> None:
   from step_jax.infer import files
+
+  names = [name.replace('-', '_') for name in _options()]
 
   written = files.translate(
     args.workdir,
@@ -350,9 +366,9 @@ def _translate(args) -> None:
     sample=args.sample,
     steps=args.steps,
     seed=args.seed,
-    sampler=args.sampler,
     side_by_side=args.side_by_side,
     which=args.checkpoint,
+    options={name: getattr(args, name) for name in names if hasattr(args, name)},
   )
   print(f'{args.out}: {len(written)} pictures and grid.png')
 

@@ -120,7 +120,7 @@ VALUES = [
   ('translate', 'seed', 2**32, 'below 4294967296'),
   ('translate', 'eval_pictures', 0, 'must be at least 1'),
   ('translate', 'ema_decay', 1.0, 'at least 0 and below 1'),
-  ('translate', 'method', 'munit', "method 'munit' is unknown: use one of pretrain"),
+  ('translate', 'stage', 'munit', "no stage is called 'munit': there are pretrain"),
   ('translate', 'data.path', '', 'give a folder'),
   ('translate', 'data.direction', 'BtoB', 'AtoB or BtoA'),
   ('translate', 'data.layout', 'both', 'auto or side_by_side or'),

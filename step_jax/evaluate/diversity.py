@@ -38,7 +38,8 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
       name, weights = {'lpips': item.name}, {'weights': item.weights, 'styles': str(exemplars)}
       protocol = session.protocol('{lpips}-diversity-exemplar/256', name, **weights, **facts)
       yield mean_score(protocol, all_pairs(found[item.name]))
-  drawn = session.draw(inputs * BICYCLEGAN).reshape(inputs, BICYCLEGAN, -1)
+  codes = session.draw(inputs * BICYCLEGAN)
+  drawn = codes.reshape(inputs, BICYCLEGAN, *codes.shape[1:])
   found = _distances(session, inputs, drawn)
   for item in session.learned:
     for kind, values in {
@@ -56,7 +57,7 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
 
 
 def exemplar_styles(session: Session, inputs: int, count: int) -> np.ndarray:
-  """For each of the first inputs the codes `[inputs, count, Z]` of other targets of the split."""
+  """For each of the first inputs the codes `[inputs, count, …]` of other targets of the split."""
   codes = session.codes(session.split)
   rows = []
   for i in range(inputs):
@@ -89,11 +90,11 @@ def _distances(session: Session, inputs: int, styles: np.ndarray) -> dict[str, n
     return found
 
   examples = (
-    {'source': example['source'], 'z': z}
+    {'source': example['source'], 'code': code}
     for example, codes in zip(
       session.pictures(session.split, inputs, roles=('source',)), styles, strict=True
     )
-    for z in codes
+    for code in codes
   )
   outputs = map(resizing.resize_for_lpips, session.translations(examples))
   sets = ({'outputs': np.stack(rows)} for rows in chunks(outputs, styles.shape[1]))

@@ -10,13 +10,12 @@ import os
 import jax
 import numpy as np
 
-from step_jax import files, infer, untrusted
+from step_jax import files, methods, untrusted
 from step_jax.errors import ConfigError, RunError, is_printable
 from step_jax.evaluate import diversity, realism
 from step_jax.evaluate import session as session_lib
 from step_jax.evaluate.protocols import GROUPS
 from step_jax.evaluate.scores import Score, Skipped
-from step_jax.methods.step.scores import oracle, style
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +30,8 @@ _SCORE = {
   'interval': list | None,
   'value': int | float | None,
 }
-# What measures, and the groups that its scores are of.
+# What measures runs of every method, and the groups that its scores are of.
 _MEASURES: tuple[tuple[Callable, frozenset[str]], ...] = (
-  (oracle.measure, frozenset({'reconstruction', 'style'})),
-  (style.measure, frozenset({'style'})),
   (diversity.measure, frozenset({'diversity'})),
   (realism.measure, frozenset({'realism'})),
 )
@@ -85,7 +82,7 @@ def evaluate(
   results = {
     'format': FORMAT,
     'stage': session.config.stage,
-    'step': session.translator.step,
+    'step': session.run.step,
     'checkpoint': which,
     'seed': seed,
     'data': {
@@ -106,7 +103,8 @@ def evaluate(
 
 
 def _measure(session: session_lib.Session, groups: Sequence[str]) -> Iterator[Score | Skipped]:
-  for measure, measured in _MEASURES:
+  own = methods.METHODS[session.run.method].hook('measures') or ()
+  for measure, measured in (*own, *_MEASURES):
     if measured & set(groups):
       log.info('measuring %s', ', '.join(sorted(measured & set(groups))))
       yield from measure(session)
@@ -197,7 +195,10 @@ def find(workdir: str | os.PathLike) -> dict:
     RunError: there are none.
   """
   workdir = files.path(workdir)
-  for folder in (workdir, *(workdir / stage for stage in infer.TRANSLATING)):
+  for folder in (
+    workdir,
+    *(workdir / stage for method in methods.METHODS.values() for stage in method.translating),
+  ):
     found = read(folder)
     if found:
       return found

@@ -1,5 +1,6 @@
 """A trained run, its data and its weights, opened for evaluation."""
 
+import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
@@ -11,14 +12,12 @@ import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, files, infer, weights
+from step_jax import data, files, methods, weights
 from step_jax.data import contents, pipeline
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
 from step_jax.evaluate.protocols import PROTOCOLS, Protocol
-from step_jax.methods.step import functions, networks, samplers
-from step_jax.methods.step import models as nets
 from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
@@ -27,27 +26,27 @@ log = logging.getLogger(__name__)
 # "next", and how sums round, depends on it.
 BATCH = 8
 # What is said of scores of styles where there are none.
-NO_STYLES = 'the run has no styles: model.z_dim is 0'
+NO_STYLES = 'the run has no styles'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Session:
-  """What evaluation works on.
+class Session(abc.ABC):
+  """What evaluation works on; each method has its own, which knows how its codes are used.
 
   Attributes:
     folder: of the stage.
-    translator: the run.
+    run: the run.
     found: the data set.
     split: name of the split that is scored.
     features: the run's own feature net.
     learned: every LPIPS that has weights.
     mesh: all devices.
-    params: network -> averaged parameters, on every device.
+    params: of the run, on every device.
     seed: of everything drawn.
   """
 
   folder: files.Path
-  translator: infer.Translator
+  run: methods.Run
   found: data.PairSet
   split: str
   features: weights.Features
@@ -59,22 +58,7 @@ class Session:
   @property
   def config(self) -> ml_collections.ConfigDict:
     """Of the stage."""
-    return self.translator.config
-
-  @property
-  def encoder(self) -> nets.StyleEncoder:
-    """The style encoder."""
-    return networks.style_encoder(self.config)
-
-  @property
-  def generator(self) -> nets.Generator:
-    """The generator."""
-    return networks.generator(self.config)
-
-  @property
-  def styled(self) -> bool:
-    """Whether there are styles at all; codes of length zero, as those of pix2pix, say nothing."""
-    return self.config.model.z_dim > 0
+    return self.run.config
 
   @property
   def count(self) -> int:
@@ -140,68 +124,39 @@ class Session:
     """Copies arrays to every device."""
     return mesh_lib.put_replicated(self.mesh, tree)
 
-  @functools.cache  # noqa: B019
-  def codes(self, split: str) -> np.ndarray:
-    """Style codes `[N, Z]` of the targets of a split."""
-    encoder = self.encoder
-    encode = lambda params, batch: {'z': functions.encode(encoder, params, batch['target'])}
-    return scores.stack(
-      self.stream(encode, (self.params,), self.pictures(split, roles=('target',)))
-    )['z']
-
-  def translations(self, examples: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Outputs uint8 `[H, W, 3]` of `{'source': uint8 [H, W, 3], 'z': [Z]}`, in order."""
-    generator = self.generator
-
-    def generate(params, batch):
-      return {'output': functions.generate(generator, params, batch['source'], batch['z'])}
-
-    return (row['output'] for row in self.stream(generate, (self.params,), examples))
-
-  @functools.cached_property
-  def sampler(self) -> samplers.Sampler:
-    """What draws styles: the run's own mapper or Gaussian, whichever it uses by default."""
-    name = self.translator.sampler_name
-    if name in self.translator.samplers:
-      return self.translator.sampler()
-    if self.translator.note:
-      log.warning('%s', self.translator.note)
-    return samplers.gaussian(self.codes('train'))
+  @property
+  @abc.abstractmethod
+  def styled(self) -> bool:
+    """Whether there are styles at all."""
 
   @property
+  @abc.abstractmethod
   def sampling(self) -> str:
     """Where drawn styles come from, for definitions: a rule, so that runs can be compared."""
-    if not self.styled:
-      return 'none, for the run has no styles'
-    if not self.translator.samplers:
-      return 'normal distribution with mean and covariance of the codes of the train targets'
-    if self.translator.fitted_to is None:
-      return 'mapper'
-    return (
-      'mapper fitted to this encoder, or the normal distribution with mean and covariance of its '
-      'training codes where that has the lower energy distance to held-out codes'
-    )
 
   @property
+  @abc.abstractmethod
   def drawn_by(self) -> dict[str, str]:
-    """Which sampler that was in this run, and the encoder that the mapper records."""
-    if not self.styled:
-      return {}
-    encoder = self.translator.fitted_to
-    return {'sampler': self.sampler.name, **(dataclasses.asdict(encoder) if encoder else {})}
+    """Which sampler that was in this run, and what it was fitted to."""
 
+  @abc.abstractmethod
+  def codes(self, split: str) -> np.ndarray:
+    """Codes `[N, …]` of the targets of a split."""
+
+  @abc.abstractmethod
   def draw(self, count: int) -> np.ndarray:
-    """New style codes `[count, Z]`, by the `sampler`; the same for the same seed."""
-    if not self.styled:
-      return np.zeros((count, 0), np.float32)
-    return self.sampler.draw(count, self.seed)
+    """New codes `[count, …]`; the same for the same seed."""
+
+  @abc.abstractmethod
+  def translations(self, examples: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
+    """Outputs uint8 `[H, W, 3]` of `{'source': uint8 [H, W, 3], 'code': […]}`, in order."""
 
   def sampled(self, count: int) -> Iterator[np.ndarray]:
     """Outputs for the first `count` sources of the split, each in one drawn style."""
     sources = self.pictures(self.split, count, roles=('source',))
-    styles = self.draw(count)
+    codes = self.draw(count)
     return self.translations(
-      {**example, 'z': z} for example, z in zip(sources, styles, strict=True)
+      {**example, 'code': code} for example, code in zip(sources, codes, strict=True)
     )
 
 
@@ -234,9 +189,9 @@ def open_run(
   Raises:
     UserError: the run, its data or its weights are not there.
   """
-  folder = infer.find_stage(workdir)
-  translator = infer.load(folder, which)
-  config = translator.config
+  method, folder = methods.find(workdir)
+  run = method.hook('run')(folder, which)
+  config = run.config
   found = data.open_config(config.data, path)
   found.split(split)
   if warning := contents.evaluation_warning(folder, found, split):
@@ -245,14 +200,14 @@ def open_run(
     config.features.net, config.features.taps, config.features.weights
   )
   mesh = mesh_lib.make_mesh()
-  return Session(
+  return method.hook('session')(
     folder=folder,
-    translator=translator,
+    run=run,
     found=found,
     split=split,
     features=features,
     learned=lpips_lib.available(),
     mesh=mesh,
-    params=mesh_lib.put_replicated(mesh, jax.device_get(translator.params)),
+    params=mesh_lib.put_replicated(mesh, jax.device_get(run.params)),
     seed=seed,
   )

@@ -1,5 +1,1 @@
-"""Trained runs in use: pictures in, pictures out."""
-
-from step_jax.methods.step.run import SAMPLERS, TRANSLATING, Translator, find_stage, load
-
-__all__ = ['SAMPLERS', 'TRANSLATING', 'Translator', 'find_stage', 'load']
+"""Translation of image files by any trained run."""

@@ -1,17 +1,18 @@
 """Translation of picture files."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 import itertools
 import os
+from typing import Any
 import unicodedata
 
 import numpy as np
 
 from step_jax import files as files_lib
+from step_jax import methods
 from step_jax.data import pairs, pictures
-from step_jax.errors import DataError, shown
+from step_jax.errors import ConfigError, DataError, shown
 from step_jax.infer import gallery
-from step_jax.methods.step import run as translator_lib
 
 GRID = 'grid.png'
 
@@ -26,9 +27,9 @@ def translate(
   sample: int | None = None,
   steps: int = 8,
   seed: int = 0,
-  sampler: str = '',
   side_by_side: bool = False,
   which: str = 'latest',
+  options: Mapping[str, Any] | None = None,
 ) -> list[files_lib.Path]:
   """Translates files, and writes one PNG per translation and `grid.png`.
 
@@ -46,11 +47,13 @@ def translate(
     out: folder for the results; made where missing.
     styles: pictures whose styles to use; or
     interpolate: two pictures, from whose styles to blend in `steps`; or
-    sample: how many styles to draw, by `sampler` and `seed`.
-    steps, seed, sampler: see above.
+    sample: how many styles to draw, by `seed`. None of the three: the run's own choice of style, for
+      methods that have one.
+    steps, seed: see above.
     side_by_side: whether files are A|B pairs, of which the source half is translated and the target
       half gives the style.
     which: `latest` or `best` checkpoint.
+    options: of the method, by the names in `Method.options`.
 
   Returns:
     The files written but for the grid.
@@ -62,13 +65,18 @@ def translate(
   inputs, out = [files_lib.path(path) for path in inputs], files_lib.path(out)
   sources = _expand(inputs)
   exemplars = [files_lib.path(path) for path in styles or interpolate or ()]
-  count = len(styles) if styles else steps if interpolate else sample
+  count = len(styles) if styles else steps if interpolate else sample or 1
   outputs = _plan(sources, count, out)
   _check_kept([*inputs, *sources, *exemplars], [out, out / GRID, *itertools.chain(*outputs)])
   if not files_lib.in_bucket(out) and out.exists() and not out.is_dir():
     raise DataError(f'{shown(str(out))}: is a file: give --out a folder')
-  translator = translator_lib.load(workdir, which)
-  config = translator.config
+  run = methods.load(workdir, which)
+  options = method_options(run.method, options or {})
+  if methods.METHODS[run.method].needs_code and not (styles or interpolate or sample):
+    raise ConfigError(
+      '--style, --interpolate or --sample is needed: this run has no style of its own'
+    )
+  config = run.config
   halves = ('left', 'right') if config.data.direction == 'AtoB' else ('right', 'left')
 
   def read(path, half):
@@ -85,33 +93,48 @@ def translate(
   for path in exemplars:
     image = read(path, halves[1])
     try:
-      codes.append(translator.encode(image))
+      codes.append(run.encode(image))
     except DataError as error:
       raise DataError(f'{shown(str(path))}: {error}') from None
     header.append(grid.thumbnail(image))
   if sample is not None:
-    codes = translator.draw(sample, seed, sampler)
+    codes = run.draw(sample, seed, **options)
   elif interpolate:
     codes = [codes[0] + t * (codes[1] - codes[0]) for t in np.linspace(0, 1, steps)]
-  else:
+  elif styles:
     grid.add([np.full((1, 1, 3), 255, np.uint8), *header])
+  else:
+    codes = [None]
   files_lib.make_folder(out)
   for path, results in zip(sources, outputs, strict=True):
     source = read(path, halves[0])
-    grid.add(itertools.chain([source], _write(translator, source, codes, results)))
+    grid.add(itertools.chain([source], _write(run, source, codes, results)))
   pictures.write_png(out / GRID, grid.image())
   return list(itertools.chain(*outputs))
 
 
+def method_options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
+  """Those options of `translate` that differ from their defaults.
+
+  Raises:
+    ConfigError: the method has no such option.
+  """
+  known = {option.name.replace('-', '_'): option for option in methods.METHODS[method].options}
+  for name in given:
+    if name not in known:
+      raise ConfigError(f'--{name.replace("_", "-")}: is no option of {method} runs')
+  return {name: value for name, value in given.items() if value != known[name].default}
+
+
 def _write(
-  translator: translator_lib.Translator,
+  run: methods.Run,
   source: np.ndarray,
-  codes: Sequence[np.ndarray],
+  codes: Sequence[Any],
   paths: Sequence[files_lib.Path],
 ) -> Iterator[np.ndarray]:
   """Yields the translation of a source in each style, once it is written to its path."""
-  for z, path in zip(codes, paths, strict=True):
-    result = translator.translate(source, z)
+  for code, path in zip(codes, paths, strict=True):
+    result = run.translate(source, code)
     pictures.write_png(path, result)
     yield result
 

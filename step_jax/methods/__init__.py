@@ -19,6 +19,7 @@ __all__ = [
   'Method',
   'Option',
   'Run',
+  'STAGES',
   'Stage',
   'abstract_step',
   'find',
@@ -29,6 +30,11 @@ __all__ = [
 ]
 
 METHODS: dict[str, Method] = {method.name: method for method in (step.METHOD,)}
+
+
+STAGES: dict[str, Stage] = {
+  stage.name: stage for method in METHODS.values() for stage in method.stages
+}
 
 
 def of_stage(name: str) -> tuple[Method, Stage]:

@@ -73,10 +73,12 @@ class Method:
     translating: names of the stages whose folder can translate, the best one first.
     run: `(folder, which) -> Run`: opens the folder of a translating stage at its `latest` or
       `best` checkpoint.
+    needs_code: whether `translate` needs a style; methods that have one of their own do not.
     options: of `translate`.
     presets: names that the argument `preset=` of a stage takes, with what each is.
-    measures: `(function, groups)` pairs of scores that only this method has, see
-      `evaluate.results`.
+    session: subclass of `evaluate.session.Session`.
+    measures: `(function, groups)` pairs of scores that only this method has: the function takes the
+      session and yields `evaluate.scores.Score` or `Skipped`.
     galleries: `run -> {title: uint8 [H, W, 3]}` for the report.
     warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
     programs: `run -> export.programs.Bundle`.
@@ -91,8 +93,10 @@ class Method:
   stages: tuple[Stage, ...]
   translating: tuple[str, ...]
   run: str
+  needs_code: bool = True
   options: tuple[Option, ...] = ()
   presets: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  session: str = ''
   measures: str = ''
   galleries: str = ''
   warnings: str = ''

@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 import step_jax
-from step_jax import data, infer
+from step_jax import data
 from step_jax.errors import DataError, RunError
 from step_jax.evaluate import session
 from step_jax.methods.step import galleries

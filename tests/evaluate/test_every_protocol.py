@@ -18,13 +18,14 @@ import scipy.spatial.distance
 from skimage.metrics import structural_similarity
 
 from step_jax import config as config_lib
-from step_jax import data, infer, weights
+from step_jax import data, weights
 from step_jax.data import swatches
 from step_jax.evaluate import bins, diversity, lpips, realism
-from step_jax.evaluate import session as session_lib
 from step_jax.evaluate.protocols import PROTOCOLS
 from step_jax.evaluate.scores import Score, Skipped
+from step_jax.methods.step import run as step_run
 from step_jax.methods.step.scores import oracle, style
+from step_jax.methods.step.scores import session as step_session
 from step_jax.models import inception
 from step_jax.train import mesh as mesh_lib
 
@@ -87,7 +88,7 @@ class Judge(inception.Inception):
     return inception_of(x)
 
 
-class Session(session_lib.Session):
+class Session(step_session.StepSession):
   encoder = Encoder()
   generator = Painter()
 
@@ -122,7 +123,7 @@ def open_session(found, crop, seed=SEED):
   mesh = mesh_lib.make_mesh()
   return Session(
     folder=None,
-    translator=infer.Translator(config, 1, {}),
+    run=step_run.Translator(config, 1, {}),
     found=found,
     split='val',
     features=weights.Features(Net(), {}, 'made up', '1' * 64),
@@ -457,7 +458,7 @@ def test_scores_of_styles_are_left_out_where_there_are_none(opened, empty_store,
   config = session.config.copy_and_resolve_references()
   config.model.z_dim = 0
   fields = {field.name: getattr(session, field.name) for field in dataclasses.fields(session)}
-  translator = infer.Translator(config, 1, {})
+  translator = step_run.Translator(config, 1, {})
   session = Styleless(**{**fields, 'translator': translator})
   trained = weights.Features(Net(('fire9',)), {}, 'made up', '4' * 64)
   monkeypatch.setattr(weights, 'load_features', lambda net, taps: trained)

@@ -60,12 +60,14 @@ def test_sizes_that_the_generator_cannot_halve_are_padded_and_cropped(run):
 
 def test_seeds_draw_the_same_styles(run):
   for how in ('mapper', 'gaussian'):
-    np.testing.assert_array_equal(run.draw(3, seed=1, how=how), run.draw(3, seed=1, how=how))
-    assert not np.array_equal(run.draw(3, seed=1, how=how), run.draw(3, seed=2, how=how))
+    np.testing.assert_array_equal(
+      run.draw(3, seed=1, sampler=how), run.draw(3, seed=1, sampler=how)
+    )
+    assert not np.array_equal(run.draw(3, seed=1, sampler=how), run.draw(3, seed=2, sampler=how))
 
 
 def test_gaussian_draws_have_the_moments_of_the_codes(run):
-  drawn = run.draw(20_000, how='gaussian')
+  drawn = run.draw(20_000, sampler='gaussian')
   np.testing.assert_allclose(drawn.mean(0), run.codes.mean(0), atol=0.02)
   np.testing.assert_allclose(np.cov(drawn.T), np.cov(run.codes.T), atol=0.02)
 
@@ -76,7 +78,7 @@ def test_what_cannot_be_done_is_said(run, pictures, trained_run, tmp_path):
   with pytest.raises(ValueError, match='must be uint8'):
     run.encode(pictures.astype(np.float32))
   with pytest.raises(RunError, match='cannot draw styles'):
-    run.draw(1, how='dice')
+    run.draw(1, sampler='dice')
   with pytest.raises(RunError, match='has no trained generator'):
     step_jax.load(tmp_path)
 

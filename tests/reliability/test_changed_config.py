@@ -82,7 +82,7 @@ def test_the_same_pictures_by_another_path_are_no_change(tmp_path, monkeypatch):
 
 
 def test_both_commands_have_the_flag(tmp_path, monkeypatch):
-  from step_jax import cli, main, methods
+  from step_jax import cli, main
 
   told = []
   monkeypatch.setattr(methods, 'train', lambda config, workdir, change: told.append(change))
@@ -118,7 +118,7 @@ def train_on(images, workdir, change_config=False, **fields):
     config.update_from_flattened_dict({name.replace('__', '.'): value})
     if name in ('stage', 'init_from'):
       config[name] = value
-  return methods.train(config, workdir, change_config)
+  return run.train(toy.build, config, workdir, change_config)
 
 
 def refused(action) -> str:

@@ -69,7 +69,7 @@ def test_the_sampler_is_the_one_with_the_lower_energy_distance(trained_run, monk
     monkeypatch.setattr(checkpoint.Checkpoints, 'scores', lambda self, step, found=found: found)
     run = step_jax.load(trained_run[0])
     caplog.clear()
-    np.testing.assert_array_equal(run.draw(4), run.draw(4, how=expected))
+    np.testing.assert_array_equal(run.draw(4), run.draw(4, sampler=expected))
     assert run.sampler_name == expected
     assert ('worse codes than the Gaussian' in caplog.text) == (expected == 'gaussian')
     # Whoever draws, draws by it.
@@ -77,7 +77,7 @@ def test_the_sampler_is_the_one_with_the_lower_energy_distance(trained_run, monk
     assert session.sampler.name == expected == session.drawn_by['sampler']
     np.testing.assert_allclose(session.draw(4), run.draw(4), rtol=1e-4, atol=1e-5)
     assert any(name.startswith(f'{expected}/') for name in parameters(run))
-    assert not np.array_equal(run.draw(4, how='mapper'), run.draw(4, how='gaussian'))
+    assert not np.array_equal(run.draw(4, sampler='mapper'), run.draw(4, sampler='gaussian'))
   assert 'lower energy distance' in session.sampling
 
 
@@ -97,7 +97,7 @@ def test_another_stage_draws_by_the_gaussian_of_its_own_codes(
   expected = samplers.gaussian(run._encode_training()).draw(5, 0)
   np.testing.assert_allclose(run.draw(5), expected, rtol=1e-3, atol=1e-4)
   with pytest.raises(RunError, match='fitted to the style encoder of finetune at step 6'):
-    run.draw(5, how='mapper')
+    run.draw(5, sampler='mapper')
   caplog.clear()
   picture = picture_folder / 'val/00.png'
   infer_files.translate(folder, [picture], tmp_path / 'out', sample=2, side_by_side=True)
@@ -152,7 +152,7 @@ def test_scores_of_runs_with_other_encoders_can_be_compared(trained_run, monkeyp
     found = dict(zip(('val_mapper_energy', 'val_gaussian_energy'), energies, strict=True))
     monkeypatch.setattr(checkpoint.Checkpoints, 'scores', lambda self, step, found=found: found)
     session = session_lib.open_run(trained_run[0])
-    session.translator.fitted_to = fitted.Encoder('finetune', 6, str(energies[0]))
+    session.run.fitted_to = fitted.Encoder('finetune', 6, str(energies[0]))
     hashes.add(session.protocol('ndb/32', sampler=session.sampling).hash)
     drawn_by.append(session.drawn_by)
   assert len(hashes) == 1 and drawn_by[0] != drawn_by[1]
@@ -202,7 +202,7 @@ def test_an_earlier_version_drew_as_it_still_does(copied):
   found = step_jax.load(copied)
   offset, scale = expected.codes.mean(axis=0), expected.codes.std(axis=0)
   np.testing.assert_allclose(
-    found.draw(9, how='mapper') * scale + offset, expected.draw(9, how='mapper'),
+    found.draw(9, sampler='mapper') * scale + offset, expected.draw(9, sampler='mapper'),
     rtol=1e-3, atol=1e-4,
   )  # fmt: skip
 
@@ -233,7 +233,7 @@ def test_codes_of_one_dimension(picture_folder, tmp_path):
   tiny.train('mapper', picture_folder, tmp_path, **settings)
   run = step_jax.load(tmp_path)
   for how in samplers_of(run):
-    assert run.draw(5, how=how).shape == (5, 1)
+    assert run.draw(5, sampler=how).shape == (5, 1)
   found = results.evaluate(tmp_path)
   assert 'psnr/uint8' in found['scores']
 
@@ -254,8 +254,8 @@ def test_a_single_training_code(picture_folder, tmp_path):
   alone = run.draw(3)
   tiny.train('mapper', folder, tmp_path / 'run', **settings)
   run = step_jax.load(tmp_path / 'run')
-  np.testing.assert_allclose(run.draw(3, how='gaussian'), alone, rtol=1e-3, atol=1e-4)
-  np.testing.assert_allclose(run.draw(3, how='mapper'), alone, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(run.draw(3, sampler='gaussian'), alone, rtol=1e-3, atol=1e-4)
+  np.testing.assert_allclose(run.draw(3, sampler='mapper'), alone, rtol=1e-3, atol=1e-4)
   assert 'psnr/uint8' in results.evaluate(tmp_path / 'run')['scores']
 
 

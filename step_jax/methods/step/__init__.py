@@ -1,6 +1,6 @@
 """StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
 
-from step_jax.methods.method import Method, Stage
+from step_jax.methods.method import Method, Option, Stage
 
 _HERE = 'step_jax.methods.step'
 
@@ -15,6 +15,16 @@ METHOD = Method(
   ),
   translating=('finetune', 'translate'),
   run=f'{_HERE}.run:load',
+  options=(
+    Option(
+      'sampler',
+      'what draws new styles (default: the one whose codes are closer to held-out ones)',
+      default='',
+      choices=('mapper', 'gaussian'),
+    ),
+  ),
+  session=f'{_HERE}.scores.session:StepSession',
+  measures=f'{_HERE}.scores.measures:MEASURES',
   galleries=f'{_HERE}.galleries:make',
   warnings=f'{_HERE}.scores.health:warnings',
   programs=f'{_HERE}.programs:bundle',

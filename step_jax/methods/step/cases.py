@@ -94,7 +94,7 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
   batch = random_batch({'source': shape, 'target': shape})
   batch['z'] = np.asarray(jax.random.normal(keys[2], (config.batch_size, config.model.z_dim)))
   given = jax.device_put(batch)
-  # Two programs, as `infer.Translator` has them.
+  # Two programs, as `step_run.Translator` has them.
   encode, encoding = case.compile_(
     jax.jit(functools.partial(functions.encode, encoder)), params, given['target']
   )

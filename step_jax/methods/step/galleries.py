@@ -2,12 +2,13 @@
 
 import numpy as np
 
-from step_jax import data, infer
+from step_jax import data
 from step_jax.data import pipeline
 from step_jax.infer import gallery
+from step_jax.methods.step import run as step_run
 
 
-def make(translator: infer.Translator, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
+def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
   """Grids by title, uint8 `[H, W, 3]`: transfer, interpolation, and samples where they are drawn.
 
   Args:

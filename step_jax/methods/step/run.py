@@ -77,61 +77,61 @@ class Translator:
     return self._map(self._encode, pictures)
 
   def translate(
-    self, sources: np.ndarray, z: np.ndarray | None = None, style: np.ndarray | None = None
+    self, sources: np.ndarray, code: np.ndarray | None = None, style: np.ndarray | None = None
   ) -> np.ndarray:
     """Translations of sources.
 
     Args:
       sources: `[N, H, W, 3]` or `[H, W, 3]`.
-      z: style codes, `[N, Z]`, or `[Z]` for all.
-      style: instead of `z`, style pictures: `[N, H, W, 3]`, or `[H, W, 3]` for all; any size.
+      code: style codes, `[N, Z]`, or `[Z]` for all.
+      style: instead of `code`, style pictures: `[N, H, W, 3]`, or `[H, W, 3]` for all; any size.
 
     Returns:
       uint8 of the shape of `sources`.
 
     Raises:
-      ValueError: not exactly one of `z` and `style` is given, or their numbers do not fit.
+      ValueError: not exactly one of `code` and `style` is given, or their numbers do not fit.
     """
-    if (z is None) == (style is None):
-      raise ValueError('translate needs either style codes (z) or style pictures (style)')
-    z = self.encode(style) if z is None else np.asarray(z, np.float32)
+    if (code is None) == (style is None):
+      raise ValueError('translate needs either style codes (code) or style pictures (style)')
+    z = self.encode(style) if code is None else np.asarray(code, np.float32)
     if sources.ndim == 3:
       return self._map(self._generate, sources, z)
     return self._map(self._generate, sources, np.broadcast_to(z, (len(sources), z.shape[-1])))
 
-  def draw(self, count: int, seed: int = 0, how: str = '') -> np.ndarray:
+  def draw(self, count: int, seed: int = 0, sampler: str = '') -> np.ndarray:
     """New style codes `[count, Z]`.
 
     Args:
       count: how many.
       seed: the same seed draws the same styles.
-      how: `mapper`, or `gaussian` with the mean and covariance of the training codes; by default
+      sampler: `mapper`, or `gaussian` with the mean and covariance of the training codes; by default
         the one that draws better codes, see `sampler_name`.
 
     Raises:
       UserError: the run has no styles or no such sampler; or the training codes are not stored, and
         the training images cannot be read.
     """
-    return self.sampler(how).draw(count, seed)
+    return self.sampler(sampler).draw(count, seed)
 
-  def sampler(self, how: str = '') -> samplers.Sampler:
+  def sampler(self, name: str = '') -> samplers.Sampler:
     """What `draw` draws by; logs `note` where that is left to the default."""
     if not self.config.model.z_dim:
       raise RunError(
         'this run has no styles to draw (model.z_dim is 0), and one translation of each input: '
         'give any image as its style'
       )
-    if self.note and not how:
+    if self.note and not name:
       log.warning('%s', self.note)
-    how = how or self.sampler_name
-    if how == 'gaussian':
-      return self.samplers.get(how) or self._own_gaussian
-    if how not in self.samplers:
-      why = f': {self.note}' if how == 'mapper' and self.note else ''
+    name = name or self.sampler_name
+    if name == 'gaussian':
+      return self.samplers.get(name) or self._own_gaussian
+    if name not in self.samplers:
+      why = f': {self.note}' if name == 'mapper' and self.note else ''
       raise RunError(
-        f'this run cannot draw styles by {how!r}{why} (samplers are {", ".join(SAMPLERS)})'
+        f'this run cannot draw styles by {name!r}{why} (samplers are {", ".join(SAMPLERS)})'
       )
-    return self.samplers[how]
+    return self.samplers[name]
 
   @functools.cached_property
   def _own_gaussian(self) -> samplers.Sampler:
@@ -151,13 +151,13 @@ class Translator:
       pipeline.eval_batches(examples, _BATCH),
     )['z']
 
-  def sample(self, sources: np.ndarray, count: int, seed: int = 0, how: str = '') -> np.ndarray:
+  def sample(self, sources: np.ndarray, count: int, seed: int = 0, sampler: str = '') -> np.ndarray:
     """Translations in `count` drawn styles, the same ones for all sources.
 
     Returns:
       uint8 `[count, N, H, W, 3]`, or `[count, H, W, 3]` for one source; see `draw`.
     """
-    return np.stack([self.translate(sources, z) for z in self.draw(count, seed, how)])
+    return np.stack([self.translate(sources, z) for z in self.draw(count, seed, sampler)])
 
   def interpolate(
     self, sources: np.ndarray, a: np.ndarray, b: np.ndarray, steps: int = 8

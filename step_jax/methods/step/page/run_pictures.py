@@ -6,9 +6,10 @@ import dataclasses
 import numpy as np
 from PIL import Image
 
-from step_jax import data, infer
+from step_jax import data
 from step_jax.data import pairs, pipeline
 from step_jax.errors import DataError
+from step_jax.methods.step import run as step_run
 
 _THUMBNAIL = 160
 
@@ -34,7 +35,7 @@ class RunPictures:
 
 
 def load(
-  translator: infer.Translator, inputs: int = 12, styles: int = 400, encoded: int = 64
+  translator: step_run.Translator, inputs: int = 12, styles: int = 400, encoded: int = 64
 ) -> RunPictures:
   """Reads inputs and styles of a run.
 
@@ -90,7 +91,7 @@ def _picture(split: pairs.PairSplit, index: int, side: str, crop: tuple[int, int
   return example['style']
 
 
-def _encode(translator: infer.Translator, pictures: Sequence[np.ndarray]) -> np.ndarray:
+def _encode(translator: step_run.Translator, pictures: Sequence[np.ndarray]) -> np.ndarray:
   """Codes `[N, Z]` of pictures that may differ in size."""
   return np.stack([translator.encode(picture) for picture in pictures])
 

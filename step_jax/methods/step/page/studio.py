@@ -5,9 +5,10 @@ import pathlib
 
 import numpy as np
 
-from step_jax import infer
+from step_jax import methods
 from step_jax.data import pairs, pictures
 from step_jax.errors import DataError, RunError
+from step_jax.methods.step import run as step_run
 from step_jax.methods.step import samplers
 from step_jax.methods.step.page import codes, drawing, map_picture, run_pictures
 
@@ -34,7 +35,7 @@ class Studio:
   def __init__(
     self,
     workdir: str | pathlib.Path,
-    translator: infer.Translator,
+    translator: step_run.Translator,
     found: run_pictures.RunPictures,
   ):
     self.workdir = workdir
@@ -141,5 +142,5 @@ def open_run(workdir: str | pathlib.Path, which: str = 'latest') -> Studio:
   Raises:
     RunError: nothing there can translate yet.
   """
-  translator = infer.load(workdir, which)
+  translator = methods.load(workdir, which)
   return Studio(workdir, translator, run_pictures.load(translator))

@@ -6,8 +6,9 @@ import numpy as np
 
 from step_jax.evaluate import lpips, resizing
 from step_jax.evaluate.scores import Score, Skipped, known_mean, mean_score, stack
-from step_jax.evaluate.session import Session, feature_facts
+from step_jax.evaluate.session import feature_facts
 from step_jax.methods.step.scores import reconstruction, style
+from step_jax.methods.step.scores.session import StepSession as Session
 
 _PICTURES = ('own', 'other', 'target', 'next')
 # Pairs of these that LPIPS compares, by what is added to its name.

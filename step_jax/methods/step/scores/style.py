@@ -9,8 +9,9 @@ import numpy as np
 from step_jax.data import pipeline, swatches
 from step_jax.evaluate.intervals import bootstrap
 from step_jax.evaluate.scores import Score, Skipped, mean_score
-from step_jax.evaluate.session import BATCH, NO_STYLES, Session, feature_facts
+from step_jax.evaluate.session import BATCH, NO_STYLES, feature_facts
 from step_jax.methods.step.mining import styles
+from step_jax.methods.step.scores.session import StepSession as Session
 from step_jax.search import neighbors
 
 RETRIEVED = 5
