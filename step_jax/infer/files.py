@@ -47,8 +47,8 @@ def translate(
     out: folder for the results; made where missing.
     styles: pictures whose styles to use; or
     interpolate: two pictures, from whose styles to blend in `steps`; or
-    sample: how many styles to draw, by `seed`. None of the three: the run's own choice of style, for
-      methods that have one.
+    sample: how many styles to draw, by `seed`. Methods that have a style of their own need none of
+      the three.
     steps, seed: see above.
     side_by_side: whether files are A|B pairs, of which the source half is translated and the target
       half gives the style.

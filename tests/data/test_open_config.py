@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 import step_jax
-from step_jax import data
+from step_jax import data, methods
 from step_jax.errors import DataError, RunError
 from step_jax.evaluate import session
 from step_jax.methods.step import galleries
@@ -43,8 +43,8 @@ def test_settings_are_heeded_by_all(open_run, monkeypatch, tmp_path):
     raise Opened(settings)
 
   monkeypatch.setattr(data, 'open_data', opened)
-  monkeypatch.setattr(infer, 'find_stage', lambda workdir: workdir)
-  monkeypatch.setattr(infer, 'load', lambda folder, which: run)
+  method = types.SimpleNamespace(hook=lambda name: lambda folder, which: run)
+  monkeypatch.setattr(methods, 'find', lambda workdir: (method, workdir))
   with pytest.raises(Opened) as found:
     open_run(run)
   assert found.value.args == ((str(tmp_path), 'auto', 0.4, 24, 'skip'),)
@@ -57,7 +57,9 @@ def test_nothing_else_opens_the_data_of_a_configuration():
     for line in path.read_text('utf-8').splitlines()
     if re.search(r'\bopen_data\(|\bPairSet\(', line) and not path.is_relative_to(PACKAGE / 'data')
   ]
-  assert [path for path, _ in calls] == ['quickstart.py'] and "'swatches'" in calls[0][1]
+XX "'swatches'" in calls[0][
+    1
+  ]
 
 
 def test_lone_pictures_are_no_pairs(tmp_path):

@@ -9,10 +9,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
-import step_jax
 from step_jax import data, demo
 from step_jax.demo import server
 from step_jax.errors import DataError, RunError
+from step_jax.methods.step import run as step_run
 from step_jax.methods.step import samplers
 from step_jax.methods.step.page import run_pictures, studio
 
@@ -95,7 +95,7 @@ def test_without_the_data_there_are_codes_alone(opened, monkeypatch, trained_run
 
 
 def test_other_data_than_the_run_was_trained_on_is_told(opened, monkeypatch):
-  translator = step_jax.Translator(opened.translator.config, 0, {}, codes=np.zeros((7, 8)))
+  translator = step_run.Translator(opened.translator.config, 0, {}, codes=np.zeros((7, 8)))
   found = run_pictures.load(translator)
   assert 'has 24 training pictures, the run was trained on 7' in found.problem
 

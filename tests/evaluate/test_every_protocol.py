@@ -459,7 +459,7 @@ def test_scores_of_styles_are_left_out_where_there_are_none(opened, empty_store,
   config.model.z_dim = 0
   fields = {field.name: getattr(session, field.name) for field in dataclasses.fields(session)}
   translator = step_run.Translator(config, 1, {})
-  session = Styleless(**{**fields, 'translator': translator})
+  session = Styleless(**{**fields, 'run': translator})
   trained = weights.Features(Net(('fire9',)), {}, 'made up', '4' * 64)
   monkeypatch.setattr(weights, 'load_features', lambda net, taps: trained)
   found = [

@@ -1,7 +1,6 @@
 """Translation of files: names of results, and that nothing is lost."""
 
 import os
-import types
 import unicodedata
 
 import ml_collections
@@ -17,6 +16,7 @@ from step_jax.infer import files, gallery
 class Painter:
   """A run whose style code is the mean of an image, and whose translations are of that grey."""
 
+  method = 'step'
   config = ml_collections.ConfigDict({'data': {'resize': 0, 'direction': 'AtoB'}})
 
   def __init__(self):
@@ -25,7 +25,7 @@ class Painter:
   def encode(self, image):
     return np.full(2, image.mean(), np.float32)
 
-  def draw(self, count, seed, how):
+  def draw(self, count, seed, sampler=''):
     return np.arange(count)[:, None] + np.full(2, seed, np.float32)
 
   def translate(self, source, z):
@@ -36,7 +36,7 @@ class Painter:
 @pytest.fixture(autouse=True)
 def painter(monkeypatch):
   run = Painter()
-  monkeypatch.setattr(files, 'translator_lib', types.SimpleNamespace(load=lambda *_: run))
+  monkeypatch.setattr(files.methods, 'load', lambda *_: run)
   return run
 
 

@@ -72,7 +72,8 @@ def test_a_mapper_in_code_units_draws_its_samples_scaled_back():
 
 def test_folders_without_the_field_are_of_the_original_way():
   config, codes = mapper_config(), narrow(40)
-  del config.imle['standardize']
+  with config.unlocked():
+    del config.imle['standardize']
   offset, scale = mapper.standardization(config, codes)
   np.testing.assert_array_equal(offset, 0)
   np.testing.assert_array_equal(scale, 1)

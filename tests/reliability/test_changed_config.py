@@ -12,7 +12,7 @@ from step_jax import config as config_lib
 from step_jax import data, methods
 from step_jax.data import contents, folders
 from step_jax.errors import RunError
-from step_jax.train import writers
+from step_jax.train import run, writers
 
 
 def test_another_configuration_is_refused_field_by_field(tmp_path):

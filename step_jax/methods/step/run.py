@@ -105,8 +105,8 @@ class Translator:
     Args:
       count: how many.
       seed: the same seed draws the same styles.
-      sampler: `mapper`, or `gaussian` with the mean and covariance of the training codes; by default
-        the one that draws better codes, see `sampler_name`.
+      sampler: `mapper`, or `gaussian` with the mean and covariance of the training codes; by
+        default the one that draws better codes, see `sampler_name`.
 
     Raises:
       UserError: the run has no styles or no such sampler; or the training codes are not stored, and
