@@ -258,11 +258,14 @@ def set_kimg(config: ConfigDict, kimg: float) -> None:
   """Sets how long a stage trains, in thousands of pictures; its part at full rate keeps its share.
 
   Raises:
-    ConfigError: the stage counts epochs.
+    ConfigError: the stage counts epochs, or that is no length.
   """
   schedule = config.schedule
   if 'total_kimg' not in schedule:
     raise ConfigError('--kimg: this stage counts epochs: use --config.schedule.epochs=N')
+  rule = fields.FIELDS['schedule.total_kimg'].rule
+  if not fields.is_a(kimg, float) or not rule.accepts(kimg):
+    raise ConfigError(f'--kimg {kimg:g}: must be {rule.text}')
   schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
   schedule.total_kimg = kimg
 
