@@ -141,7 +141,7 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   later = ['train', 'translate', '--workdir', tmp_path / 'run', '--config.data.crop=16,16']
   assert 'has no checkpoint to start from' in stop(*later, *random)
   for kimg in (0, -1, 'nan'):
-    assert f'--kimg {kimg}: must be at least' in stop(*later, *random, '--kimg', kimg)
+    assert f'--kimg {kimg}: must be ' in stop(*later, *random, '--kimg', kimg)
   assert 'schedule.total_kimg=' in stop(*later, *random, '--config.schedule.total_kimg=0')
   assert 'epochs' in stop('train', 'mapper', '--workdir', tmp_path, *data, '--kimg', '3')
   assert not (tmp_path / 'run').exists()
