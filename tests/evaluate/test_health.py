@@ -12,6 +12,7 @@ from step_jax.methods import translate
 from step_jax.models import MultiScaleDiscriminator
 from step_jax.report import charts
 from step_jax.stages import translate as translate_stage
+from step_jax.train import mesh as mesh_lib
 
 
 def values(z, styles=0.5, **more):
@@ -86,7 +87,10 @@ def test_the_log_warns_of_a_dead_encoder(picture_folder, caplog):
   features = weights.load_features(config.features.net, config.features.taps, 'random')
   state = jax.jit(translate.make(config, features.module).init)(jax.random.key(0))
   dead = jax.tree.map(jnp.zeros_like, state.ema['style_encoder'])
-  evaluate = translate_stage._evaluator(config, data.open_data(str(picture_folder)), features)
+  mesh = mesh_lib.make_mesh()
+  frozen = mesh_lib.put_replicated(mesh, {'features': features.params})
+  found = data.open_data(str(picture_folder))
+  evaluate = translate_stage._evaluator(config, found, features.module, frozen, mesh)
   found = evaluate(state.replace(ema={**state.ema, 'style_encoder': dead})).scalars
   assert found['val_diversity'] == 0 and found['val_code_deviation/0'] == 0
   assert 'the style encoder has collapsed' in caplog.text
