@@ -22,6 +22,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.init_from = 'finetune'
   config.seed = 0
   config.dtype = 'float32'
+  config.profile = ()
   config.batch_size = 64
   config.data = options.data(
     'path', 'layout', 'direction', 'val_fraction', 'resize', 'eval_crop', 'unreadable'

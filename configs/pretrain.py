@@ -23,6 +23,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.dtype = 'float32'
   config.remat = False
   config.fsdp = False
+  config.profile = ()
   config.batch_size = 12
   config.data = options.data(
     'path', 'layout', 'direction', 'val_fraction', 'resize', 'crop', 'scene', 'unreadable'

@@ -51,6 +51,7 @@ def get_config(arg: str | None = None) -> ConfigDict:
   config.dtype = 'float32'
   config.remat = False
   config.fsdp = False
+  config.profile = ()
   config.batch_size = 8
   config.data = options.data(
     'path',

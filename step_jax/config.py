@@ -323,6 +323,10 @@ def validate(config: ConfigDict) -> None:
     demand(weight >= 0, f'loss.{name}', weight, 'weights are not negative')
   for name, value in config.every.items():
     demand(value > 0, f'every.{name}', value, 'must be positive')
+  profile = config.get('profile', ())
+  fits = len(profile) in (0, 2) and all(isinstance(step, int) for step in profile)
+  fits = fits and (not profile or 1 <= profile[0] <= profile[1])
+  demand(fits, 'profile', profile, 'give the first and the last step, as 100,110')
 
 
 def save(config: ConfigDict, folder: files.Path) -> None:

@@ -62,6 +62,10 @@ FIELDS = {
     'whether parameters, averages and optimisers are split over the devices, not copied: less '
     'memory on each for big networks, at the price of gathering them in every step'
   ),
+  'profile': Field(
+    'first and last step of a `jax.profiler` trace, which is written to `profile/` in the folder of '
+    'the stage; none: no trace'
+  ),
   'batch_size': Field('pictures a step over all devices (codes, for the mapper)'),
   'ema_decay': Field('of the moving averages; rises to this over the first steps'),
   'best_metric': Field(

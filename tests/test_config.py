@@ -122,6 +122,9 @@ def test_wrong_arguments_are_named(arg, message):
     ('features.tap_weights', (1.0,), 'one weight a tap'),
     ('loss.gan', -1.0, 'not negative'),
     ('every.log', 0, 'must be positive'),
+    ('profile', (3,), 'the first and the last step'),
+    ('profile', (3, 2), 'the first and the last step'),
+    ('profile', (0, 2), 'the first and the last step'),
   ],
 )
 def test_values_that_do_not_fit_are_named(field, value, message):

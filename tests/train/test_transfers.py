@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 import tiny
 
-from step_jax.data import folders
 from step_jax.train import loop
 
 
