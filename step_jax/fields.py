@@ -63,8 +63,8 @@ FIELDS = {
     'memory on each for big networks, at the price of gathering them in every step'
   ),
   'profile': Field(
-    'first and last step of a `jax.profiler` trace, which is written to `profile/` in the folder of '
-    'the stage; none: no trace'
+    "first and last step of a `jax.profiler` trace, which is written to `profile/` in the stage's "
+    'folder; none: no trace'
   ),
   'batch_size': Field('pictures a step over all devices (codes, for the mapper)'),
   'ema_decay': Field('of the moving averages; rises to this over the first steps'),

@@ -117,7 +117,7 @@ def run(
 
 
 def _line(scalars: Mapping[str, float]) -> str:
-  """Scalars as text, without members of a family such as `grad_norm/generator`: charts show them."""
+  """Scalars as text; members of a family, as `grad_norm/generator`, are for the charts."""
   return '  '.join(f'{name} {value:.4g}' for name, value in scalars.items() if '/' not in name)
 
 
