@@ -90,6 +90,15 @@ _EVAL_CROP = Rule(
 )
 
 
+_STEPS = Rule(
+  'a first and a last step, as 100,110',
+  lambda steps: (
+    len(steps) == 0
+    or (len(steps) == 2 and all(is_a(n, int) for n in steps) and 1 <= steps[0] <= steps[1])
+  ),
+)
+
+
 @dataclasses.dataclass(frozen=True)
 class Field:
   """A field of a configuration.
@@ -185,6 +194,12 @@ _ALWAYS = {
     'float32',
     'compute type of the networks; parameters and losses are float32',
     one_of('float32', 'bfloat16'),
+  ),
+  'profile': Field(
+    (),
+    "first and last step of a `jax.profiler` trace, which is written to `profile/` in the stage's "
+    'folder; none: no trace',
+    _STEPS,
   ),
   'batch_size': Field(8, 'pictures a step over all devices (codes, for the mapper)', COUNT),
   'best_metric': Field(
