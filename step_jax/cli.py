@@ -272,14 +272,19 @@ def _add_evaluate(verbs) -> None:
     _evaluate,
     'score a run on held-out pictures, or compare runs',
     'Scores a run with every protocol whose weights and data are there, prints a table with 95 % '
-    'intervals, and writes results.json to the stage. With --compare, prints the results of '
-    'several runs side by side, as far as they are of the same protocol. docs/protocols.md says '
-    'what each number is.',
+    'intervals, and writes results.json to the stage; results of another split, data set, seed or '
+    'checkpoint go to files of their own, as results-split=test.json. Groups measured earlier are '
+    'kept. With --compare, prints the results of several runs side by side, as far as they are of '
+    'the same protocol. docs/protocols.md says what each number is.',
   )
   work = verb.add_mutually_exclusive_group(required=True)
   work.add_argument('--workdir', type=_path, help='folder of the run to score')
   work.add_argument(
-    '--compare', nargs='+', type=_path, metavar='DIR', help='folders of runs with results'
+    '--compare',
+    nargs='+',
+    type=_path,
+    metavar='DIR',
+    help='folders of runs with results, or files of results',
   )
   _add_checkpoint(verb)
   verb.add_argument('--data', default='', help='another data set than the one of the run')

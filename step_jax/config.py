@@ -1,95 +1,35 @@
 """Configurations: data sets and feature nets by name, and how fields are set, checked and kept.
 
-A stage's own values stand in `configs/<stage>.py`; each such file has `get_config(arg)`, where
-`arg` names a data set and options, as in
-`configs/translate.py:facades,size=64,features=squeezenet1_1`. What fields mean stands in
-`step_jax.fields`, from which `docs/config.md` is made.
+A stage's fields are declared in `configs/<stage>.py` (see `step_jax.fields`); each such file has
+`get_config(arg)`, where `arg` names a data set and options, as in
+`configs/translate.py:facades,size=64,features=squeezenet1_1`.
 """
 
 import ast
+from collections.abc import Mapping
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import json
 import math
 import pathlib
 import traceback
+import types
 from typing import Any
 
 import ml_collections
 
 from step_jax import fields, files, models, untrusted
 from step_jax.errors import ConfigError, RunError
+from step_jax.fields import DATASETS, FEATURES
 
 ConfigDict = ml_collections.ConfigDict
 
 STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
 FILE = 'config.json'
-_KINDS = {
-  bool: 'true or false', int: 'an integer', float: 'a finite number', str: 'text', tuple: 'a tuple'
-}  # fmt: skip
-
-# Crop sizes, halves, rescaling and scene rule of the original, by name of its data sets; the first
-# entry stands for any other folder. A is the left half of a picture, B the right one. A crop of
-# (0, 0) means whole pictures.
-DATASETS = {
-  '': dict(
-    path='',
-    layout='auto',
-    direction='AtoB',
-    val_fraction=0.1,
-    resize=0,
-    crop=(256, 256),
-    eval_crop=(0, 0),
-    rescale=(),
-    flip=False,
-    scene='',
-    unreadable='stop',
-    num_nearest=5,
-    num_farthest=13,
-  ),
-  'swatches': dict(path='swatches', resize=64, crop=(64, 64)),
-  'edges2shoes': dict(path='data/edges2shoes', eval_crop=(256, 256)),
-  'edges2handbags': dict(path='data/edges2handbags', eval_crop=(256, 256)),
-  'night2day': dict(path='data/night2day', eval_crop=(256, 256), rescale=((0.5, 1.25),)),
-  'facades': dict(
-    path='data/facades',
-    direction='BtoA',
-    eval_crop=(256, 256),
-    rescale=((0.5, 1.25), (0.25, 1.5)),
-  ),
-  'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
-  'space_needle_timelapse': dict(
-    path='data/space_needle_timelapse',
-    direction='BtoA',
-    eval_crop=(512, 512),
-    scene=r'(.)\.[^.]*$',
-    num_nearest=15,
-    num_farthest=78,
-  ),
-}
-
-# Feature net -> its taps and how much each counts in the perceptual loss. VGG16's are StEP's; those
-# of the other nets were chosen so that a tap counts about as much as VGG16's of the same depth does
-# on pairs of photographs.
-FEATURES = {
-  'vgg16': dict(
-    net='vgg16',
-    taps=('conv1_2', 'conv2_2', 'conv3_2', 'conv4_2', 'conv5_2'),
-    tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
-  ),
-  'vgg16_low': dict(net='vgg16', taps=('conv1_2', 'conv2_2'), tap_weights=(1 / 32, 1 / 16)),
-  'squeezenet1_1': dict(
-    net='squeezenet1_1',
-    taps=('conv1', 'fire3', 'fire5', 'fire7', 'fire9'),
-    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 2.0),
-  ),
-  'alexnet': dict(
-    net='alexnet',
-    taps=('conv1', 'conv2', 'conv3', 'conv4', 'conv5'),
-    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 1.0),
-  ),
-}
+# Fields of methods of the user's own, by method, where their files declare them.
+_FIELDS: dict[str, Mapping[str, fields.Field]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,27 +63,49 @@ class Options:
       key, _, value = item.partition('=')
       if key not in ('size', 'features', 'preset'):
         raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size, features or preset')
-      options[key] = _number(key, value) if key == 'size' else value
+      options[key] = _parse(f'option {key}', value, getattr(cls, key))
     found = cls(name=first, **options)
-    choose(DATASETS, found.name, 'data set')
+    if found.name:
+      choose(DATASETS, found.name, 'data set')
     choose(FEATURES, found.features, 'features')
     return found
 
-  def data(self, *fields: str) -> ConfigDict:
-    """Those fields of the data set's settings."""
-    settings = {**DATASETS[''], **DATASETS[self.name]}
-    if self.size:
-      square = (self.size, self.size)
-      settings.update(resize=self.size, crop=square, eval_crop=square)
-    return ConfigDict({field: settings[field] for field in fields})
 
-  def feature_net(self, *fields: str) -> ConfigDict:
-    """Those fields of the feature net's settings, and where its weights are.
+def make(
+  declared: Mapping[str, fields.Field],
+  arg: str | None = None,
+  presets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> ConfigDict:
+  """The configuration of declared fields: their defaults, and what `arg` asks for.
 
-    `weights` is a file, `random`, or empty for the file in the store (`step-jax weights get`).
-    """
-    settings = FEATURES[self.features]
-    return ConfigDict({**{field: settings[field] for field in fields}, 'weights': ''})
+  Args:
+    declared: dotted name -> field.
+    arg: see `Options`.
+    presets: of the method: name -> fields that have another value.
+
+  Raises:
+    ConfigError: see `Options.parse`; or no such preset.
+  """
+  options = Options.parse(arg)
+  if declared['method'].default not in STAGES:
+    _FIELDS[declared['method'].default] = declared
+  values = {name: field.default for name, field in declared.items()} | {'arg': arg or ''}
+  settings = dict(DATASETS.get(options.name, {}))
+  if options.size:
+    square = (options.size, options.size)
+    settings.update(resize=options.size, crop=square, eval_crop=square)
+  net = FEATURES[options.features]
+  for group, changes in (('data', settings), ('mining', settings), ('features', net)):
+    named = {f'{group}.{name}': value for name, value in changes.items()}
+    values |= {name: value for name, value in named.items() if name in declared}
+  # A stage without presets goes on from one with a preset.
+  if presets and options.preset:
+    values |= choose(presets, options.preset, 'preset')
+  tree: dict[str, Any] = {}
+  for name, value in values.items():
+    group, _, leaf = name.rpartition('.')
+    (tree.setdefault(group, {}) if group else tree)[leaf] = value
+  return ConfigDict(tree)
 
 
 def load(file: str) -> ConfigDict:
@@ -157,27 +119,33 @@ def load(file: str) -> ConfigDict:
   if not pathlib.Path(path).is_file():
     raise ConfigError(f'{path}: no such configuration file: see configs/')
   try:
-    config = _get_config(path, arg)
-    check_names(config)
-  except ConfigError as error:
-    raise ConfigError(f'{path}: {error}') from None
+    config = _module(path).get_config(arg or None)
   except (AttributeError, KeyError, TypeError) as error:
     # What ml_collections says of a field that is not there, or of another type, helps by itself.
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if not frame.f_globals['__name__'].startswith('ml_collections.'):
       raise
     raise ConfigError(f'{path}: {" ".join(str(error.args[0]).split())}') from None
+  with config.unlocked():
+    config.arg = arg
+  try:
+    check_names(config)
+  except ConfigError as error:
+    raise ConfigError(f'{path}: {error}') from None
   return config.lock()
 
 
-def _get_config(path: str, arg: str) -> ConfigDict:
+def _module(path: str) -> types.ModuleType:
   spec = importlib.util.spec_from_file_location('step_jax_config', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  config = module.get_config(arg or None)
-  with config.unlocked():
-    config.arg = arg
-  return config
+  return module
+
+
+@functools.cache
+def stage_module(stage: str) -> types.ModuleType:
+  """A stage's own configuration file; its `FIELDS` are dotted names of fields -> fields."""
+  return _module(stage_file(stage))
 
 
 def stage_file(stage: str) -> str:
@@ -211,7 +179,7 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
     parent, node = node, node[part]
   if isinstance(node, ConfigDict):
     raise ConfigError(f'config field {field!r} is a group: set one of {", ".join(node)}')
-  parent[name] = _parse(field, text, node)
+  parent[name] = _parse(f'config field {field}', text, node)
 
 
 def _unknown(field: str, known: list[str]) -> ConfigError:
@@ -220,7 +188,7 @@ def _unknown(field: str, known: list[str]) -> ConfigError:
   return ConfigError(f'config field {field!r} is unknown: {hint}')
 
 
-def _parse(field: str, text: str, old: Any) -> Any:
+def _parse(what: str, text: str, old: Any) -> Any:
   if isinstance(old, str):
     return text
   try:
@@ -236,8 +204,8 @@ def _parse(field: str, text: str, old: Any) -> Any:
     value = ast.literal_eval(text)
     return _tuples(value if isinstance(value, tuple | list) else (value,))
   except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError):
-    kind = _KINDS[type(old)] + (f' like {old}' if isinstance(old, tuple) else '')
-    raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
+    kind = fields.KINDS[type(old)] + (f' like {old}' if isinstance(old, tuple) else '')
+    raise ConfigError(f'{what}={text!r} is not {kind}') from None
 
 
 def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
@@ -280,11 +248,14 @@ def set_kimg(config: ConfigDict, kimg: float) -> None:
   """Sets how long a stage trains, in thousands of pictures; its part at full rate keeps its share.
 
   Raises:
-    ConfigError: the stage counts epochs.
+    ConfigError: the stage counts epochs, or that is no length.
   """
   schedule = config.schedule
   if 'total_kimg' not in schedule:
     raise ConfigError('--kimg: this stage counts epochs: use --config.schedule.epochs=N')
+  problem = fields.SHARED['schedule.total_kimg'].problem(kimg)
+  if problem:
+    raise ConfigError(f'--kimg {kimg:g}: {problem}')
   schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
   schedule.total_kimg = kimg
 
@@ -316,14 +287,13 @@ def check_names(config: ConfigDict) -> None:
       raise _unknown(name, list(declared))
   for name in declared:
     if name not in names:
-      file = stage_file(config.method)
-      raise ConfigError(f'config field {name} is missing: start from what load({file!r}) returns')
+      raise ConfigError(f'config field {name} is missing: start from those of configs/')
 
 
-def _declared(config: ConfigDict) -> dict[str, Any]:
-  """Fields of a configuration's method with their defaults; none of a method of the user's own."""
+def _declared(config: ConfigDict) -> Mapping[str, fields.Field]:
+  """The fields of a configuration's method; none if that is the user's own and declares none."""
   method = config.get('method')
-  return dict(flatten(_get_config(stage_file(method), ''))) if method in STAGES else {}
+  return stage_module(method).FIELDS if method in STAGES else _FIELDS.get(str(method), {})
 
 
 def demand(condition: Any, field: str, value: Any, remedy: str) -> None:
@@ -339,16 +309,12 @@ def validate(config: ConfigDict) -> None:
     ConfigError: the field, its value, and what it may be.
   """
 
-  for name in ('stage', 'method'):
-    demand(isinstance(config.get(name), str), name, config.get(name), 'must be a name')
   check_names(config)
-  declared = _declared(config)
-  for name, value in flatten(config):
-    kind = type(declared.get(name, value))
-    demand(fields.is_a(value, kind), name, value, f'must be {_KINDS.get(kind, kind.__name__)}')
-    if name in fields.FIELDS:
-      rule = fields.FIELDS[name].rule
-      demand(rule.accepts(value), name, value, f'must be {rule.text}')
+  declared = {**fields.SHARED, **_declared(config)}
+  for name, value in {'stage': None, 'method': None, **dict(flatten(config))}.items():
+    # A field that only a method of the user's own has is of whatever type it has.
+    problem = declared.get(name, fields.Field(value, '')).problem(value)
+    demand(not problem, name, value, problem)
   if 'data' in config:
     path = config.data.path
     demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
@@ -401,15 +367,14 @@ def _check_kinds(config: ConfigDict) -> None:
     raise ValueError('it names no stage')
   if config.stage not in STAGES:
     return
-  known = load(stage_file(config.stage))
-  for field, wanted in flatten(known):
+  for field, declared in stage_module(config.stage).FIELDS.items():
     node = config
     for part in field.split('.')[:-1]:
       node = node.get(part)
       if not isinstance(node, ConfigDict):
         raise ValueError(f'it has no {part}')
-    value = node.get(field.rpartition('.')[2], wanted)
-    if not fields.is_a(value, type(wanted)):
+    value = node.get(field.rpartition('.')[2], declared.default)
+    if not fields.is_a(value, type(declared.default)):
       raise ValueError(f'{field} is {value!r}')
 
 
@@ -440,10 +405,3 @@ def choose(known: dict, name: str, what: str) -> Any:
     names = ', '.join(key for key in known if key)
     raise ConfigError(f'{what} {name!r} is unknown: use one of {names}')
   return known[name]
-
-
-def _number(key: str, text: str) -> int:
-  try:
-    return int(text)
-  except ValueError:
-    raise ConfigError(f'option {key}={text!r} is not an integer') from None

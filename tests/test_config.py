@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 import pytest
 
 from step_jax import config as config_lib
-from step_jax import fields, methods
+from step_jax import methods
 from step_jax.errors import ConfigError, RunError
 
 
@@ -131,7 +131,7 @@ VALUES = [
   ('translate', 'data.crop', (8, 8), 'at least 16'),
   ('pretrain', 'data.crop', (0, 0), 'at least 16'),
   ('translate', 'data.eval_crop', (0, 64), 'at least 16, or 0, 0'),
-  ('translate', 'data.rescale', (0.5, 1.25), 'pairs of a probability and a factor'),
+  ('translate', 'data.rescale', (0.5, 1.25), 'pairs, each a probability and a factor'),
   ('translate', 'data.rescale', ((0.5, 0.9),), 'factor of at least 1'),
   ('translate', 'data.rescale', ((1.5, 2),), 'a probability'),
   ('translate', 'features.net', 'vgg19', 'vgg16 or squeezenet1_1 or alexnet'),
@@ -152,6 +152,8 @@ VALUES = [
   ('mapper', 'schedule.epochs', 0, 'must be at least 1'),
   ('mapper', 'imle.decay', 1.5, 'above 0 and at most 1'),
   ('translate', 'every.log', 0, 'must be at least 1'),
+  ('translate', 'profile', (5,), 'a first and a last step, as 100,110'),
+  ('translate', 'profile', (5, 4), 'a first and a last step, as 100,110'),
 ]
 
 
@@ -186,7 +188,7 @@ def test_every_field_of_every_stage_has_a_range(stage):
       wrong += [-1, -1e-6, math.nan, math.inf, -math.inf]
     if isinstance(value, tuple):
       wrong += [(number,) * len(value or 'xx') for number in (-1, math.nan, math.inf, 'x', None)]
-    if fields.FIELDS[name].rule.choices:
+    if config_lib.stage_module(stage).FIELDS[name].rule.choices:
       wrong += ['x', '']
     for bad in wrong:
       with pytest.raises(ConfigError) as caught:
@@ -246,6 +248,34 @@ def test_errors_of_a_users_own_code_stay_their_own(tmp_path):
   file = tmp_path / 'mine.py'
   file.write_text('def get_config(arg=None):\n  return {}["x"]\n')
   with pytest.raises(KeyError):
+    config_lib.load(str(file))
+
+
+DECLARED = """
+from step_jax import config as config_lib
+from step_jax import fields
+
+FIELDS = fields.shared('data.path', stage='declared', method='declared', best_metric='loss') | {
+  'imle.noise': fields.Field(0.5, 'of something else', fields.above(0)),
+}
+
+def get_config(arg=None):
+  config = config_lib.make(FIELDS, arg)
+  with config.unlocked():
+"""
+
+
+def test_a_method_of_the_users_own_may_declare_its_fields(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(f'{DECLARED}    pass\n  return config\n')
+  config = config_lib.load(f'{file}:swatches')
+  assert config.imle.noise == 0.5 and config.data.path == 'swatches' and config.batch_size == 8
+  methods.validate(config)
+  config.imle.noise = 0.0
+  with pytest.raises(ConfigError, match='imle.noise=0.0: must be above 0'):
+    methods.validate(config)
+  file.write_text(f'{DECLARED}    config.imle.nose = 1.0\n  return config\n')
+  with pytest.raises(ConfigError, match="'imle.nose' is unknown: did you mean imle.noise"):
     config_lib.load(str(file))
 
 

@@ -17,7 +17,7 @@ from step_jax import config as config_lib
 from step_jax import data, files, untrusted
 from step_jax.data import contents as contents_lib
 from step_jax.errors import RunError
-from step_jax.train import checkpoint, lock, loop, same_data, stopping, writers
+from step_jax.train import checkpoint, lock, loop, profiling, same_data, stopping, writers
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
@@ -28,7 +28,7 @@ LOG_FILE = 'train.log'
 _LOG_SECONDS = 30.0
 # What decides when to end, to look and to stop, and where the state lies, not what was trained so
 # far: may differ from the start before.
-_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp')
+_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile')
 
 
 Build = Callable[[ml_collections.ConfigDict, files.Path, jax.sharding.Mesh], stage_lib.Training]
@@ -121,7 +121,7 @@ def _train(
     if start >= stage.num_steps:
       log.info('%s: is trained already (%d steps)', folder, start)
       return
-    writer = None
+    writer = profiler = None
     if jax.process_index() == 0:
       config_lib.save(config, folder)
       if images is not None:
@@ -132,6 +132,8 @@ def _train(
       # To the file alone: it has one line per array.
       table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
       log_file.handle(logging.makeLogRecord({'msg': f'parameters:\n{table}'}))
+      profiler = profiling.Profiler(folder, config.get('profile', ()))
+      closing.callback(profiler.close)
     frozen = mesh_lib.put_replicated(mesh, stage.frozen)
 
     def stop_now(step):
@@ -155,6 +157,7 @@ def _train(
       stage.evaluate and (lambda state: stage.evaluate(gather(state))),
       stage.items_per_step,
       stop_now,
+      profiler,
     )
   stop.tell(int(state.step))
 

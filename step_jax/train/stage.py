@@ -27,9 +27,9 @@ class Training:
     batches: number of the first step -> batches of host arrays from there on.
     num_steps: how many steps it has.
     items_per_step: pictures (codes) a step.
-    frozen: host arrays that steps read and do not change.
+    frozen: arrays that steps read and do not change, on the host or on every device.
     warm_start: network -> parameters to start from in place of fresh ones.
-    evaluate: scores a state, or None.
+    evaluate: scores a state, whose networks are on every device, on all hosts together; or None.
     features: which feature net is used, for the log; `random` where it is not a trained one.
   """
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from step_jax import config as config_lib
 from step_jax.methods.step import models as nets
 from step_jax.train import optimizers
 
@@ -71,21 +70,6 @@ def init_discriminator(module: nets.MultiScaleDiscriminator, key: jax.Array) -> 
 
 def _dummy() -> jax.Array:
   return jnp.zeros((1, _DUMMY_SIZE, _DUMMY_SIZE, 3))
-
-
-def check_styles(config: ml_collections.ConfigDict) -> None:
-  """Makes sure that a stage which is about styles has some.
-
-  Raises:
-    ConfigError: codes have length zero.
-  """
-  config_lib.demand(
-    config.model.z_dim,
-    'model.z_dim',
-    config.model.z_dim,
-    'must be at least 1: a run without styles (preset pix2pix) has no style encoder to pre-train '
-    'and no mapper: train the stage translate alone',
-  )
 
 
 def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Array], jax.Array]:

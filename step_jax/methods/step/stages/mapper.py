@@ -59,9 +59,6 @@ def build(
   )
 
 
-check = networks.check_styles
-
-
 def _load_encoder(config, before: files.Path, mesh) -> tuple[fitted.Encoder, dict]:
   """The averaged style encoder of the stage before, as it is now: what it is, and parameters."""
   if (before / config_lib.FILE).is_file() and not config_lib.read(before).model.z_dim:

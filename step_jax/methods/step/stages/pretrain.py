@@ -1,5 +1,6 @@
 """Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
 
+import functools
 import hashlib
 import logging
 
@@ -10,7 +11,7 @@ import numpy as np
 from step_jax import data, files, losses, untrusted, weights
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError, DataError
-from step_jax.evaluate import scores
+from step_jax.evaluate import parallel, scores
 from step_jax.methods.step import networks
 from step_jax.methods.step.mining import table, triplets
 from step_jax.methods.step.steps import pretrain
@@ -23,13 +24,14 @@ log = logging.getLogger(__name__)
 NEIGHBORS_FILE = 'neighbors_{}.npz'
 # Pictures whose style features are computed at a time.
 _MINING_BATCH = 8
+# Validation triplets that a device scores at a time.
+_EVAL_BATCH = 8
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
-  del mesh
   if not config.model.z_dim:
     raise ConfigError(
       'config field model.z_dim=0: pre-training learns style codes: give them a length, or start '
@@ -65,11 +67,8 @@ def build(
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     features=features.label,
-    evaluate=_evaluator(config, found, loaders['val']) if 'val' in loaders else None,
+    evaluate=_evaluator(config, found, loaders['val'], mesh) if 'val' in loaders else None,
   )
-
-
-check = networks.check_styles
 
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
@@ -105,13 +104,12 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   return triplets.loader(examples, side, mined.nearest, mined.farthest, config.data.crop)
 
 
-def _evaluator(config, found: data.PairSet, load):
+def _evaluator(config, found: data.PairSet, load, mesh):
   """Scores the encoder on one fixed triplet of every validation picture."""
   encoder = networks.style_encoder(config)
   count = found.splits['val']
 
-  @jax.jit
-  def score(params, batch):
+  def score_triplets(params, batch):
     anchor, positive, negative = pretrain.encode_triplets(encoder, params, batch)
     near = ((anchor - positive) ** 2).sum(-1)
     far = ((anchor - negative) ** 2).sum(-1)
@@ -120,13 +118,12 @@ def _evaluator(config, found: data.PairSet, load):
     )
     return {'val_triplet': hinge, 'val_triplet_accuracy': near < far}
 
+  score = parallel.over_devices(mesh, score_triplets)
+
   def evaluate(state):
     examples = (load(i, np.random.default_rng([config.seed, i])) for i in range(count))
-    params = state.params['style_encoder']
-    values = scores.collect(
-      lambda batch: score(params, {role: batch[role] for role in triplets.ROLES}),
-      pipeline.eval_batches(examples, config.batch_size),
-    )
+    batches = pipeline.eval_batches(examples, _EVAL_BATCH, mesh.size)
+    values = scores.collect(functools.partial(score, state.params['style_encoder']), batches)
     return loop.Evaluation({name: float(np.mean(value)) for name, value in values.items()})
 
   return evaluate

@@ -149,11 +149,12 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.TrainSt
         return imle_loss(module.apply({'params': params['mapper']}, latent), code)
 
       loss, grads = jax.value_and_grad(objective)(state.params)
-      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), loss
+      metrics = {'imle': loss / batch_size, **state_lib.gradient_norms({'mapper': grads})}
+      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), metrics
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, x.shape[-1]), (codes, latents))
-    state, batch_losses = jax.lax.scan(update, state, batches)
-    metrics = {'imle': jnp.mean(batch_losses) / batch_size}
+    state, metrics = jax.lax.scan(update, state, batches)
+    metrics = jax.tree.map(jnp.mean, metrics)
     return state_lib.finish(state, stats={'latents': latents}), metrics
 
   return state_lib.TrainStep(init, train_step)

@@ -47,8 +47,10 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
       }
       return networks.weighted_sum(config.loss, terms), terms
 
-    grads, terms = jax.grad(objective, has_aux=True)(state.params)
+    gradients, terms = jax.grad(objective, has_aux=True)(state.params)
+    grads = {'encoder': gradients}
     metrics = {'loss': networks.weighted_sum(config.loss, terms), **terms}
-    return state_lib.apply_gradients(state, optimizer, {'encoder': grads}), metrics
+    metrics |= state_lib.gradient_norms(grads)
+    return state_lib.apply_gradients(state, optimizer, grads), metrics
 
   return state_lib.TrainStep(init, train_step)

@@ -306,6 +306,7 @@ def make(
     trained = optimizers_['generator'].networks
     decay = optimizers.ema_decay(state.step, config.ema_decay)
     grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
+    metrics |= state_lib.gradient_norms(grads)
     return state_lib.apply_gradients(state, optimizers_, grads, decay), metrics
 
   return state_lib.TrainStep(init, train_step)
