@@ -21,3 +21,14 @@ def pad_to_multiple(image: jax.Array, multiple: int) -> jax.Array:
     return image
   margins = ((0, 0), (0, -height % multiple), (0, -width % multiple), (0, 0))
   return jnp.pad(image, margins, mode='edge')
+
+
+def to_uint8(image: jax.Array, truncate: bool = False) -> jax.Array:
+  """Float32 in [-1, 1], clipped, to uint8 0..255, any shape.
+
+  Args:
+    image: in [-1, 1].
+    truncate: round down, as pSp's reference does for its metrics, and not to the nearest.
+  """
+  scaled = jnp.clip((image + 1) / 2, 0, 1) * 255
+  return jnp.floor(scaled).astype(jnp.uint8) if truncate else jnp.rint(scaled).astype(jnp.uint8)
