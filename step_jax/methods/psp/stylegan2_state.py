@@ -51,7 +51,7 @@ def generator_from_torch(
     drawn = [random.standard_normal((1, 1, side, side)) for side in noise_sides(module.size)]
     state = {**state, **{f'noises.noise_{i}': noise for i, noise in enumerate(drawn)}}
   z = jax.ShapeDtypeStruct((1, module.style_dim), jnp.float32)
-  return module, torch_state.convert(state, _generator(module), module, [z], where)
+  return module, torch_state.convert(state, _generator(module), module.init, z, where)
 
 
 def _generator(module: Generator) -> Iterator[Entry]:
@@ -119,7 +119,7 @@ def discriminator_from_torch(
   module = Discriminator(channels=tuple(shape[0] for shape in reversed(widths)))
   size = 4 * 2**blocks
   image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
-  return module, torch_state.convert(state, _discriminator(module), module, [image], where)
+  return module, torch_state.convert(state, _discriminator(module), module.init, image, where)
 
 
 def _discriminator(module: Discriminator) -> Iterator[Entry]:

@@ -5,11 +5,10 @@ and where their arrays belong here. Everything else is common: axes, shapes, wha
 is left over.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 import re
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import flax.traverse_util
 import jax
 import numpy as np
@@ -119,15 +118,15 @@ def without_prefix(state: State, prefix: str) -> dict[str, np.ndarray]:
 
 
 def convert(
-  state: State, entries: Iterable[Entry], module: nn.Module, args: Sequence, where: str
+  state: State, entries: Iterable[Entry], init: Callable, example: Any, where: str
 ) -> Variables:
   """Turns a state dict into the variables of a module.
 
   Args:
     state: PyTorch name -> array.
     entries: all arrays that the module has, and where they belong.
-    module: what they are the variables of.
-    args: shapes of the module's arguments.
+    init: the module's `init`, which takes a key and `example`.
+    example: shape of its argument.
     where: the file, for messages.
 
   Returns:
@@ -148,7 +147,7 @@ def convert(
     except (ValueError, IndexError, ZeroDivisionError):
       raise _misshapen(where, key, array.shape) from None
   expected = flax.traverse_util.flatten_dict(
-    jax.eval_shape(module.init, jax.random.key(0), *args), sep='/'
+    jax.eval_shape(init, jax.random.key(0), example), sep='/'
   )
   for path, shape in expected.items():
     for key, array in arrays.get(path, []):
@@ -156,7 +155,7 @@ def convert(
       if array.shape != wanted or shape.shape not in (wanted, (len(arrays[path]), *wanted)):
         raise _misshapen(where, key, np.shape(state[key]))
   if missing := sorted(set(expected) ^ set(arrays)):
-    raise ValueError(f'entries of {type(module).__name__} do not fit it: {missing[:3]}')
+    raise ValueError(f'entries and module differ: {missing[:3]}')
   arrays = {path: [array for _, array in parts] for path, parts in arrays.items()}
   stacked = {
     path: np.stack(parts)
