@@ -7,7 +7,7 @@ import jax.numpy as jnp
 def to_float(image: jax.Array) -> jax.Array:
   """uint8 0..255 to float32 in [-1, 1]: `x * 2 / 255 - 1`, any shape; floats are taken as such."""
   if jnp.issubdtype(image.dtype, jnp.floating):
-    return jnp.asarray(image, jnp.float32)
+    return jnp.asarray(image, jnp.promote_types(image.dtype, jnp.float32))
   return image.astype(jnp.float32) * (2.0 / 255.0) - 1.0
 
 

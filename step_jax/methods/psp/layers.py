@@ -42,21 +42,19 @@ def upsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
   As `torch.nn.functional.conv_transpose2d` without padding, before the blur: input pixel `i` adds
   `x[i] * kernel[a]` to output pixel `2 i + a`.
   """
-  margin = (kernel.shape[0] - 1,) * 2
-  y = jax.lax.conv_general_dilated(
-    x,
-    kernel[::-1, ::-1],
-    (1, 1),
-    (margin, margin),
-    lhs_dilation=(2, 2),
-    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-  )
+  y = _convolve(x, kernel[::-1, ::-1], pad=kernel.shape[0] - 1, lhs_dilation=(2, 2))
   return fir.blur(y, pad=1, gain=4.0)
 
 
-def _convolve(x, kernel, stride=1, pad=0):
+def _convolve(x, kernel, stride=1, pad=0, **options):
+  dtype = jnp.result_type(x, kernel)
   return jax.lax.conv_general_dilated(
-    x, kernel, (stride, stride), ((pad, pad),) * 2, dimension_numbers=('NHWC', 'HWIO', 'NHWC')
+    x.astype(dtype),
+    kernel.astype(dtype),
+    (stride, stride),
+    ((pad, pad),) * 2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    **options,
   )
 
 
