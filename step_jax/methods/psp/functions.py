@@ -32,9 +32,8 @@ def encode(
     start_from_mean: whether the encoder was trained to give offsets from the mean style.
   """
   styles = encoder.apply(variables['encoder'], inputs, train=False)
-  if start_from_mean:
-    styles = styles + variables['mean_style']
-  return generator_lib.broadcast(styles, generator.num_styles)
+  styles = generator_lib.broadcast(styles, generator.num_styles)
+  return styles + variables['mean_style'] if start_from_mean else styles
 
 
 def random_styles(

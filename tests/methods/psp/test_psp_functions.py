@@ -78,3 +78,14 @@ def test_interpolation(own):
   np.testing.assert_allclose(between[0], codes[0], atol=1e-6)
   np.testing.assert_allclose(between[-1], other[0], atol=1e-6)
   np.testing.assert_allclose(between[2], (codes[0] + other[0]) / 2, atol=1e-6)
+
+
+def test_one_style_for_all_layers_starts_from_a_mean_for_each(variables):
+  encoder = encoders.IntoWEncoder(64, (1, 1, 1, 1), (16,) * 4, style_dim=8)
+  init = jax.jit(functools.partial(encoder.init, train=False))
+  inputs = jnp.zeros((2, 64, 64, 3))
+  mean = jax.random.normal(jax.random.key(5), (8, 8))
+  own = {**variables, 'encoder': init(jax.random.key(0), inputs), 'mean_style': mean}
+  codes = functions.encode(encoder, GENERATOR, own, inputs)
+  w = encoder.apply(own['encoder'], inputs, train=False)
+  np.testing.assert_allclose(codes, w[:, None] + mean, atol=1e-6)

@@ -46,10 +46,11 @@ def total(state):
   )
 
 
-@pytest.mark.parametrize('name', [n for n in INVENTORY if not n.startswith('lpips')])
+# The pyramid's arrays would be a gigabyte; its keys are those of the vectors 15.
+@pytest.mark.parametrize(
+  'name', [n for n in INVENTORY if n.split('_')[1] not in ('alex', 'gradual')]
+)
 def test_every_key_of_the_inventory_is_read(name):
-  if name.endswith('1024_cm2') or name in ('encoder_gradual_n18_rgb',):
-    pytest.skip('its arrays would be hundreds of megabytes; smaller ones have all kinds of keys')
   state = whole(name)
   read = {
     'generator': stylegan2_state.generator_from_torch,
