@@ -17,6 +17,7 @@ from step_jax.methods.psp.torch_state import Entry, State, Variables
 Encoder = encoders.GradualStyleEncoder | encoders.IntoWEncoder | encoders.IntoWPlusEncoder
 
 
+@torch_state.refusing
 def encoder_from_torch(
   state: State, where: str = 'the state dict', size: int = encoders.SIZE
 ) -> tuple[Encoder, Variables]:
@@ -70,12 +71,13 @@ def _pyramid(module: encoders.GradualStyleEncoder, convs: int) -> Iterator[Entry
   fine = encoders.COARSE + encoders.MIDDLE
   for i in range(module.num_styles):
     level = (i >= encoders.COARSE) + (i >= fine)
-    path = ('coarse', 'middle', 'fine')[level]
+    path = ('coarse/heads', 'middle/heads', 'fine/heads')[level]
     for j in range(convs + level):
       yield from torch_state.dense(f'styles.{i}.convs.{2 * j}', f'{path}/conv{j}', torch_state.conv)
     yield from torch_state.dense(f'styles.{i}.linear', f'{path}/fc')
 
 
+@torch_state.refusing
 def face_embedding_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[irse.FaceEmbedding, Variables]:
@@ -148,6 +150,7 @@ def squeeze_excite(key: str, path: str) -> list[Entry]:
   ]
 
 
+@torch_state.refusing
 def resnet50_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[resnet.ResNet50, Variables]:

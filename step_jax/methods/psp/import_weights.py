@@ -18,6 +18,8 @@ from step_jax.methods.psp import encoder_state, stylegan2_state, torch_state
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.encoder_state import Encoder
 from step_jax.methods.psp.generator import Generator, mean_style
+from step_jax.methods.psp.irse import FaceEmbedding
+from step_jax.methods.psp.resnet import ResNet50
 from step_jax.methods.psp.torch_state import Variables
 from step_jax.weights import ada_pickle, torch_file
 from step_jax.weights.tensors import Tensor
@@ -122,6 +124,31 @@ def read_psp(path: pathlib.Path) -> Psp:
       'get another copy'
     )
   return Psp(*encoder, generator, variables, mean, options)
+
+
+def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:
+  """Reads a file of ArcFace's IR-SE-50 or of CurricularFace's IR-101.
+
+  Raises:
+    WeightsError: the file cannot be read, is damaged, or holds something else.
+  """
+  return encoder_state.face_embedding_from_torch(_network(path), str(path))
+
+
+def read_resnet50(path: pathlib.Path) -> tuple[ResNet50, Variables]:
+  """Reads a file of MoCo's or torchvision's ResNet-50.
+
+  Raises:
+    WeightsError: the file cannot be read, is damaged, or holds something else.
+  """
+  return encoder_state.resnet50_from_torch(_network(path), str(path))
+
+
+def _network(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The state dict of a file that holds nothing else, or holds it under `state_dict`."""
+  tree = _read(path)
+  state = tree.get('state_dict')
+  return _arrays(state if isinstance(state, dict) else tree, str(path))
 
 
 def _read(path: pathlib.Path) -> dict[str, Any]:

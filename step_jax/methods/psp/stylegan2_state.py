@@ -15,7 +15,11 @@ from step_jax.methods.psp.torch_state import Entry, State, Variables
 
 log = logging.getLogger(__name__)
 
+# From 4 px to 4096 px. Noise of more would be drawn without end.
+_MOST_LEVELS = 10
 
+
+@torch_state.refusing
 def generator_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[Generator, Variables]:
@@ -34,11 +38,13 @@ def generator_from_torch(
     WeightsError: it is not a generator's state dict, or is damaged.
   """
   levels = torch_state.count(state, r'to_rgbs\.\d+\.bias')
+  if not 1 <= levels <= _MOST_LEVELS:
+    raise WeightsError(f'{where} does not hold a StyleGAN2 generator')
   of = lambda key: torch_state.shape_of(state, key, where)
   first = ['conv1', *(f'convs.{2 * i}' for i in range(levels))]
   shapes = [of(f'{key}.conv.weight') for key in first]
   widths = of('style.1.weight')
-  if any(len(shape) != 5 for shape in shapes) or len(widths) != 2 or not levels:
+  if any(len(shape) != 5 for shape in shapes) or len(widths) != 2:
     raise WeightsError(f'{where} does not hold a StyleGAN2 generator')
   module = Generator(
     channels=tuple(shape[1] for shape in shapes),
@@ -96,6 +102,7 @@ def modulated_conv(key: str, path: str) -> list[Entry]:
   ]
 
 
+@torch_state.refusing
 def discriminator_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[Discriminator, Variables]:
@@ -112,9 +119,11 @@ def discriminator_from_torch(
     WeightsError: it is not a discriminator's state dict, or is damaged.
   """
   blocks = torch_state.count(state, r'convs\.\d+\.skip\.1\.weight')
+  if not 1 <= blocks <= _MOST_LEVELS:
+    raise WeightsError(f'{where} does not hold a StyleGAN2 discriminator')
   of = lambda key: torch_state.shape_of(state, key, where)
   widths = [of('convs.0.0.weight'), *(of(f'convs.{i + 1}.skip.1.weight') for i in range(blocks))]
-  if any(len(shape) != 4 for shape in widths) or not blocks:
+  if any(len(shape) != 4 for shape in widths):
     raise WeightsError(f'{where} does not hold a StyleGAN2 discriminator')
   module = Discriminator(channels=tuple(shape[0] for shape in reversed(widths)))
   size = 4 * 2**blocks

@@ -6,6 +6,7 @@ is left over.
 """
 
 from collections.abc import Callable, Iterable, Mapping
+import functools
 import re
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import flax.traverse_util
 import jax
 import numpy as np
 
-from step_jax.errors import WeightsError, shown
+from step_jax.errors import WeightsError, first_line, shown
 from step_jax.methods.psp import fir
 
 State = Mapping[str, np.ndarray]
@@ -96,6 +97,26 @@ def batch_norm(key: str, path: str, affine: bool = True) -> list[Entry]:
   ]
 
 
+def refusing(read: Callable) -> Callable:
+  """Decorates a function `(state, where, …)` that reads a network: any failure is one line.
+
+  Arrays of a stranger's file may have any number of axes, of any length.
+  """
+
+  @functools.wraps(read)
+  def reading(state, where='the state dict', *args, **kwargs):
+    try:
+      return read(state, where, *args, **kwargs)
+    except WeightsError:
+      raise
+    except Exception as error:
+      raise WeightsError(
+        f'{where} has arrays that do not fit together ({first_line(error)}); get another copy'
+      ) from error
+
+  return reading
+
+
 def shape_of(state: State, key: str, where: str) -> tuple[int, ...]:
   """Shape of an array that a network's fields are read from.
 
@@ -143,9 +164,10 @@ def convert(
     if not np.isfinite(array).all():
       raise WeightsError(f'{where} has values at {key} that are not finite; get another copy')
     try:
-      arrays.setdefault(path, []).append((key, change(array)))
+      changed = change(array)
     except (ValueError, IndexError, ZeroDivisionError):
       raise _misshapen(where, key, array.shape) from None
+    arrays.setdefault(path, []).append((key, changed))
   expected = flax.traverse_util.flatten_dict(
     jax.eval_shape(init, jax.random.key(0), example), sep='/'
   )
@@ -177,9 +199,9 @@ def check_keys(state: State, entries: Iterable[Entry], where: str) -> None:
   wanted = {entry.key for entry in entries}
   missing = [key for key in wanted if key not in state]
   if missing:
+    more = f' and {len(missing) - 1} more arrays' if len(missing) > 1 else ''
     raise WeightsError(
-      f'{where} lacks {min(missing)} and {len(missing) - 1} more arrays; '
-      'give a whole state dict of this network'
+      f'{where} lacks {min(missing)}{more}; give a whole state dict of this network'
     )
   for key in state:
     if key in wanted or _IGNORED.fullmatch(key):

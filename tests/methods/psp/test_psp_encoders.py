@@ -289,16 +289,14 @@ def test_encoders_of_any_size(module, shape):
 
 def test_heads_are_drawn_apart():
   module = encoders.GradualStyleEncoder(num_styles=8, size=64, **SMALL)
-  own = jax.jit(functools.partial(module.init, train=False))(
-    jax.random.key(0), jnp.zeros((1, 64, 64, 3))
-  )
+  init = functools.partial(module.init, train=False)
+  own = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))['params']
+  depth = lambda name: sum(layer.startswith('conv') for layer in own[name]['heads'])
   # Maps of 4, 8 and 16 px.
-  depths = {
-    name: sum(layer.startswith('conv') for layer in own['params'][name])
-    for name in ('coarse', 'middle', 'fine')
-  }
-  assert depths == {'coarse': 2, 'middle': 3, 'fine': 4}
-  kernel = own['params']['coarse']['conv0']['kernel']
+  assert [depth(name) for name in ('coarse', 'middle', 'fine')] == [2, 3, 4]
+  heads = encoders.Heads(3, 8)
+  own = jax.jit(heads.init)(jax.random.key(0), jnp.zeros((1, 2, 2, 32)))
+  kernel = own['params']['heads']['conv0']['kernel']
   assert kernel.shape == (3, 3, 3, 32, 8) and not np.array_equal(kernel[0], kernel[1])
   bound = 1 / np.sqrt(9 * 32)
   assert 0.9 * bound < np.abs(kernel).max() <= bound
@@ -330,3 +328,41 @@ def test_state_dicts_that_do_not_fit_are_one_clear_error():
   ):
     with pytest.raises(WeightsError, match='^x.pt'):
       read({'a': np.zeros(3)}, 'x.pt')
+
+
+def test_heads_in_turn_equal_heads_together(monkeypatch):
+  heads = encoders.Heads(3, 8)
+  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 6))
+  own = heads.init(jax.random.key(1), x)
+  in_turn = jax.jit(heads.apply)(own, x)
+  pick = lambda *args, cpu, default: default(*args)
+  monkeypatch.setattr(jax.lax, 'platform_dependent', pick)
+  together = jax.jit(lambda own, x: heads.apply(own, x))(own, x)
+  assert in_turn.shape == (2, 3, 8)
+  np.testing.assert_allclose(in_turn, together, atol=1e-5)
+
+
+def test_encoders_start_from_trained_networks():
+  fields = {'depths': (1, 1, 1, 1), 'widths': (16,) * 4}
+  trained = jax.eval_shape(
+    irse.FaceEmbedding(**fields).init, jax.random.key(0), jnp.zeros((1, 112, 112, 3))
+  )
+  ones = jax.tree.map(lambda x: jnp.ones(x.shape), trained)
+  body = {name: tree['body'] for name, tree in ones.items()}
+  for channels in (3, 19):
+    module = encoders.IntoWEncoder(64, **fields, style_dim=8)
+    init = functools.partial(module.init, train=False)
+    shapes = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, channels)))
+    zeros = jax.tree.map(lambda x: jnp.zeros(x.shape), shapes)
+    started = encoders.start_from(zeros, body)
+    found = flax.traverse_util.flatten_dict(started, sep='/')
+    loaded = {path.split('/')[2] for path, x in found.items() if np.all(x)}
+    units = {f'unit{i}' for i in range(4)}
+    assert loaded == units | ({'conv', 'bn', 'prelu'} if channels == 3 else set())
+    jax.tree.map(lambda a, b: np.testing.assert_array_equal(a.shape, b.shape), started, zeros)
+  other = encoders.ResNetLinearEncoder(4, 64, style_dim=8)
+  shapes = jax.eval_shape(
+    functools.partial(other.init, train=False), jax.random.key(0), jnp.zeros((1, 64, 64, 3))
+  )
+  with pytest.raises(ValueError, match='other layers'):
+    encoders.start_from(shapes, body)

@@ -245,7 +245,7 @@ def test_psp_files(tiny, tmp_path):
   image = draw(own)(own.generator_variables, vectors['w_plus'])
   golden.assert_close(image, vectors['y_wplus_nhwc'])
   # Two styles of one level stand where the state dict has them.
-  coarse = own.encoder_variables['params']['coarse']['fc']['bias']
+  coarse = own.encoder_variables['params']['coarse']['heads']['fc']['bias']
   expected = [tree['state_dict'][f'encoder.styles.{i}.linear.bias'] for i in range(3)]
   np.testing.assert_array_equal(coarse, expected)
   # One row is for all layers; none is an encoder that starts from 0.
@@ -302,7 +302,65 @@ def test_names_that_weights_do_not_need_are_refused(tmp_path):
   assert not (tmp_path / 'ran').exists()
 
 
+def test_files_of_single_networks(tmp_path):
+  """A state dict alone, or under its name beside other things."""
+  encoder = small_encoder()
+  state = {k: v for k, v in encoder.items() if not k.startswith(('styles', 'latlayer'))}
+  random = np.random.RandomState(1)
+  norm = ('weight', 'bias', 'running_mean', 'running_var')
+  for i in (0, 4):
+    state |= {f'output_layer.{i}.{leaf}': random.rand(64).astype(np.float32) for leaf in norm}
+  state['output_layer.3.weight'] = random.rand(64, 64 * 49).astype(np.float32)
+  state['output_layer.3.bias'] = random.rand(64).astype(np.float32)
+  path = tmp_path / 'x.pth'
+  for tree in (state, {'epoch': 800, 'state_dict': state, 'optimizer': {'state': {}}}):
+    module, variables = import_weights.read_face_embedding(checkpoints.write(path, tree))
+    assert module.widths == (16, 32, 48, 64) and module.affine
+    expected = state['output_layer.3.weight'].reshape(64, 64, 7, 7).transpose(2, 3, 1, 0)
+    np.testing.assert_array_equal(variables['params']['fc']['kernel'], expected.reshape(-1, 64))
+  with pytest.raises(WeightsError, match='lacks conv1.weight'):
+    import_weights.read_resnet50(path)
+
+
 # Damage.
+
+
+SHAPES = [(), (0,), (1,), (8, 0), (24, 24), (1, 16, 16, 3, 3), (2, 3, 4, 5, 6, 7), (10**5,)]
+
+
+@pytest.mark.parametrize('network', ['generator', 'discriminator', 'encoder'])
+def test_arrays_of_any_shape_are_read_or_refused_in_one_line(network, tiny):
+  read, state = {
+    'generator': (stylegan2_state.generator_from_torch, tiny[1]),
+    'discriminator': (stylegan2_state.discriminator_from_torch, tiny[2]),
+    'encoder': (encoder_state.encoder_from_torch, small_encoder()),
+  }[network]
+  random = np.random.RandomState(0)
+  keys, refused = sorted(state), 0
+  for _ in range(60):
+    key = keys[random.randint(len(keys))]
+    shape = SHAPES[random.randint(len(SHAPES))]
+    if shape == state[key].shape:
+      continue
+    try:
+      read({**state, key: np.zeros(shape, np.float32)}, 'x.pt')
+    except WeightsError as error:
+      assert str(error).startswith('x.pt') and '\n' not in str(error), (key, shape)
+      refused += 1
+  # One value may be a scalar or a vector.
+  assert refused > 40
+
+
+def test_levels_without_end_are_refused(tiny):
+  state = {k: v for k, v in tiny[1].items() if not k.startswith('noises')}
+  for i in range(3, 40):
+    for key in [k for k in state if k.startswith('to_rgbs.2.')]:
+      state[key.replace('.2.', f'.{i}.', 1)] = state[key]
+    for j in range(2):
+      for key in [k for k in state if k.startswith(f'convs.{4 + j}.')]:
+        state[key.replace(f'.{4 + j}.', f'.{2 * i + j}.', 1)] = state[key]
+  with pytest.raises(WeightsError, match='does not hold a StyleGAN2 generator'):
+    stylegan2_state.generator_from_torch(state)
 
 
 @pytest.fixture(scope='module')
