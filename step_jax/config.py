@@ -13,6 +13,7 @@ import importlib.util
 import json
 import math
 import pathlib
+import traceback
 from typing import Any
 
 import ml_collections
@@ -24,6 +25,9 @@ ConfigDict = ml_collections.ConfigDict
 
 STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
 FILE = 'config.json'
+_KINDS = {
+  bool: 'true or false', int: 'an integer', float: 'a finite number', str: 'text', tuple: 'a tuple'
+}  # fmt: skip
 
 # Crop sizes, halves, rescaling and scene rule of the original, by name of its data sets; the first
 # entry stands for any other folder. A is the left half of a picture, B the right one. A crop of
@@ -143,19 +147,36 @@ class Options:
 
 
 def load(file: str) -> ConfigDict:
-  """The configuration of `FILE.py` or `FILE.py:ARG`, with ARG kept in its field `arg`.
+  """The configuration of `FILE.py` or `FILE.py:ARG`, locked, with ARG kept in its field `arg`.
 
   Raises:
-    ConfigError: no such file, or an argument that it does not take.
+    ConfigError: no such file, an argument that it does not take, or a field that its method does
+      not have.
   """
   path, _, arg = file.partition(':')
   if not pathlib.Path(path).is_file():
     raise ConfigError(f'{path}: no such configuration file: see configs/')
+  try:
+    config = _get_config(path, arg)
+    check_names(config)
+  except ConfigError as error:
+    raise ConfigError(f'{path}: {error}') from None
+  except (AttributeError, KeyError, TypeError) as error:
+    # What ml_collections says of a field that is not there, or of another type, helps by itself.
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if not frame.f_globals['__name__'].startswith('ml_collections.'):
+      raise
+    raise ConfigError(f'{path}: {" ".join(str(error.args[0]).split())}') from None
+  return config.lock()
+
+
+def _get_config(path: str, arg: str) -> ConfigDict:
   spec = importlib.util.spec_from_file_location('step_jax_config', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
   config = module.get_config(arg or None)
-  config.arg = arg
+  with config.unlocked():
+    config.arg = arg
   return config
 
 
@@ -186,14 +207,17 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
   node = config
   for part in [*path, name]:
     if not isinstance(node, ConfigDict) or part not in node:
-      known = [key for key, _ in flatten(config)]
-      near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-      hint = f'did you mean {near[0]}?' if near else f'fields are {", ".join(known)}'
-      raise ConfigError(f'config field {field!r} is unknown: {hint}')
+      raise _unknown(field, [key for key, _ in flatten(config)])
     parent, node = node, node[part]
   if isinstance(node, ConfigDict):
     raise ConfigError(f'config field {field!r} is a group: set one of {", ".join(node)}')
   parent[name] = _parse(field, text, node)
+
+
+def _unknown(field: str, known: list[str]) -> ConfigError:
+  near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+  hint = f'did you mean {near[0]}?' if near else f'fields are {", ".join(known)}'
+  return ConfigError(f'config field {field!r} is unknown: {hint}')
 
 
 def _parse(field: str, text: str, old: Any) -> Any:
@@ -212,23 +236,44 @@ def _parse(field: str, text: str, old: Any) -> Any:
     value = ast.literal_eval(text)
     return _tuples(value if isinstance(value, tuple | list) else (value,))
   except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError):
-    wanted = {bool: 'true or false', int: 'an integer', float: 'a number'}
-    kind = wanted.get(type(old), f'a tuple like {old}')
+    kind = _KINDS[type(old)] + (f' like {old}' if isinstance(old, tuple) else '')
     raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
 
 
-def following(stage: str, before: ConfigDict) -> ConfigDict:
-  """The configuration of a stage that goes on from another one.
+def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
+  """The configuration of a stage that continues another one.
 
-  It has the argument of that one (data set, size, feature net), and shares data, feature net and
-  networks with it, field by field.
+  It shares data, feature net and networks with that stage, field by field, except for fields that
+  the options change.
+
+  Args:
+    stage: the one that follows.
+    before: configuration of the stage that it continues.
+    options: as the argument of a configuration file: data set, `size` and `features`. An option
+      that `before` was given already changes nothing, so fields set there by hand are kept.
   """
-  config = load(f'{stage_file(stage)}:{before.arg}')
-  for group in ('data', 'features', 'model'):
+  old = load(f'{stage_file(stage)}:{before.arg}')
+  config = load(f'{stage_file(stage)}:{_merged(before.arg, options)}')
+  groups = ['data', 'model']
+  # Taps, their weights and the net's file belong to one net.
+  if config.get('features') == old.get('features'):
+    groups.append('features')
+  for group in groups:
     for field in config.get(group, {}):
-      if field in before.get(group, {}):
+      if field in before.get(group, {}) and config[group][field] == old[group][field]:
         config[group][field] = before[group][field]
   return config
+
+
+def _merged(arg: str, options: str) -> str:
+  """An argument of a configuration file with the options of another one in place of its own."""
+  merged = {}
+  for text in (arg, options):
+    for item in filter(None, text.split(',')):
+      key, equals, value = item.partition('=')
+      merged.update({key: value} if equals else {'': item})
+  name = merged.pop('', '')
+  return ','.join([name, *(f'{key}={value}' for key, value in merged.items())])
 
 
 def set_kimg(config: ConfigDict, kimg: float) -> None:
@@ -256,6 +301,31 @@ def flatten(config: ConfigDict, prefix: str = '') -> list[tuple[str, Any]]:
   return fields
 
 
+def check_names(config: ConfigDict) -> None:
+  """Checks that a configuration of one of our methods has the fields of that method and no others.
+
+  Raises:
+    ConfigError: a field that the method does not have, or one that is missing.
+  """
+  declared = _declared(config)
+  if not declared:
+    return
+  names = [name for name, _ in flatten(config)]
+  for name in names:
+    if name not in declared:
+      raise _unknown(name, list(declared))
+  for name in declared:
+    if name not in names:
+      file = stage_file(config.method)
+      raise ConfigError(f'config field {name} is missing: start from what load({file!r}) returns')
+
+
+def _declared(config: ConfigDict) -> dict[str, Any]:
+  """Fields of a configuration's method with their defaults; none of a method of the user's own."""
+  method = config.get('method')
+  return dict(flatten(_get_config(stage_file(method), ''))) if method in STAGES else {}
+
+
 def validate(config: ConfigDict) -> None:
   """Checks what can be checked before anything is read or compiled.
 
@@ -265,19 +335,35 @@ def validate(config: ConfigDict) -> None:
 
   def demand(condition, field, value, remedy):
     if not condition:
-      raise ConfigError(f'config field {field}={value!r}: {remedy}')
+      raise ConfigError(f'config field {field}={" ".join(repr(value).split())}: {remedy}')
 
+  for name in ('stage', 'method'):
+    demand(isinstance(config.get(name), str), name, config.get(name), 'must be a name')
+  check_names(config)
+  declared = _declared(config)
   for name, value in flatten(config):
-    choices = fields.FIELDS[name].choices if name in fields.FIELDS else ()
-    demand(not choices or value in choices, name, value, f'use {" or ".join(choices)}')
-  demand(config.batch_size > 0, 'batch_size', config.batch_size, 'must be positive')
+    kind = type(declared.get(name, value))
+    demand(fields.is_a(value, kind), name, value, f'must be {_KINDS.get(kind, kind.__name__)}')
+    if name in fields.FIELDS:
+      rule = fields.FIELDS[name].rule
+      demand(rule.accepts(value), name, value, f'must be {rule.text}')
   if 'data' in config:
-    data = config.data
-    demand(data.path, 'data.path', data.path, 'give a folder of pictures, or swatches')
-    for name in ('crop', 'eval_crop'):
-      size = data.get(name, (0, 0))
-      fits = len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)
-      demand(fits, f'data.{name}', size, 'give a height and a width in pixels')
+    path = config.data.path
+    demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
+  if config.method in ('pretrain', 'mapper'):
+    demand(
+      config.model.z_dim,
+      'model.z_dim',
+      config.model.z_dim,
+      'must be at least 1: a run without styles (preset pix2pix) has no style encoder to pre-train '
+      'and no mapper: train the stage translate alone',
+    )
+  elif 'model.z_dim' in declared and not config.model.z_dim:
+    for name in ('z_l2', 'z_kl', 'z_recon', 'z_random_recon'):
+      weight = config.loss[name]
+      demand(
+        not weight, f'loss.{name}', weight, 'must be 0 where model.z_dim is: there are no codes'
+      )
   if 'generator_width' in config.get('model', {}):
     multiple = models.generator.SIZE_MULTIPLE
     demand(
@@ -287,8 +373,7 @@ def validate(config: ConfigDict) -> None:
       f'the generator needs multiples of {multiple}',
     )
   if 'taps' in config.get('features', {}):
-    net = choose(models.FEATURE_NETS, config.features.net, 'features.net')
-    known = [name for name, _ in net.PLAN]
+    known = [name for name, _ in models.FEATURE_NETS[config.features.net].PLAN]
     for tap in config.features.taps:
       demand(tap in known, 'features.taps', tap, f'{config.features.net} has {", ".join(known)}')
     demand(
@@ -297,10 +382,6 @@ def validate(config: ConfigDict) -> None:
       config.features.get('tap_weights'),
       'give one weight a tap',
     )
-  for name, weight in config.get('loss', {}).items():
-    demand(weight >= 0, f'loss.{name}', weight, 'weights are not negative')
-  for name, value in config.every.items():
-    demand(value > 0, f'every.{name}', value, 'must be positive')
 
 
 def save(config: ConfigDict, folder: files.Path) -> None:
@@ -347,10 +428,9 @@ def _check_kinds(config: ConfigDict) -> None:
       node = node.get(part)
       if not isinstance(node, ConfigDict):
         raise ValueError(f'it has no {part}')
-    found = node.get(field.rpartition('.')[2], wanted)
-    numbers = isinstance(found, int | float) and isinstance(wanted, int | float)
-    if wanted is not None and not numbers and type(found) is not type(wanted):
-      raise ValueError(f'{field} is {found!r}')
+    value = node.get(field.rpartition('.')[2], wanted)
+    if not fields.is_a(value, type(wanted)):
+      raise ValueError(f'{field} is {value!r}')
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -34,11 +34,11 @@ def page() -> str:
     parts.append(f'## {title}' + (f' (`{group}.…`)' if group else ''))
     parts += [fields.NOTES[group]] if group in fields.NOTES else []
     rows = [
-      (f'`{name}`', _type(values), _defaults(values), _meaning(name))
+      (f'`{name}`', _values(name, values), _defaults(values), fields.FIELDS[name].meaning)
       for name, values in defaults.items()
       if name.rpartition('.')[0] == group
     ]
-    parts.append(_table(('field', 'type', 'default', 'meaning'), rows))
+    parts.append(_table(('field', 'values', 'default', 'meaning'), rows))
   parts += ['## Data sets', 'What `--data NAME` or `--preset NAME` sets beyond the defaults.']
   parts.append(_changes('data set', config_lib.DATASETS))
   parts += ['## Feature nets', 'What `--features NAME` sets; `vgg16` is the default.']
@@ -60,15 +60,11 @@ def collect() -> dict[str, dict[str, Any]]:
   return {name: found[name] for name in (*fields.FIELDS, *found) if name in found}
 
 
-def _meaning(name: str) -> str:
-  field = fields.FIELDS[name]
-  choices = ' or '.join(f'`{choice}`' for choice in field.choices)
-  return field.meaning + (f': {choices}' if choices else '')
-
-
-def _type(values: Mapping[str, Any]) -> str:
-  names = {bool: 'true or false', int: 'integer', float: 'number', str: 'text', tuple: 'tuple'}
-  return names[type(next(iter(values.values())))]
+def _values(name: str, values: Mapping[str, Any]) -> str:
+  """What a field may be: its type, and within that its rule."""
+  names = {bool: 'true or false', int: 'integer', float: 'number', str: '', tuple: ''}
+  parts = names[type(next(iter(values.values())))], fields.FIELDS[name].rule.text
+  return ' '.join(part for part in parts if part)
 
 
 def _defaults(values: Mapping[str, Any]) -> str:

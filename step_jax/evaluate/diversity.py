@@ -49,7 +49,7 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
         f'{{lpips}}-diversity-{kind}/256',
         {'lpips': item.name},
         weights=item.weights,
-        sampler=session.sampler,
+        sampler=session.sampling,
         **facts,
       )
       yield mean_score(protocol, values)
@@ -119,7 +119,7 @@ def _bins(session: Session) -> Iterator[Score | Skipped]:
   facts = {
     'reference': session.digest('train', train),
     'bins': str(count),
-    'sampler': session.sampler,
+    'sampler': session.sampling,
     'seed': str(session.seed),
   }
   yield Score(session.protocol('ndb/32', **facts), found.share)

@@ -60,7 +60,9 @@ def evaluate(
   Returns:
     What the file holds: `scores` maps the id of each protocol to its hash, group, title, better,
     definition, and to its `value`, `interval` (or None) and `values` by picture in the order of
-    `pictures` (or None); numbers that are not finite are None. `skipped` says what is not there.
+    `pictures` (or None); numbers that are not finite are None. Scores of drawn styles also have
+    `drawn_by`: the sampler that this run used, and the encoder that its mapper was fitted to.
+    `skipped` says what is not there.
 
   Raises:
     UserError: there is no such group; or the run, its data or its weights are not there.
@@ -75,6 +77,8 @@ def evaluate(
       skipped[found.what] = found.why
     elif found.protocol.group in groups:
       scores[found.protocol.id] = _describe(found)
+      if 'sampler' in found.protocol.definition:
+        scores[found.protocol.id]['drawn_by'] = session.drawn_by
   if skipped:
     log.info('not measured: %s', '; '.join(f'{what}: {why}' for what, why in skipped.items()))
   results = {

@@ -1,6 +1,6 @@
-"""Stage 1.
+"""Stage 1: the style encoder learns from triplets of pictures near and far in style.
 
-The style encoder learns from triplets of pictures that are near and far in style (StEP, sec. 3.1).
+StEP, sec. 3.1.
 """
 
 import jax
@@ -13,9 +13,9 @@ from step_jax.methods import state as state_lib
 
 
 def encode_triplets(encoder, params, batch) -> list[jax.Array]:
-  """Style codes of `{'anchor', 'positive', 'negative'}`, uint8 `[B, H, W, 3]` each.
+  """Encodes `{'anchor', 'positive', 'negative'}`, uint8 `[B, H, W, 3]` each, in one pass.
 
-  Three of `[B, Z]`, in one pass.
+  Returns three arrays of style codes `[B, Z]`.
   """
   pictures = jnp.concatenate([batch[role] for role in ('anchor', 'positive', 'negative')])
   z, _, _ = encoder.apply({'params': params}, images.to_float(pictures))

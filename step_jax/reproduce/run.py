@@ -174,7 +174,7 @@ def _is_for_table(results: Mapping, folder: files.Path, step: int) -> bool:
 def _examples(config) -> list[dict[str, np.ndarray]]:
   """Validation pairs for the gallery: inputs first, then styles."""
   settings = config.data
-  found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
+  found = data.open_config(settings)
   source, target = data.sides(found, settings.direction)
   roles = {'source': source, 'target': target}
   examples = pipeline.eval_examples(

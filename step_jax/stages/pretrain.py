@@ -1,5 +1,6 @@
 """Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
 
+import hashlib
 import logging
 
 import jax
@@ -8,7 +9,7 @@ import numpy as np
 
 from step_jax import data, files, losses, untrusted, weights
 from step_jax.data import pipeline, triplets
-from step_jax.errors import DataError
+from step_jax.errors import ConfigError, DataError
 from step_jax.evaluate import scores
 from step_jax.methods import networks, pretrain
 from step_jax.mining import table
@@ -28,13 +29,19 @@ def build(
 ) -> stage_lib.Stage:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
   del mesh
+  if not config.model.z_dim:
+    raise ConfigError(
+      'config field model.z_dim=0: pre-training learns style codes: give them a length, or start '
+      'with the translate stage'
+    )
   mesh_lib.check_batch_size(config.batch_size)
-  found = stage_lib.open_data(config, paired=False)
+  found = data.open_config(config.data)
   _, side = data.sides(found, config.data.direction)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
-  found.check_crop('train', config.data.crop)
+  for split in ('train', 'val'):
+    found.check_crop(split, config.data.crop)
   loaders = {}
   for split in ('train', 'val'):
     try:
@@ -67,7 +74,10 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   groups = table.scenes(names, config.data.scene)
   counts = config.mining.num_nearest, config.mining.num_farthest
   taps, projection = tuple(config.features.taps), config.mining.projection
-  key = repr((found.fingerprint, side, features.label, taps, groups, counts, projection))
+  contents = found.contents(split)
+  images = [(name, contents.get(name)) for name in names]
+  digest = hashlib.sha256(repr((images, config.data.resize)).encode()).hexdigest()
+  key = repr((digest, side, features.label, taps, groups, counts, projection))
 
   def batches(start):
     pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0), start=start)

@@ -9,6 +9,7 @@ import numpy as np
 
 from step_jax import data, files, weights
 from step_jax.data import augment, pipeline
+from step_jax.errors import RunError
 from step_jax.evaluate import health, reconstruction, scores
 from step_jax.infer import functions, gallery
 from step_jax.methods import networks, translate
@@ -30,7 +31,7 @@ def build(
 ) -> stage_lib.Stage:
   """Makes stage 2, stage 3 or a baseline ready."""
   mesh_lib.check_batch_size(config.batch_size)
-  found = stage_lib.open_data(config, paired=True)
+  found = data.open_config(config.data, paired=True)
   found.check_crop('train', config.data.crop)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
@@ -76,9 +77,10 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
 
 
 def _warm_start(config, workdir, method, mesh):
-  """Networks of the stage before.
+  """Networks of the stage before: its style encoder after stage 1, else all in common.
 
-  Its style encoder after stage 1, all that it has in common else.
+  Raises:
+    RunError: that stage has no checkpoint, or networks that do not fit.
   """
   if not config.init_from:
     return {}
@@ -86,6 +88,11 @@ def _warm_start(config, workdir, method, mesh):
   wanted = jax.eval_shape(method.init, jax.random.key(0)).params
   stored = stage_lib.stored_networks(folder)
   like = {name: tree for name, tree in wanted.items() if name in stored}
+  if not like:
+    raise RunError(
+      f'{folder}: holds none of the networks of this stage ({", ".join(wanted)}), only '
+      f'{", ".join(sorted(stored))}: set init_from to another stage'
+    )
   return stage_lib.load_networks(folder, {'params': like}, mesh)['params']
 
 

@@ -30,5 +30,5 @@ def test_the_page_has_every_field_once():
 
 def test_choices_hold_the_defaults():
   for name, values in config_reference.collect().items():
-    choices = fields.FIELDS[name].choices
+    choices = fields.FIELDS[name].rule.choices
     assert not choices or set(values.values()) <= set(choices), name

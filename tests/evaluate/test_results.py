@@ -178,3 +178,14 @@ def test_swatches_are_probed_and_binned(trained_run, tmp_path, monkeypatch, empt
   assert '40 of train' in found['scores']['probe-light']['definition']['fitted to']
   assert found['scores']['ndb/32']['definition']['bins'] == '2'
   assert 0 <= found['scores']['jsd/32']['value'] <= np.log(2)
+
+
+def test_scores_say_what_they_were_drawn_by(scored_run):
+  _, found, _ = scored_run
+  drawn = [score for score in found['scores'].values() if 'sampler' in score['definition']]
+  assert drawn
+  for score in found['scores'].values():
+    assert ('drawn_by' in score) == ('sampler' in score['definition'])
+  for score in drawn:
+    assert score['drawn_by']['stage'] == 'finetune' and score['drawn_by']['step'] == 6
+    assert len(score['drawn_by']['digest']) == 64

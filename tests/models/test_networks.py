@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from step_jax.errors import DataError
 from step_jax.models import Generator, MultiScaleDiscriminator, StyleEncoder, generator
 from step_jax.weights import from_step_tf, step_tf
 
@@ -184,3 +185,14 @@ def test_remat_changes_what_is_kept_alone():
   )
   # Of each of three blocks one convolution runs again: of the others nobody looks at what came out.
   assert found[True][1] == found[False][1] + 3
+
+
+@pytest.mark.parametrize('size', [(15, 40), (40, 15), (6, 20), (9, 9), (1, 1)])
+def test_images_without_a_pixel_in_the_last_map_have_no_code(size):
+  """Of some the code was a mean of nothing, NaN; others divided by zero."""
+  encoder = StyleEncoder(width=4)
+  encode = lambda image: encoder.init_with_output(jax.random.key(0), image)
+  with pytest.raises(DataError, match=f'{size[1]}x{size[0]} px is too small .* needs 16 px a side'):
+    jax.eval_shape(encode, jnp.zeros((1, *size, 3)))
+  (z, _, _), _ = encode(jnp.ones((1, 16, 16, 3)))
+  assert np.isfinite(z).all()
