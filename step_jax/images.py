@@ -30,5 +30,6 @@ def to_uint8(image: jax.Array, truncate: bool = False) -> jax.Array:
     image: in [-1, 1].
     truncate: round down, as pSp's reference does for its metrics, and not to the nearest.
   """
-  scaled = jnp.clip((image + 1) / 2, 0, 1) * 255
-  return jnp.floor(scaled).astype(jnp.uint8) if truncate else jnp.rint(scaled).astype(jnp.uint8)
+  if truncate:
+    return jnp.floor(jnp.clip((image + 1) / 2, 0, 1) * 255).astype(jnp.uint8)
+  return jnp.clip(jnp.rint(image * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
