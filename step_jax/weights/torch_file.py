@@ -44,7 +44,7 @@ class _Storage(NamedTuple):
   total: int
 
 
-class _TensorNote:
+class TensorNote:
   """What the pickle says of a tensor; checked only when it is turned into an array."""
 
   __slots__ = ('storage', 'offset', 'size', 'stride')
@@ -63,15 +63,50 @@ def _size(numbers: Any) -> tuple:
   return numbers
 
 
-_NAMES = {
+STORAGE_NAMES = {(module, name): name for module in ('torch', 'torch.cuda') for name in _DTYPES}
+TENSOR_NAMES = {
   **restricted_pickle.ORDERED_DICT,
-  ('torch._utils', '_rebuild_tensor'): Maker(_TensorNote),
-  ('torch._utils', '_rebuild_tensor_v2'): Maker(_TensorNote),
+  ('torch._utils', '_rebuild_tensor'): Maker(TensorNote),
+  ('torch._utils', '_rebuild_tensor_v2'): Maker(TensorNote),
   ('torch._utils', '_rebuild_parameter'): Maker(lambda data, *unused: data),
   ('torch.nn.parameter', 'Parameter'): Maker(lambda data, *unused: data),
   ('torch', 'Size'): Maker(_size),
-  **{(module, name): name for module in ('torch', 'torch.cuda') for name in _DTYPES},
+  **STORAGE_NAMES,
 }
+
+
+class _Options:
+  """Stand-in for `argparse.Namespace`, in which training programs keep their options: empty.
+
+  A pickle makes it by the instruction NEWOBJ, which takes true classes alone. An attempt to set
+  attributes of the class itself ends in an error, since `__setstate__` lacks an argument then.
+  """
+
+  __slots__ = ()
+
+  def __setstate__(self, state: Any) -> None:
+    """Drops the options."""
+
+
+# A checkpoint holds more than a state dict.
+_CHECKPOINT_NAMES = {**TENSOR_NAMES, ('argparse', 'Namespace'): _Options}
+# Dicts in dicts, and values of an option.
+_MOST_NESTED = 8
+_MOST_VALUES = 100
+
+
+class Content(NamedTuple):
+  """What a file says, before its tensors are checked.
+
+  Attributes:
+    notes: what its pickle describes.
+    size: bytes that a storage has in the file, -1 where it is missing.
+    raw: reads a storage.
+  """
+
+  notes: Any
+  size: Callable[[_Storage], int]
+  raw: Callable[[_Storage], bytes]
 
 
 def read_zip(path: pathlib.Path) -> dict[str, Tensor]:
@@ -80,6 +115,61 @@ def read_zip(path: pathlib.Path) -> dict[str, Tensor]:
   Raises:
     WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
   """
+  return _state_dict(path, _open_zip(path, TENSOR_NAMES))
+
+
+def read_legacy(path: pathlib.Path) -> dict[str, Tensor]:
+  """Reads the state dict of a file in the older format.
+
+  Raises:
+    WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
+  """
+  return _state_dict(path, _open_legacy(path, TENSOR_NAMES))
+
+
+def read_checkpoint(path: pathlib.Path) -> dict[str, Any]:
+  """Reads a file that holds several state dicts and options, in either format.
+
+  Args:
+    path: the file.
+
+  Returns:
+    Dicts in dicts, by their names; their leaves are `Tensor`s, strings, numbers, booleans, None,
+    and lists of these but tensors. Whatever else is there is left out.
+
+  Raises:
+    WeightsError: the file is damaged, holds no dict, or asks for foreign names.
+  """
+  with path.open('rb') as file:
+    start = file.read(2)
+  content = (_open_zip if start == b'PK' else _open_legacy)(path, _CHECKPOINT_NAMES)
+  if not isinstance(content.notes, dict):
+    raise _damaged(path, 'no dict of state dicts')
+  return _plain(path, content, content.notes, (), set())
+
+
+def _plain(path, content: Content, notes: dict, names: tuple, seen: set) -> dict[str, Any]:
+  """The plain part of a dict; `names` lead to it, and `seen` are the dicts on the way so far."""
+  # Dicts that hold one dict again and again, and that one another, would take for ever.
+  if id(notes) in seen or len(names) > _MOST_NESTED:
+    raise _damaged(path, 'a dict that is there twice, or dicts nested too deeply')
+  seen.add(id(notes))
+  found = {}
+  for name, note in notes.items():
+    if not isinstance(name, str):
+      continue
+    if isinstance(note, dict):
+      found[name] = _plain(path, content, note, (*names, name), seen)
+    elif isinstance(note, TensorNote):
+      found[name] = tensor(path, content, '.'.join((*names, name)), note)
+    elif note is None or isinstance(note, str | int | float):
+      found[name] = note
+    elif isinstance(note, list | tuple) and len(note) <= _MOST_VALUES:
+      found[name] = [x for x in note if isinstance(x, str | int | float)]
+  return found
+
+
+def _open_zip(path: pathlib.Path, names: dict) -> Content:
   with zipfile.ZipFile(path) as archive:
     entries = {info.filename: info for info in archive.infolist()}
     root = next(name for name in entries if name.endswith('/data.pkl')).removesuffix('data.pkl')
@@ -88,7 +178,7 @@ def read_zip(path: pathlib.Path) -> dict[str, Tensor]:
     if root + 'byteorder' in entries and archive.read(root + 'byteorder') != b'little':
       raise _damaged(path, 'big-endian storages')
     with archive.open(root + 'data.pkl') as file:
-      notes = restricted_pickle.load(file, _NAMES, str(path), _storage)
+      notes = restricted_pickle.load(file, names, str(path), read_storage_note)
 
   def raw(storage: _Storage) -> bytes:
     with zipfile.ZipFile(path) as archive:
@@ -98,24 +188,19 @@ def read_zip(path: pathlib.Path) -> dict[str, Tensor]:
     entry = entries.get(f'{root}data/{storage.key}')
     return entry.file_size if entry else -1
 
-  return _state_dict(path, notes, size, raw)
+  return Content(notes, size, raw)
 
 
-def read_legacy(path: pathlib.Path) -> dict[str, Tensor]:
-  """Reads the state dict of a file in the older format.
-
-  Raises:
-    WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
-  """
+def _open_legacy(path: pathlib.Path, names: dict) -> Content:
   storages = {}
 
   def persistent(key: Any) -> _Storage:
-    storage = _storage(key)
+    storage = read_storage_note(key)
     storages[storage.key] = storage
     return storage
 
   with path.open('rb') as file:
-    load = functools.partial(restricted_pickle.load, file, _NAMES, str(path))
+    load = functools.partial(restricted_pickle.load, file, names, str(path))
     load()  # The magic number, by which the file was recognised.
     if load() != _LEGACY_PROTOCOL:
       raise _damaged(path, 'an unknown protocol')
@@ -131,7 +216,7 @@ def read_legacy(path: pathlib.Path) -> dict[str, Tensor]:
       file.seek(place)
       return file.read(size)
 
-  return _state_dict(path, notes, lambda storage: places.get(storage.key, (0, -1))[1], raw)
+  return Content(notes, lambda storage: places.get(storage.key, (0, -1))[1], raw)
 
 
 def _legacy_places(
@@ -157,7 +242,7 @@ def _legacy_places(
   return places
 
 
-def _storage(key: Any) -> _Storage:
+def read_storage_note(key: Any) -> _Storage:
   """The storage of a persistent id: ('storage', type, key, device, count[, view])."""
   _, kind, name, _, total, *view = key
   start, numel = view[0][1:] if view and view[0] is not None else (0, total)
@@ -169,29 +254,33 @@ def _storage(key: Any) -> _Storage:
   return _Storage(name, _DTYPES[kind], start, numel, total)
 
 
-def _state_dict(
-  path: pathlib.Path,
-  notes: Any,
-  size: Callable[[_Storage], int],
-  raw: Callable[[_Storage], bytes],
-) -> dict[str, Tensor]:
+def _state_dict(path: pathlib.Path, content: Content) -> dict[str, Tensor]:
   """Checks the notes of a state dict against the storages that the file really holds."""
-  if not isinstance(notes, dict):
+  if not isinstance(content.notes, dict):
     raise _damaged(path, 'no state dict')
   tensors = {}
-  for name, note in notes.items():
-    if not isinstance(name, str) or not isinstance(note, _TensorNote):
+  for name, note in content.notes.items():
+    if not isinstance(name, str) or not isinstance(note, TensorNote):
       raise _damaged(path, 'more than tensors: save model.state_dict() alone')
-    storage = note.storage
-    if not isinstance(storage, _Storage) or not _lies_within(note):
-      raise _damaged(path, f'tensor {name!r} outside of its storage')
-    if size(storage) != storage.total * storage.dtype.itemsize:
-      raise _damaged(path, f'a storage of {name!r} that is missing or of the wrong size')
-    tensors[name] = Tensor(tuple(note.size), functools.partial(_array, note, raw))
+    tensors[name] = tensor(path, content, name, note)
   return tensors
 
 
-def _lies_within(note: _TensorNote) -> bool:
+def tensor(path: pathlib.Path, content: Content, name: str, note: TensorNote) -> Tensor:
+  """The tensor that a note describes.
+
+  Raises:
+    WeightsError: its storage is not there, or it does not lie within it.
+  """
+  storage = note.storage
+  if not isinstance(storage, _Storage) or not _lies_within(note):
+    raise _damaged(path, f'tensor {name!r} outside of its storage')
+  if content.size(storage) != storage.total * storage.dtype.itemsize:
+    raise _damaged(path, f'a storage of {name!r} that is missing or of the wrong size')
+  return Tensor(tuple(note.size), functools.partial(_array, note, content.raw))
+
+
+def _lies_within(note: TensorNote) -> bool:
   """Whether all elements are in the storage, and not more of them than it has (repeated ones)."""
   size, stride = note.size, note.stride
   if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
@@ -202,7 +291,7 @@ def _lies_within(note: _TensorNote) -> bool:
   return math.prod(size) <= note.storage.numel and note.offset + last < note.storage.numel
 
 
-def _array(note: _TensorNote, raw: Callable[[_Storage], bytes]) -> np.ndarray:
+def _array(note: TensorNote, raw: Callable[[_Storage], bytes]) -> np.ndarray:
   storage = note.storage
   flat = np.frombuffer(raw(storage), storage.dtype)
   if len(flat) != storage.total:  # as_strided would read past the end.

@@ -107,7 +107,7 @@ def test_copies_without_end_cost_no_memory(copied):
   from step_jax.weights import numpy_file, torch_file
 
   stream = COPIES[copied]
-  names = numpy_file._NAMES if copied.startswith('bytes') else torch_file._NAMES
+  names = numpy_file._NAMES if copied.startswith('bytes') else torch_file.TENSOR_NAMES
 
   def read():
     try:

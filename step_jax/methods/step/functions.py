@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 
 import jax
-import jax.numpy as jnp
 
 from step_jax import images
 from step_jax.methods.step import models as nets
@@ -35,4 +34,4 @@ def generate(
   height, width = sources.shape[1:3]
   padded = images.pad_to_multiple(images.to_float(sources), generator_lib.SIZE_MULTIPLE)
   pictures = generator.apply({'params': params['generator']}, padded, z)[:, :height, :width]
-  return jnp.clip(jnp.rint(pictures * 127.5 + 127.5), 0, 255).astype(jnp.uint8)
+  return images.to_uint8(pictures)

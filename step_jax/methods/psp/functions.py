@@ -1,0 +1,98 @@
+"""What a trained pSp computes, as pure functions of modules, variables and arrays.
+
+Variables are `{'encoder', 'generator', 'mean_style'}`: collections of the two modules, and the mean
+style, `[D]` or `[n, D]`. A run of StyleGAN2 alone has no encoder.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from step_jax import images
+from step_jax.methods.psp import generator as generator_lib
+from step_jax.methods.psp import styles as styles_lib
+from step_jax.methods.psp.generator import Generator
+
+
+def encode(
+  encoder: nn.Module,
+  generator: Generator,
+  variables: Mapping,
+  inputs: jax.Array,
+  start_from_mean: bool = True,
+) -> jax.Array:
+  """Styles of images, `[B, H, W, C] -> [B, n, D]`.
+
+  Args:
+    encoder, generator: the modules.
+    variables: see above.
+    inputs: as `train_psp.to_input` gives them.
+    start_from_mean: whether the encoder was trained to give offsets from the mean style.
+  """
+  styles = encoder.apply(variables['encoder'], inputs, train=False)
+  styles = generator_lib.broadcast(styles, generator.num_styles)
+  return styles + variables['mean_style'] if start_from_mean else styles
+
+
+def random_styles(
+  generator: Generator, variables: Mapping, z: jax.Array, truncation: float | jax.Array = 1.0
+) -> jax.Array:
+  """Styles of latents, one for all layers: `[B, D] -> [B, n, D]`.
+
+  Args:
+    generator: the module.
+    variables: see above.
+    z: latents of N(0, I).
+    truncation: 1 for none, 0 for the mean style.
+  """
+  w = generator.apply(variables['generator'], z, method='map')
+  w = generator_lib.broadcast(w, generator.num_styles)
+  return generator_lib.truncate(w, variables['mean_style'], truncation)
+
+
+def draw(
+  generator: Generator,
+  variables: Mapping,
+  styles: jax.Array,
+  noise: Sequence[jax.Array] | None = None,
+  round_down: bool = False,
+) -> jax.Array:
+  """Images of styles, `[B, n, D]` to uint8 `[B, size, size, 3]`.
+
+  Args:
+    generator: the module.
+    variables: see above.
+    styles: one for each layer.
+    noise: see `generator.random_noise`; None for constant noise.
+    round_down: to uint8 as the reference does, for comparisons with its numbers.
+  """
+  image = generator.apply(variables['generator'], styles, noise, method='synthesize')
+  return images.to_uint8(image, truncate=round_down)
+
+
+def mix(
+  variables: Mapping,
+  styles: jax.Array,
+  other: jax.Array | None,
+  layers: Sequence[int],
+  alpha: float | jax.Array = 1.0,
+) -> jax.Array:
+  """Styles with some layers from others, `[B, n, D]`; see `styles.inject`.
+
+  Args:
+    variables: see above.
+    styles: `[B, n, D]`.
+    other: styles of another image or of latents; None for the mean style.
+    layers: see `styles.parse_layers`.
+    alpha: how much of `other` is taken.
+  """
+  other = variables['mean_style'] if other is None else other
+  return styles_lib.inject(styles, other, layers, alpha)
+
+
+def interpolate(first: jax.Array, second: jax.Array, steps: int) -> jax.Array:
+  """Styles on the line between two, both ends included: `[n, D], [n, D] -> [steps, n, D]`."""
+  weight = jnp.linspace(0.0, 1.0, steps)[:, None, None]
+  return (1 - weight) * first + weight * second

@@ -1,0 +1,88 @@
+"""Losses and optimizer settings of StyleGAN2's training (Karras et al. 2020, sec. 3 and app. B)."""
+
+from collections.abc import Callable
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+# The moving average of parameters halves every 10,000 images, at the paper's batch of 32.
+EMA_DECAY = 0.5 ** (32 / 10_000)
+PATH_DECAY = 0.01
+
+
+def discriminator_loss(real: jax.Array, fake: jax.Array) -> jax.Array:
+  """Logistic loss: `mean softplus(-real) + mean softplus(fake)` of logits `[B, 1]`, a scalar."""
+  return jnp.mean(jax.nn.softplus(-real)) + jnp.mean(jax.nn.softplus(fake))
+
+
+def generator_loss(fake: jax.Array) -> jax.Array:
+  """Non-saturating loss: `mean softplus(-fake)` of logits `[B, 1]`, a scalar."""
+  return jnp.mean(jax.nn.softplus(-fake))
+
+
+def r1_penalty(discriminate: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
+  """Mean squared norm of the gradient of the logits by real images (Mescheder et al. 2018).
+
+  Args:
+    discriminate: images to logits `[B, 1]`.
+    images: `[B, H, W, 3]`.
+
+  Returns:
+    A scalar, `mean_b sum |dD/dx|^2`.
+  """
+  gradient = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
+  return jnp.mean(jnp.sum(jnp.square(gradient), axis=(1, 2, 3)))
+
+
+def path_lengths(
+  synthesize: Callable[[jax.Array], jax.Array], w_plus: jax.Array, noise: jax.Array
+) -> jax.Array:
+  """How far images move for a step in W+: norms of random products with the Jacobian.
+
+  Args:
+    synthesize: W+ to images.
+    w_plus: `[B, n, D]`.
+    noise: `[B, H, W, 3]` of N(0, 1).
+
+  Returns:
+    `[B]`, `sqrt(mean_layers |J^T noise / sqrt(H W)|^2)`.
+  """
+  noise = noise / math.sqrt(noise.shape[1] * noise.shape[2])
+  gradient = jax.grad(lambda w: jnp.sum(synthesize(w) * noise))(w_plus)
+  return jnp.sqrt(jnp.mean(jnp.sum(jnp.square(gradient), axis=2), axis=1))
+
+
+def path_penalty(lengths: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
+  """Mean squared distance of path lengths from their running mean.
+
+  The gradient flows through the moved mean too.
+
+  Args:
+    lengths: `[B]`.
+    mean: running mean, a scalar, 0 at first.
+
+  Returns:
+    The penalty and the moved mean, which is to be kept.
+  """
+  mean = mean + PATH_DECAY * (jnp.mean(lengths) - mean)
+  return jnp.mean(jnp.square(lengths - mean)), jax.lax.stop_gradient(mean)
+
+
+class AdamSettings(NamedTuple):
+  """Learning rate and decays of the moments of Adam."""
+
+  learning_rate: float
+  b1: float
+  b2: float
+
+
+def lazy(settings: AdamSettings, interval: int) -> AdamSettings:
+  """What Adam needs where one optimizer also takes a regulariser's step each `interval` steps.
+
+  It makes `interval + 1` steps where it made `interval`: the rate is multiplied by
+  `c = interval / (interval + 1)`, and decays are raised to that power.
+  """
+  c = interval / (interval + 1)
+  return AdamSettings(settings.learning_rate * c, settings.b1**c, settings.b2**c)

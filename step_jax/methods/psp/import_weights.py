@@ -1,0 +1,290 @@
+"""Published files of StyleGAN2 and pSp as modules with their variables; nothing in them is run.
+
+StyleGAN2: rosinality's `.pt` (`g_ema`, and `d` and `latent_avg` where they are there), or the
+pickle of NVIDIA's StyleGAN2-ADA for PyTorch. pSp: `.pt` with `state_dict`, `opts` and `latent_avg`.
+"""
+
+from collections.abc import Mapping
+import logging
+import pathlib
+import re
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from step_jax.errors import WeightsError
+from step_jax.methods.psp import encoder_state, stylegan2_state, torch_state
+from step_jax.methods.psp.discriminator import Discriminator
+from step_jax.methods.psp.encoder_state import Encoder
+from step_jax.methods.psp.generator import Generator, mean_style
+from step_jax.methods.psp.irse import FaceEmbedding
+from step_jax.methods.psp.resnet import ResNet50
+from step_jax.methods.psp.torch_state import Variables
+from step_jax.weights import ada_pickle, torch_file
+from step_jax.weights.tensors import Tensor
+
+log = logging.getLogger(__name__)
+
+
+class StyleGAN2(NamedTuple):
+  """What a file of StyleGAN2 holds.
+
+  Attributes:
+    generator, generator_variables: the average of training, where the file says so.
+    mean_style: of W, `[D]`.
+    discriminator, discriminator_variables: None where the file has none.
+  """
+
+  generator: Generator
+  generator_variables: Variables
+  mean_style: np.ndarray
+  discriminator: Discriminator | None = None
+  discriminator_variables: Variables | None = None
+
+
+class Psp(NamedTuple):
+  """What a file of pSp holds.
+
+  Attributes:
+    encoder, encoder_variables: parameters and statistics.
+    generator, generator_variables: the decoder.
+    mean_style: what the encoder's styles are added to, `[n, D]`; None where it starts from 0.
+    options: the reference's options, such as `dataset_type` and `output_size`.
+  """
+
+  encoder: Encoder
+  encoder_variables: Variables
+  generator: Generator
+  generator_variables: Variables
+  mean_style: np.ndarray | None
+  options: Mapping[str, Any]
+
+
+def read_stylegan2(path: pathlib.Path) -> StyleGAN2:
+  """Reads a file of StyleGAN2; what it lacks and is made up for is logged.
+
+  Constant noise that is missing is drawn; a mean style that is missing is the mean of 100,000.
+
+  Raises:
+    WeightsError: the file cannot be read, is damaged, or holds something else.
+  """
+  where = str(path)
+  tree = _read(path)
+  if 'G_ema' in tree:
+    generator_state, mean = _from_ada_generator(_arrays(tree['G_ema'], where), where)
+    discriminator_state = None
+    if 'D' in tree:
+      discriminator_state = _from_ada_discriminator(_arrays(tree['D'], where))
+  else:
+    generator_state = _arrays(_state(tree, 'g_ema', where), where)
+    mean = _array(tree['latent_avg'], 'latent_avg', where) if 'latent_avg' in tree else None
+    discriminator_state = _arrays(tree['d'], where) if isinstance(tree.get('d'), dict) else None
+  generator, variables = stylegan2_state.generator_from_torch(generator_state, where)
+  if mean is None:
+    log.warning('%s holds no mean style: it is the mean of 100,000 styles of seed 0', where)
+    mean = np.asarray(mean_style(generator, variables, jax.random.key(0)))
+  mean = _checked(mean.reshape(-1), (generator.style_dim,), where)
+  if discriminator_state is None:
+    return StyleGAN2(generator, variables, mean)
+  judge = stylegan2_state.discriminator_from_torch(discriminator_state, where)
+  return StyleGAN2(generator, variables, mean, *judge)
+
+
+def read_psp(path: pathlib.Path) -> Psp:
+  """Reads a file of pSp; what it lacks is logged.
+
+  Raises:
+    WeightsError: the file cannot be read, is damaged, or holds something else.
+  """
+  where = str(path)
+  tree = _read(path)
+  state = _arrays(_state(tree, 'state_dict', where), where)
+  # Loss networks are not saved; some files hold the pooling layer, which has no arrays.
+  parts = [torch_state.without_prefix(state, prefix) for prefix in ('encoder.', 'decoder.')]
+  encoder = encoder_state.encoder_from_torch(parts[0], where)
+  generator, variables = stylegan2_state.generator_from_torch(parts[1], where)
+  options = tree.get('opts') if isinstance(tree.get('opts'), dict) else {}
+  mean = None
+  if 'latent_avg' in tree:
+    mean = _array(tree['latent_avg'], 'latent_avg', where)
+    rows = mean.shape[0] if mean.ndim == 2 else 1
+    if rows not in (1, generator.num_styles):
+      raise _unlike(where, mean.shape, generator)
+    mean = _checked(mean.reshape(rows, -1), (rows, generator.style_dim), where)
+    mean = np.broadcast_to(mean, (generator.num_styles, generator.style_dim))
+  elif options.get('start_from_latent_avg'):
+    log.warning('%s holds no mean style, though its encoder starts from it', where)
+    mean = np.asarray(mean_style(generator, variables, jax.random.key(0)))
+    mean = np.broadcast_to(mean, (generator.num_styles, generator.style_dim))
+  styles = getattr(encoder[0], 'num_styles', generator.num_styles)
+  if styles != generator.num_styles or encoder[0].style_dim != generator.style_dim:
+    raise WeightsError(
+      f'{where} has an encoder of {styles} styles and a generator of {generator.num_styles}; '
+      'get another copy'
+    )
+  return Psp(*encoder, generator, variables, mean, options)
+
+
+def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:
+  """Reads a file of ArcFace's IR-SE-50 or of CurricularFace's IR-101.
+
+  Raises:
+    WeightsError: the file cannot be read, is damaged, or holds something else.
+  """
+  return encoder_state.face_embedding_from_torch(_network(path), str(path))
+
+
+def read_resnet50(path: pathlib.Path) -> tuple[ResNet50, Variables]:
+  """Reads a file of MoCo's or torchvision's ResNet-50.
+
+  Raises:
+    WeightsError: the file cannot be read, is damaged, or holds something else.
+  """
+  return encoder_state.resnet50_from_torch(_network(path), str(path))
+
+
+def _network(path: pathlib.Path) -> dict[str, np.ndarray]:
+  """The state dict of a file that holds nothing else, or holds it under `state_dict`."""
+  tree = _read(path)
+  state = tree.get('state_dict')
+  return _arrays(state if isinstance(state, dict) else tree, str(path))
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+  """A file's dicts and tensors, unread."""
+  try:
+    with path.open('rb') as file:
+      start = file.read(len(torch_file.LEGACY_MAGIC))
+    if start.startswith(b'PK') or start == torch_file.LEGACY_MAGIC:
+      return torch_file.read_checkpoint(path)
+    return ada_pickle.read(path)
+  except WeightsError:
+    raise
+  except OSError as error:
+    reason = error.strerror or 'damaged or cut short'
+    raise WeightsError(f'cannot read {path}: {reason}; check the path or get it again') from error
+  except Exception as error:  # Parsers of damaged files raise what they please.
+    raise WeightsError(
+      f'{path} is damaged or cut short ({type(error).__name__}); download or copy it again'
+    ) from error
+
+
+def _state(tree: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
+  if not isinstance(tree.get(name), dict):
+    raise WeightsError(f'{where} holds no {name}; give a file of StyleGAN2 or pSp for PyTorch')
+  return tree[name]
+
+
+def _arrays(state: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
+  return {
+    name: _array(tensor, name, where)
+    for name, tensor in state.items()
+    if isinstance(tensor, Tensor)
+  }
+
+
+def _array(tensor: Any, name: str, where: str) -> np.ndarray:
+  """Reads a tensor."""
+  try:
+    array = tensor.read()
+    if array.shape != tensor.shape:
+      raise ValueError('shape')
+    return array
+  except Exception as error:  # Parsers of damaged files raise what they please.
+    raise WeightsError(
+      f'{where} is damaged at {name} ({type(error).__name__}); download or copy it again'
+    ) from error
+
+
+def _checked(mean: np.ndarray, shape: tuple[int, ...], where: str) -> np.ndarray:
+  mean = np.asarray(mean, np.float32)
+  if mean.shape != shape or not np.isfinite(mean).all():
+    raise WeightsError(f'{where} has a mean style that does not fit its generator')
+  return mean
+
+
+def _unlike(where: str, shape: tuple[int, ...], generator: Generator) -> WeightsError:
+  return WeightsError(
+    f'{where} has mean styles {list(shape)} and a generator of {generator.num_styles} layers; '
+    'get another copy'
+  )
+
+
+# Names in ADA -> rosinality's names, and the axes that these have in front.
+_ADA_LAYER = {
+  'weight': ('conv.weight', 1),
+  'affine.weight': ('conv.modulation.weight', 0),
+  'affine.bias': ('conv.modulation.bias', 0),
+  'noise_strength': ('noise.weight', 1),
+  'bias': ('activate.bias', 0),
+}
+
+
+def _from_ada_generator(
+  state: Mapping[str, np.ndarray], where: str
+) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
+  """A generator's arrays in rosinality's names, and the mean style.
+
+  Raises:
+    WeightsError: it is conditional, for which there is no module here.
+  """
+  if any(name.startswith('mapping.embed.') for name in state):
+    raise WeightsError(f'{where} holds a conditional generator, which is not supported')
+  found = {}
+  for name, array in state.items():
+    if match := re.fullmatch(r'mapping\.fc(\d+)\.(weight|bias)', name):
+      found[f'style.{int(match[1]) + 1}.{match[2]}'] = array
+    elif match := re.fullmatch(r'synthesis\.b(\d+)\.(conv0|conv1|torgb)\.(.+)', name):
+      found |= _ada_layer(int(match[1]), match[2], match[3], array)
+    elif name == 'synthesis.b4.const':
+      found['input.input'] = array[None]
+    elif name != 'mapping.w_avg' and not name.endswith('resample_filter'):
+      found[name] = array  # Refused by its name later on.
+  return found, state.get('mapping.w_avg')
+
+
+def _ada_layer(side: int, layer: str, leaf: str, array: np.ndarray) -> dict[str, np.ndarray]:
+  level = max(side.bit_length() - 4, -1)
+  if layer == 'torgb':
+    prefix = 'to_rgb1' if level < 0 else f'to_rgbs.{level}'
+    if leaf == 'bias':
+      return {f'{prefix}.bias': array.reshape(1, -1, 1, 1)}
+  else:
+    index = 2 * level + (layer == 'conv1')
+    prefix = 'conv1' if level < 0 else f'convs.{index}'
+    if leaf == 'noise_const':
+      return {f'noises.noise_{index + 1 if level >= 0 else 0}': array[None, None]}
+  if leaf == 'resample_filter':
+    return {}
+  name, axes = _ADA_LAYER.get(leaf, (leaf, 0))
+  return {f'{prefix}.{name}': array.reshape((1,) * axes + array.shape)}
+
+
+def _from_ada_discriminator(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+  """A discriminator's arrays in rosinality's names."""
+  sides = {int(m[1]) for m in (re.match(r'b(\d+)\.', name) for name in state) if m}
+  names = {
+    'fromrgb': ('convs.0.0', 'convs.0.1'),
+    'conv': ('final_conv.0', 'final_conv.1'),
+    'fc': ('final_linear.0', 'final_linear.0'),
+    'out': ('final_linear.1', 'final_linear.1'),
+  }
+  found = {}
+  for name, array in state.items():
+    match = re.fullmatch(r'b(\d+)\.(\w+)\.(weight|bias)', name)
+    if name.endswith('resample_filter'):
+      continue
+    if not match:
+      found[name] = array  # Refused by its name later on.
+      continue
+    side, layer, leaf = int(match[1]), match[2], match[3]
+    i = max(sides).bit_length() - side.bit_length() + 1
+    block = {
+      'conv0': (f'convs.{i}.conv1.0', f'convs.{i}.conv1.1'),
+      'conv1': (f'convs.{i}.conv2.1', f'convs.{i}.conv2.2'),
+      'skip': (f'convs.{i}.skip.1', ''),
+    }
+    weight, bias = (names | block).get(layer, (name, name))
+    found[f'{weight if leaf == "weight" else bias}.{leaf}'] = array
+  return found

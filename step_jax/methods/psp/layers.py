@@ -1,0 +1,141 @@
+"""Layers of StyleGAN2, NHWC.
+
+Parameters have unit variance and are scaled where they are used, by `1 / sqrt(fan_in)`: an
+equalised learning rate (Karras et al. 2018) without the gain of He's constant. Kernels are
+`[k, k, in, out]` and `[in, out]`, in PyTorch's orientation.
+"""
+
+from collections.abc import Callable
+import math
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from step_jax.methods.psp import fir
+
+EPSILON = 1e-8
+
+Convolution = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def fused_leaky_relu(x: jax.Array) -> jax.Array:
+  """Leaky ReLU of slope 0.2 times sqrt(2), which keeps the variance; any shape."""
+  return nn.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def same(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Convolution of stride 1, `[B, H, W, in], [k, k, in, out] -> [B, H, W, out]`."""
+  return _convolve(x, kernel, pad=kernel.shape[0] // 2)
+
+
+def downsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Blur and convolution of stride 2, `[B, H, W, in], [k, k, in, out] -> [B, H/2, W/2, out]`."""
+  if kernel.shape[0] == 1:  # It looks at every second pixel of the blurred map.
+    return _convolve(fir.blur(x, pad=1, down=2), kernel)
+  return _convolve(fir.blur(x, pad=2), kernel, stride=2)
+
+
+def upsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """Transposed convolution of stride 2 and blur, `[B, H, W, in], [3, 3, in, out] -> [B, 2H, …]`.
+
+  As `torch.nn.functional.conv_transpose2d` without padding, before the blur: input pixel `i` adds
+  `x[i] * kernel[a]` to output pixel `2 i + a`.
+  """
+  y = _convolve(x, kernel[::-1, ::-1], pad=kernel.shape[0] - 1, lhs_dilation=(2, 2))
+  return fir.blur(y, pad=1, gain=4.0)
+
+
+def _convolve(x, kernel, stride=1, pad=0, **options):
+  dtype = jnp.result_type(x, kernel)
+  return jax.lax.conv_general_dilated(
+    x.astype(dtype),
+    kernel.astype(dtype),
+    (stride, stride),
+    ((pad, pad),) * 2,
+    dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
+    **options,
+  )
+
+
+class EqualLinear(nn.Module):
+  """Fully connected layer with an equalised learning rate, `[..., in] -> [..., features]`.
+
+  Attributes:
+    features: output size.
+    lr_multiplier: of kernel and bias; the kernel is drawn from N(0, 1) / this.
+    bias_init: initial bias.
+    activate: whether `fused_leaky_relu` follows.
+  """
+
+  features: int
+  lr_multiplier: float = 1.0
+  bias_init: float = 0.0
+  activate: bool = False
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    normal = nn.initializers.normal(1 / self.lr_multiplier)
+    kernel = self.param('kernel', normal, (x.shape[-1], self.features))
+    bias = self.param('bias', nn.initializers.constant(self.bias_init), (self.features,))
+    y = x @ (kernel * (self.lr_multiplier / math.sqrt(x.shape[-1]))) + bias * self.lr_multiplier
+    return fused_leaky_relu(y) if self.activate else y
+
+
+class EqualConv(nn.Module):
+  """Convolution with an equalised learning rate, `[B, H, W, in] -> [B, H', W', features]`.
+
+  Attributes:
+    features: output channels.
+    size: side of the kernel.
+    convolution: `same` or `downsampling`.
+    bias: whether a bias is added.
+    activate: whether `fused_leaky_relu` follows.
+  """
+
+  features: int
+  size: int
+  convolution: Convolution = same
+  bias: bool = True
+  activate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    y = self.convolution(x, _equal_kernel(self, self.size, x.shape[-1], self.features))
+    if self.bias:
+      y = y + self.param('bias', nn.initializers.zeros, (self.features,))
+    return fused_leaky_relu(y) if self.activate else y
+
+
+class ModulatedConv(nn.Module):
+  """Convolution whose input channels are scaled by a style (Karras et al. 2020, sec. 2.2).
+
+  `[B, H, W, in], [B, D] -> [B, H', W', features]`. The kernel of each example is never built:
+  activations are scaled before the convolution, and after it by what normalises the kernel.
+
+  Attributes:
+    features: output channels.
+    size: side of the kernel.
+    convolution: `same`, `upsampling` or `downsampling`.
+    demodulate: whether output channels are divided by the norm of their scaled kernel.
+  """
+
+  features: int
+  size: int
+  convolution: Convolution = same
+  demodulate: bool = True
+
+  @nn.compact
+  def __call__(self, x: jax.Array, w: jax.Array) -> jax.Array:
+    style = EqualLinear(x.shape[-1], bias_init=1.0, name='affine')(w)
+    kernel = _equal_kernel(self, self.size, x.shape[-1], self.features)
+    y = self.convolution(x * style[:, None, None, :], kernel)
+    if self.demodulate:
+      power = jnp.square(style) @ jnp.sum(jnp.square(kernel), axis=(0, 1))
+      y = y * jax.lax.rsqrt(power + EPSILON)[:, None, None, :]
+    return y
+
+
+def _equal_kernel(module: nn.Module, size: int, inputs: int, features: int) -> jax.Array:
+  kernel = module.param('kernel', nn.initializers.normal(1.0), (size, size, inputs, features))
+  return kernel / (size * math.sqrt(inputs))

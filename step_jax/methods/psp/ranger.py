@@ -1,0 +1,111 @@
+"""Ranger: rectified Adam, Lookahead and gradient centralisation, as pSp's reference computes it.
+
+Liu et al. 2020 (RAdam), Zhang et al. 2019 (Lookahead), Yong et al. 2020 (gradient centralisation).
+A chain of optax's own parts differs in the warm-up, the place of epsilon and the threshold.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+EPSILON = 1e-5
+# Fewer effective samples than this: steps of momentum without the second moment.
+_THRESHOLD = 5
+_LOOKAHEAD_STEPS = 6
+_LOOKAHEAD_RATE = 0.5
+
+
+class RangerState(NamedTuple):
+  """Steps taken, both moments, and Lookahead's slow weights, which start as the parameters."""
+
+  count: jax.Array
+  mu: Any
+  nu: Any
+  slow: Any
+
+
+def ranger(
+  learning_rate: float | Callable[[jax.Array], jax.Array],
+  b1: float = 0.95,
+  b2: float = 0.999,
+  weight_decay: float = 0.0,
+  conv_only: bool = False,
+) -> optax.GradientTransformation:
+  """Ranger, as differences between old and new parameters, which are to be subtracted.
+
+  Lookahead replaces parameters, so the learning rate is applied here: use it with a rate of 1.
+
+  Args:
+    learning_rate: a number, or steps taken before -> number.
+    b1, b2: decays of the moments.
+    weight_decay: decoupled: parameters shrink by this times the learning rate.
+    conv_only: centralise the gradients of convolutions alone, and not of linear layers.
+  """
+  sizes, rectified_from = step_sizes(b1, b2)
+
+  def init(params):
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    return RangerState(
+      jnp.zeros([], jnp.int32), zeros, jax.tree.map(jnp.copy, zeros), jax.tree.map(jnp.copy, params)
+    )
+
+  def update(grads, state, params):
+    count = state.count + 1
+    rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
+    size = rate * jnp.asarray(sizes)[jnp.minimum(count, len(sizes) - 1)]
+    grads = jax.tree_util.tree_map_with_path(lambda path, g: centralise(path, g, conv_only), grads)
+    mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
+    nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
+    rectified = count >= rectified_from
+    look_ahead = count % _LOOKAHEAD_STEPS == 0
+
+    def move(p, m, v, slow):
+      divisor = jnp.where(rectified, jnp.sqrt(v) + EPSILON, 1.0)
+      fast = p - weight_decay * rate * p - (size * m / divisor).astype(p.dtype)
+      slow = jnp.where(look_ahead, slow + _LOOKAHEAD_RATE * (fast - slow), slow)
+      return jnp.where(look_ahead, slow, fast), slow
+
+    moved = jax.tree.map(move, params, mu, nu, state.slow)
+    new, slow = (jax.tree.map(lambda _, pair: pair[i], params, moved) for i in range(2))  # noqa: B023
+    return jax.tree.map(jnp.subtract, params, new), RangerState(count, mu, nu, slow)
+
+  return optax.GradientTransformation(init, update)
+
+
+def step_sizes(b1: float, b2: float) -> tuple[np.ndarray, int]:
+  """Factors of the learning rate by the step, from 1, and the first step that is rectified.
+
+  They are computed ahead, in float64: float32 loses the small differences of the first steps. The
+  last one holds ever after.
+  """
+  t = np.arange(1, int(20 / (1 - b2)) + 1)
+  most = 2 / (1 - b2) - 1
+  samples = most - 2 * t * b2**t / (1 - b2**t)
+  with np.errstate(invalid='ignore'):
+    rectified = np.sqrt(
+      (1 - b2**t) * (samples - 4) / (most - 4) * (samples - 2) / samples * most / (most - 2)
+    )
+  sizes = np.where(samples > _THRESHOLD, rectified, 1.0) / (1 - b1**t)
+  # There is no step 0.
+  return np.concatenate([[0.0], sizes]).astype(np.float32), int(t[samples > _THRESHOLD][0])
+
+
+def centralise(path: tuple, gradient: jax.Array, conv_only: bool = False) -> jax.Array:
+  """Subtracts from the gradient of a kernel its mean over all axes but the output's.
+
+  Kernels are `[in, out]` or `[k, k, in, out]`; those of heads that are stacked have one more axis
+  in front, over which no mean is taken. Everything else is returned unchanged.
+
+  Args:
+    path: of the leaf; kernels are called `kernel`.
+    gradient: any shape.
+    conv_only: leave linear layers unchanged too.
+  """
+  axes = (-4, -3, -2) if gradient.ndim >= 4 else (-2,)
+  if getattr(path[-1], 'key', None) != 'kernel' or (conv_only and len(axes) == 1):
+    return gradient
+  return gradient - jnp.mean(gradient, axis=axes, keepdims=True)

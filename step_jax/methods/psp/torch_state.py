@@ -1,0 +1,221 @@
+"""How PyTorch state dicts become variables of our modules: by an ordered list of keys and paths.
+
+Each network has a function that lists, for its fields, the keys of a state dict in PyTorch's names
+and where their arrays belong here. Everything else is common: axes, shapes, what is missing, what
+is left over.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+import functools
+import re
+from typing import Any, NamedTuple
+
+import flax.traverse_util
+import jax
+import numpy as np
+
+from step_jax.errors import WeightsError, first_line, shown
+from step_jax.methods.psp import fir
+
+State = Mapping[str, np.ndarray]
+Variables = dict[str, Any]
+
+_IGNORED = re.compile(r'(.*\.)?num_batches_tracked')
+_FILTER = np.outer(fir.TAPS, fir.TAPS)
+
+
+class Entry(NamedTuple):
+  """One array of a state dict.
+
+  Attributes:
+    key: its name in PyTorch.
+    path: where it belongs here, the collection first: `params/mapping/fc0/kernel`. Arrays of
+      several entries with one path are stacked along a new first axis, in order.
+    convert: from PyTorch's axes to ours.
+  """
+
+  key: str
+  path: str
+  convert: Callable[[np.ndarray], np.ndarray] = lambda x: x
+
+
+def conv(x: np.ndarray) -> np.ndarray:
+  """Kernel `[out, in, k, k] -> [k, k, in, out]`."""
+  return x.transpose(2, 3, 1, 0)
+
+
+def modulated(x: np.ndarray) -> np.ndarray:
+  """Kernel `[1, out, in, k, k] -> [k, k, in, out]`."""
+  return conv(x[0])
+
+
+def linear(x: np.ndarray) -> np.ndarray:
+  """Kernel `[out, in] -> [in, out]`."""
+  return x.T
+
+
+def flattened(channels: int) -> Callable[[np.ndarray], np.ndarray]:
+  """Kernel `[out, C * H * W] -> [H * W * C, out]` of a layer that takes a flattened square map."""
+
+  def convert(x):
+    side = int((x.shape[1] // channels) ** 0.5)
+    return conv(x.reshape(-1, channels, side, side)).reshape(-1, x.shape[0])
+
+  return convert
+
+
+def nhwc(x: np.ndarray) -> np.ndarray:
+  """Map `[B, C, H, W] -> [B, H, W, C]`."""
+  return x.transpose(0, 2, 3, 1)
+
+
+def flat(x: np.ndarray) -> np.ndarray:
+  """All values as a vector."""
+  return x.reshape(-1)
+
+
+def scalar(x: np.ndarray) -> np.ndarray:
+  """The one value as a scalar."""
+  return x.reshape(())
+
+
+def dense(key: str, path: str, convert=linear) -> list[Entry]:
+  """Kernel and bias of a layer."""
+  return [
+    Entry(f'{key}.weight', f'params/{path}/kernel', convert),
+    Entry(f'{key}.bias', f'params/{path}/bias'),
+  ]
+
+
+def batch_norm(key: str, path: str, affine: bool = True) -> list[Entry]:
+  """Parameters and running statistics of `models.norms.BatchNorm`."""
+  leaves = {'weight': 'scale', 'bias': 'bias'} if affine else {}
+  return [
+    *(Entry(f'{key}.{theirs}', f'params/{path}/{ours}') for theirs, ours in leaves.items()),
+    Entry(f'{key}.running_mean', f'batch_stats/{path}/mean'),
+    Entry(f'{key}.running_var', f'batch_stats/{path}/var'),
+  ]
+
+
+def refusing(read: Callable) -> Callable:
+  """Decorates a function `(state, where, …)` that reads a network: any failure is one line.
+
+  Arrays of a stranger's file may have any number of axes, of any length.
+  """
+
+  @functools.wraps(read)
+  def reading(state, where='the state dict', *args, **kwargs):
+    try:
+      return read(state, where, *args, **kwargs)
+    except WeightsError:
+      raise
+    except Exception as error:
+      raise WeightsError(
+        f'{where} has arrays that do not fit together ({first_line(error)}); get another copy'
+      ) from error
+
+  return reading
+
+
+def shape_of(state: State, key: str, where: str) -> tuple[int, ...]:
+  """Shape of an array that a network's fields are read from.
+
+  Raises:
+    WeightsError: it is not there.
+  """
+  if key not in state:
+    raise WeightsError(f'{where} lacks {key}; give a whole state dict of this network')
+  return np.shape(state[key])
+
+
+def count(state: State, pattern: str) -> int:
+  """How many keys match a pattern."""
+  return sum(re.fullmatch(pattern, key) is not None for key in state)
+
+
+def without_prefix(state: State, prefix: str) -> dict[str, np.ndarray]:
+  """The arrays whose names start with a prefix, without it."""
+  return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def convert(
+  state: State, entries: Iterable[Entry], init: Callable, example: Any, where: str
+) -> Variables:
+  """Turns a state dict into the variables of a module.
+
+  Args:
+    state: PyTorch name -> array.
+    entries: all arrays that the module has, and where they belong.
+    init: the module's `init`, which takes a key and `example`.
+    example: shape of its argument.
+    where: the file, for messages.
+
+  Returns:
+    Collection -> tree of float32 arrays.
+
+  Raises:
+    WeightsError: an array is missing, left over, of another shape, or not finite.
+  """
+  entries = list(entries)
+  check_keys(state, entries, where)
+  arrays: dict[str, Any] = {}
+  for key, path, change in entries:
+    array = np.asarray(state[key], np.float32)
+    if not np.isfinite(array).all():
+      raise WeightsError(f'{where} has values at {key} that are not finite; get another copy')
+    try:
+      changed = change(array)
+    except (ValueError, IndexError, ZeroDivisionError):
+      raise _misshapen(where, key, array.shape) from None
+    arrays.setdefault(path, []).append((key, changed))
+  expected = flax.traverse_util.flatten_dict(
+    jax.eval_shape(init, jax.random.key(0), example), sep='/'
+  )
+  for path, shape in expected.items():
+    for key, array in arrays.get(path, []):
+      wanted = shape.shape[len(shape.shape) - array.ndim :]
+      if array.shape != wanted or shape.shape not in (wanted, (len(arrays[path]), *wanted)):
+        raise _misshapen(where, key, np.shape(state[key]))
+  if missing := sorted(set(expected) ^ set(arrays)):
+    raise ValueError(f'entries and module differ: {missing[:3]}')
+  arrays = {path: [array for _, array in parts] for path, parts in arrays.items()}
+  stacked = {
+    path: np.stack(parts)
+    if parts[0].ndim < expected[path].ndim
+    else np.asarray(parts[0], order='C')
+    for path, parts in arrays.items()
+  }
+  return flax.traverse_util.unflatten_dict(stacked, sep='/')
+
+
+def check_keys(state: State, entries: Iterable[Entry], where: str) -> None:
+  """Makes sure that a state dict holds what a network needs and nothing else.
+
+  Counters of batch norm are ignored; filters have to be the one that StyleGAN2 uses.
+
+  Raises:
+    WeightsError: it does not.
+  """
+  wanted = {entry.key for entry in entries}
+  missing = [key for key in wanted if key not in state]
+  if missing:
+    more = f' and {len(missing) - 1} more arrays' if len(missing) > 1 else ''
+    raise WeightsError(
+      f'{where} lacks {min(missing)}{more}; give a whole state dict of this network'
+    )
+  for key in state:
+    if key in wanted or _IGNORED.fullmatch(key):
+      continue
+    if not key.endswith('.kernel'):
+      raise WeightsError(f'{where} holds {shown(key)}, which this network does not have')
+    array = np.asarray(state[key], np.float32)
+    if array.shape != _FILTER.shape or not any(
+      np.allclose(array, gain * _FILTER, atol=1e-5) for gain in (1, 4)
+    ):
+      raise WeightsError(f'{where} has another filter than [1, 3, 3, 1] at {shown(key)}')
+
+
+def _misshapen(where: str, key: str, shape: tuple[int, ...]) -> WeightsError:
+  return WeightsError(
+    f'{where} has the shape {list(shape)} at {key}, which does not fit its other arrays'
+  )

@@ -1,0 +1,53 @@
+"""Steps of both stages on one device and on eight: the largest relative difference of the states.
+
+Run by `test_psp_devices.py` in a process of its own with eight CPU devices.
+"""
+
+import json
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+import numpy as np
+import test_psp_training as training
+
+from step_jax.methods.psp import train_psp, train_stylegan2
+
+
+def differences(method, batch, frozen, steps):
+  """Difference of parameters, averages and statistics after some steps, of their largest value."""
+  devices = jax.devices()
+  assert len(devices) == 8
+  mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
+  everywhere = NamedSharding(mesh, PartitionSpec())
+  split = NamedSharding(mesh, PartitionSpec('data'))
+  states = []
+  for place, batch_place in ((devices[0], devices[0]), (everywhere, split)):
+    state = jax.device_put(jax.jit(method.init)(jax.random.key(0)), place)
+    own = jax.device_put(batch, batch_place), jax.device_put(frozen, place)
+    step = jax.jit(method.train_step)
+    for _ in range(steps):
+      state, _ = step(state, *own)
+    states.append(jax.device_get((state.params, state.ema, state.stats)))
+  compare = lambda a, b: float(np.abs(a - b).max() / max(np.abs(a).max(), 1e-3))
+  return max(jax.tree.leaves(jax.tree.map(compare, *states)))
+
+
+def main():
+  config = training.stylegan2_config()
+  found = {
+    'stylegan2': differences(
+      train_stylegan2.make(config), {'image': training.pictures(8)}, {}, steps=2
+    )
+  }
+  config = training.psp_config(**{'loss.lpips': 0.0})
+  objectives = training.psp_objectives(config)
+  decoder = objectives.generator.init(jax.random.key(1), jnp.zeros((1, 8)))
+  frozen = {'generator': decoder, 'mean_style': jnp.zeros(8)}
+  batch = {name: training.pictures(8, 64) for name in ('source', 'target')}
+  found['psp'] = differences(train_psp.make(objectives), batch, frozen, steps=2)
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  main()

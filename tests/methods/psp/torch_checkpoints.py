@@ -1,0 +1,120 @@
+"""Checkpoints as others write them, instruction by instruction, with given arrays.
+
+It needs no PyTorch, and none of the classes that the files name.
+"""
+
+import pathlib
+import struct
+import sys
+
+import numpy as np
+
+sys.path.append(str(pathlib.Path(__file__).parents[2] / 'weights'))
+
+import weight_files as files
+
+
+class Namespace(dict):
+  """Written as an `argparse.Namespace`."""
+
+
+def write(path: pathlib.Path, tree: dict, legacy: bool = False) -> pathlib.Path:
+  """Writes dicts in dicts with arrays and plain values as PyTorch does."""
+  storages = []
+  pickled = files.program(_body(tree, storages, legacy))
+  return (files.torch_legacy if legacy else files.torch_zip)(path, pickled, storages)
+
+
+def _body(value, storages, legacy) -> bytes:
+  if isinstance(value, Namespace):
+    state = _items(value, storages, legacy)
+    return files.name('argparse', 'Namespace') + b')\x81' + b'}(' + state + b'ub'
+  if isinstance(value, dict):
+    return b'}(' + _items(value, storages, legacy) + b'u'
+  if isinstance(value, np.ndarray):
+    kind = {'f': 'FloatStorage', 'i': 'LongStorage'}[value.dtype.kind]
+    data = np.ascontiguousarray(value, '<f4' if value.dtype.kind == 'f' else '<i8')
+    storages.append(data.tobytes())
+    view = (b'N',) if legacy else ()
+    where = files.storage(str(len(storages) - 1), value.size, kind, *view)
+    return files.tensor(where, value.shape)
+  return _plain(value)
+
+
+def _plain(value) -> bytes:
+  if value is None or isinstance(value, bool):
+    return {None: b'N', True: b'\x88', False: b'\x89'}[value]
+  if isinstance(value, str):
+    return files.text(value)
+  if isinstance(value, int):
+    return files.number(value)
+  if isinstance(value, float):
+    return b'G' + struct.pack('>d', value)
+  return b'](' + b''.join(map(_plain, value)) + b'e'
+
+
+def _items(value, storages, legacy) -> bytes:
+  return b''.join(files.text(k) + _body(v, storages, legacy) for k, v in value.items())
+
+
+def easy_dict(items: dict[str, bytes]) -> bytes:
+  content = b''.join(files.text(key) + value for key, value in items.items())
+  return files.name('dnnlib.util', 'EasyDict') + b')\x81(' + content + b'u'
+
+
+def storage_file(array: np.ndarray) -> bytes:
+  """A storage as a file of its own."""
+  magic = b'\x8a\x0a' + files.MAGIC.to_bytes(10, 'little')
+  parts = [magic, files.number(1001), files.dict_of({'little_endian': b'\x88'})]
+  parts += [files.storage('94', array.size, 'FloatStorage', b'N'), b'](' + files.text('94') + b'e']
+  data = np.ascontiguousarray(array, '<f4').tobytes()
+  return b''.join(map(files.program, parts)) + struct.pack('<q', array.size) + data
+
+
+def ada_tensor(array: np.ndarray) -> bytes:
+  inner = storage_file(array)
+  data = b'B' + struct.pack('<I', len(inner)) + inner
+  where = files.call(files.name('torch.storage', '_load_from_bytes'), data)
+  return files.tensor(where, array.shape)
+
+
+def ada_module(arrays: dict[str, np.ndarray], buffers=('w_avg', 'noise_const')) -> bytes:
+  """A module of persistent classes, with its submodules, from arrays by their full names."""
+  own, inner = {}, {}
+  for name, array in arrays.items():
+    first, dot, rest = name.partition('.')
+    if dot:
+      inner.setdefault(first, {})[rest] = array
+    else:
+      own[name] = array
+  pick = lambda held: {name: ada_tensor(x) for name, x in own.items() if (name in buffers) == held}
+  state = {
+    'training': b'\x89',
+    '_parameters': _ordered(pick(False)),
+    '_buffers': _ordered(pick(True)),
+    '_non_persistent_buffers_set': files.call(files.name('__builtin__', 'set'), b'](e'),
+    '_modules': _ordered({name: ada_module(held, buffers) for name, held in inner.items()}),
+  }
+  meta = {
+    'type': files.text('class'),
+    'version': files.number(6),
+    'module_src': files.text('raise SystemExit("this is run")'),
+    'class_name': files.text('Network'),
+    'state': easy_dict(state),
+  }
+  function = files.name('torch_utils.persistence', '_reconstruct_persistent_obj')
+  return files.call(function, easy_dict(meta))
+
+
+def _ordered(items: dict[str, bytes]) -> bytes:
+  content = b''.join(files.text(key) + value for key, value in items.items())
+  return files.ORDERED_DICT + b'(' + content + b'u'
+
+
+def write_ada(path: pathlib.Path, networks: dict[str, dict[str, np.ndarray]]) -> pathlib.Path:
+  """Writes the networks of a StyleGAN2-ADA pickle."""
+  items = {name: ada_module(arrays) for name, arrays in networks.items()}
+  items['training_set_kwargs'] = easy_dict({'path': files.text('/data')})
+  items['augment_pipe'] = b'N'
+  path.write_bytes(files.program(files.dict_of(items)))
+  return path
