@@ -79,7 +79,7 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
   def init(key):
     params = {'mapper': module.init(key, jnp.zeros((1, config.model.z_dim)))['params']}
     latents = jnp.zeros((used, config.model.z_dim))
-    return state_lib.create(params, optimizer, latents=latents)
+    return state_lib.create(params, optimizer, stats={'latents': latents})
 
   def pair(params, codes, key):
     """Latents `[N, Z]` whose samples lie nearest to the codes, slightly perturbed."""
@@ -96,7 +96,7 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
     latents = jax.lax.cond(
       epoch % imle.staleness == 0,
       lambda: pair(state.params['mapper'], codes, key),
-      lambda: state.latents,
+      lambda: state.stats['latents'],
     )
 
     def update(state, batch):
@@ -106,12 +106,12 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
         return imle_loss(module.apply({'params': params['mapper']}, latent), code)
 
       loss, grads = jax.value_and_grad(objective)(state.params)
-      state = state_lib.apply_gradients(state, optimizer, {'mapper': grads})
-      return state.replace(step=epoch), loss
+      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), loss
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, x.shape[-1]), (codes, latents))
-    state, batch_losses = jax.lax.scan(update, state.replace(latents=latents), batches)
-    return state.replace(step=epoch + 1), {'imle': jnp.mean(batch_losses) / batch_size}
+    state, batch_losses = jax.lax.scan(update, state, batches)
+    metrics = {'imle': jnp.mean(batch_losses) / batch_size}
+    return state_lib.finish(state, stats={'latents': latents}), metrics
 
   return state_lib.Method(init, train_step)
 

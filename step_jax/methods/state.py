@@ -26,14 +26,16 @@ class TrainState(flax.struct.PyTreeNode):
     params: network -> parameter tree (`style_encoder`, `generator`, `discriminator`, `mapper`, …).
     ema: moving averages of those networks that are used after training.
     opt: optimiser -> its state.
-    latents: IMLE's current pairing `[N, Z]` (mapper alone), else None.
+    stats: what a step changes that is neither a parameter nor an optimiser's: statistics of
+      batch and spectral norm by network, running means, IMLE's pairing. None where there is none,
+      so that checkpoints without it load.
   """
 
   step: jax.Array
   params: Params
   ema: Params
   opt: dict[str, Any]
-  latents: jax.Array | None = None
+  stats: dict[str, Any] | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Optimizer:
 
   Attributes:
     networks: names in `TrainState.params` that it updates.
-    transform: gradients to directions.
+    transform: gradients to directions, to be multiplied by the rate and subtracted.
     learning_rate: step number -> rate.
   """
 
@@ -90,31 +92,57 @@ def create(
   )
 
 
+def update(
+  state: TrainState, name: str, optimizer: Optimizer, grads: Mapping[str, Params]
+) -> TrainState:
+  """Moves the networks of one optimizer; the step is not counted and averages stay.
+
+  Gradients that were all taken at one state and given in turn make a simultaneous update: networks
+  that two optimizers share receive the sum of both moves. Gradients taken after the update before
+  make an alternating one, and an update under `jax.lax.cond` a lazy one.
+
+  Args:
+    state: before the move.
+    name: of the optimizer in `state.opt`.
+    optimizer: what moves.
+    grads: network -> gradients, for the optimizer's networks.
+  """
+  params = {network: state.params[network] for network in optimizer.networks}
+  rate = optimizer.learning_rate(state.step)
+  directions, moved = optimizer.transform.update(grads, state.opt[name], params)
+  params = jax.tree.map(lambda p, d: p - rate * d, params, directions)
+  return state.replace(params={**state.params, **params}, opt={**state.opt, name: moved})
+
+
+def finish(
+  state: TrainState, ema_decay: jax.Array | float = 0.0, stats: dict[str, Any] | None = None
+) -> TrainState:
+  """Ends a step: counts it and lets the averages follow.
+
+  Args:
+    state: after the step's updates.
+    ema_decay: weight of the old average.
+    stats: what replaces `state.stats`; None leaves it unchanged.
+  """
+  params = {name: state.params[name] for name in state.ema}
+  ema = optimizers.ema_update(state.ema, params, ema_decay)
+  return state.replace(step=state.step + 1, ema=ema, stats=state.stats if stats is None else stats)
+
+
 def apply_gradients(
   state: TrainState,
   optimizers_: Mapping[str, Optimizer],
   grads: Mapping[str, Params],
   ema_decay: jax.Array | float = 0.0,
 ) -> TrainState:
-  """One simultaneous update: all optimisers move from the same point, then averages follow.
-
-  Networks that two optimisers share receive the sum of both moves.
+  """A whole simultaneous step: every optimizer's `update` with gradients of one point, `finish`.
 
   Args:
     state: before the step.
-    optimizers_: name -> optimiser.
-    grads: name of the optimiser -> gradients of its networks.
+    optimizers_: name -> optimizer.
+    grads: name of the optimizer -> gradients of its networks.
     ema_decay: weight of the old average.
   """
-  params, opt = dict(state.params), {}
   for name, optimizer in optimizers_.items():
-    rate = optimizer.learning_rate(state.step)
-    directions, opt[name] = optimizer.transform.update(grads[name], state.opt[name])
-    for network in optimizer.networks:
-      params[network] = jax.tree.map(
-        lambda p, d: p - rate * d,  # noqa: B023
-        params[network],
-        directions[network],
-      )
-  ema = optimizers.ema_update(state.ema, {name: params[name] for name in state.ema}, ema_decay)
-  return state.replace(step=state.step + 1, params=params, ema=ema, opt=opt)
+    state = update(state, name, optimizer, grads[name])
+  return finish(state, ema_decay)

@@ -198,8 +198,8 @@ def _gather_networks(mesh, state):
   """The state with all its networks on every device, as evaluation wants them."""
   # Compiled, since no host may have the whole of what is split.
   gather = jax.jit(lambda *trees: trees, out_shardings=mesh_lib.replicated(mesh))
-  params, ema = gather(state.params, state.ema)
-  return state.replace(params=params, ema=ema)
+  params, ema, stats = gather(state.params, state.ema, state.stats)
+  return state.replace(params=params, ema=ema, stats=stats)
 
 
 def _initial_state(config, stage: stage_lib.Stage, checkpoints, shardings):

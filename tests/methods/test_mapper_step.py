@@ -89,7 +89,7 @@ def test_pairs_are_kept_for_some_epochs():
   latents, losses = [], []
   for _ in range(11):
     state, metrics = step(state, {}, frozen)
-    latents.append(np.asarray(state.latents))
+    latents.append(np.asarray(state.stats['latents']))
     losses.append(float(metrics['imle']))
   assert latents[0].shape == (32, 8)  # An incomplete mini-batch is left out.
   changed = [not np.array_equal(a, b) for a, b in zip(latents, latents[1:], strict=False)]
@@ -101,4 +101,4 @@ def test_fewer_codes_than_a_batch():
   config = config_lib.load(config_lib.stage_file('mapper') + ':swatches')
   method = mapper.make(config, num_codes=5)
   state, _ = method.train_step(method.init(jax.random.key(0)), {}, {'codes': jnp.ones((5, 8))})
-  assert state.latents.shape == (5, 8)
+  assert state.stats['latents'].shape == (5, 8)

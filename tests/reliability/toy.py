@@ -2,7 +2,6 @@
 
 import itertools
 
-import flax.struct
 import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
@@ -14,10 +13,8 @@ from step_jax.stages import run
 from step_jax.train import checkpoint, loop, mesh
 
 
-class State(flax.struct.PyTreeNode):
-  step: jax.Array
-  params: dict
-  ema: dict
+def state_of(step: jax.Array, w: jax.Array) -> state_lib.TrainState:
+  return state_lib.TrainState(step=step, params={'net': {'w': w}}, ema={}, opt={})
 
 
 def make_config(**fields) -> ConfigDict:
@@ -43,12 +40,12 @@ def build(config, workdir, mesh) -> stages.Stage:
   del workdir, mesh
 
   def init(key):
-    return State(jnp.zeros([], jnp.int32), {'net': {'w': jax.random.normal(key, (40, 50))}}, {})
+    return state_of(jnp.zeros([], jnp.int32), jax.random.normal(key, (40, 50)))
 
   def train_step(state, batch, frozen):
     del frozen
     w = state.params['net']['w'] * 0.9 + config.optimizer.lr * jnp.mean(batch['x'])
-    return State(state.step + 1, {'net': {'w': w}}, {}), {'loss': jnp.mean(w)}
+    return state_of(state.step + 1, w), {'loss': jnp.mean(w)}
 
   def batches(start):
     for step in itertools.count(start):
