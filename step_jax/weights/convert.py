@@ -20,8 +20,8 @@ def convert(
   """Converts a weights file to our own format.
 
   Takes the original StEP's `vgg16.npy`, Keras' VGG16 `.h5` without the top, torchvision's `.pth` or
-  `.safetensors` of VGG16, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception, LPIPS heads, the
-  `.npz` of those nets, and our own format. Nothing in the file is executed.
+  `.safetensors` of VGG16, VGG19, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception, LPIPS heads,
+  the `.npz` of those nets, and our own format. Nothing in the file is executed.
 
   Args:
     path: the file.
