@@ -38,6 +38,16 @@ class Input(nn.Module):
     return ((image + 1.0) * 127.5 - mean) * scale
 
 
+def read_raw_pixels(params: dict) -> dict:
+  """Parameters of a net that reads images in [-1, 1] as they are, not normalised any further.
+
+  Some losses feed images so to a net that was trained on normalised ones; `input` is then
+  `[3]` means of 127.5 and scales that undo the units of pixels. Kernels and biases are unchanged.
+  """
+  mean, scale = jnp.full(3, 127.5), jnp.full(3, PIXEL_STD / 127.5)
+  return {**params, 'input': {'mean': mean, 'scale': scale}}
+
+
 class Fire(nn.Module):
   """SqueezeNet's block.
 

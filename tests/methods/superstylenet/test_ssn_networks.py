@@ -39,19 +39,17 @@ def trees_close(actual, expected, tolerance=3e-6):
   jax.tree.map(lambda a, b: close(a, b, tolerance), actual, expected)
 
 
-def gradients_close(actual, expected, ignored=()):
-  """Relative to the largest of an array; gradients that are truly zero are rounding alone."""
+def gradients_close(actual, expected):
+  """Relative to the largest of an array; those that are truly zero hold rounding errors alone.
+
+  Such are biases before a batch norm, and shifts that the next norm cancels.
+  """
   assert jax.tree.structure(actual) == jax.tree.structure(expected)
-  for path, (a, b) in jax.tree.leaves_with_path(
-    jax.tree.map(lambda a, b: (np.asarray(a), np.asarray(b)), actual, expected),
-    is_leaf=lambda x: isinstance(x, tuple),
-  ):
-    name = jax.tree_util.keystr(path, simple=True, separator='/')
-    if any(re.search(pattern, name) for pattern in ignored):
-      assert np.abs(a - b).max() < 1e-5, name
-      continue
+  for path, a in jax.tree.leaves_with_path(actual):
+    b = functools.reduce(lambda tree, key: tree[key.key], path, expected)
     scale = np.abs(b).max()
-    assert np.abs(a - b).max() <= max(5e-5 * scale, 1e-7), (name, np.abs(a - b).max(), scale)
+    worst = np.abs(a).max() if scale < 3e-6 else np.abs(a - b).max()
+    assert worst <= max(5e-5 * scale, 3e-6), (path, worst, scale)
 
 
 def noise_of(vectors, prefix):

@@ -20,7 +20,6 @@ def cluster(
   seeds: jax.Array,
   steps: jax.Array,
   reach: tuple[int, int],
-  shape: tuple[int, int],
 ) -> tuple[jax.Array, jax.Array]:
   """Superpixels of all regions: ten iterations by distance, then ten by distance and colour.
 
@@ -34,7 +33,6 @@ def cluster(
     seeds: int32 `[R, 128, 2]`.
     steps: float32 `[R]`, above zero where the result matters.
     reach: rows and columns that a window reaches to each side of a centre.
-    shape: height and width of the images.
 
   Returns:
     int32 `[N, T]` each: the superpixel of every pixel after the first and after the second pass, -1
@@ -55,10 +53,10 @@ def cluster(
   def iterate(label, centres, colour):
     for_block = lambda values: values[layout.region]
     parts = [for_block(centres[..., i]) for i in range(5 if colour else 2)]
-    for i in range(2):
-      middle, half = _window(centres[..., i], reach[i], shape[i])
-      parts += [for_block(middle), for_block(half)]
-    label = _nearest(points, label, parts, weight if colour else None)
+    # Rows from trunc(max(y - r, 0)) up to, without it, trunc(min(y + r + 1, H)), and columns alike,
+    # are the pixels of the image within r of the centre's floor.
+    parts += [for_block(jnp.floor(centres[..., i])) for i in range(2)]
+    label = _nearest(points, label, parts, reach, weight if colour else None)
     label = jnp.where(layout.filled, label, -1)
     return label, centres_of(label)
 
@@ -85,23 +83,14 @@ def segments(layout: Layout, label: jax.Array) -> jax.Array:
   return jnp.where(label >= 0, found, layout.num_regions * SUPERPIXELS).reshape(-1)
 
 
-def _window(centre, reach, size):
-  """Middle and half the length of the rows (or columns) that a centre reaches, truncated ends.
-
-  All are multiples of a half, so that `|place - middle| <= half` is exact.
-  """
-  low = jnp.trunc(jnp.maximum(centre - reach, 0.0))
-  last = jnp.trunc(jnp.minimum(centre + reach + 1.0, float(size))) - 1.0
-  return 0.5 * (low + last), 0.5 * (last - low)
-
-
-def _nearest(points, label, parts, weight):
+def _nearest(points, label, parts, reach, weight):
   """The nearest superpixel of each pixel `[N, T]`, given what the superpixels of its block are.
 
   Args:
     points: row, column and Lab of pixels, `[N, T]` each.
     label: int32 `[N, T]`, kept where no window contains the pixel.
-    parts: `[N, 128]` each: centre (two or five numbers), middle and half of rows, of columns.
+    parts: `[N, 128]` each: centre (two or five numbers), middle row and column of its window.
+    reach: rows and columns to each side of the middle.
     weight: `[N, 1]`, of squared distances beside those of colours; None compares distances alone.
   """
   row, column = points[:2]
@@ -111,14 +100,14 @@ def _nearest(points, label, parts, weight):
     cut = lambda part: jax.lax.dynamic_slice_in_dim(part, i * _TOGETHER, _TOGETHER, axis=1)
     chunk = [cut(part) for part in parts]
     for k in range(_TOGETHER):
-      *centre, y, half_y, x, half_x = (part[:, k : k + 1] for part in chunk)
+      *centre, y, x = (part[:, k : k + 1] for part in chunk)
       squared = jnp.square(row - centre[0]) + jnp.square(column - centre[1])
       if weight is not None:
         squared *= weight
         for point, colour in zip(points[2:], centre[2:], strict=True):
           squared += jnp.square(point - colour)
       closer = squared < best
-      closer &= (jnp.abs(row - y) <= half_y) & (jnp.abs(column - x) <= half_x)
+      closer &= (jnp.abs(row - y) <= reach[0]) & (jnp.abs(column - x) <= reach[1])
       best = jnp.where(closer, squared, best)
       label = jnp.where(closer, i * _TOGETHER + k, label)
     return best, label

@@ -60,9 +60,7 @@ def extract(images: jax.Array, labels: jax.Array, num_labels: int, table: jax.Ar
   colours = jnp.concatenate([images, COLOUR_SCALE * rgb_to_lab(images)], axis=-1)
   colours = colours.reshape(-1, 6)[pixels.pixel]
   reach = tuple(2 * step for step in window_step(height, width))
-  label_dist, label_full = clusters.cluster(
-    pixels, colours[..., 3:], starts, steps, reach, (height, width)
-  )
+  label_dist, label_full = clusters.cluster(pixels, colours[..., 3:], starts, steps, reach)
   codes, outcome = encode(colours[..., :3], label_full, pixels, steps, table)
   by_image = lambda values: values.reshape(batch, num_labels, *values.shape[1:])
   place = lambda values: layout.to_image(pixels, values, labels.shape, outside=-1)
