@@ -7,7 +7,6 @@ layers of labels beyond the map's number.
 """
 
 from collections.abc import Mapping
-import re
 from typing import Any
 
 import numpy as np
@@ -125,11 +124,6 @@ def vectors(state: Arrays, prefix: str) -> Tree:
   height, width, inputs, _ = kernel.shape
   v = _get(state, f'{prefix}weight_v').reshape(inputs, height, width).transpose(1, 2, 0)
   return {'u': _get(state, f'{prefix}weight_u'), 'v': v.reshape(-1)}
-
-
-def plain_names(state: Arrays) -> dict[str, np.ndarray]:
-  """Names without the `module.` that parallel training adds."""
-  return {re.sub(r'^module\.', '', name): array for name, array in state.items()}
 
 
 def _get(state: Arrays, name: str) -> np.ndarray:

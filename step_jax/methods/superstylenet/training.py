@@ -87,7 +87,7 @@ class Objectives:
     scales, stats = self.discriminator.apply(
       {'params': params, **stats}, jnp.repeat(labels, 2, axis=0), pairs, True, mutable=STATS
     )
-    of = lambda i: [[maps[i::2] for maps in scale] for scale in scales]
+    of = lambda i: [[x.reshape(-1, 2, *x.shape[1:])[:, i] for x in scale] for scale in scales]
     return of(0), of(1), stats
 
   def generator_terms(

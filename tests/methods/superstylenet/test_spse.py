@@ -9,7 +9,14 @@ import pytest
 import ssn_vectors
 
 from step_jax.methods.superstylenet import sample_maps, spse
-from step_jax.methods.superstylenet.spse import device, host, layout, splines, window
+from step_jax.methods.superstylenet.spse import (
+  clusters,
+  device,
+  host,
+  layout,
+  splines,
+  window,
+)
 from step_jax.methods.superstylenet.spse.outcome import Outcome
 
 FILES = ssn_vectors.names('spse_*')
@@ -202,6 +209,26 @@ def test_codes_do_not_depend_on_the_batch_or_the_other_labels():
   alone = extract(images[1][None], other[None], 19)
   np.testing.assert_allclose(both.codes[1, 4], alone.codes[0, 4], atol=1e-6)
   assert (alone.outcome[0] == Outcome.ABSENT).sum() == 18
+
+
+def test_no_superpixel_that_could_win_is_left_out(monkeypatch):
+  """Candidates of blocks against all superpixels, slab by slab against all at once."""
+  image, labels = sample_maps.face(160, 1)
+  # Compiled again, since the rules below are read when a program is made.
+  run = lambda: jax.jit(spse.extract, static_argnums=2)(image[None], labels[None], 19, table())
+  chosen = run()
+  candidates = clusters._candidates
+
+  def all_of_them(centres, boxes, reach, scale):
+    everywhere = [(jnp.full_like(low, -1e9), jnp.full_like(high, 1e9)) for low, high in boxes]
+    count, parts = candidates(centres, everywhere, reach, scale)
+    assert count.shape == boxes[0][0].shape
+    return count, parts
+
+  monkeypatch.setattr(clusters, '_candidates', all_of_them)
+  monkeypatch.setattr(clusters, '_SLAB', 1000)
+  for found, expected in zip(run(), chosen, strict=True):
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_flat_colours_give_the_colour_away_from_the_joints():

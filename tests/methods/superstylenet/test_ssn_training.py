@@ -109,16 +109,18 @@ def test_three_steps_as_the_original_takes_them():
     (norm('up_2', 'ace_1')['var'], after['G/up_2.ace_1.param_free_norm.running_var']),
     (stats['spectral']['up_2']['conv_0']['norm']['u'], after['G/up_2.conv_0.weight_u']),
   ):
-    # Adam without a first moment moves entries by their gradient's sign: a few flip by rounding.
+    # Adam without a first moment moves entries by their gradient's sign: where the gradient is
+    # truly zero that is a random walk, which later statistics see.
     difference = np.abs(np.asarray(found) - expected)
-    assert difference.mean() < 2e-5 and difference.max() < 2.5e-3
+    assert difference.mean() < 1e-4 and difference.max() < 2.5e-3
 
 
 def torch_gradients(vectors, prefix):
-  """Gradients by our names: statistics, which have none, are filled from the state."""
+  """Gradients by our names; PyTorch gives none where a label is on no pixel of a small map."""
   names = {'gradG:': ('G/p:', 'generator'), 'gradD:': ('D/p:', 'discriminator')}
   source, network = names[prefix]
-  state = ssn_vectors.part(vectors, source) | ssn_vectors.part(vectors, prefix)
+  zeros = {k: np.zeros_like(x) for k, x in ssn_vectors.part(vectors, source).items()}
+  state = zeros | ssn_vectors.part(vectors, prefix)
   return getattr(torch_state, network)(state)[0]
 
 

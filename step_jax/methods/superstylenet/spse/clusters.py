@@ -10,6 +10,10 @@ from step_jax.methods.superstylenet.spse.window import ITERATIONS
 # Superpixels that one compiled loop body compares, so that the nearest so far and its distance stay
 # in registers.
 _TOGETHER = 8
+# Blocks that a CPU works on together: what they need stays in its cache.
+_SLAB = 32
+# Bounds of distances that were rounded; the distances themselves are accurate to 1e-6.
+_SLACK = 1.0001
 # Where the centre of a superpixel without pixels is: no window around it meets the image.
 _NOWHERE = -1e6
 
@@ -42,6 +46,9 @@ def cluster(
   places = [layout.row.astype(jnp.float32), layout.column.astype(jnp.float32)]
   points = [*places, *(features[..., i] for i in range(3))]
   table = jnp.stack([*points, jnp.ones_like(points[0])], axis=-1).reshape(-1, 6)
+  lowest = [jnp.min(x, axis=1, where=layout.filled, initial=jnp.inf) for x in points]
+  highest = [jnp.max(x, axis=1, where=layout.filled, initial=-jnp.inf) for x in points]
+  boxes = list(zip(lowest, highest, strict=True))
 
   def centres_of(label):
     sums = jax.ops.segment_sum(table, segments(layout, label), layout.num_regions * SUPERPIXELS)
@@ -51,12 +58,12 @@ def cluster(
     return means.reshape(layout.num_regions, SUPERPIXELS, 5)
 
   def iterate(label, centres, colour):
-    for_block = lambda values: values[layout.region]
-    parts = [for_block(centres[..., i]) for i in range(5 if colour else 2)]
-    # Rows from trunc(max(y - r, 0)) up to, without it, trunc(min(y + r + 1, H)), and columns alike,
-    # are the pixels of the image within r of the centre's floor.
-    parts += [for_block(jnp.floor(centres[..., i])) for i in range(2)]
-    label = _nearest(points, label, parts, reach, weight if colour else None)
+    count = 5 if colour else 2
+    scale = weight if colour else jnp.ones_like(weight)
+    near, parts = _candidates(
+      [centres[layout.region, :, i] for i in range(count)], boxes[:count], reach, scale
+    )
+    label = _nearest(points[:count], label, near, parts, reach, scale)
     label = jnp.where(layout.filled, label, -1)
     return label, centres_of(label)
 
@@ -83,34 +90,101 @@ def segments(layout: Layout, label: jax.Array) -> jax.Array:
   return jnp.where(label >= 0, found, layout.num_regions * SUPERPIXELS).reshape(-1)
 
 
-def _nearest(points, label, parts, reach, weight):
-  """The nearest superpixel of each pixel `[N, T]`, given what the superpixels of its block are.
+def _candidates(centres, boxes, reach, scale):
+  """Superpixels that can be the nearest one of some pixel in a block, in ascending order.
+
+  None is left out that could be: its window misses the block, or it is farther from all of the
+  block's box than another superpixel, whose window contains the box, is from any of it.
 
   Args:
-    points: row, column and Lab of pixels, `[N, T]` each.
-    label: int32 `[N, T]`, kept where no window contains the pixel.
-    parts: `[N, 128]` each: centre (two or five numbers), middle row and column of its window.
-    reach: rows and columns to each side of the middle.
-    weight: `[N, 1]`, of squared distances beside those of colours; None compares distances alone.
-  """
-  row, column = points[:2]
+    centres: row, column and, in the second pass, Lab, `[N, 128]` each.
+    boxes: lowest and highest value of each in the block, `[N]`; of an empty block the lowest is
+      above the highest.
+    reach: rows and columns that a window reaches.
+    scale: `[N, 1]`, of squared distances beside those of colours.
 
-  def compare(i, carry):
+  Returns:
+    int32 `[N]`, how many there are, and `[N, 128]` each, the candidates first: their numbers, their
+    centres, and the middle row and column of their windows.
+  """
+  least = most = 0.0
+  meets = covers = True
+  # Rows from trunc(max(y - r, 0)) up to, without it, trunc(min(y + r + 1, H)), and columns alike,
+  # are the pixels of the image within r of the centre's floor.
+  middles = [jnp.floor(centre) for centre in centres[:2]]
+  for i, (centre, box) in enumerate(zip(centres, boxes, strict=True)):
+    low, high = (side[:, None] for side in box)
+    factor = scale if i < 2 else 1.0
+    gap = jnp.maximum(jnp.maximum(low - centre, centre - high), 0.0)
+    least += factor * jnp.square(gap)
+    most += factor * jnp.square(jnp.maximum(centre - low, high - centre))
+    if i < 2:
+      meets &= (middles[i] - reach[i] <= high) & (middles[i] + reach[i] >= low)
+      covers &= (middles[i] - reach[i] <= low) & (middles[i] + reach[i] >= high)
+  bound = jnp.min(jnp.where(covers, most, jnp.inf), axis=1, keepdims=True)
+  chosen = meets & (low <= high) & (least <= _SLACK * bound)
+
+  rank = jnp.cumsum(chosen, axis=1, dtype=jnp.int32)
+  count = rank[:, -1]
+  block = jnp.arange(len(count), dtype=jnp.int32)[:, None]
+  numbers = jnp.broadcast_to(jnp.arange(SUPERPIXELS, dtype=jnp.int32), chosen.shape)
+  slot = jnp.where(chosen, rank - 1, SUPERPIXELS)
+  index = jnp.zeros_like(numbers).at[block, slot].set(numbers, mode='drop')
+  centres = [jnp.take_along_axis(x, index, axis=1) for x in centres]
+  unused = numbers >= count[:, None]
+  middles = [jnp.where(unused, _NOWHERE, jnp.floor(x)) for x in centres[:2]]
+  return count, [index, *centres, *middles]
+
+
+def _nearest(points, label, count, parts, reach, scale):
+  """The nearest superpixel of each pixel `[N, T]` among the candidates of its block.
+
+  Args:
+    points: row, column and, in the second pass, Lab of pixels, `[N, T]` each.
+    label: int32 `[N, T]`, kept where no window contains the pixel.
+    count, parts: see `_candidates`.
+    reach: rows and columns that a window reaches.
+    scale: `[N, 1]`, of squared distances beside those of colours.
+  """
+
+  def compare(i, carry, points, parts, scale):
     best, label = carry
     cut = lambda part: jax.lax.dynamic_slice_in_dim(part, i * _TOGETHER, _TOGETHER, axis=1)
     chunk = [cut(part) for part in parts]
+    row, column, *colours = points
     for k in range(_TOGETHER):
-      *centre, y, x = (part[:, k : k + 1] for part in chunk)
+      number, *centre, y, x = (part[:, k : k + 1] for part in chunk)
       squared = jnp.square(row - centre[0]) + jnp.square(column - centre[1])
-      if weight is not None:
-        squared *= weight
-        for point, colour in zip(points[2:], centre[2:], strict=True):
+      if colours:
+        squared *= scale
+        for point, colour in zip(colours, centre[2:], strict=True):
           squared += jnp.square(point - colour)
       closer = squared < best
       closer &= (jnp.abs(row - y) <= reach[0]) & (jnp.abs(column - x) <= reach[1])
       best = jnp.where(closer, squared, best)
-      label = jnp.where(closer, i * _TOGETHER + k, label)
+      label = jnp.where(closer, number, label)
     return best, label
 
-  best = jnp.full(label.shape, jnp.inf, jnp.float32)
-  return jax.lax.fori_loop(0, SUPERPIXELS // _TOGETHER, compare, (best, label))[1]
+  def whole(points, label, count, parts, scale):
+    """All candidates of some blocks."""
+    body = lambda i, carry: compare(i, carry, points, parts, scale)
+    best = jnp.full(label.shape, jnp.inf, jnp.float32)
+    return jax.lax.fori_loop(0, -(-jnp.max(count) // _TOGETHER), body, (best, label))[1]
+
+  def slabs(points, label, count, parts, scale):
+    """A few blocks after the other, each time some with about equally many candidates."""
+    size = min(_SLAB, len(label))
+    rounds = -(-len(label) // size)
+    # The last blocks may be done twice, which changes nothing.
+    order = jnp.pad(jnp.argsort(count), (0, rounds * size - len(label)), mode='edge')
+
+    def body(i, label):
+      chosen = jax.lax.dynamic_slice_in_dim(order, i * size, size)
+      cut = lambda x: x[chosen]
+      found = whole(*jax.tree.map(cut, (points, label, count, parts, scale)))
+      return label.at[chosen].set(found)
+
+    return jax.lax.fori_loop(0, rounds, body, label)
+
+  args = points, label, count, parts, scale
+  return jax.lax.platform_dependent(*args, cpu=slabs, default=whole)

@@ -12,8 +12,9 @@ BLOCK = 512
 class Layout(NamedTuple):
   """Where the pixels of each region are; regions are `image * num_labels + label`.
 
-  Blocks of one region stand together, and its pixels are in raster order. All images have the same
-  number of blocks, those that the worst label map would need; the rest are empty.
+  Blocks of one region stand together, and its pixels are in Z-order (Morton 1966), so that a block
+  covers a compact part of the image. All images have the same number of blocks, those that the
+  worst label map would need; the rest are empty.
 
   Attributes:
     region: int32 `[N]`, region of each block; of an empty one any of its image.
@@ -50,12 +51,13 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
   size = height * width
   known = (labels >= 0) & (labels < num_labels)
   ids = jnp.where(known, labels, num_labels).reshape(batch, size).astype(jnp.int32)
-  place = jnp.arange(size, dtype=jnp.int32)
-  # One sort of one number: the label first, then the place.
-  order = jnp.sort(ids * size + place, axis=1)
-  bounds = jnp.arange(num_labels + 1, dtype=jnp.int32) * size
+  row, column = jnp.divmod(jnp.arange(size, dtype=jnp.int32), width)
+  # One sort of one number: the label first, then the place, whose bits can be taken apart again.
+  places = 4 ** (max(height, width) - 1).bit_length()
+  order = jnp.sort(ids * places + 2 * _spread(row) + _spread(column), axis=1)
+  bounds = jnp.arange(num_labels + 1, dtype=jnp.int32) * places
   starts = jax.vmap(lambda keys: jnp.searchsorted(keys, bounds))(order).astype(jnp.int32)
-  order = order % size
+  order = order % places
   count = starts[:, 1:] - starts[:, :-1]
 
   blocks = -(-size // BLOCK) + num_labels
@@ -68,12 +70,13 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
   offset = nth[..., None] * BLOCK + jnp.arange(BLOCK, dtype=jnp.int32)
   filled = offset < of_region(count)[..., None]
   index = jnp.where(filled, of_region(starts[:, :-1])[..., None] + offset, 0)
-  pixel = jnp.take_along_axis(order, index.reshape(batch, -1), axis=1).reshape(index.shape)
+  place = jnp.take_along_axis(order, index.reshape(batch, -1), axis=1).reshape(index.shape)
 
   image = jnp.arange(batch, dtype=jnp.int32)[:, None]
   region = (region + image * num_labels).reshape(-1)
-  row, column = (value.reshape(-1, BLOCK) for value in (pixel // width, pixel % width))
-  filled = filled.reshape(-1, BLOCK)
+  row, column = _gather(place >> 1), _gather(place)
+  pixel = row * width + column + image[..., None] * size
+  row, column, pixel, filled = (x.reshape(-1, BLOCK) for x in (row, column, pixel, filled))
 
   def extent(values, reduce, beyond):
     found = getattr(jnp, reduce)(jnp.where(filled, values, beyond), axis=1)
@@ -82,7 +85,7 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
 
   return Layout(
     region,
-    (pixel + image[..., None] * size).reshape(-1, BLOCK),
+    pixel,
     row,
     column,
     filled,
@@ -97,6 +100,21 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
       axis=1,
     ),
   )
+
+
+def _spread(x: jax.Array) -> jax.Array:
+  """Moves bit `i` of numbers below 2^15 to bit `2 i`."""
+  for shift, mask in ((8, 0x00FF00FF), (4, 0x0F0F0F0F), (2, 0x33333333), (1, 0x55555555)):
+    x = (x | (x << shift)) & mask
+  return x
+
+
+def _gather(x: jax.Array) -> jax.Array:
+  """Moves bit `2 i` to bit `i`; others are dropped."""
+  x = x & 0x55555555
+  for shift, mask in ((1, 0x33333333), (2, 0x0F0F0F0F), (4, 0x00FF00FF), (8, 0x0000FFFF)):
+    x = (x | (x >> shift)) & mask
+  return x
 
 
 def to_image(layout: Layout, values: jax.Array, shape: tuple[int, ...], outside: int) -> jax.Array:

@@ -95,19 +95,16 @@ def place_seeds(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array
   squared = jnp.where(full[layout.region, None], 1 + row**2 + column**2, squared)
   squared = jnp.where(layout.filled, squared, -1)
 
+  height, width = labels.shape[1:]
   regions = layout.num_regions
-  blocks = jnp.arange(len(layout.region), dtype=jnp.int32)
 
   def place(k, carry):
     squared, seeds = carry
-    highest = jnp.max(squared, axis=1)
-    by_region = jax.ops.segment_max(highest, layout.region, regions)
-    first = jnp.where(highest == by_region[layout.region], blocks, len(blocks) - 1)
-    first = jax.ops.segment_min(first, layout.region, regions)
-    first = jnp.minimum(first, len(blocks) - 1)
-    position = jnp.argmax(squared[first], axis=1)
-    seed = jnp.stack([layout.row[first, position], layout.column[first, position]], axis=1)
-    seed = jnp.where((by_region > 0)[:, None], seed, corner)
+    highest = jax.ops.segment_max(jnp.max(squared, axis=1), layout.region, regions)
+    tied = jnp.where(squared == highest[layout.region, None], layout.pixel, _FAR)
+    first = jax.ops.segment_min(jnp.min(tied, axis=1), layout.region, regions)
+    seed = jnp.stack(jnp.divmod(first % (height * width), width), axis=1)
+    seed = jnp.where((highest > 0)[:, None], seed, corner)
     own = seed[layout.region]
     to_seed = (layout.row - own[:, :1]) ** 2 + (layout.column - own[:, 1:]) ** 2
     # Distances without background were no true distances: the first seed replaces them.
