@@ -15,8 +15,8 @@ from step_jax.methods.superstylenet.training import network_codes
 class Drawer:
   """A generator with its variables, ready to draw.
 
-  It keeps what it computed for the last label map, which is about half of the work: many styles of
-  one layout cost half each.
+  It keeps what it computed for the last label map, which is most of the work: many styles of one
+  layout cost about a third each.
   """
 
   def __init__(self, generator: Generator, variables: Mapping[str, Any]):

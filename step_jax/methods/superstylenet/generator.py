@@ -177,7 +177,8 @@ class Generator(nn.Module):
   def layout(self, labels: jax.Array) -> dict[str, dict[str, jax.Array]]:
     """What depends on the label map alone: SPADE's maps of every norm, by block.
 
-    About half of the work of drawing an image; made once, it serves many styles of one layout.
+    Two thirds of the work of drawing an image (196 of 295 GFLOP at 256 px with 19 labels); made
+    once, it serves many styles of one layout.
 
     Args:
       labels: int `[B, H, W]`.

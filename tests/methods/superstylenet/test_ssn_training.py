@@ -1,5 +1,6 @@
 """SuperStyleNet's training step against the original's, and by its rules."""
 
+import dataclasses
 import functools
 
 import jax
@@ -116,11 +117,15 @@ def test_three_steps_as_the_original_takes_them():
 
 
 def torch_gradients(vectors, prefix):
-  """Gradients by our names; PyTorch gives none where a label is on no pixel of a small map."""
-  names = {'gradG:': ('G/p:', 'generator'), 'gradD:': ('D/p:', 'discriminator')}
-  source, network = names[prefix]
-  zeros = {k: np.zeros_like(x) for k, x in ssn_vectors.part(vectors, source).items()}
-  state = zeros | ssn_vectors.part(vectors, prefix)
+  """Gradients by our names; NaN where the file has none, since it lacks some wide kernels'.
+
+  PyTorch gives none to the layer of a label that is on no pixel of a small map: zeros.
+  """
+  known = {'gradG:': ('G/p:', 'generator'), 'gradD:': ('D/p:', 'discriminator')}
+  source, network = known[prefix]
+  names = ssn_vectors.part(vectors, source).items()
+  absent = {k: np.full_like(x, 0 if '.fc_mu' in k else np.nan) for k, x in names}
+  state = absent | ssn_vectors.part(vectors, prefix)
   return getattr(torch_state, network)(state)[0]
 
 
@@ -241,8 +246,8 @@ def test_feature_nets_can_read_images_as_they_are():
   np.testing.assert_allclose(found / models.features.PIXEL_STD, jax.nn.relu(conv), atol=1e-5)
 
 
-def test_step_lowers_for_accelerators():
-  trainer = training.Trainer(SMALL, ema_decay=0.999)
+def abstract_step(objectives):
+  trainer = training.Trainer(objectives, ema_decay=0.999)
   state = jax.eval_shape(trainer.init, jax.random.key(0))
   shape = jax.ShapeDtypeStruct
   features = jax.eval_shape(
@@ -253,6 +258,21 @@ def test_step_lowers_for_accelerators():
     'labels': shape((2, 16, 16), jnp.uint8),
     'codes': shape((2, 3, 8), jnp.float32),
   }
-  args = state, batch, {'features': features['params']}
-  exported = jax.export.export(jax.jit(trainer.train_step), platforms=['tpu', 'cuda'])(*args)
+  return trainer.train_step, (state, batch, {'features': features['params']})
+
+
+def test_step_lowers_for_accelerators():
+  step, args = abstract_step(SMALL)
+  exported = jax.export.export(jax.jit(step), platforms=['tpu', 'cuda'])(*args)
   assert set(exported.platforms) == {'tpu', 'cuda'}
+
+
+def test_bfloat16_changes_no_type_of_the_state():
+  half = lambda module: module.clone(dtype=jnp.bfloat16)
+  modules = (half(getattr(SMALL, name)) for name in ('generator', 'discriminator', 'features'))
+  names = ('generator', 'discriminator', 'features')
+  step, args = abstract_step(dataclasses.replace(SMALL, **dict(zip(names, modules, strict=True))))
+  state, metrics = jax.eval_shape(step, *args)
+  types = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
+  assert types(state) == types(args[0])
+  assert all(x.dtype == jnp.float32 for x in metrics.values())
