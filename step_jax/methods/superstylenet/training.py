@@ -25,6 +25,7 @@ TAP_WEIGHTS = {
   'conv5_1': 1.0,
 }
 WEIGHTS = {'gan': 1.0, 'feature_matching': 10.0, 'perceptual': 10.0}
+LEARNING_RATES = {'generator': 1e-4, 'discriminator': 4e-4}
 # Statistics that belong to the averaged generator.
 AVERAGED = 'averaged_generator'
 Stats = dict[str, Any]
@@ -169,7 +170,7 @@ class Trainer:
 
   Attributes:
     objectives: the losses.
-    generator_rate, discriminator_rate: step number -> learning rate; 1e-4 and 4e-4 in the original.
+    learning_rates: network -> (step number -> learning rate); constant in the original.
     b1, b2: of Adam.
     ema_decay: weight of the old average of the generator's parameters and statistics; 0, the
       original's choice, keeps none.
@@ -177,8 +178,9 @@ class Trainer:
   """
 
   objectives: Objectives
-  generator_rate: Callable[[jax.Array], jax.Array] = lambda step: jnp.float32(1e-4)
-  discriminator_rate: Callable[[jax.Array], jax.Array] = lambda step: jnp.float32(4e-4)
+  learning_rates: Mapping[str, Callable[[jax.Array], jax.Array]] = dataclasses.field(
+    default_factory=lambda: {k: optax.constant_schedule(r) for k, r in LEARNING_RATES.items()}
+  )
   b1: float = 0.0
   b2: float = 0.9
   ema_decay: float = 0.0
@@ -187,9 +189,11 @@ class Trainer:
   @property
   def optimizers(self) -> dict[str, state_lib.Optimizer]:
     """One Adam for each network."""
-    rates = {'generator': self.generator_rate, 'discriminator': self.discriminator_rate}
     transform = adam(self.b1, self.b2)
-    return {name: state_lib.Optimizer((name,), transform, rate) for name, rate in rates.items()}
+    return {
+      name: state_lib.Optimizer((name,), transform, rate)
+      for name, rate in self.learning_rates.items()
+    }
 
   def init(self, key: jax.Array) -> state_lib.TrainState:
     """The state at step 0."""
