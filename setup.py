@@ -12,6 +12,7 @@ VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py')
 
 # Orbax deletes checkpoints by the last of them.
 GCS = ['fsspec>=2025.3', 'gcsfs>=2025.3', 'google-cloud-storage>=3.0']
+CUDA12 = ['jax[cuda12]>=0.10']
 DEMO = ['gradio>=6.31', 'scikit-learn>=1.6']
 
 setuptools.setup(
@@ -21,7 +22,7 @@ setuptools.setup(
   long_description=(HERE / 'README.md').read_text(),
   long_description_content_type='text/markdown',
   license='Apache-2.0',
-  python_requires='>=3.11',
+  python_requires='>=3.12',
   # The stages' configurations stand at the top of the repository, and inside the installed package.
   packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
   package_dir={'step_jax.configs': 'configs'},
@@ -31,7 +32,6 @@ setuptools.setup(
     'step_jax.reproduce': ['*.j2'],
   },
   install_requires=[
-    'absl-py>=2.1',
     'array_record>=0.8',
     'clu>=0.0.12',
     'etils[epath]>=1.9',
@@ -48,7 +48,8 @@ setuptools.setup(
     'ml_collections>=1.0',
     'numpy>=2.0',
     'optax>=0.2.6',
-    'orbax-checkpoint>=0.12',
+    # 1.0 brings another API under the same names.
+    'orbax-checkpoint>=0.12,<1.0',
     'packaging>=24.0',
     'pillow>=11.0',
     'safetensors>=0.5',
@@ -59,7 +60,10 @@ setuptools.setup(
   ],
   extras_require={
     'tpu': ['jax[tpu]>=0.10', *GCS],
-    'cuda': ['jax[cuda12]>=0.10'],
+    # CUDA 12 runs on drivers from 525 on, CUDA 13 on those from 580 on.
+    'cuda': CUDA12,
+    'cuda12': CUDA12,
+    'cuda13': ['jax[cuda13]>=0.10'],
     # Buckets as work directory and for pictures (gs://).
     'gcs': GCS,
     'test': [
@@ -86,9 +90,8 @@ setuptools.setup(
   },
   entry_points={'console_scripts': ['step-jax = step_jax.console:main']},
   classifiers=[
-    'Programming Language :: Python :: 3.11',
     'Programming Language :: Python :: 3.12',
-    'License :: OSI Approved :: Apache Software License',
+    'Programming Language :: Python :: 3.13',
     'Topic :: Scientific/Engineering :: Image Processing',
   ],
 )

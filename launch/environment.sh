@@ -1,30 +1,59 @@
 # shellcheck shell=bash
-# Sourced by quickstart.sh and test.sh: makes .venv with this checkout installed, once.
-# Usage: source launch/environment.sh EXTRAS
+# Sourced by the other scripts: finds Python 3.12 or newer, and makes .venv with this checkout.
+# Usage: source launch/environment.sh; make_environment EXTRAS
 
-make_environment() {
-  local extras=$1 stamp=".venv/.installed-$1"
-  if [[ -e $stamp && $stamp -nt setup.py ]]; then
-    return
-  fi
-  local python
-  python=$(find_python) || {
-    echo "No Python 3.11 or newer found: install one, or set PYTHON to it." >&2
-    exit 2
-  }
-  echo "Making .venv with $($python --version) …"
-  [[ -x .venv/bin/python ]] || "$python" -m venv .venv
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}"
-  touch "$stamp"
+# Usage: fits PYTHON [NEWEST]. Whether it runs, is 3.12 or newer and at most 3.NEWEST, and can make
+# an environment: Debian packages venv apart from Python, and without ssl and zlib there is no pip.
+fits() {
+  local check='import ensurepip, ssl, sys, venv, zlib
+sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, int(sys.argv[1])))'
+  "$1" -c "$check" "${2:-99}" </dev/null >/dev/null 2>&1
 }
 
+# Candidates, the best first. The shim of a version manager is on PATH but fails unless its version
+# is selected: so all matches on PATH are listed, then the versions that pyenv has installed.
+pythons() {
+  local root version
+  type -aP python3.12 python3.13 python3 python || true
+  for root in "${PYENV_ROOT:-}" "${HOME:-}/.pyenv"; do
+    for version in 3.12 3.13; do
+      printf '%s\n' "$root/versions/$version".*/bin/python
+    done
+  done
+}
+
+# Usage: find_python [NEWEST]. Prints $PYTHON if it is set, otherwise the first that fits.
 find_python() {
   local candidate
-  for candidate in ${PYTHON:-} python3.12 python3.11 python3.13 python3 python; do
-    if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-      echo "$candidate"
+  while IFS= read -r candidate; do
+    if fits "$candidate" "$@"; then
+      type -P "$candidate"
       return
     fi
-  done
+  done < <(if [[ -n ${PYTHON:-} ]]; then echo "$PYTHON"; else pythons; fi)
   return 1
+}
+
+make_environment() {
+  local extras=$1 stamp=.venv/.installed-$1 python=.venv/bin/python found version source
+  version=$("$python" --version 2>/dev/null) || version=
+  if ! fits "$python" || ! "$python" -c 'import pip' 2>/dev/null ||
+    [[ -n ${PYTHON:-} && $version != "$("$PYTHON" --version 2>/dev/null)" ]]; then
+    found=$(find_python) || {
+      echo "${PYTHON:-PATH}: no Python 3.12 or newer with venv: install one, or set PYTHON to it" >&2
+      exit 2
+    }
+    echo "Making .venv with $("$found" --version)${version:+ in place of that with $version} …"
+    "$found" -m venv --clear .venv
+  fi
+  # Other requirements, or a checkout that was moved, need another installation.
+  source="$PWD $(cksum <setup.py)"
+  [[ $(cat "$stamp" 2>/dev/null) != "$source" ]] || return 0
+  echo "Installing step_jax into .venv …"
+  # -qq leaves only errors: warnings are of how pip is set up on this machine.
+  "$python" -m pip install -qq --disable-pip-version-check --editable ".${extras:+[$extras]}" || {
+    echo "pip could not install .${extras:+[$extras]} into .venv: see above, then repeat the command." >&2
+    exit 2
+  }
+  echo "$source" >"$stamp"
 }

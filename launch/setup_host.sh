@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Makes a host ready, step by step, and skips what is done: Python 3.11 or 3.12 (images of Cloud TPU
+# Makes a host ready, step by step, and skips what is done: Python 3.12 or 3.13 (images of Cloud TPU
 # VMs ship 3.10), an environment with this checkout at pinned versions, a look at chips and bucket.
 #
 # Usage: launch/setup_host.sh [install|check] [--venv DIR] [--extras NAME] [--constraints FILE]
 #          [--hosts N] [--bucket gs://NAME]
 #   install, check   only this step (default: both)
 #   --venv           environment to make (default: .venv)
-#   --extras         of setup.py: tpu or cuda (default: tpu)
+#   --extras         of setup.py: tpu, cuda12 or cuda13 (default: tpu)
 #   --constraints    versions to pin (default: launch/constraints.txt)
 #   --hosts          of the slice; the check of several hosts must run on all of them at once
 #   --bucket         to write to and read from
@@ -15,27 +15,19 @@
 set -euo pipefail
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+# shellcheck source=/dev/null
+source "$here/launch/environment.sh"
 
 fail() {
   echo "setup_host: $2" >&2
   exit "$1"
 }
 
-fits() {
-  # Debian parts venv and ensurepip from the interpreter.
-  "$1" -c 'import ensurepip, sys, venv; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' \
-    2>/dev/null
-}
+# The newest Python (3.NEWEST) that the pins were tested with.
+NEWEST=13
 
 python_on_path() {
-  local candidate
-  for candidate in "${PYTHON:-}" python3.11 python3.12 python3; do
-    if [[ -n $candidate ]] && fits "$candidate"; then
-      command -v "$candidate"
-      return
-    fi
-  done
-  return 1
+  find_python "$NEWEST"
 }
 
 as_root() {
@@ -55,7 +47,7 @@ python_from_uv() {
       UV_NO_MODIFY_PATH=1 sh >&2 || return
   fi
   uv=$(command -v uv) || return
-  "$uv" python install 3.11 >&2 && "$uv" python find 3.11
+  "$uv" python install 3.12 >&2 && "$uv" python find 3.12
 }
 
 python_from_apt() {
@@ -64,20 +56,20 @@ python_from_apt() {
   {
     as_root add-apt-repository --yes ppa:deadsnakes/ppa &&
       "${apt[@]}" update &&
-      "${apt[@]}" install python3.11 python3.11-venv
-  } >&2 && command -v python3.11
+      "${apt[@]}" install python3.12 python3.12-venv
+  } >&2 && command -v python3.12
 }
 
 bring_python() {
   local way python
   for way in python_on_path python_from_uv python_from_apt; do
-    if python=$("$way") && fits "$python"; then
+    if python=$("$way") && fits "$python" "$NEWEST"; then
       echo "$python"
       return
     fi
-    echo "no Python 3.11 or 3.12: $way" >&2
+    echo "no Python 3.12 or 3.13: $way" >&2
   done
-  fail 3 "no Python 3.11 or 3.12, and neither uv nor apt brought one: install it and set PYTHON"
+  fail 3 "no Python 3.12 or 3.13, and neither uv nor apt brought one: install it and set PYTHON"
 }
 
 # What the environment was made from: another setup.py, pin or Python makes it anew.
@@ -92,7 +84,7 @@ fingerprint() {
 install() {
   local python
   [[ -r $constraints ]] || fail 2 "cannot read the constraints $constraints"
-  if ! "$venv/bin/python" -c '' 2>/dev/null; then
+  if ! fits "$venv/bin/python" "$NEWEST"; then
     python=$(bring_python) || exit
     rm -rf "$venv"
     "$python" -m venv "$venv" || fail 4 "$python could not make an environment in $venv"

@@ -7,7 +7,7 @@ launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=/dev/null
 source "$launch/environment.sh"
 python=$(find_python) || {
-  echo "tpu_vm: no Python 3.11 or newer found: install one, or set PYTHON to it" >&2
+  echo "tpu_vm: no Python 3.12 or newer found: install one, or set PYTHON to it" >&2
   exit 2
 }
 exec "$python" "$launch/tpu_vm.py" "$@"

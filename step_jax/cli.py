@@ -1,8 +1,9 @@
 """`step-jax VERB`: everything that a run needs, from pictures to a report."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 import logging
+import math
 import os
 import pathlib
 import sys
@@ -39,16 +40,24 @@ To see all of it work on synthetic pictures: step-jax quickstart"""
 
 def main(argv: Sequence[str] | None = None) -> int:
   """The console script; returns the exit status."""
+  main_lib.setup_terminal()
   parser = _parser()
   args, rest = parser.parse_known_args(argv)
   if rest and not getattr(args, 'takes_fields', False):
-    parser.error(f'unknown argument {rest[0]!r}: see step-jax {args.verb} --help')
+    parser.error(f'unknown argument {rest[0]!r} of {args.verb}')
   args.fields = rest
   return main_lib.guarded(lambda: args.run(args))
 
 
+class _Parser(argparse.ArgumentParser):
+  """A parser whose errors are one line, as all others of this program."""
+
+  def error(self, message):
+    self.exit(main_lib.EXIT_USER_ERROR, f'step-jax: {message}: see {self.prog} --help\n')
+
+
 def _parser() -> argparse.ArgumentParser:
-  parser = argparse.ArgumentParser(
+  parser = _Parser(
     prog='step-jax', description=_DESCRIPTION, formatter_class=_Formatter, allow_abbrev=False
   )
   verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
@@ -92,6 +101,30 @@ def _path(text: str) -> files_lib.Path:
     return files_lib.path(text)
   except UserError as error:
     raise argparse.ArgumentTypeError(error) from None
+
+
+def _number(
+  kind: Callable[[str], float], wanted: str, fits: Callable[[float], bool]
+) -> Callable[[str], float]:
+  """A type of arguments: numbers of a kind (`int`, `float`) that fit, else an error names both."""
+
+  def parse(text: str) -> float:
+    try:
+      value = kind(text)
+    except ValueError:
+      value = math.nan
+    if not fits(value):  # No comparison holds of NaN.
+      raise argparse.ArgumentTypeError(f'{text!r} is not {wanted}')
+    return value
+
+  return parse
+
+
+_positive = _number(int, 'a whole number of at least 1', lambda value: value >= 1)
+_not_negative = _number(int, 'a whole number of at least 0', lambda value: value >= 0)
+_amount = _number(float, 'a number above 0', lambda value: 0 < value < math.inf)
+_fraction = _number(float, 'a number of at least 0 and below 1', lambda value: 0 <= value < 1)
+_port = _number(int, 'a port, 1 to 65535', lambda value: 1 <= value <= 65535)
 
 
 def _add_workdir(verb: argparse.ArgumentParser) -> None:
@@ -146,9 +179,11 @@ def _add_prepare(verbs) -> None:
     choices=('auto', 'side_by_side', 'two_folders', 'unpaired'),
     help='A and B as halves of one picture, as two folders, or lone pictures (default: look)',
   )
-  verb.add_argument('--resize', type=int, default=0, help='scale the shorter side to so many px')
   verb.add_argument(
-    '--val-fraction', type=float, default=0.1, help='held out where there is no val folder'
+    '--resize', type=_not_negative, default=0, help='scale the shorter side to so many px'
+  )
+  verb.add_argument(
+    '--val-fraction', type=_fraction, default=0.1, help='held out where there is no val folder'
   )
 
 
@@ -183,10 +218,10 @@ def _add_train(verbs) -> None:
   verb.add_argument(
     '--preset', default='', help='settings of a known set, for --data that lies elsewhere'
   )
-  verb.add_argument('--size', type=int, default=0, help='train on squares of so many px')
+  verb.add_argument('--size', type=_positive, default=0, help='train on squares of so many px')
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
   verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
-  verb.add_argument('--kimg', type=float, default=0.0, help='thousands of pictures to train on')
+  verb.add_argument('--kimg', type=_amount, help='thousands of pictures to train on')
   main_lib.add_change_config(verb)
   verb.set_defaults(takes_fields=True)
 
@@ -203,6 +238,8 @@ def _train(args) -> None:
 def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   """The configuration of `step-jax train`, without fields set by `--config.…`.
 
+  The settings of the stage that this one starts from come first, then the options.
+
   Raises:
     ConfigError: neither data nor a stage before that names them.
   """
@@ -211,16 +248,17 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   options += [f'size={args.size}'] if args.size else []
   options += [f'features={args.features}'] if args.features else []
   config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
-  before = files_lib.join(args.workdir, config.get('init_from', ''))
-  if not any(options) and (before / config_lib.FILE).is_file():
-    config = config_lib.following(args.stage, config_lib.read(before))
-  if args.data and not known:
-    config.data.path = args.data
+  init_from = main_lib.split_fields(args.fields).get('init_from', config.get('init_from', ''))
+  before = files_lib.join(args.workdir, init_from)
+  if init_from and (before / config_lib.FILE).is_file():
+    config = config_lib.following(args.stage, config_lib.read(before), ','.join(options))
+  if args.data:
+    config.data.path = config_lib.DATASETS[args.data]['path'] if known else args.data
   if not config.data.path:
     raise ConfigError('--data is missing: give a folder of pictures, or swatches')
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
-  if args.kimg:
+  if args.kimg is not None:
     config_lib.set_kimg(config, args.kimg)
   return config
 
@@ -233,14 +271,19 @@ def _add_evaluate(verbs) -> None:
     _evaluate,
     'score a run on held-out pictures, or compare runs',
     'Scores a run with every protocol whose weights and data are there, prints a table with 95 % '
-    'intervals, and writes results.json to the stage. With --compare, prints the results of '
-    'several runs side by side, as far as they are of the same protocol. docs/protocols.md says '
-    'what each number is.',
+    'intervals, and writes results.json to the stage; results of another split, data set, seed or '
+    'checkpoint go to files of their own, as results-split=test.json. Groups measured earlier are '
+    'kept. With --compare, prints the results of several runs side by side, as far as they are of '
+    'the same protocol. docs/protocols.md says what each number is.',
   )
   work = verb.add_mutually_exclusive_group(required=True)
   work.add_argument('--workdir', type=_path, help='folder of the run to score')
   work.add_argument(
-    '--compare', nargs='+', type=_path, metavar='DIR', help='folders of runs with results'
+    '--compare',
+    nargs='+',
+    type=_path,
+    metavar='DIR',
+    help='folders of runs with results, or files of results',
   )
   _add_checkpoint(verb)
   verb.add_argument('--data', default='', help='another data set than the one of the run')
@@ -248,7 +291,7 @@ def _add_evaluate(verbs) -> None:
   verb.add_argument(
     '--groups', default=','.join(groups), help=f'of scores, some of {", ".join(groups)}'
   )
-  verb.add_argument('--seed', type=int, default=0, help='of everything drawn')
+  verb.add_argument('--seed', type=_not_negative, default=0, help='of everything drawn')
 
 
 def _evaluate(args) -> None:
@@ -271,7 +314,8 @@ def _add_translate(verbs) -> None:
     'translate',
     _translate,
     'translate pictures in given, drawn or blended styles',
-    'Writes one PNG a translation, named after its input, and grid.png with all of them.',
+    'Writes one PNG per translation, named after its input, and grid.png with all of them. '
+    'Files of these names in --out are replaced, but never an input.',
   )
   verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
   _add_workdir(verb)
@@ -280,11 +324,14 @@ def _add_translate(verbs) -> None:
   style = verb.add_mutually_exclusive_group(required=True)
   style.add_argument('--style', nargs='+', metavar='IMAGE', help='pictures whose style to use')
   style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
-  style.add_argument('--sample', type=int, metavar='N', help='draw N new styles')
-  verb.add_argument('--steps', type=int, default=8, help='of an interpolation')
-  verb.add_argument('--seed', type=int, default=0, help='of drawn styles')
+  style.add_argument('--sample', type=_positive, metavar='N', help='draw N new styles')
+  verb.add_argument('--steps', type=_positive, default=8, help='of an interpolation')
+  verb.add_argument('--seed', type=_not_negative, default=0, help='of drawn styles')
   verb.add_argument(
-    '--sampler', default='', choices=('mapper', 'gaussian'), help='default: mapper where trained'
+    '--sampler',
+    default='',
+    choices=('mapper', 'gaussian'),
+    help='of new styles; default: the one whose codes are closer to held-out ones',
   )
   verb.add_argument(
     '--side-by-side',
@@ -324,7 +371,7 @@ def _add_demo(verbs) -> None:
   _add_workdir(verb)
   _add_checkpoint(verb)
   verb.add_argument('--host', default=demo.HOST, help=f'to bind to (default: {demo.HOST})')
-  verb.add_argument('--port', type=int, default=demo.PORT, help=f'(default: {demo.PORT})')
+  verb.add_argument('--port', type=_port, default=demo.PORT, help=f'(default: {demo.PORT})')
 
 
 def _demo(args) -> None:
@@ -360,14 +407,14 @@ def _add_reproduce(verbs) -> None:
   verb.add_argument('--data', required=True, help='pictures: PATH, PRESET=PATH, or a known set')
   verb.add_argument('--related', default='', help='the same, for generalisation')
   verb.add_argument('--unrelated', default='swatches', help='the same, for generalisation')
-  verb.add_argument('--size', type=int, default=64, help='train on squares of so many px')
+  verb.add_argument('--size', type=_not_negative, default=64, help='train on squares of so many px')
   verb.add_argument('--features', default='vgg16', help='feature net')
   verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
-  verb.add_argument('--kimg', type=float, default=8.0, help='thousands of pictures a row')
+  verb.add_argument('--kimg', type=_amount, default=8.0, help='thousands of pictures a row')
   verb.add_argument(
-    '--pretrain-kimg', type=float, default=0.0, help='of triplets (default: as --kimg)'
+    '--pretrain-kimg', type=_amount, default=0.0, help='of triplets (default: as --kimg)'
   )
-  verb.add_argument('--seeds', type=int, default=3, help='how often everything is trained')
+  verb.add_argument('--seeds', type=_positive, default=3, help='how often everything is trained')
   verb.add_argument('--rows', nargs='+', default=(), help='some rows only, by preset')
   verb.add_argument('--dry-run', action='store_true', help='print the plan and how long it takes')
   verb.set_defaults(takes_fields=True)
@@ -458,12 +505,14 @@ def _add_bench(verbs) -> None:
     help="try only those of the peer's with this in their name",
   )
   verb.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the record here too')
-  verb.add_argument('--size', type=int, default=0, help='side of the pictures')
-  verb.add_argument('--batch', type=int, default=0, help='pictures a call')
-  verb.add_argument('--width', type=int, default=0, help='of the networks (default: 32)')
+  verb.add_argument('--size', type=_positive, default=0, help='side of the pictures')
+  verb.add_argument('--batch', type=_positive, default=0, help='pictures a call')
+  verb.add_argument('--width', type=_positive, default=0, help='of the networks (default: 32)')
   verb.add_argument('--dtype', default='', choices=bench.DTYPES, help='compute type')
-  verb.add_argument('--repeats', type=int, default=0, help='rounds')
-  verb.add_argument('--count', type=int, default=0, help='style vectors to mine, or codes of IMLE')
+  verb.add_argument('--repeats', type=_positive, default=0, help='rounds')
+  verb.add_argument(
+    '--count', type=_positive, default=0, help='style vectors to mine, or codes of IMLE'
+  )
   verb.add_argument('--features', default='', help='feature net (default: vgg16)')
   verb.add_argument('--data', default='', help='pictures for input_pipeline and startup')
   verb.add_argument(
@@ -512,7 +561,7 @@ def _add_export(verbs) -> None:
   _add_checkpoint(verb)
   verb.add_argument('--out', type=pathlib.Path, help='folder to make (default: WORKDIR/export)')
   verb.add_argument(
-    '--onnx', type=int, default=0, metavar='PX', help='ONNX too, for squares of so many px'
+    '--onnx', type=_positive, default=0, metavar='PX', help='ONNX too, for squares of so many px'
   )
 
 

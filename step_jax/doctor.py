@@ -20,7 +20,7 @@ from step_jax.errors import WeightsError
 from step_jax.models import FEATURE_NETS
 from step_jax.weights import nets, store
 
-PYTHON = (3, 11)
+PYTHON = (3, 12)
 _PACKAGES = (
   'step_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy',
 )  # fmt: skip
@@ -30,7 +30,8 @@ _NO_DISK = 2**29
 _LITTLE_MEMORY = 4 * 2**30
 # Extra of setup.py -> modules by which one sees that it is installed.
 _EXTRAS = {
-  'cuda': ('jax_cuda12_plugin',),
+  'cuda12': ('jax_cuda12_plugin',),
+  'cuda13': ('jax_cuda13_plugin',),
   'tpu': ('libtpu',),
   'gcs': ('fsspec', 'gcsfs'),
   'demo': ('gradio', 'sklearn'),
@@ -142,7 +143,7 @@ def problems(found: Found) -> list[str]:
 
 def _of_install(found: Found):
   if tuple(map(int, found.python.split('.')[:2])) < PYTHON:
-    yield f'Python {found.python} is too old: make an environment with 3.11 or newer'
+    yield f'Python {found.python} is too old: make an environment with 3.12 or newer'
   if found.unmet:
     yield f'{"; ".join(found.unmet)}: run `pip install -e .` in the checkout'
   jax_, jaxlib = found.packages.get('jax', ''), found.packages.get('jaxlib', '')
@@ -158,12 +159,16 @@ def _of_devices(found: Found):
     yield f'JAX cannot start ({found.jax_error}): JAX_PLATFORMS=cpu runs on the CPU meanwhile'
     return
   if found.backend == 'cpu' and 'cpu' not in found.jax_platforms.split(','):
-    if found.gpu and not found.extras['cuda']:
-      yield f"there is a GPU ({found.gpu}), but JAX runs on the CPU: pip install -e '.[cuda]'"
+    if found.gpu and not (found.extras['cuda12'] or found.extras['cuda13']):
+      yield (
+        f"there is a GPU ({found.gpu}), but JAX runs on the CPU: pip install -e '.[cuda12]', or "
+        "'.[cuda13]' where the driver is 580 or newer"
+      )
     elif found.gpu:
       yield (
         f'there is a GPU ({found.gpu}), but JAX runs on the CPU though its CUDA plugin is '
-        'installed: CUDA_VISIBLE_DEVICES may hide it, or its driver may be too old (nvidia-smi)'
+        'installed: CUDA_VISIBLE_DEVICES may hide it, or its driver may be too old (nvidia-smi: '
+        'CUDA 13 needs 580 or newer, CUDA 12 needs 525)'
       )
     if found.tpu and not found.extras['tpu']:
       yield "there is a TPU, but JAX runs on the CPU: pip install -e '.[tpu]'"

@@ -86,6 +86,19 @@ def make_folder(path: Path) -> None:
     path.mkdir(parents=True, exist_ok=True)
 
 
+def short_name(name: str, most: int = 100) -> str:
+  """A name of at most `most` bytes: the name itself, or its start and a digest of all of it.
+
+  File systems allow 255 bytes. Names that are derived from those that users chose, such as
+  temporary files, need room for what is added.
+  """
+  encoded = os.fsencode(name)
+  if len(encoded) <= most:
+    return name
+  digest = hashlib.sha256(encoded).hexdigest()[:16]
+  return f'{encoded[: most - 17].decode(errors="ignore")}-{digest}'
+
+
 def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
   """Writes a file, which appears whole or not at all, in place of the one before.
 
@@ -102,7 +115,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
     with told(path):
       path.write_bytes(data)
     return
-  part = path.with_name(f'.{path.name}.part')
+  part = path.with_name(f'.{short_name(path.name, 200)}.part')
   with _alone(part) as file:
     file.write(data)
     file.flush()
@@ -203,7 +216,7 @@ def scratch(path: Path) -> pathlib.Path:
   if not in_bucket(path):
     return path
   name = hashlib.sha256(os.fspath(path).encode()).hexdigest()[:16]
-  return places.cache() / 'scratch' / f'{path.name.lstrip(".")}-{name}'
+  return places.cache() / 'scratch' / f'{short_name(path.name.lstrip("."))}-{name}'
 
 
 def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
@@ -222,6 +235,48 @@ def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
 
 
 @contextlib.contextmanager
+def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
+  """A folder `.NAME-….part` in `beside`, removed at the end.
+
+  Folders of this kind that killed processes left in `beside` are removed first. A process holds a
+  lock on its folder while it runs, by which the others know that it is in use; where folders cannot
+  be locked, nothing is removed.
+  """
+  for left in beside.glob('.*-????????.part'):
+    with _folder_lock(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+      if locked:
+        shutil.rmtree(left, ignore_errors=True)
+  while True:
+    with tempfile.TemporaryDirectory(
+      prefix=f'.{short_name(name)}-', suffix='.part', dir=beside, ignore_cleanup_errors=True
+    ) as folder:
+      with _folder_lock(pathlib.Path(folder), fcntl.LOCK_SH):
+        # Another process may have taken it for a leftover before it was locked.
+        if os.path.isdir(folder):
+          yield pathlib.Path(folder)
+          return
+
+
+@contextlib.contextmanager
+def _folder_lock(folder: pathlib.Path, kind: int) -> Iterator[bool]:
+  """Locks a folder, and yields whether that worked."""
+  try:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+  except OSError:
+    yield False
+    return
+  try:
+    try:
+      fcntl.flock(descriptor, kind)
+      locked = True
+    except OSError:
+      locked = False
+    yield locked
+  finally:
+    os.close(descriptor)
+
+
+@contextlib.contextmanager
 def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
   """A copy of a bucket's folder, on this machine below `beside`; what is not moved goes again.
 
@@ -229,8 +284,8 @@ def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
     RunError: the bucket cannot be read, or the name of an object leads out of the folder.
   """
   beside.mkdir(parents=True, exist_ok=True)
-  with tempfile.TemporaryDirectory(prefix=f'.{folder.name}-', dir=beside) as part:
-    here = pathlib.Path(part) / folder.name
+  with temporary_folder(beside, folder.name) as part:
+    here = part / folder.name
     for file in listing(folder):
       name = file.relative_to(folder)
       if '..' in name.parts:  # Objects may be called anything.

@@ -7,6 +7,7 @@ Fields are set by `--config.NAME=VALUE`. On a pod, start the same line on every 
 import argparse
 from collections.abc import Sequence
 import errno
+import io
 import logging
 import sys
 import traceback
@@ -19,12 +20,16 @@ EXIT_USER_ERROR = 2
 # Asked to end, saved, to be started again: EX_TEMPFAIL of sysexits.h. An unhandled SIGTERM is 143.
 EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
-# What a user can mend: a full or read-only disk, a quota, a folder of somebody else.
-_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM}
+# What a user can mend: a full or read-only disk, a quota, a folder of somebody else, a long name.
+_DISK = {
+  *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+  errno.ENAMETOOLONG,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
   """Trains the stage that the configuration describes; returns the exit status."""
+  setup_terminal()
   parser = argparse.ArgumentParser(
     prog='python -m step_jax.main', description=__doc__, allow_abbrev=False
   )
@@ -72,11 +77,11 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
 
 
 def add_change_config(parser: argparse.ArgumentParser) -> None:
-  """The flag without which a stage goes on only with the configuration that it was trained with."""
+  """The flag that lets a stage go on with another configuration or other images than before."""
   parser.add_argument(
     '--change-config',
     action='store_true',
-    help='go on with a stage although its configuration has changed',
+    help='go on with a stage although its configuration or its images have changed',
   )
 
 
@@ -110,9 +115,9 @@ def guarded(action) -> int:
 
   An action may return a status of its own; None is 0.
   """
-  places.keep_compiled()
   setup_logging()
   try:
+    places.keep_compiled()
     return action() or 0
   except Preempted as stop:
     print(f'step-jax: {stop}', file=sys.stderr)
@@ -141,6 +146,15 @@ def _remedy(error: Exception) -> str | None:
       'command again'
     )
   return None
+
+
+def setup_terminal() -> None:
+  """Makes standard output escape characters that its encoding lacks, as standard error does.
+
+  A terminal may be Latin-1, and names of files may hold bytes that are no text at all.
+  """
+  if isinstance(sys.stdout, io.TextIOWrapper):
+    sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def setup_logging() -> None:

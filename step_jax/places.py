@@ -33,6 +33,12 @@ def keep_compiled() -> None:
 
 
 def _folder(variable: str, default: str) -> pathlib.Path:
-  if '://' in os.environ.get(variable, ''):
-    raise ConfigError(f'{variable}={os.environ[variable]}: must be a folder of this machine')
-  return pathlib.Path(os.environ.get(variable) or default).expanduser()
+  folder = os.environ.get(variable) or default
+  if '://' in folder:
+    raise ConfigError(f'{variable}={folder}: must be a folder of this machine')
+  try:
+    return pathlib.Path(folder).expanduser()
+  except RuntimeError:  # HOME is not set, and the account is in no list of users.
+    raise ConfigError(
+      f'{folder}: this account has no home folder: set HOME, or {variable}, to a folder'
+    ) from None

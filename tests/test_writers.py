@@ -36,3 +36,18 @@ def test_what_was_left_or_laid_in_the_way_is_written_neither_through_nor_to(tmp_
     files.write_text(path, 'new')
     assert (path.read_text(), kept.read_text()) == ('new', 'kept')
     assert sorted(path.name for path in tmp_path.iterdir()) == ['kept', 'x']
+
+
+def test_names_as_long_as_a_file_system_allows_are_written(tmp_path):
+  for name in ('x' * 255, 'ä' * 127):
+    files.write_text(tmp_path / name, 'new')
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    (tmp_path / name).unlink()
+
+
+def test_short_names_stay_and_long_ones_keep_apart():
+  assert files.short_name('photos', 100) == 'photos'
+  long = ['ä' * 100 + end for end in 'ab']
+  short = [files.short_name(name, 100) for name in long]
+  assert short[0] != short[1] and short[0].startswith('äää')
+  assert all(80 < len(os.fsencode(name)) <= 100 for name in short)

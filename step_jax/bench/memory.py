@@ -44,7 +44,7 @@ def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
 
 
 def peak(settings: Settings, name: str) -> int:
-  """The same, in this process.
+  """Bytes that one of them needs at most while it runs in this process.
 
   On a GPU it is what the library took of the GPU; else the growth of the process's resident memory,
   at its peak in steady state, over what it was when everything was imported.

@@ -82,9 +82,6 @@ class Settings:
     settings = cls(**{'name': name, **DEFAULTS[name], **{k: v for k, v in given.items() if v}})
     settings = dataclasses.replace(settings, tf32=given.get('tf32', True))
     choose(FEATURES, settings.features, 'feature net')
-    for field in ('size', 'batch', 'width', 'repeats', 'count'):
-      if getattr(settings, field) < 0:
-        raise ConfigError(f'--{field} {getattr(settings, field)}: must be positive')
     if settings.size % 8:
       raise ConfigError(f'--size {settings.size}: the generator needs a multiple of 8')
     if name == 'translate_step' and settings.stage == 'pretrain':

@@ -4,7 +4,7 @@ An example has a name and one or two pictures, `A` and `B`. Which of them is the
 when training reads them (`config.data.direction`), so that a prepared set serves both directions.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 import dataclasses
 import functools
 import hashlib
@@ -27,20 +27,25 @@ class Example:
   """One pair (or one lone picture): its name, unique in its split, and how to get its pictures.
 
   `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`; it may raise
-  DataError.
+  DataError. `content` identifies what `load()` returns; empty: a hash of the pixels does.
   """
 
   name: str
   load: Callable[[], Mapping[str, np.ndarray]]
+  content: str = ''
 
 
 @dataclasses.dataclass(frozen=True)
 class PictureSet:
-  """Examples by split, and a fingerprint that changes when they do."""
+  """Examples by split, and a fingerprint that changes when they do.
+
+  `held_out` tells whether the validation split was chosen by `hold_out`.
+  """
 
   layout: str
   splits: Mapping[str, list[Example]]
   fingerprint: str
+  held_out: bool = False
 
 
 def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 0.1) -> PictureSet:
@@ -49,8 +54,8 @@ def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 
   Layouts (`docs/data.md` draws each): `side_by_side`, pictures whose left half is A and right half
   B; `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`) paired by
   file stem; `unpaired`, lone pictures. `auto` takes `two_folders` where such folders exist, else
-  `side_by_side`. Splits are folders `train`, `val`, `test`; without `val`, a fixed choice by name
-  of `val_fraction` of the training pictures, at least one, is held out.
+  `side_by_side`. Splits are folders `train`, `val`, `test`; without `val`, about `val_fraction` of
+  the training pictures are held out, see `hold_out`.
 
   Raises:
     DataError: no such folder, no pictures, or names without a partner.
@@ -76,20 +81,24 @@ def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 
     for split, files in found.items():
       if not files:
         raise DataError(f'{roots[split]}: holds no png, jpg or webp pictures')
-  loader = {'side_by_side': _load_halves, 'two_folders': _load_two, 'unpaired': _load_one}[layout]
-  splits = {
-    split: [
-      Example(files[0].relative_to(folder).as_posix(), functools.partial(loader, *files))
-      for files in tuples
-    ]
+  if 'train' not in found:
+    raise DataError(f'{folder}: holds {", ".join(found)} but no train: add train pictures')
+  named = {
+    split: {files[0].relative_to(folder).as_posix(): files for files in tuples}
     for split, tuples in found.items()
   }
-  if 'train' not in splits:
-    raise DataError(f'{folder}: holds {", ".join(splits)} but no train: add train pictures')
-  if 'val' not in splits:
-    splits = {**splits, **_hold_out(splits['train'], val_fraction)}
-  files = [file for tuples in found.values() for files in tuples for file in files]
-  return PictureSet(layout, splits, _fingerprint(folder, files, layout))
+  held_out = 'val' not in named
+  if held_out:
+    train = named['train']
+    held = hold_out(train, val_fraction)
+    named['train'] = {name: files for name, files in train.items() if name not in held}
+    named['val'] = {name: files for name, files in train.items() if name in held}
+  loader = {'side_by_side': _load_halves, 'two_folders': _load_two, 'unpaired': _load_one}[layout]
+  splits = {
+    split: [Example(name, functools.partial(loader, *files)) for name, files in examples.items()]
+    for split, examples in named.items()
+  }
+  return PictureSet(layout, splits, _fingerprint(folder, named, layout), held_out)
 
 
 def _picture_files(folder: files_lib.Path) -> list[files_lib.Path]:
@@ -113,9 +122,9 @@ def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
 
 
 def _find_sides(folder: files_lib.Path) -> dict[str, tuple[files_lib.Path, files_lib.Path]]:
-  """The two folders of every split.
+  """Finds the two folders of every split.
 
-  `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
+  These are `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
   """
   sides = {}
   for a, b in _PAIR_NAMES:
@@ -173,27 +182,47 @@ def _load_halves(path: files_lib.Path) -> dict[str, np.ndarray]:
   return {'A': image[:, : width // 2], 'B': image[:, width // 2 :]}
 
 
-def _hold_out(examples: list[Example], fraction: float) -> dict[str, list[Example]]:
-  """Splits off the `fraction` of smallest hash, so that new files move no old ones."""
-  if len(examples) < 2:
+def hold_out(names: Collection[str], fraction: float) -> set[str]:
+  """The names of the validation split: those whose hash is below a threshold.
+
+  Each name is assigned on its own, so adding or removing others does not move it. The only
+  exception keeps both splits from being empty: the name whose hash is nearest to the threshold
+  then changes sides.
+
+  Args:
+    names: at least two.
+    fraction: the threshold, in [0, 1]; hashes are uniform in [0, 1).
+
+  Raises:
+    DataError: there is one name only.
+  """
+  if len(names) < 2:
     raise DataError(
-      f'{examples[0].name}: one picture alone cannot be split into train and val: add more'
+      f'{next(iter(names))}: one picture alone cannot be split into train and val: add more'
     )
-  count = max(1, round(len(examples) * fraction))
-  ranked = sorted(examples, key=lambda example: hashlib.sha256(example.name.encode()).digest())
-  held = {example.name for example in ranked[:count]}
-  return {
-    'train': [example for example in examples if example.name not in held],
-    'val': [example for example in examples if example.name in held],
+  hashes = {
+    name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big') / 2**64
+    for name in names
   }
+  held = {name for name, value in hashes.items() if value < fraction}
+  nearest = min(hashes, key=lambda name: abs(hashes[name] - fraction))
+  if not held:
+    return {nearest}
+  return held - {nearest} if len(held) == len(hashes) else held
 
 
-def _fingerprint(folder: files_lib.Path, files: Iterable[files_lib.Path], layout: str) -> str:
+def _fingerprint(
+  folder: files_lib.Path,
+  named: Mapping[str, Mapping[str, tuple[files_lib.Path, ...]]],
+  layout: str,
+) -> str:
+  """Identifies the splits by names, sizes and times of their files: none of them is read."""
   digest = hashlib.sha256(layout.encode())
   changes = files_lib.listing(folder) if files_lib.in_bucket(folder) else {}
-  for file in files:
-    change = changes[file] if changes else _change(file)
-    digest.update(f'{file.relative_to(folder)}\0{change}\0'.encode())
+  for split, examples in named.items():
+    for file in (file for files in examples.values() for file in files):
+      change = changes[file] if changes else _change(file)
+      digest.update(f'{split}\0{file.relative_to(folder)}\0{change}\0'.encode())
   return digest.hexdigest()[:16]
 
 

@@ -3,7 +3,7 @@
 Prepared once from a folder or from `swatches`, read at random ever after.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent import futures
 import contextlib
 import hashlib
@@ -38,7 +38,7 @@ _UNREADABLE = (
 # of 256 px.
 _CACHE_BYTES = 2**30
 # Bump when what is written changes: cached sets of older versions are then made anew.
-VERSION = '1.0.0'
+VERSION = '1.1.0'
 # All that a prepared set is made of. TFDS would import whatever module features.json names.
 _FEATURES = {
   f'tensorflow_datasets.core.features.{name}'
@@ -61,7 +61,12 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
     self._picture_set = picture_set
     self._resize = resize
     self._metadata = tfds.core.MetadataDict(
-      layout=picture_set.layout, fingerprint=picture_set.fingerprint, resize=resize, smallest={}
+      layout=picture_set.layout,
+      fingerprint=picture_set.fingerprint,
+      resize=resize,
+      held_out=picture_set.held_out,
+      smallest={},
+      contents={split: {} for split in picture_set.splits},
     )
     super().__init__(file_format='array_record', **kwargs)
 
@@ -90,28 +95,29 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
       # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
       for start in range(0, len(examples), 64):
         window = examples[start : start + 64]
-        for i, (example, (shape, encoded)) in enumerate(
+        for i, (example, (shape, content, encoded)) in enumerate(
           zip(window, pool.map(self._encoded, window), strict=True)
         ):
           self._note_size(split, example.name, shape)
+          self._metadata['contents'][split][example.name] = content
           yield start + i, {'name': example.name, **encoded}
           progress.update()
 
-  def _encoded(self, example: folders.Example) -> tuple[tuple[int, ...], dict[str, bytes]]:
-    """Shape and files of an example's pictures; decoded, a window of them could fill the memory."""
-    sides = self._read(example)
-    shape = next(iter(sides.values())).shape
-    return shape, {side: _encode(image) for side, image in sides.items()}
+  def _encoded(self, example: folders.Example) -> tuple[tuple[int, ...], str, dict[str, bytes]]:
+    """Shape, hash of the content, and PNG files of an example's pictures.
 
-  def _read(self, example: folders.Example) -> dict[str, np.ndarray]:
-    sides = {side: fit(image, self._resize) for side, image in example.load().items()}
+    They are not returned decoded: a window of them could fill the memory.
+    """
+    loaded = example.load()
+    sides = {side: fit(image, self._resize) for side, image in loaded.items()}
     shapes = {image.shape for image in sides.values()}
     if len(shapes) > 1:
       a, b = (f'{image.shape[1]}x{image.shape[0]}' for image in sides.values())
       raise DataError(
         f'{example.name}: A is {a} but B is {b} px: the two of a pair must match in size'
       )
-    return sides
+    content = example.content or _hash(loaded)
+    return shapes.pop(), content, {side: _encode(image) for side, image in sides.items()}
 
   def _note_size(self, split: str, name: str, shape: tuple[int, ...]) -> None:
     """Keeps the smallest height and width of a split and whose they are, for `check_crop`."""
@@ -131,6 +137,14 @@ def fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
   height, width = image.shape[:2]
   scale = shorter_side / min(height, width)
   return pictures.resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
+
+
+def _hash(sides: Mapping[str, np.ndarray]) -> str:
+  """Identifies pictures by their pixels before any resizing."""
+  sha256 = hashlib.sha256()
+  for side, image in sides.items():
+    sha256.update(f'{side}{image.shape}'.encode() + image.tobytes())
+  return sha256.hexdigest()[:16]
 
 
 def _encode(image: np.ndarray) -> bytes:
@@ -243,15 +257,20 @@ class PairSet:
     splits: name of a split -> how many examples it has.
     paired: whether examples have a `B`.
     fingerprint: changes when the pictures do.
+    held_out: whether `val` was chosen by `folders.hold_out`; False for sets of older versions,
+      which had another rule.
+
+  Args:
+    folder: where it lies.
     unreadable: what to do about records that cannot be read: `stop` or `skip`, see `PairSplit`.
 
   Raises:
     DataError: the folder is damaged, or asks for code that is not of a prepared set.
   """
 
-  def __init__(self, folder: str | pathlib.Path):
+  def __init__(self, folder: str | pathlib.Path, unreadable: str = 'stop'):
     self.folder = pathlib.Path(folder)
-    self.unreadable = 'stop'
+    self._unreadable = unreadable
     try:
       _check_features(json.loads((self.folder / 'features.json').read_text('utf-8')))
       self._builder = tfds.builder_from_directory(str(folder))
@@ -259,6 +278,11 @@ class PairSet:
       self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
       self.paired = 'B' in self._builder.info.features
       self.fingerprint = f'{self._metadata["fingerprint"]}-{self._metadata["resize"]}'
+      self.held_out = bool(self._metadata.get('held_out'))
+      self._contents = {
+        split: {str(name): str(content) for name, content in examples.items()}
+        for split, examples in self._metadata.get('contents', {}).items()
+      }
     except Exception as error:  # Whatever TFDS meets in a damaged file.
       raise DataError(
         f'{folder}: is no prepared set, or is damaged ({first_line(error)}): remove it, and '
@@ -276,7 +300,14 @@ class PairSet:
     skip = tfds.decode.SkipDecoding()
     decoders = {'A': skip, 'B': skip} if self.paired else {'A': skip}
     source = self._builder.as_data_source(name, decoders=decoders)
-    return PairSplit(source, f'{self.folder}, {name}', self.unreadable == 'skip')
+    return PairSplit(source, f'{self.folder}, {name}', self._unreadable == 'skip')
+
+  def contents(self, split: str) -> dict[str, str]:
+    """What the examples of a split are: name -> hash of the pixels before resizing.
+
+    Sets of older versions have no such hashes; the set's fingerprint stands in their place.
+    """
+    return self._contents.get(split) or dict.fromkeys(self.split(split).names(), self.fingerprint)
 
   def check_crop(self, split: str, crop: tuple[int, int]) -> None:
     """Makes sure that every picture of a split is at least `crop = (height, width)` large.
@@ -321,18 +352,18 @@ def prepare_in_bucket(picture_set: folders.PictureSet, out: files.Path, resize: 
     files.upload_folder(made.folder, out, last=_MARK)
 
 
-def fetch(folder: files.Path, cache: pathlib.Path) -> PairSet:
-  """Opens a prepared data set of a bucket by a copy in `cache`, made unless it is there already.
+def fetch(folder: files.Path, cache: pathlib.Path) -> pathlib.Path:
+  """The copy in `cache` of a prepared data set of a bucket, made unless it is there already.
 
   Records are read at random, and array_record reads files of this machine only.
   """
   mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / _MARK]}'.encode()).hexdigest()
-  here = cache / f'{folder.name}-{mark[:16]}'
+  here = cache / f'{files.short_name(folder.name)}-{mark[:16]}'
   if not is_prepared(here):
     log.info('%s: is copied to %s', folder, here)
     with files.fetched(folder, cache) as part:
       _move(part, here)
-  return PairSet(here)
+  return here
 
 
 def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0) -> PairSet:
@@ -352,7 +383,7 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
     raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
   out.parent.mkdir(parents=True, exist_ok=True)
   tfds.disable_progress_bar()
-  with tempfile.TemporaryDirectory(prefix=f'.{out.name}-', dir=out.parent) as part:
+  with files.temporary_folder(out.parent, out.name) as part:
     builder = Pairs(picture_set=picture_set, resize=resize, data_dir=part)
     try:
       # TFDS announces itself on standard output; our own progress bar says enough.

@@ -75,7 +75,7 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What is where.
+  """What is where in a picture.
 
   The height of the horizon (a part of the side, from the top) and objects, back to front.
   """
@@ -196,7 +196,8 @@ def picture_set(size: int, train: int = 2000, val: int = 64, seed: int = 0) -> f
   """
   splits = {
     split: [
-      folders.Example(name, functools.partial(render, name, size, seed))
+      # Pixels of other machines may differ in the last bit; what is drawn does not.
+      folders.Example(name, functools.partial(render, name, size, seed), f'swatches-{seed}')
       for name in (f'{split}/{i:05d}' for i in range(count))
     ]
     for split, count in (('train', train), ('val', val))

@@ -180,6 +180,8 @@ class Page:
             info='the same number draws the same styles',
           )  # fmt: skip
           self.draw = gr.Button('Draw new styles', min_width=120)
+        if self._studio.translator.note:
+          gr.Markdown(self._studio.translator.note)
         self.drawn = _gallery([], 'The input in new styles')
       with gr.Tab('Code'):
         sliders = self._studio.sliders
@@ -197,6 +199,8 @@ class Page:
       gr.Markdown(
         'The run has no styles to map yet: they are kept when the mapper is trained: '
         f'`step-jax train mapper --workdir {self._studio.workdir}`'
+        if self._studio.z_dim
+        else 'The run has no styles to map: the length of its codes (model.z_dim) is 0'
       )
       return
     share = self._studio.style_map.style_map.share

@@ -60,10 +60,7 @@ def load(
 
 def _with_pictures(translator, inputs: int, styles: int, encoded: int) -> RunPictures:
   config = translator.config
-  found = data.open_data(
-    config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
-  found.unreadable = config.data.unreadable
+  found = data.open_config(config.data)
   source, target = data.sides(found, config.data.direction)
   crop = config.data.eval_crop
   sources = pipeline.eval_examples(found.split('val'), {'source': source}, crop, inputs)

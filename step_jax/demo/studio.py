@@ -9,6 +9,7 @@ from step_jax import infer
 from step_jax.data import pairs, pictures
 from step_jax.demo import codes, drawing, map_picture, run_pictures
 from step_jax.errors import DataError, RunError
+from step_jax.infer import samplers
 
 # Pictures whose longer side is above this are scaled down: memory grows with the square of it.
 LONGEST_SIDE = 1024
@@ -42,7 +43,7 @@ class Studio:
     known = found.codes if len(found.codes) else np.zeros((1, self.z_dim), np.float32)
     self.sliders = codes.Sliders.of(known)
     self.style_map = None
-    if len(found.codes) > 2:
+    if len(found.codes) > 2 and self.z_dim:
       style_map = codes.StyleMap.of(found.codes)
       self.style_map = map_picture.MapPicture.of(style_map, found.thumbnails)
     self.first_styles = (0, codes.farthest(found.codes, 0)) if len(found.codes) else None
@@ -106,17 +107,19 @@ class Studio:
     return self.translator.translate(source, code)
 
   def new_styles(self, count: int, seed: int) -> np.ndarray:
-    """Styles drawn by the mapper: `[count, Z]`; the same seed draws the same ones.
+    """New styles `[count, Z]`; the same seed draws the same ones.
+
+    They are drawn by the run's own sampler, or where none is stored for this encoder, from the
+    Gaussian of the codes that the demo has encoded.
 
     Raises:
-      RunError: the run has no mapper.
+      RunError: the run has no styles, or its data is not here to encode.
     """
-    if self.translator.mapper is None:
-      raise RunError(
-        'new styles are drawn by the mapper, and this run has none yet: train the mapper: '
-        f'step-jax train mapper --workdir {self.workdir}'
-      )
-    return self.translator.draw(count, seed, 'mapper')
+    if self.translator.samplers or not self.z_dim:
+      return self.translator.draw(count, seed)
+    if not len(self.pictures.codes):
+      raise RunError(self.translator.note)
+    return samplers.gaussian(self.pictures.codes).draw(count, seed)
 
   def in_styles(self, source: np.ndarray, several: Sequence[np.ndarray]) -> list[np.ndarray]:
     """A source in several styles."""

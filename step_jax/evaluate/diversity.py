@@ -49,7 +49,7 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
         f'{{lpips}}-diversity-{kind}/256',
         {'lpips': item.name},
         weights=item.weights,
-        sampler=session.sampler,
+        sampler=session.sampling,
         **facts,
       )
       yield mean_score(protocol, values)
@@ -111,7 +111,16 @@ def _bins(session: Session) -> Iterator[Score | Skipped]:
     )
     return
   targets = (e['target'] for e in session.pictures('train', train, roles=('target',)))
-  fitted = bins.fit_bins(np.stack([_flat(picture) for picture in targets]), count)
+  references = np.stack([_flat(picture) for picture in targets])
+  different = len({reference.tobytes() for reference in references})
+  if different < count:
+    yield Skipped(
+      'NDB and JSD',
+      f'the first {train} pictures of train have {different} different targets at {_BIN_SIZE} px, '
+      f'and {count} bins need as many',
+    )
+    return
+  fitted = bins.fit_bins(references, count)
   counts = np.zeros(count, np.int64)
   for output in session.sampled(session.count):
     counts += bins.count_bins(fitted, _flat(output)[None])
@@ -119,7 +128,7 @@ def _bins(session: Session) -> Iterator[Score | Skipped]:
   facts = {
     'reference': session.digest('train', train),
     'bins': str(count),
-    'sampler': session.sampler,
+    'sampler': session.sampling,
     'seed': str(session.seed),
   }
   yield Score(session.protocol('ndb/32', **facts), found.share)

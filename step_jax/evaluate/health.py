@@ -12,6 +12,7 @@ import numpy as np
 from step_jax import images, losses, models
 from step_jax.evaluate import metrics
 from step_jax.evaluate.scores import known_mean
+from step_jax.infer import samplers
 
 # Below these a run is warned about; see `warnings`.
 _LEAST_DIVERSITY = 0.03
@@ -23,11 +24,7 @@ _MOST_LEAD = 0.8
 
 def draw_like(codes: np.ndarray, seed: int) -> np.ndarray:
   """As many codes `[N, Z]` as given, drawn from their own normal distribution."""
-  rng = np.random.default_rng(seed)
-  if len(codes) < 2 or not codes.shape[1]:
-    return codes
-  covariance = np.atleast_2d(np.cov(codes.T))
-  return rng.multivariate_normal(codes.mean(axis=0), covariance, len(codes)).astype(codes.dtype)
+  return samplers.gaussian(codes).draw(len(codes), seed)
 
 
 def compare_styles(
@@ -101,7 +98,7 @@ def summarize(values: Mapping[str, np.ndarray]) -> dict[str, float]:
   if z.shape[1] and len(z) > 1:
     found['diversity'] = _ratio(values['styles'], values['photos'])
     found['sensitivity'] = _ratio(values['change'], values['code_change'])
-    eigenvalues = np.linalg.eigvalsh(np.atleast_2d(np.cov(z.T)))
+    eigenvalues = np.linalg.eigvalsh(samplers.covariance(z))
     squares = np.square(eigenvalues).sum()
     found['code_dimensions'] = float(eigenvalues.sum() ** 2 / squares) if squares else 0.0
     found |= {f'code_deviation/{i}': float(d) for i, d in enumerate(z.std(axis=0))}

@@ -48,12 +48,15 @@ def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
 
 def _put(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
   sharding = mesh_lib.split(mesh)
-  return {
-    name: jax.make_array_from_callback(
-      value.shape, sharding, lambda index, value=value: value[index]
-    )
-    for name, value in batch.items()
-  }
+
+  def put(value):
+    parts = [
+      jax.device_put(value[index], device)
+      for device, index in sharding.addressable_devices_indices_map(value.shape).items()
+    ]
+    return jax.make_array_from_single_device_arrays(value.shape, sharding, parts)
+
+  return {name: put(value) for name, value in batch.items()}
 
 
 def _gather(tree: Any) -> Any:

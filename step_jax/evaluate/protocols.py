@@ -26,8 +26,11 @@ an id and by a hash of its whole definition. The definitions below are completed
 when a run is scored: the pictures (their number, split, SHA-256 of their pixels), SHA-256 of the
 weights, the taps of a feature net, the seed and the sampler of whatever is drawn. Change any of
 these and the hash changes; `step-jax evaluate --compare` puts numbers side by side only where
-hashes agree. Intervals are 95 % bootstrap intervals over pictures (1000 resamples), but those of
-kernel distances are 1.96 jackknife standard errors; Fréchet distances, NDB and JSD have none.
+hashes agree. Where a rule decides the sampler, what it chose in a run, and the stage, step and
+digest of the encoder that the mapper was fitted to, stand beside the score (`drawn_by`): these
+belong to the run that is measured, not to how it is measured. Intervals are 95 % bootstrap
+intervals over pictures (1000 resamples), but those of kernel distances are 1.96 jackknife standard
+errors; Fréchet distances, NDB and JSD have none.
 
 Numbers are the same on any number of devices, digit for digit; on CPUs as long as XLA has as many
 threads, which the environment variable `NPROC` sets (else it is the number of cores, or of devices

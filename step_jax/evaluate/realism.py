@@ -88,7 +88,7 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
   facts = {
     'reference': session.digest('train', count),
     'count': str(count),
-    'sampler': session.sampler,
+    'sampler': session.sampling,
     'seed': str(session.seed),
     **feature_facts(judged_by.features),
   }

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
 
 import jax
@@ -11,14 +12,16 @@ import ml_collections
 import numpy as np
 
 from step_jax import data, files, infer, models, weights
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
 from step_jax.evaluate.protocols import PROTOCOLS, Protocol
-from step_jax.infer import functions
+from step_jax.infer import functions, samplers
 from step_jax.methods import networks
 from step_jax.train import mesh as mesh_lib
+
+log = logging.getLogger(__name__)
 
 # Pictures that a device scores at a time. Part of every protocol: which pictures are each other's
 # "next", and how sums round, depends on it.
@@ -155,22 +158,43 @@ class Session:
 
     return (row['output'] for row in self.stream(generate, (self.params,), examples))
 
+  @functools.cached_property
+  def sampler(self) -> samplers.Sampler:
+    """What draws styles: the run's own mapper or Gaussian, whichever it uses by default."""
+    name = self.translator.sampler_name
+    if name in self.translator.samplers:
+      return self.translator.sampler()
+    if self.translator.note:
+      log.warning('%s', self.translator.note)
+    return samplers.gaussian(self.codes('train'))
+
   @property
-  def sampler(self) -> str:
-    """Where drawn styles come from, for definitions."""
+  def sampling(self) -> str:
+    """Where drawn styles come from, for definitions: a rule, so that runs can be compared."""
     if not self.styled:
       return 'none, for the run has no styles'
-    if self.translator.mapper is not None:
+    if not self.translator.samplers:
+      return 'normal distribution with mean and covariance of the codes of the train targets'
+    if self.translator.fitted_to is None:
       return 'mapper'
-    return 'normal distribution with mean and covariance of the codes of the train targets'
+    return (
+      'mapper fitted to this encoder, or the normal distribution with mean and covariance of its '
+      'training codes where that has the lower energy distance to held-out codes'
+    )
+
+  @property
+  def drawn_by(self) -> dict[str, str]:
+    """Which sampler that was in this run, and the encoder that the mapper records."""
+    if not self.styled:
+      return {}
+    encoder = self.translator.fitted_to
+    return {'sampler': self.sampler.name, **(dataclasses.asdict(encoder) if encoder else {})}
 
   def draw(self, count: int) -> np.ndarray:
     """New style codes `[count, Z]`, by the `sampler`; the same for the same seed."""
     if not self.styled:
       return np.zeros((count, 0), np.float32)
-    if self.translator.mapper is not None:
-      return self.translator.draw(count, self.seed, 'mapper')
-    return infer.draw_normal(self.codes('train'), count, self.seed)
+    return self.sampler.draw(count, self.seed)
 
   def sampled(self, count: int) -> Iterator[np.ndarray]:
     """Outputs for the first `count` sources of the split, each in one drawn style."""
@@ -213,10 +237,10 @@ def open_run(
   folder = infer.find_stage(workdir)
   translator = infer.load(folder, which)
   config = translator.config
-  found = data.open_data(
-    path or config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
+  found = data.open_config(config.data, path)
   found.split(split)
+  if warning := contents.evaluation_warning(folder, found, split):
+    log.warning('%s', warning)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )

@@ -50,13 +50,16 @@ def parameters(run: infer.Translator) -> dict[str, np.ndarray]:
   Returns:
     `NETWORK/LAYER/…/LEAF -> float32 array`, in alphabetical order.
   """
-  trees = dict(run.params) | ({} if run.mapper is None else {'mapper': run.mapper})
+  trees = dict(run.params)
+  if run.samplers:
+    trees[run.sampler_name] = run.samplers[run.sampler_name].params
   flat = flax.traverse_util.flatten_dict(trees, sep='/')
-  return {name: np.asarray(flat[name]) for name in sorted(flat)}
+  # Safetensors writes the memory of an array, whatever its order.
+  return {name: np.ascontiguousarray(flat[name], np.float32) for name in sorted(flat)}
 
 
 def programs(run: infer.Translator, platforms: Sequence[str] = PLATFORMS) -> dict[str, Program]:
-  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper.
+  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper stage.
 
   `encode` takes pictures of any size from 16 px a side, `generate` sizes that are multiples of 8.
 
@@ -99,15 +102,16 @@ def programs(run: infer.Translator, platforms: Sequence[str] = PLATFORMS) -> dic
       'translations (RGB, 0..255) of source pictures in the styles of codes',
     ),
   }
-  if run.mapper is not None:
-    mapper = run.mapper_module
+  if run.samplers:
+    sampler = run.samplers[run.sampler_name]
     found['sample'] = lower(
-      lambda params, noise: mapper.apply({'params': params['mapper']}, noise),
-      'mapper',
+      lambda params, noise: sampler.apply(params[sampler.name], noise),
+      sampler.name,
       {'noise': (f'b, {z_dim}', jnp.float32)},
       'codes',
       (),
-      'new style codes from noise, which is drawn from the standard normal distribution',
+      f'new style codes (by the {sampler.name}) from noise, which is drawn from the standard '
+      'normal distribution',
     )
   return found
 

@@ -1,12 +1,5 @@
 """Trained runs in use: pictures in, pictures out."""
 
-from step_jax.infer.translator import (
-  SAMPLERS,
-  TRANSLATING,
-  Translator,
-  draw_normal,
-  find_stage,
-  load,
-)
+from step_jax.infer.translator import SAMPLERS, TRANSLATING, Translator, find_stage, load
 
-__all__ = ['SAMPLERS', 'TRANSLATING', 'Translator', 'draw_normal', 'find_stage', 'load']
+__all__ = ['SAMPLERS', 'TRANSLATING', 'Translator', 'find_stage', 'load']

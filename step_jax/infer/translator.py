@@ -1,8 +1,10 @@
 """A trained run as an object: encode, translate, sample, interpolate, on numpy pictures."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
+import logging
 import os
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -10,15 +12,18 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import files, untrusted
+from step_jax import data, files
+from step_jax.data import pipeline
 from step_jax.errors import RunError, shown
-from step_jax.infer import functions
+from step_jax.evaluate import scores
+from step_jax.infer import fitted, functions, samplers
 from step_jax.methods import networks
 from step_jax.train import checkpoint
 
+log = logging.getLogger(__name__)
+
 # Stages that can translate, the better one first.
 TRANSLATING = ('finetune', 'translate')
-CODES_FILE = 'codes.npy'
 SAMPLERS = ('mapper', 'gaussian')
 _BATCH = 8
 
@@ -33,9 +38,11 @@ class Translator:
     config: of the stage that trained the generator.
     step: of its checkpoint.
     params: network -> averaged parameters (`style_encoder`, `generator`).
-    mapper: parameters of the mapper, or None.
-    mapper_module: its network, or None.
-    codes: style codes `[N, Z]` of the training pictures, or None.
+    codes: style codes `[N, Z]` of the training images, or None where they are not stored.
+    samplers: name -> sampler that is stored, which are both or none.
+    sampler_name: of the sampler that is used by default.
+    note: one line for people on why that is not a mapper fitted to this encoder; empty if it is.
+    fitted_to: the encoder that the mapper records, where `samplers` are stored.
   """
 
   def __init__(
@@ -43,19 +50,26 @@ class Translator:
     config: ml_collections.ConfigDict,
     step: int,
     params: dict,
-    mapper: dict | None = None,
-    mapper_config: ml_collections.ConfigDict | None = None,
     codes: np.ndarray | None = None,
+    mapper: samplers.Sampler | None = None,
+    sampler_name: str = '',
+    note: str = '',
+    fitted_to: fitted.Encoder | None = None,
   ):
+    """See the attributes; by default styles are drawn by the mapper where there is one."""
     self.config = config
     self.step = step
     self.params = params
-    self.mapper = mapper
     self.codes = codes
+    self.samplers: Mapping[str, samplers.Sampler] = {}
+    if mapper is not None and codes is not None:
+      self.samplers = {'mapper': mapper, 'gaussian': samplers.gaussian(codes)}
+    self.sampler_name = sampler_name or ('mapper' if self.samplers else 'gaussian')
+    self.note = note
+    self.fitted_to = fitted_to
     encoder, generator = networks.style_encoder(config), networks.generator(config)
     self._encode = jax.jit(functools.partial(functions.encode, encoder))
     self._generate = jax.jit(functools.partial(functions.generate, generator))
-    self.mapper_module = networks.mapper(mapper_config) if mapper_config else None
 
   def encode(self, pictures: np.ndarray) -> np.ndarray:
     """Style codes of pictures: `[N, H, W, 3] -> [N, Z]`, or `[H, W, 3] -> [Z]`."""
@@ -90,23 +104,51 @@ class Translator:
     Args:
       count: how many.
       seed: the same seed draws the same styles.
-      how: `mapper`, or `gaussian` with the mean and covariance of the training codes; the mapper
-        where there is one by default.
+      how: `mapper`, or `gaussian` with the mean and covariance of the training codes; by default
+        the one that draws better codes, see `sampler_name`.
 
     Raises:
-      RunError: the run has no such sampler.
+      UserError: the run has no styles or no such sampler; or the training codes are not stored, and
+        the training images cannot be read.
     """
-    how = how or ('mapper' if self.mapper is not None else 'gaussian')
-    if how == 'gaussian' and self.codes is not None:
-      return draw_normal(self.codes, count, seed)
-    if how == 'mapper' and self.mapper is not None:
-      rng = np.random.default_rng(seed)
-      latents = rng.standard_normal((count, self.config.model.z_dim)).astype(np.float32)
-      return np.asarray(self.mapper_module.apply({'params': self.mapper}, latents))
-    raise RunError(
-      f'this run cannot draw styles by {how!r}: train its mapper stage first '
-      f'(samplers are {", ".join(SAMPLERS)})'
-    )
+    return self.sampler(how).draw(count, seed)
+
+  def sampler(self, how: str = '') -> samplers.Sampler:
+    """What `draw` draws by; logs `note` where that is left to the default."""
+    if not self.config.model.z_dim:
+      raise RunError(
+        'this run has no styles to draw (model.z_dim is 0), and one translation of each input: '
+        'give any image as its style'
+      )
+    if self.note and not how:
+      log.warning('%s', self.note)
+    how = how or self.sampler_name
+    if how == 'gaussian':
+      return self.samplers.get(how) or self._own_gaussian
+    if how not in self.samplers:
+      why = f': {self.note}' if how == 'mapper' and self.note else ''
+      raise RunError(
+        f'this run cannot draw styles by {how!r}{why} (samplers are {", ".join(SAMPLERS)})'
+      )
+    return self.samplers[how]
+
+  @functools.cached_property
+  def _own_gaussian(self) -> samplers.Sampler:
+    """The Gaussian of the training codes, which are computed first where they are not stored."""
+    return samplers.gaussian(self._encode_training() if self.codes is None else self.codes)
+
+  def _encode_training(self) -> np.ndarray:
+    """Style codes `[N, Z]` of the training images."""
+    settings = self.config.data
+    found = data.open_config(settings)
+    train = found.split('train')
+    log.info('encoding %d training images, to draw styles like theirs', len(train))
+    _, target = data.sides(found, settings.direction)
+    examples = pipeline.eval_examples(train, {'target': target}, settings.eval_crop)
+    return scores.collect(
+      lambda batch: {'z': self._encode(self.params, batch['target'])},
+      pipeline.eval_batches(examples, _BATCH),
+    )['z']
 
   def sample(self, sources: np.ndarray, count: int, seed: int = 0, how: str = '') -> np.ndarray:
     """Translations in `count` drawn styles, the same ones for all sources.
@@ -148,13 +190,6 @@ class Translator:
     return np.concatenate(results)
 
 
-def draw_normal(codes: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-  """Draws of the normal distribution with mean and covariance of codes `[N, Z]`: `[count, Z]`."""
-  mean, covariance = codes.mean(axis=0), np.cov(codes.T)
-  rng = np.random.default_rng(seed)
-  return rng.multivariate_normal(mean, covariance, count).astype(np.float32)
-
-
 def load(workdir: str | os.PathLike, which: str = 'latest') -> Translator:
   """Opens a trained run.
 
@@ -177,20 +212,69 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Translator:
       )
     ),
   }
-  step, params = _restore(folder, 'ema', like, which)
+  step, params, _ = _restore(folder, 'ema', like, which)
+  return Translator(config, step, params, **_stored_sampler(folder, config, step, params, which))
+
+
+def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -> dict[str, Any]:
+  """What the mapper's stage stores for this encoder, as arguments of `Translator`.
+
+  A mapper is used only for the encoder that it was fitted to. One that was imported, or trained by
+  a version that recorded no encoder, is used where it would have been trained: for the latest
+  checkpoint of the stage that its configuration names.
+  """
+  if not config.model.z_dim:
+    return {}
   mapper_folder = folder.parent / 'mapper'
+  instead = 'styles are drawn from the Gaussian of the training codes'
   if not checkpoint.exists(mapper_folder):
-    return Translator(config, step, params)
+    train = f'step-jax train mapper --workdir {folder.parent}'
+    return {'note': f'{mapper_folder}: no mapper is trained yet, so {instead}: {train}'}
   mapper_config = _config(mapper_folder, ('mapper',))
+  before = fitted.read(mapper_folder)
+  here = fitted.Encoder(folder.name, step, fitted.digest(params['style_encoder']))
+  if before and before.digest != here.digest:
+    return {
+      'note': f'{mapper_folder}: this mapper was fitted to the style encoder of {before}, not to '
+      f'that of {here}, so {instead}'
+    }
+  named = files.resolve(files.join(folder.parent, mapper_config.init_from))
+  if not before and (which != 'latest' or named != files.resolve(folder)):
+    return {
+      'note': f'{mapper_folder}: this mapper does not record its style encoder, and would be of '
+      f'the latest checkpoint of {mapper_config.init_from}, so {instead}'
+    }
   module = networks.mapper(mapper_config)
   like = {
     'mapper': jax.eval_shape(
       lambda: module.init(jax.random.key(0), jnp.zeros((1, mapper_config.model.z_dim)))['params']
     )
   }
-  _, restored = _restore(mapper_folder, 'params', like, which)
-  codes = _read_codes(mapper_folder / CODES_FILE, config.model.z_dim)
-  return Translator(config, step, params, restored['mapper'], mapper_config, codes)
+  _, restored, scores_ = _restore(mapper_folder, 'params', like, which)
+  codes = fitted.read_codes(mapper_folder, config.model.z_dim)
+  name, note = 'mapper', ''
+  if not before:
+    note = (
+      f'{mapper_folder}: this mapper does not record its style encoder, and is taken to be fitted '
+      f'to {here}'
+    )
+  elif 'val_mapper_energy' not in scores_:
+    name = 'gaussian'
+    note = f'{mapper_folder}: the training of this mapper was interrupted early, so {instead}'
+  elif not samplers.mapper_wins(scores_):
+    name = 'gaussian'
+    note = (
+      f'{mapper_folder}: the mapper draws worse codes than the Gaussian (energy distance to '
+      f'held-out codes {scores_["val_mapper_energy"]:.3g} against '
+      f'{scores_["val_gaussian_energy"]:.3g}), so {instead}'
+    )
+  return {
+    'codes': codes,
+    'mapper': samplers.mapper(mapper_config, restored['mapper'], codes),
+    'sampler_name': name,
+    'note': note,
+    'fitted_to': before,
+  }
 
 
 def _config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigDict:
@@ -198,17 +282,6 @@ def _config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigD
   if config.stage not in stages:
     raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
   return config
-
-
-def _read_codes(path: files.Path, z_dim: int) -> np.ndarray:
-  """Style codes `[N, Z]` of the training pictures, as the mapper stage keeps them."""
-  remedy = "give the mapper stage's training command again, which writes it anew"
-  if not path.is_file():
-    raise RunError(f'{path}: is missing: {remedy}')
-  codes = untrusted.read_arrays(path, remedy)['']
-  if codes.shape[1:] != (z_dim,) or codes.dtype != np.float32 or not np.isfinite(codes).all():
-    raise untrusted.damaged(path, 'no codes', remedy)
-  return codes
 
 
 def find_stage(workdir: str | os.PathLike, stages: Sequence[str] = TRANSLATING) -> files.Path:
@@ -229,8 +302,10 @@ def find_stage(workdir: str | os.PathLike, stages: Sequence[str] = TRANSLATING) 
   )
 
 
-def _restore(folder: files.Path, part: str, like: dict, which: str) -> tuple[int, dict]:
-  """Reads networks to the default device; returns the step of their checkpoint too."""
+def _restore(
+  folder: files.Path, part: str, like: dict, which: str
+) -> tuple[int, dict, dict[str, float]]:
+  """Reads networks to the default device; returns the step and scores of their checkpoint too."""
   sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
   like = jax.tree.map(
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
@@ -239,8 +314,9 @@ def _restore(folder: files.Path, part: str, like: dict, which: str) -> tuple[int
   try:
     if which == 'best':
       step = checkpoints.best
-      return step, checkpoints.restore({part: like}, step)[part]
-    step, found = checkpoints.restore_newest({part: like})
-    return step, found[part]
+      found = checkpoints.restore({part: like}, step)
+    else:
+      step, found = checkpoints.restore_newest({part: like})
+    return step, found[part], checkpoints.scores(step)
   finally:
     checkpoints.close()

@@ -1,6 +1,6 @@
-"""Style as the second-order statistics of features (Gatys et al.
+"""Style as the second-order statistics of features (Gatys et al. 2016).
 
-2016), and the distance by which triplets are mined.
+Also the distance by which triplets are mined.
 """
 
 from collections.abc import Mapping
@@ -10,9 +10,9 @@ import jax.numpy as jnp
 
 
 def gram_matrix(features: jax.Array) -> jax.Array:
-  """Gram matrices of feature maps, `[B, H, W, C] -> [B, C, C]`: `F^T F / (C * H * W)`; Gatys et al.
+  """Gram matrices of feature maps, `[B, H, W, C] -> [B, C, C]`: `F^T F / (C * H * W)`.
 
-  2016, eq. 3.
+  Gatys et al. (2016), eq. 3.
   """
   batch, height, width, channels = features.shape
   flat = features.astype(jnp.float32).reshape(batch, height * width, channels)

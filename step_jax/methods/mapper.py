@@ -1,11 +1,14 @@
-"""Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood (StEP, sec. 3.4.
+"""Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood.
 
-Li and Malik 2018).
+StEP, sec. 3.4; Li and Malik (2018).
 """
+
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import ml_collections
+import numpy as np
 
 from step_jax.methods import networks, optimizers
 from step_jax.methods import state as state_lib
@@ -19,15 +22,19 @@ _LOOKED_UP = 256
 
 
 def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
-  """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; ties to the first.
+  """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; of equals the first.
 
   Blocked products with a running minimum: memory does not grow with `N * M`. The minimum is kept by
   block of samples, as looking for places is the slower part; the place is looked for in the winning
-  block alone.
+  block alone. Distances are of float32, from vectors around the mean code: of samples whose
+  distances differ by less than rounding, any may be found.
   """
   tile, block = _TILES.get(jax.default_backend(), _TILE)
   count, size = len(codes), len(samples)
   tile, block = min(tile, count), min(block, size)
+  # Distances do not change when all vectors move alike; near the origin rounding is smaller.
+  center = jnp.mean(codes, axis=0)
+  codes, samples = codes - center, samples - center
   # |sample|^2 - 2 <code, sample> as one product; |code|^2 does not matter for the minimum.
   # The last block is filled up with samples farther away than any.
   fill = ((0, -size % block), (0, 0))
@@ -57,13 +64,48 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   return jax.lax.map(of_tile, queries).reshape(-1)[:count]
 
 
+def standardization(
+  config: ml_collections.ConfigDict, codes: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+  """The units that the mapper is trained in, as an offset and a scale.
+
+  Args:
+    config: of the mapper's stage. A configuration without `imle.standardize` is of a version that
+      trained on the codes as they are.
+    codes: all training codes `[N, Z]`, N at least 1.
+
+  Returns:
+    Mean and standard deviation of every dimension, float32 `[Z]` each; zeros and ones if codes are
+    not standardised, as in the original.
+  """
+  if not config.imle.get('standardize', False):
+    return np.zeros(codes.shape[1], np.float32), np.ones(codes.shape[1], np.float32)
+  codes = np.asarray(codes, np.float64)
+  return codes.mean(axis=0).astype(np.float32), codes.std(axis=0).astype(np.float32)
+
+
+def in_training_units(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
+  """Codes `[N, Z]` as the mapper is trained on them; a dimension that never varies becomes 0."""
+  return (codes - offset) / np.where(scale > 0, scale, 1)
+
+
+def in_code_units(params: Mapping, offset: np.ndarray, scale: np.ndarray) -> dict:
+  """Parameters of the same mapper whose output is in the units of codes.
+
+  The last layer is linear and takes the offset and scale up, so that whoever applies these
+  parameters, also outside of this library, gets codes.
+  """
+  out = params['out']
+  return {**params, 'out': {'kernel': out['kernel'] * scale, 'bias': out['bias'] * scale + offset}}
+
+
 def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
   """The method of stage 4; one step is one epoch over the codes.
 
-  Batches are empty; `frozen['codes']` is `[N, Z]`, in fixed order, of which the last incomplete
-  mini-batch is left out. Every `config.imle.staleness` epochs each code is paired anew with the
-  nearest of `sample_factor * N` samples of the mapper; the loss is half the squared distance to it,
-  summed over a mini-batch.
+  Batches are empty; `frozen['codes']` is `[N, Z]` in training units (`in_training_units`), in fixed
+  order, of which the last incomplete mini-batch is left out. Every `config.imle.staleness` epochs
+  each code is paired anew with the nearest of `sample_factor * N` samples of the mapper; the loss
+  is half the squared distance to it, summed over a mini-batch.
   """
   module = networks.mapper(config)
   imle, rates = config.imle, config.optimizer
@@ -106,19 +148,17 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.Method:
         return imle_loss(module.apply({'params': params['mapper']}, latent), code)
 
       loss, grads = jax.value_and_grad(objective)(state.params)
-      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), loss
+      metrics = {'imle': loss / batch_size, **state_lib.gradient_norms({'mapper': grads})}
+      return state_lib.update(state, 'mapper', optimizer['mapper'], grads), metrics
 
     batches = jax.tree.map(lambda x: x.reshape(-1, batch_size, x.shape[-1]), (codes, latents))
-    state, batch_losses = jax.lax.scan(update, state, batches)
-    metrics = {'imle': jnp.mean(batch_losses) / batch_size}
+    state, metrics = jax.lax.scan(update, state, batches)
+    metrics = jax.tree.map(jnp.mean, metrics)
     return state_lib.finish(state, stats={'latents': latents}), metrics
 
   return state_lib.Method(init, train_step)
 
 
 def imle_loss(samples: jax.Array, codes: jax.Array) -> jax.Array:
-  """Half the squared distance of samples to their codes, `[B, Z]` each, summed over the batch.
-
-  A scalar.
-  """
+  """Half the squared distance of samples to their codes, `[B, Z]` each, summed: a scalar."""
   return 0.5 * jnp.sum(jnp.square(samples - codes))

@@ -1,7 +1,4 @@
-"""What methods share.
-
-Networks, their rates and their weighted losses, as a configuration asks for them.
-"""
+"""Networks, learning rates and weighted losses, as a configuration asks for them."""
 
 from collections.abc import Callable, Mapping
 
@@ -86,8 +83,5 @@ def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Ar
 
 
 def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, jax.Array]) -> jax.Array:
-  """Sum of loss terms times the weights of their names.
-
-  A float32 scalar, zero when there is none.
-  """
+  """Weighted sum of loss terms: a float32 scalar, zero when there is none."""
   return sum((weights[name] * term for name, term in terms.items()), jnp.float32(0.0))

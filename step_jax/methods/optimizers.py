@@ -10,9 +10,12 @@ ADAM_EPSILON = 1e-8
 
 
 class AdamState(NamedTuple):
-  """Steps taken; first moments (None when `b1` is zero: they would equal the gradient).
+  """State of `scale_by_tf_adam`.
 
-  Second moments.
+  Attributes:
+    count: int32 scalar, steps taken.
+    mu: first moments, a tree as the gradients; None when `b1` is zero, as they equal the gradients.
+    nu: second moments, likewise.
   """
 
   count: jax.Array

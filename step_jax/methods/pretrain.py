@@ -1,6 +1,6 @@
-"""Stage 1.
+"""Stage 1: the style encoder learns from triplets of pictures near and far in style.
 
-The style encoder learns from triplets of pictures that are near and far in style (StEP, sec. 3.1).
+StEP, sec. 3.1.
 """
 
 import jax
@@ -13,9 +13,9 @@ from step_jax.methods import state as state_lib
 
 
 def encode_triplets(encoder, params, batch) -> list[jax.Array]:
-  """Style codes of `{'anchor', 'positive', 'negative'}`, uint8 `[B, H, W, 3]` each.
+  """Encodes `{'anchor', 'positive', 'negative'}`, uint8 `[B, H, W, 3]` each, in one pass.
 
-  Three of `[B, Z]`, in one pass.
+  Returns three arrays of style codes `[B, Z]`.
   """
   pictures = jnp.concatenate([batch[role] for role in ('anchor', 'positive', 'negative')])
   z, _, _ = encoder.apply({'params': params}, images.to_float(pictures))
@@ -46,8 +46,10 @@ def make(config: ml_collections.ConfigDict) -> state_lib.Method:
       }
       return networks.weighted_sum(config.loss, terms), terms
 
-    grads, terms = jax.grad(objective, has_aux=True)(state.params)
+    gradients, terms = jax.grad(objective, has_aux=True)(state.params)
+    grads = {'encoder': gradients}
     metrics = {'loss': networks.weighted_sum(config.loss, terms), **terms}
-    return state_lib.apply_gradients(state, optimizer, {'encoder': grads}), metrics
+    metrics |= state_lib.gradient_norms(grads)
+    return state_lib.apply_gradients(state, optimizer, grads), metrics
 
   return state_lib.Method(init, train_step)

@@ -129,6 +129,20 @@ def finish(
   return state.replace(step=state.step + 1, ema=ema, stats=state.stats if stats is None else stats)
 
 
+def gradient_norms(grads: Mapping[str, Mapping[str, Params]]) -> Metrics:
+  """Euclidean norms of gradients by network, for the log: `grad_norm/<network>`, float32 scalars.
+
+  Args:
+    grads: name of the optimizer -> network -> gradients. Gradients of a network that several
+      optimizers train are added.
+  """
+  sums: dict[str, Params] = {}
+  for own in grads.values():
+    for network, tree in own.items():
+      sums[network] = jax.tree.map(jnp.add, sums[network], tree) if network in sums else tree
+  return {f'grad_norm/{network}': optax.global_norm(tree) for network, tree in sums.items()}
+
+
 def apply_gradients(
   state: TrainState,
   optimizers_: Mapping[str, Optimizer],

@@ -58,9 +58,9 @@ def separate(x: jax.Array, count: int) -> list[jax.Array]:
 
 
 def draw_noise(key: jax.Array, batch_size: int, z_dim: int) -> dict[str, jax.Array]:
-  """Everything random in a step, from N(0, I).
+  """Draws everything random in a step from N(0, I).
 
-  `codes`, `read_back` `[2, B, Z]`, `random` `[B, Z]`.
+  Returns `codes` and `read_back`, `[2, B, Z]`, and `random`, `[B, Z]`.
   """
   keys = jax.random.split(key, 3)
   pair = (2, batch_size, z_dim)
@@ -231,7 +231,7 @@ class Objectives:
     weights = {**self.plan.weights, 'gan_latent': self.plan.weights['gan']}
 
     def gradient(names, networks_):
-      """Of the sum of some terms.
+      """Gradient of the weighted sum of the named terms.
 
       Each objective is differentiated by itself, through what it depends on alone; the compiler
       sees that their forward passes are the same one.
@@ -304,6 +304,7 @@ def make(
     trained = optimizers_['generator'].networks
     decay = optimizers.ema_decay(state.step, config.ema_decay)
     grads, metrics = objectives.gradients(state.params, trained, batch, frozen, noise)
+    metrics |= state_lib.gradient_norms(grads)
     return state_lib.apply_gradients(state, optimizers_, grads, decay), metrics
 
   return state_lib.Method(init, train_step)

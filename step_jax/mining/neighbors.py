@@ -1,9 +1,10 @@
 """Exact nearest and farthest neighbours by Euclidean distance, without an N x N matrix.
 
 Squared distances come from blocked matrix products, which round. Every pair of blocks is multiplied
-once and serves the rows of both. Where rounding leaves the order of a row's candidates open, the
-candidates in question are compared by direct differences in float64; where it leaves open who the
-candidates are, the row is searched again with more of them kept.
+once and serves the rows of both. A row's candidates are kept by the least cost that rounding allows
+them. Where the bounds of two candidates overlap, they are compared by direct differences in
+float64; where they leave open who the candidates are, the row is searched again with more of them
+kept.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,6 +30,12 @@ _CHUNK = 16384
 _CENTER_ROWS = 256
 # Standard deviations of accumulated rounding that are allowed for (Higham and Mary 2019, thm. 2.4).
 _ROUNDING_SIGMAS = 8
+# Half a unit in the last place of float32.
+_UNIT = 2.0**-24
+# Roundings of a distance other than its product's, in units of the sum of both squared norms: four
+# where the vectors are taken from the center, one of the norms, one of their sum, two of the
+# difference to the product (at most twice that sum), two of the bound; two spare, for second order.
+_NORM_ROUNDINGS = 12
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,11 +98,13 @@ def find_neighbors(
     keep = min(num_nearest + spare, allowed), min(num_farthest + spare, count - 1)
     whole = len(pending) == count
     near, far = search.candidates(pending, keep, progress if whole else None)
+    near_apart = search.apart(pending, near, keep[0] == allowed)
+    far_apart = search.apart(pending, far, keep[1] == count - 1)
     unsettled = []
     for place, row in enumerate(pending):
       settle = functools.partial(_settle, search, row)
-      first = settle(near.cost[place], near.index[place], num_nearest, allowed, 1)
-      last = settle(far.cost[place], far.index[place], num_farthest, count - 1, -1)
+      first = settle(near.index[place], near_apart[place], num_nearest, 1)
+      last = settle(far.index[place], far_apart[place], num_farthest, -1)
       if first is None or last is None:
         unsettled.append(row)
       else:
@@ -115,9 +124,12 @@ class _Items(NamedTuple):
 
 
 class _Best(NamedTuple):
-  """The candidates of least cost, in order: distance for nearest, minus distance for farthest."""
+  """The candidates that may have the least costs, in order.
 
-  cost: np.ndarray  # float32 [N, K]; infinite for none
+  Cost is the squared distance for the nearest, and minus that for the farthest.
+  """
+
+  lowest: np.ndarray  # float32 [N, K], the least that the cost can be; infinite for none
   index: np.ndarray  # int32 [N, K]
 
   @classmethod
@@ -147,7 +159,7 @@ class _Search:
       rows = slice(start, start + block)
       for columns in _chunks(vectors):
         part = vectors[rows, columns] - center[columns]
-        norms[rows] += np.einsum('nd,nd->n', part, part)
+        norms[rows] += np.einsum('nd,nd->n', part, part, dtype=np.float64)
     devices = jax.local_devices()
     mesh = jax.make_mesh(
       (len(devices),), ('data',), axis_types=(jax.sharding.AxisType.Auto,), devices=devices
@@ -161,10 +173,27 @@ class _Search:
   @property
   def rounding(self) -> float:
     """Of a product of two vectors, relative to the product of their lengths."""
+    width = self.vectors.shape[1]
+    # Of sums within a chunk of columns, and of the sum of chunks.
+    sums = _UNIT * (_ROUNDING_SIGMAS * np.sqrt(min(_CHUNK, width)) + len(_chunks(self.vectors)) - 1)
     if self.dtype == jnp.float32:
-      return _ROUNDING_SIGMAS * 2.0**-24 * np.sqrt(min(_CHUNK, self.vectors.shape[1]))
+      return sums
     # Both factors are rounded, each by half of this at most.
-    return 1.01 * float(jnp.finfo(self.dtype).eps)
+    return sums + 1.01 * float(jnp.finfo(self.dtype).eps)
+
+  def apart(self, rows: np.ndarray, best: _Best, complete: bool) -> np.ndarray:
+    """Whether each candidate and those before it cost less than all others, bool `[N, K]`.
+
+    Args:
+      rows: whose candidates these are, `[N]`.
+      best: the candidates.
+      complete: whether there are no others than these.
+    """
+    errors = _errors(self.rounding, self.norms[rows, None], self.norms[best.index])
+    highest = np.maximum.accumulate(best.lowest + 2 * errors, axis=1)
+    # Of those not kept, the cost is at least the lowest of the last one kept.
+    beyond = np.full(len(rows), np.inf) if complete else best.lowest[:, -1]
+    return highest < np.column_stack([best.lowest[:, 1:], beyond])
 
   def distances(self, row: int, others: np.ndarray) -> np.ndarray:
     """Exact squared distances, float64 `[len(others)]`."""
@@ -231,7 +260,7 @@ class _Search:
   def _fold(self, near, far, rows: slice, products, query_items, key_items) -> None:
     """Folds a tile into the lists of its rows, in place."""
     lists = [_Best(*(_fill(values[rows], self.block) for values in best)) for best in (near, far)]
-    merged = jax.device_get(_merge(products, query_items, key_items, *lists))
+    merged = jax.device_get(_merge(products, self.rounding, query_items, key_items, *lists))
     for best, found in zip((near, far), merged, strict=True):
       for values, new in zip(best, found, strict=True):
         values[rows] = new[: len(values[rows])]
@@ -244,45 +273,43 @@ def _add_products(products, queries, keys):
   )
 
 
+def _errors(rounding, norms, other_norms):
+  """How far the rounded squared distance of two vectors can be off; `norms` are squared."""
+  # The product enters twice. One root for both, as products of norms could overflow or vanish.
+  lengths = norms**0.5 * other_norms**0.5
+  return 2 * rounding * lengths + _NORM_ROUNDINGS * _UNIT * (norms + other_norms)
+
+
 @jax.jit
-def _merge(products, queries: _Items, keys: _Items, near: _Best, far: _Best):
-  distance = queries.norm[:, None] + keys.norm[None] - 2 * products
+def _merge(products, rounding, queries: _Items, keys: _Items, near: _Best, far: _Best):
+  norms, other_norms = queries.norm[:, None], keys.norm[None]
+  distance = norms + other_norms - 2 * products
+  errors = _errors(rounding, norms, other_norms)
   real = (keys.index >= 0)[None]
   other = queries.label[:, None] != keys.label[None]
   itself = queries.index[:, None] == keys.index[None]
   index = jnp.broadcast_to(keys.index[None], distance.shape)
 
-  def merge(best, cost):
-    costs = jnp.concatenate([best.cost, cost], axis=1)
-    least, place = jax.lax.top_k(-costs, best.cost.shape[1])
+  def merge(best, cost, allowed):
+    lowest = jnp.concatenate([best.lowest, jnp.where(allowed, cost - errors, jnp.inf)], axis=1)
+    least, place = jax.lax.top_k(-lowest, best.lowest.shape[1])
     indices = jnp.concatenate([best.index, index], axis=1)
     return _Best(-least, jnp.take_along_axis(indices, place, axis=1))
 
-  near = merge(near, jnp.where(real & other, distance, jnp.inf))
-  return near, merge(far, jnp.where(real & ~itself, -distance, jnp.inf))
+  return merge(near, distance, real & other), merge(far, -distance, real & ~itself)
 
 
-def _settle(
-  search: _Search, row: int, cost, index, count: int, possible: int, sign: int
-) -> np.ndarray | None:
+def _settle(search: _Search, row: int, index, apart, count: int, sign: int) -> np.ndarray | None:
   """The first `count` candidates in their exact order; None where more candidates are needed.
 
   Args:
     search: knows the exact distances.
     row: whose candidates these are.
-    cost, index: of the candidates, by rounded cost.
+    index: of the candidates.
+    apart: see `_Search.apart`.
     count: how many are wanted.
-    possible: how many candidates there can be at all.
     sign: 1 where cost is distance, -1 where it is minus distance.
   """
-  # A distance is off by twice what the product is. Of those not kept, whose lengths are not known,
-  # none is longer than this row and its distance together.
-  length = np.sqrt(search.norms[row])
-  others = np.append(np.sqrt(search.norms[index]), length + np.sqrt(np.abs(cost[-1])))
-  error = 2 * search.rounding * length * others
-  # Whether a candidate can be told from the next.
-  beyond = np.inf if len(cost) == possible else cost[-1]
-  apart = np.diff(np.append(cost, beyond)) > error[:-1] + error[1:]
   order = index.copy()
   start = 0
   while start < count:
@@ -322,7 +349,7 @@ def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _B
   first = saved.get('first')
   if first is None or first.shape != () or first.dtype.kind != 'i' or first < 0:
     raise untrusted.damaged(path, 'no first', remedy)
-  near, far = (_Best(found[name, 'cost'], found[name, 'index']) for name in ('near', 'far'))
+  near, far = (_Best(found[name, 'lowest'], found[name, 'index']) for name in ('near', 'far'))
   return int(first), near, far
 
 

@@ -49,9 +49,9 @@ def read_raw_pixels(params: dict) -> dict:
 
 
 class Fire(nn.Module):
-  """SqueezeNet's block.
+  """SqueezeNet's block, `[B, H, W, in] -> [B, H, W, 2 * expand]`.
 
-  1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with ReLU (Iandola et al. 2016).
+  A 1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with ReLU (Iandola et al. 2016).
   """
 
   squeeze: int

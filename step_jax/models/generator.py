@@ -1,6 +1,6 @@
-"""The generator: a source picture and a style code to a picture (StEP.
+"""The generator: a source picture and a style code to a picture.
 
-The encoder-decoder of pix2pixHD with skips).
+StEP; the encoder-decoder of pix2pixHD with skips.
 """
 
 import flax.linen as nn
@@ -71,10 +71,7 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, features: list[jax.Array], z: jax.Array) -> jax.Array:
     def join(x, level):
-      """What a block reads.
-
-      The skip of its level, the running map, the code, in the original's order.
-      """
+      """Joins what a block reads: its level's skip, the running map and the code, in that order."""
       if self.skip:
         x = jnp.concatenate([features[level], x], axis=-1)
       return layers.concat_code(x, z) if self.code_everywhere else x

@@ -19,9 +19,9 @@ PIXEL_NORM_EPSILON = 1e-8
 
 
 def he_scale(kernel_shape: tuple[int, ...], slope: float = LEAKY_SLOPE) -> float:
-  """He constant of a kernel `[..., fan, out]`: `sqrt(2 / ((1 + slope^2) * fan_in))`; He et al.
+  """He constant of a kernel `[..., fan, out]`: `sqrt(2 / ((1 + slope^2) * fan_in))`.
 
-  2015, eq. 15.
+  He et al. (2015), eq. 15.
   """
   fan_in = 1
   for size in kernel_shape[:-1]:
@@ -35,9 +35,9 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 def pixel_norm(x: jax.Array) -> jax.Array:
-  """Divides each pixel's feature vector by its root mean square; `[..., C]` (Karras et al.
+  """Divides each pixel's feature vector by its root mean square; `[..., C]`.
 
-  2018, sec. 4.2).
+  Karras et al. (2018), sec. 4.2.
   """
   mean_square = jnp.mean(jnp.square(x.astype(jnp.float32)), axis=-1, keepdims=True)
   return x * jax.lax.rsqrt(mean_square + PIXEL_NORM_EPSILON).astype(x.dtype)

@@ -4,7 +4,6 @@ import numpy as np
 
 from step_jax import data, infer
 from step_jax.data import pipeline
-from step_jax.errors import RunError
 from step_jax.infer import gallery
 
 
@@ -17,9 +16,7 @@ def make(translator: infer.Translator, count: int = 6, seed: int = 0) -> dict[st
     seed: of the samples.
   """
   config = translator.config
-  found = data.open_data(
-    config.data.path, config.data.layout, config.data.val_fraction, config.data.resize
-  )
+  found = data.open_config(config.data)
   source, target = data.sides(found, config.data.direction)
   examples = list(
     pipeline.eval_examples(
@@ -52,11 +49,8 @@ def make(translator: infer.Translator, count: int = 6, seed: int = 0) -> dict[st
       ]
     ),
   }
-  for how in infer.SAMPLERS:
-    try:
-      codes = translator.draw(count, seed, how)
-    except RunError:
-      continue
+  for how, sampler in translator.samplers.items():
+    codes = sampler.draw(count, seed)
     found[f'Samples: styles drawn by the {how}'] = gallery.grid(
       [[picture, *in_styles(picture, codes)] for picture in sources]
     )

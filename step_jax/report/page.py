@@ -36,7 +36,7 @@ def write(workdir: str | os.PathLike) -> files.Path:
     loader=jinja2.PackageLoader('step_jax.report', '.'), autoescape=True
   )
   html = environment.get_template('page.html.j2').render(
-    title=files.resolve(workdir).name, stages=stages, galleries=_galleries(workdir)
+    title=files.resolve(workdir).name, stages=stages, **_translations(workdir)
   )
   path = workdir / FILE
   files.write_text(path, html)
@@ -72,10 +72,15 @@ def _last_signs(rows: list[dict]) -> dict[str, float]:
   return {k.removeprefix('val_'): value for k, value in found.items() if k.startswith('val_')}
 
 
-def _galleries(workdir: files.Path) -> list[tuple[str, str]]:
+def _translations(workdir: files.Path) -> dict:
+  """Galleries as (title, data URL), and a note on how new styles are drawn."""
   try:
     translator = infer.load(workdir)
   except RunError as error:
     log.info('no galleries yet: %s', error)
-    return []
-  return [(title, pictures.data_url(image)) for title, image in galleries.make(translator).items()]
+    return {'galleries': [], 'note': ''}
+  made = galleries.make(translator)
+  return {
+    'galleries': [(title, pictures.data_url(image)) for title, image in made.items()],
+    'note': translator.note,
+  }

@@ -12,9 +12,9 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax import files, untrusted, weights
 from step_jax.errors import RunError, WeightsError
+from step_jax.infer.fitted import CODES_FILE
 from step_jax.methods import abstract, mapper
 from step_jax.stages import stage as stage_lib
-from step_jax.stages.mapper import CODES_FILE
 from step_jax.train import checkpoint, lock
 from step_jax.weights import step_tf, tf_checkpoint
 from step_jax.weights.tensors import Tensor
@@ -153,6 +153,7 @@ def _set_mapper_shape(
   config.model.z_dim = side('out', -1)
   hidden = sorted(name for name in params if name != 'out')
   config.model.mapper_hidden = tuple(side(name, -1) for name in hidden)
+  config.imle.standardize = False
 
 
 def _side(prefix: pathlib.Path, params: Mapping, path: str, axis: int) -> int:

@@ -1,22 +1,28 @@
-"""Stage 4 put together: style codes of the training pictures, and how well samples cover others."""
+"""Stage 4 put together: style codes of the training images, and how good drawn codes are."""
 
 import itertools
+import logging
 
 import jax
-import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from step_jax import config as config_lib
 from step_jax import data, files
 from step_jax.data import pipeline
-from step_jax.evaluate import scores
-from step_jax.infer import functions
+from step_jax.errors import RunError
+from step_jax.evaluate import distributions, scores
+from step_jax.infer import fitted, functions, samplers
 from step_jax.methods import mapper, networks
 from step_jax.stages import stage as stage_lib
-from step_jax.train import loop
+from step_jax.train import checkpoint, loop
 
-CODES_FILE = 'codes.npy'
+log = logging.getLogger(__name__)
+
 _ENCODE_BATCH = 8
+# Held-out codes that drawn ones are compared with at most, drawn codes for each of them, and drawn
+# codes at least: energy distances of fewer are noise.
+_MOST_HELD, _DRAWN_PER_HELD, _FEWEST_DRAWN = 1000, 10, 1000
 
 
 def build(
@@ -24,13 +30,23 @@ def build(
 ) -> stage_lib.Stage:
   """Makes stage 4 ready.
 
-  Encodes the training pictures and keeps their codes in the stage's folder.
+  Encodes the training images, and keeps their codes and the digest of their encoder in the stage's
+  folder.
+
+  Raises:
+    RunError: the stage before is not trained or has no styles, or the mapper was fitted to another
+      encoder than the present one.
   """
-  codes = {split: _encode_split(config, workdir, mesh, split) for split in ('train', 'val')}
-  if jax.process_index() == 0:
-    folder = stage_lib.stage_folder(workdir, config.stage)
+  folder = stage_lib.stage_folder(workdir, config.stage)
+  encoder, params = _load_encoder(config, stage_lib.stage_folder(workdir, config.init_from), mesh)
+  trained = checkpoint.exists(folder)
+  if trained:
+    _check_same(folder, encoder)
+  codes = _encode(config, params)
+  if jax.process_index() == 0 and not (trained and _has_codes(folder, config.model.z_dim)):
     files.make_folder(folder)
-    files.write_array(folder / CODES_FILE, codes['train'])
+    fitted.write(folder, encoder, codes['train'])
+  units = mapper.standardization(config, codes['train'])
   rng = np.random.default_rng(config.seed)
   used = rng.permutation(codes['train'])[: config.imle.max_codes]
   return stage_lib.Stage(
@@ -38,49 +54,106 @@ def build(
     batches=lambda start: itertools.repeat({}),
     num_steps=config.schedule.epochs,
     items_per_step=len(used),
-    frozen={'codes': used},
+    frozen={'codes': mapper.in_training_units(used, *units)},
     evaluate=_evaluator(config, codes),
   )
 
 
-def _encode_split(config, workdir, mesh, split: str) -> np.ndarray:
-  """Style codes `[N, Z]` of the targets of a split, by the averaged encoder of the stage before."""
-  found = stage_lib.open_data(config, paired=False)
+def _load_encoder(config, before: files.Path, mesh) -> tuple[fitted.Encoder, dict]:
+  """The averaged style encoder of the stage before, as it is now: what it is, and parameters."""
+  if (before / config_lib.FILE).is_file() and not config_lib.read(before).model.z_dim:
+    raise RunError(
+      f'{before}: has no styles (model.z_dim is 0), so there are none to draw: use it without a '
+      'mapper'
+    )
+  module = networks.style_encoder(config)
+  like = jax.eval_shape(lambda: networks.init_style_encoder(module, jax.random.key(0)))
+  step, restored = stage_lib.load_newest(before, {'ema': {'style_encoder': like}}, mesh)
+  params = restored['ema']
+  return fitted.Encoder(before.name, step, fitted.digest(params['style_encoder'])), params
+
+
+def _check_same(folder: files.Path, encoder: fitted.Encoder) -> None:
+  """Makes sure that a mapper is not trained further, or left as it is, for another encoder.
+
+  Raises:
+    RunError: it was fitted to another one, or to one that is not known.
+  """
+  before = fitted.read(folder)
+  remedy = f'remove {folder}, then re-run the command to fit a mapper to {encoder}'
+  if before is None:
+    raise RunError(
+      f'{folder}: this mapper was imported, or trained by an earlier version, and does not record '
+      f'its style encoder: use it unchanged, or {remedy}'
+    )
+  if before.digest != encoder.digest:
+    raise RunError(
+      f'{folder}: this mapper was fitted to the style encoder of {before}, which has changed since '
+      f'({encoder}): {remedy}'
+    )
+
+
+def _has_codes(folder: files.Path, z_dim: int) -> bool:
+  try:
+    fitted.read_codes(folder, z_dim)
+  except RunError as error:
+    log.warning('%s', error)
+    return False
+  return True
+
+
+def _encode(config, params) -> dict[str, np.ndarray]:
+  """Style codes `[N, Z]` of the targets of `train` and `val`."""
+  found = data.open_config(config.data)
   _, target = data.sides(found, config.data.direction)
-  encoder = networks.style_encoder(config)
-  like = jax.eval_shape(lambda: networks.init_style_encoder(encoder, jax.random.key(0)))
-  before = stage_lib.stage_folder(workdir, config.init_from)
-  params = stage_lib.load_networks(before, {'ema': {'style_encoder': like}}, mesh)['ema']
-  encode = jax.jit(lambda params, pictures: {'z': functions.encode(encoder, params, pictures)})
-  examples = pipeline.eval_examples(found.split(split), {'target': target}, config.data.eval_crop)
-  batches = pipeline.eval_batches(examples, _ENCODE_BATCH)
-  return scores.collect(lambda batch: encode(params, batch['target']), batches)['z']
+  module = networks.style_encoder(config)
+  encode = jax.jit(lambda params, pictures: {'z': functions.encode(module, params, pictures)})
+  codes = {}
+  for split in ('train', 'val'):
+    codes[split] = np.zeros((0, config.model.z_dim), np.float32)
+    if found.splits.get(split):
+      examples = pipeline.eval_examples(
+        found.split(split), {'target': target}, config.data.eval_crop
+      )
+      batches = pipeline.eval_batches(examples, _ENCODE_BATCH)
+      codes[split] = scores.collect(lambda batch: encode(params, batch['target']), batches)['z']
+  return codes
 
 
 def _evaluator(config, codes):
-  """Mean distance of held-out codes to the nearest of ten times as many samples.
+  """Compares codes drawn by the mapper, and by the Gaussian of the training codes, with real ones.
 
-  For samples of the mapper, and of the Gaussian with the mean and covariance of the training codes.
+  See `distributions.SampleDistances`. Real codes are held-out ones where there are any.
   """
-  module = networks.mapper(config)
-  held = jnp.asarray(codes['val'])
-  mean, spread = np.mean(codes['train'], axis=0), np.cov(codes['train'].T)
-  shape = (10 * len(held), config.model.z_dim)
+  real = codes['val']
+  if not len(real):
+    log.warning('no validation split: drawn codes are compared with the training codes')
+    real = codes['train']
+  real = np.random.default_rng(config.seed).permutation(real)[:_MOST_HELD]
+  count = max(_DRAWN_PER_HELD * len(real), _FEWEST_DRAWN)
 
-  @jax.jit
-  def distance(samples):
-    nearest = samples[mapper.nearest_samples(held, samples)]
-    return jnp.mean(jnp.linalg.norm(held - nearest, axis=1))
+  def score(sampler: samplers.Sampler) -> dict[str, float]:
+    found = distributions.sample_distances(real, sampler.draw(count, config.seed))
+    return {
+      f'val_{sampler.name}_distance': found.coverage,
+      f'val_{sampler.name}_precision': found.precision,
+      f'val_{sampler.name}_energy': found.energy,
+    }
+
+  gaussian = score(samplers.gaussian(codes['train']))
 
   def evaluate(state):
-    key = jax.random.key(config.seed)
-    mapped = module.apply({'params': state.params['mapper']}, jax.random.normal(key, shape))
-    drawn = jax.random.multivariate_normal(key, mean, spread, shape[:1], method='svd')
-    return loop.Evaluation(
-      {
-        'val_mapper_distance': float(distance(mapped)),
-        'val_gaussian_distance': float(distance(drawn)),
-      }
-    )
+    params = jax.device_get(state.params['mapper'])
+    found = score(samplers.mapper(config, params, codes['train'])) | gaussian
+    if not samplers.mapper_wins(found):
+      log.warning(
+        'the mapper draws worse codes than the Gaussian of the training codes (energy distance to '
+        '%d real codes %.4g against %.4g), so styles are drawn from the Gaussian unless told '
+        'otherwise (--sampler mapper); more epochs or more training images may help',
+        len(real),
+        found['val_mapper_energy'],
+        found['val_gaussian_energy'],
+      )
+    return loop.Evaluation(found)
 
   return evaluate

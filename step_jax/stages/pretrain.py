@@ -1,5 +1,7 @@
 """Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
 
+import functools
+import hashlib
 import logging
 
 import jax
@@ -8,8 +10,8 @@ import numpy as np
 
 from step_jax import data, files, losses, untrusted, weights
 from step_jax.data import pipeline, triplets
-from step_jax.errors import DataError
-from step_jax.evaluate import scores
+from step_jax.errors import ConfigError, DataError
+from step_jax.evaluate import parallel, scores
 from step_jax.methods import networks, pretrain
 from step_jax.mining import table
 from step_jax.stages import stage as stage_lib
@@ -21,20 +23,27 @@ log = logging.getLogger(__name__)
 NEIGHBORS_FILE = 'neighbors_{}.npz'
 # Pictures whose style features are computed at a time.
 _MINING_BATCH = 8
+# Validation triplets that a device scores at a time.
+_EVAL_BATCH = 8
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Stage:
   """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
-  del mesh
+  if not config.model.z_dim:
+    raise ConfigError(
+      'config field model.z_dim=0: pre-training learns style codes: give them a length, or start '
+      'with the translate stage'
+    )
   mesh_lib.check_batch_size(config.batch_size)
-  found = stage_lib.open_data(config, paired=False)
+  found = data.open_config(config.data)
   _, side = data.sides(found, config.data.direction)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
-  found.check_crop('train', config.data.crop)
+  for split in ('train', 'val'):
+    found.check_crop(split, config.data.crop)
   loaders = {}
   for split in ('train', 'val'):
     try:
@@ -57,7 +66,7 @@ def build(
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     features=features.label,
-    evaluate=_evaluator(config, found, loaders['val']) if 'val' in loaders else None,
+    evaluate=_evaluator(config, found, loaders['val'], mesh) if 'val' in loaders else None,
   )
 
 
@@ -67,7 +76,10 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   groups = table.scenes(names, config.data.scene)
   counts = config.mining.num_nearest, config.mining.num_farthest
   taps, projection = tuple(config.features.taps), config.mining.projection
-  key = repr((found.fingerprint, side, features.label, taps, groups, counts, projection))
+  contents = found.contents(split)
+  images = [(name, contents.get(name)) for name in names]
+  digest = hashlib.sha256(repr((images, config.data.resize)).encode()).hexdigest()
+  key = repr((digest, side, features.label, taps, groups, counts, projection))
 
   def batches(start):
     pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0), start=start)
@@ -84,13 +96,12 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   return triplets.loader(examples, side, mined.nearest, mined.farthest, config.data.crop)
 
 
-def _evaluator(config, found: data.PairSet, load):
+def _evaluator(config, found: data.PairSet, load, mesh):
   """Scores the encoder on one fixed triplet of every validation picture."""
   encoder = networks.style_encoder(config)
   count = found.splits['val']
 
-  @jax.jit
-  def score(params, batch):
+  def score_triplets(params, batch):
     anchor, positive, negative = pretrain.encode_triplets(encoder, params, batch)
     near = ((anchor - positive) ** 2).sum(-1)
     far = ((anchor - negative) ** 2).sum(-1)
@@ -99,13 +110,12 @@ def _evaluator(config, found: data.PairSet, load):
     )
     return {'val_triplet': hinge, 'val_triplet_accuracy': near < far}
 
+  score = parallel.over_devices(mesh, score_triplets)
+
   def evaluate(state):
     examples = (load(i, np.random.default_rng([config.seed, i])) for i in range(count))
-    params = state.params['style_encoder']
-    values = scores.collect(
-      lambda batch: score(params, {role: batch[role] for role in triplets.ROLES}),
-      pipeline.eval_batches(examples, config.batch_size),
-    )
+    batches = pipeline.eval_batches(examples, _EVAL_BATCH, mesh.size)
+    values = scores.collect(functools.partial(score, state.params['style_encoder']), batches)
     return loop.Evaluation({name: float(np.mean(value)) for name, value in values.items()})
 
   return evaluate

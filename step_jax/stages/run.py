@@ -1,6 +1,6 @@
 """Runs a stage: from a configuration and a work directory to checkpoints, metrics and samples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 import logging
@@ -9,15 +9,17 @@ import pathlib
 import tempfile
 import time
 
+from clu import parameter_overview
 import jax
 import ml_collections
 
 from step_jax import config as config_lib
-from step_jax import files, untrusted
+from step_jax import data, files, untrusted
+from step_jax.data import contents as contents_lib
 from step_jax.errors import RunError
-from step_jax.stages import mapper, pretrain, translate
+from step_jax.stages import mapper, pretrain, same_data, translate
 from step_jax.stages import stage as stage_lib
-from step_jax.train import checkpoint, lock, loop, stopping, writers
+from step_jax.train import checkpoint, lock, loop, profiling, stopping, writers
 from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
@@ -27,7 +29,7 @@ LOG_FILE = 'train.log'
 _LOG_SECONDS = 30.0
 # What decides when to end, to look and to stop, and where the state lies, not what was trained so
 # far: may differ from the start before.
-_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp')
+_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile')
 BUILDERS = {'pretrain': pretrain.build, 'translate': translate.build, 'mapper': mapper.build}
 
 
@@ -39,19 +41,21 @@ def train(
   Args:
     config: as `configs/<stage>.py` gives it.
     workdir: of the run; its stages lie side by side in it. A folder, or `gs://BUCKET/FOLDER`.
-    change_config: go on with a stage although it was trained with another configuration so far.
+    change_config: go on with a stage although it was trained with another configuration or on other
+      images so far, or although the stage that it starts from was.
 
   Returns:
-    The stage's folder: `config.json`, `checkpoints/`, `metrics.jsonl`, `train.log`, `tensorboard/`,
-    `samples/`, and what the stage made on the way (mined neighbours, style codes).
+    The stage's folder: `config.json`, `data.json`, `checkpoints/`, `metrics.jsonl`, `train.log`,
+    `tensorboard/`, `samples/`, and what the stage made on the way (mined neighbours, style codes).
 
   Raises:
     UserError: the configuration, the data, weights or the stage before cannot be used; the stage
-      was trained with another configuration, or another process trains it now.
+      was trained with another configuration or on other images, or another process trains it now.
     Preempted: SIGTERM came; the step that was running is saved.
     KeyboardInterrupt: SIGINT came; likewise.
   """
   config_lib.validate(config)
+  config_lib.choose(BUILDERS, config.method, 'method')
   workdir = files.path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
   untrusted.check_links(folder)
@@ -63,7 +67,16 @@ def train(
         '\n  '.join([f'{folder}: was trained with another configuration:', *_lines(refused)])
         + '\ngive the old values, or another --workdir; or go on with the new by --change-config'
       )
-    _train(config, workdir, folder, changes, check_held)
+    notes = [f'from here on {line}' for line in _lines(changes)]
+    images = None
+    if 'data' in config:
+      dataset = data.open_config(config.data)
+      images = contents_lib.of(dataset)
+      problem = same_data.problem(config, workdir, dataset)
+      if problem and not change_config:
+        raise RunError(problem)
+      notes += [f'accepted by --change-config: {line.strip()}' for line in problem.splitlines()]
+    _train(config, workdir, folder, images, notes, check_held)
   return folder
 
 
@@ -74,8 +87,7 @@ def _changes(config: ml_collections.ConfigDict, folder: files.Path) -> dict[str,
   changes = config_lib.differences(config_lib.read(folder), config)
   # The argument has said all it has to say in the other fields.
   changes.pop('arg', None)
-  old, new = (pathlib.Path(p or '').expanduser() for p in changes.get('data.path', ('', '')))
-  if old.resolve() == new.resolve():
+  if same_data.is_same_path(*(path or '' for path in changes.get('data.path', ('', '')))):
     changes.pop('data.path', None)
   return changes
 
@@ -88,7 +100,8 @@ def _train(
   config: ml_collections.ConfigDict,
   workdir: files.Path,
   folder: files.Path,
-  changes: dict[str, tuple],
+  images: contents_lib.Contents | None,
+  notes: Sequence[str],
   check_held: Callable[[], None],
 ) -> None:
   mesh = mesh_lib.make_mesh()
@@ -104,12 +117,19 @@ def _train(
     if start >= stage.num_steps:
       log.info('%s: is trained already (%d steps)', folder, start)
       return
-    writer = None
+    writer = profiler = None
     if jax.process_index() == 0:
       config_lib.save(config, folder)
+      if images is not None:
+        contents_lib.write(images, folder)
       writer = writers.MetricWriter(folder, start)
       closing.callback(writer.close)
-      closing.enter_context(_log_to(folder / LOG_FILE))
+      log_file = closing.enter_context(_log_to(folder / LOG_FILE))
+      # To the file alone: it has one line per array.
+      table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+      log_file.handle(logging.makeLogRecord({'msg': f'parameters:\n{table}'}))
+      profiler = profiling.Profiler(folder, config.get('profile', ()))
+      closing.callback(profiler.close)
     frozen = mesh_lib.put_replicated(mesh, stage.frozen)
 
     def stop_now(step):
@@ -120,8 +140,8 @@ def _train(
     gather = functools.partial(_gather_networks, mesh)
     features = f', features={stage.features}' if stage.features else ''
     log.info('%s: steps %d to %d%s', folder, start + 1, stage.num_steps, features)
-    for line in _lines(changes):
-      log.info('from here on %s', line)
+    for note in notes:
+      log.info('%s', note)
     state = loop.run(
       state,
       lambda state, batch: step(state, mesh_lib.to_global(mesh, batch), frozen),
@@ -133,6 +153,7 @@ def _train(
       stage.evaluate and (lambda state: stage.evaluate(gather(state))),
       stage.items_per_step,
       stop_now,
+      profiler,
     )
   stop.tell(int(state.step))
 
@@ -172,8 +193,8 @@ class _LogObject(_LogFile):
 
 
 @contextlib.contextmanager
-def _log_to(path: files.Path):
-  """Sends our own log messages to a file as well."""
+def _log_to(path: files.Path) -> Iterator[logging.Handler]:
+  """Sends our own log messages to a file as well; yields the handler that writes it."""
   handler = (_LogObject if files.in_bucket(path) else _LogFile)(path)
   handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
   logger = logging.getLogger('step_jax')
@@ -182,7 +203,7 @@ def _log_to(path: files.Path):
   # The file is whole even where nobody asked to see messages, as in a notebook.
   logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
   try:
-    yield
+    yield handler
   finally:
     logger.setLevel(level)
     logger.removeHandler(handler)

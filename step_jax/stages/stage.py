@@ -9,9 +9,9 @@ import jax
 import ml_collections
 import numpy as np
 
-from step_jax import data, files
+from step_jax import files
 from step_jax.data import pipeline
-from step_jax.errors import DataError, RunError
+from step_jax.errors import RunError
 from step_jax.methods import state as state_lib
 from step_jax.train import checkpoint, loop
 from step_jax.train import mesh as mesh_lib
@@ -26,9 +26,9 @@ class Stage:
     batches: number of the first step -> batches of host arrays from there on.
     num_steps: how many steps it has.
     items_per_step: pictures (codes) a step.
-    frozen: host arrays that steps read and do not change.
+    frozen: arrays that steps read and do not change, on the host or on every device.
     warm_start: network -> parameters to start from in place of fresh ones.
-    evaluate: scores a state, or None.
+    evaluate: scores a state, whose networks are on every device, on all hosts together; or None.
     features: which feature net is used, for the log; `random` where it is not a trained one.
   """
 
@@ -40,23 +40,6 @@ class Stage:
   warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
   evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
   features: str = ''
-
-
-def open_data(config: ml_collections.ConfigDict, paired: bool) -> data.PairSet:
-  """The data set of `config.data`.
-
-  Raises:
-    DataError: it cannot be used; or it has no sources where `paired` ones are needed.
-  """
-  settings = config.data
-  found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
-  found.unreadable = settings.unreadable
-  if paired and not found.paired:
-    raise DataError(
-      f'{settings.path}: holds lone pictures (layout unpaired), which serve the pretrain stage '
-      'alone: give pairs'
-    )
-  return found
 
 
 def shard() -> pipeline.Shard:
@@ -85,12 +68,20 @@ def stored_networks(folder: files.Path) -> set[str]:
 
 
 def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:
+  """The networks that `load_newest` reads, without their step."""
+  return load_newest(folder, like, mesh)[1]
+
+
+def load_newest(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
   """Reads part of a trained stage's latest state.
 
   Args:
     folder: of that stage.
     like: subtree of a `TrainState` as dicts, of `jax.ShapeDtypeStruct`.
     mesh: where arrays go, copied to every device.
+
+  Returns:
+    The step of the checkpoint, and what was read.
 
   Raises:
     RunError: the stage is not there, not trained, or its networks do not fit.
@@ -100,7 +91,7 @@ def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any
     lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
   )
   with _open_checkpoints(folder) as checkpoints:
-    return checkpoints.restore(like)
+    return checkpoints.restore_newest(like)
 
 
 @contextlib.contextmanager

@@ -1,6 +1,6 @@
-"""Checkpoints of a stage.
+"""Checkpoints of a stage: the latest and the best.
 
-The latest and the best, written in the background, whole or not at all, and checked when read.
+They are written in the background, whole or not at all, and checked when read.
 """
 
 from collections.abc import Iterator, Mapping
@@ -84,6 +84,10 @@ class Checkpoints:
   def best(self) -> int | None:
     """Step of the best checkpoint; the latest where none was scored."""
     return self._manager.best_step() or self.latest
+
+  def scores(self, step: int) -> dict[str, float]:
+    """Validation scores that a checkpoint was saved with; none where it was not evaluated."""
+    return dict(self._manager.metrics(step) or {})
 
   def networks(self) -> set[str]:
     """Names of the networks in the latest checkpoint whose description can be read."""

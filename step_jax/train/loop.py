@@ -11,7 +11,7 @@ import numpy as np
 import tqdm
 
 from step_jax.errors import RunError
-from step_jax.train import checkpoint, writers
+from step_jax.train import checkpoint, profiling, writers
 
 log = logging.getLogger(__name__)
 
@@ -44,6 +44,7 @@ def run(
   evaluate: Callable[[Any], Evaluation] | None,
   items_per_step: int,
   stop: Callable[[int], bool] = lambda step: False,
+  profiler: profiling.Profiler | None = None,
 ) -> Any:
   """Trains from the state's own step to `num_steps`, and returns the final state.
 
@@ -62,6 +63,7 @@ def run(
     evaluate: scores a state; None where there is nothing to score on.
     items_per_step: pictures (or codes) that a step sees, for the progress line.
     stop: asked after every step but the last, with its number, whether to save it and return.
+    profiler: told before and after every step; the caller closes it.
 
   Raises:
     RunError: a metric is not finite; nothing of the steps since is saved.
@@ -71,7 +73,12 @@ def run(
   clock = _Clock(start, num_steps, items_per_step)
   with tqdm.tqdm(total=num_steps, initial=start, unit='step', disable=None) as bar:
     for step in range(start + 1, num_steps + 1):
-      state, metrics = train_step(state, next(batches))
+      if profiler:
+        profiler.before(step, state)
+      with jax.profiler.StepTraceAnnotation('train', step_num=step):
+        state, metrics = train_step(state, next(batches))
+      if profiler:
+        profiler.after(step, state)
       pending.append(metrics)
       last = step == num_steps
       stopping = not last and stop(step)
@@ -86,7 +93,7 @@ def run(
       scalars = _average(jax.device_get(pending), step, checkpoints.latest)
       pending.clear()
       scalars['images_per_second'] = clock.rate(step)
-      line = '  '.join(f'{name} {value:.4g}' for name, value in scalars.items())
+      line = _line(scalars)
       bar.set_postfix_str(line[:80], refresh=False)
       log.info('step %d/%d  %s  %s left', step, num_steps, line, clock.left(step))
       if writer:
@@ -95,9 +102,7 @@ def run(
       if evaluating:
         evaluation = evaluate(state)
         scores = evaluation.scalars
-        # Members of a family, as `code_deviation/3`, are for the charts.
-        told = {name: score for name, score in scores.items() if '/' not in name}
-        log.info('step %d  %s', step, '  '.join(f'{k} {v:.4g}' for k, v in told.items()))
+        log.info('step %d  %s', step, _line(scores))
         if writer:
           writer.write_scalars(step, scores)
           writer.write_images(step, evaluation.images)
@@ -111,10 +116,16 @@ def run(
   return state
 
 
+def _line(scalars: Mapping[str, float]) -> str:
+  """Scalars as text; members of a family, as `grad_norm/generator`, are for the charts."""
+  return '  '.join(f'{name} {value:.4g}' for name, value in scalars.items() if '/' not in name)
+
+
 def _average(history: list[Mapping], step: int, saved: int | None) -> dict[str, float]:
   """Means over the steps since the last log, all of which must be finite."""
   for offset, metrics in enumerate(history):
-    for name, value in metrics.items():
+    # Losses first: where one of them is not finite, gradients are not either.
+    for name, value in sorted(metrics.items(), key=lambda item: '/' in item[0]):
       if not np.isfinite(value):
         kept = f'the checkpoint of step {saved} is kept' if saved else 'no checkpoint was saved yet'
         raise RunError(

@@ -104,6 +104,24 @@ def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):
   assert pictures.read_picture(tmp_path / 'out/1.png').shape == (40, 24, 3)
 
 
+def test_images_too_small_for_a_style_are_met_with_one_line(
+  capsys, trained_run, picture_folder, tmp_path
+):
+  workdir = shutil.copytree(trained_run[0], tmp_path / 'run')
+  image = np.zeros((12, 28, 3), np.uint8)
+  (tmp_path / 'in/train').mkdir(parents=True)
+  for i in range(6):
+    Image.fromarray(image).save(tmp_path / f'in/train/{i}.png')
+  small = tmp_path / 'in/train/0.png'
+  out = ['--workdir', workdir, '--out', tmp_path / 'out']
+  line = refuse(capsys, 'translate', picture_folder / 'val/00.png', *out, '--style', small)
+  assert f'{small}: an image of 28x12 px is too small' in line and not (tmp_path / 'out').exists()
+  # A source needs no code.
+  assert run(capsys, 'translate', small, *out, '--sample', '1')[0] == 0
+  line = refuse(capsys, 'evaluate', '--workdir', workdir, '--data', tmp_path / 'in')
+  assert 'an image of 14x12 px is too small' in line
+
+
 def test_report_and_evaluate(capsys, trained_run, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(trained_run[0], workdir)
@@ -140,6 +158,7 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'below the crop of 256' in stop(*train, *random)
   later = ['train', 'translate', '--workdir', tmp_path / 'run', '--config.data.crop=16,16']
   assert 'has no checkpoint to start from' in stop(*later, *random)
+  assert 'schedule.total_kimg=' in stop(*later, *random, '--config.schedule.total_kimg=0')
   assert 'epochs' in stop('train', 'mapper', '--workdir', tmp_path, *data, '--kimg', '3')
   assert not (tmp_path / 'run').exists()
   assert 'has no trained generator' in stop('evaluate', '--workdir', tmp_path)
@@ -153,6 +172,62 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'holds no png' in stop('translate', tmp_path / 'empty', *out, '--sample', '1')
   assert 'no such file' in stop('weights', 'convert', tmp_path / 'gone.pth').lower()
   assert 'is not empty' in stop('prepare', picture_folder, '--out', picture_folder)
+
+
+TRANSLATE = ('translate', 'x.png', '--workdir', 'run', '--out', 'out')
+REPRODUCE = ('reproduce', 'ablation', '--workdir', 'run', '--data', 'swatches')
+
+
+@pytest.mark.parametrize(
+  'command',
+  [
+    (*TRANSLATE, '--sample', '-1'),
+    (*TRANSLATE, '--sample', '0'),
+    (*TRANSLATE, '--sample', '1.5'),
+    (*TRANSLATE, '--interpolate', 'a', 'b', '--steps', '0'),
+    (*TRANSLATE, '--sample', '1', '--seed', '-1'),
+    ('evaluate', '--workdir', 'run', '--seed', '-1'),
+    ('prepare', 'in', '--out', 'out', '--resize', '-8'),
+    ('prepare', 'in', '--out', 'out', '--val-fraction', '1'),
+    ('prepare', 'in', '--out', 'out', '--val-fraction', 'nan'),
+    ('train', 'pretrain', '--workdir', 'run', '--size', '0'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', '0'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', '-1'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', 'inf'),
+    ('train', 'pretrain', '--workdir', 'run', '--kimg', 'x'),
+    ('demo', '--workdir', 'run', '--port', '70000'),
+    (*REPRODUCE, '--size', '-1'),
+    (*REPRODUCE, '--kimg', '0'),
+    (*REPRODUCE, '--pretrain-kimg', '-1'),
+    (*REPRODUCE, '--seeds', '0'),
+    ('bench', 'imle', '--size', '-8'),
+    ('bench', 'imle', '--batch', '-1'),
+    ('bench', 'imle', '--width', '0'),
+    ('bench', 'imle', '--repeats', '-1'),
+    ('bench', 'imle', '--count', '-1'),
+    ('export', '--workdir', 'run', '--onnx', '-1'),
+  ],
+)
+def test_numbers_out_of_range_are_met_with_one_line(capsys, command):
+  with pytest.raises(SystemExit) as stop:
+    cli.main(command)
+  out, err = capsys.readouterr()
+  assert stop.value.code == 2 and not out
+  assert err.startswith(f'step-jax: argument {command[-2]}: {command[-1]!r} is not a ')
+  assert err.endswith(f': see step-jax {command[0]} --help\n') and err.count('\n') == 1
+
+
+def test_arguments_that_fit_no_verb_are_met_with_one_line(capsys):
+  for command, words in (
+    (('evaluate', '--workdir', 'run', '--sed', '1'), "unknown argument '--sed' of evaluate"),
+    (('evaluate',), 'one of the arguments --workdir --compare is required'),
+    (('translat',), "invalid choice: 'translat'"),
+  ):
+    with pytest.raises(SystemExit) as stop:
+      cli.main(command)
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.startswith('step-jax: ') and words in err
+    assert err.count('\n') == 1
 
 
 def test_a_damaged_picture_is_named_and_nothing_is_left(capsys, picture_folder, tmp_path):

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import pathlib
-import re
 import sys
 
+import package
 import pytest
 
 import step_jax
@@ -14,7 +14,7 @@ from step_jax.weights import nets
 
 WELL = doctor.Found(
   python='3.12.1',
-  packages={'jax': '0.10.2', 'jaxlib': '0.10.2', 'flax': '0.12.8'},
+  packages={'jax': '0.12.0', 'jaxlib': '0.12.0', 'flax': '0.12.12'},
   unmet=(),
   backend='gpu',
   devices=(doctor.Device('NVIDIA H200', 100 * 2**30),),
@@ -30,30 +30,31 @@ WELL = doctor.Found(
   store='/weights',
   compiled='/cache/compiled',
   compiled_files=3,
-  extras={'cuda': True, 'tpu': False, 'onnx': False},
+  extras={'cuda12': True, 'cuda13': False, 'tpu': False, 'onnx': False},
 )
 
 
 def test_a_machine_that_is_well():
   assert doctor.problems(WELL) == []
   text = doctor.text(WELL, [])
-  for part in ('0.10.2', 'NVIDIA H200, 100.0 GiB', 'TF32', 'vgg16@01234567', '/cache/compiled'):
+  for part in ('0.12.12', 'NVIDIA H200, 100.0 GiB', 'TF32', 'vgg16@01234567', '/cache/compiled'):
     assert part in text
   assert text.endswith('Nothing is wrong.')
 
 
 CPU = {'backend': 'cpu', 'devices': (doctor.Device('cpu', None),)}
-NO_CUDA = {'extras': {'cuda': False, 'tpu': False}}
+NO_CUDA = {'extras': {'cuda12': False, 'cuda13': False, 'tpu': False}}
 
 
 @pytest.mark.parametrize(
   ('changes', 'said'),
   [
-    ({'python': '3.10.12'}, '3.11 or newer'),
-    ({'packages': {'jax': '0.10.2', 'jaxlib': '0.9.0'}}, 'do not belong together'),
+    ({'python': '3.11.7'}, '3.12 or newer'),
+    ({'packages': {'jax': '0.12.0', 'jaxlib': '0.11.2'}}, 'do not belong together'),
     ({'unmet': ('flax is missing, where >=0.12 is needed',)}, 'needed: run `pip install -e .`'),
-    ({**CPU, **NO_CUDA}, "pip install -e '.[cuda]'"),
+    ({**CPU, **NO_CUDA}, "pip install -e '.[cuda12]'"),
     ({**CPU}, 'CUDA_VISIBLE_DEVICES'),
+    ({**CPU, 'extras': {**NO_CUDA['extras'], 'cuda13': True}}, 'CUDA 13 needs 580 or newer'),
     ({**CPU, **NO_CUDA, 'gpu': '', 'tpu': True}, "pip install -e '.[tpu]'"),
     ({'tpu_users': (17, 23)}, 'in use by process 17, 23'),
     ({'backend': '', 'devices': (), 'jax_error': 'no chip'}, 'cannot start (no chip)'),
@@ -73,13 +74,15 @@ def test_what_is_wrong_is_said_once_with_its_remedy(changes, said):
 
 
 def test_packages_are_held_to_what_we_need(monkeypatch):
+  needed = package.setup_arguments()['install_requires']
+  monkeypatch.setattr(doctor.metadata, 'requires', lambda _: needed)
   assert list(doctor._unmet()) == []
   versions = {'flax': '', 'orbax-checkpoint': '0.11.36'}
   version = doctor._version
   monkeypatch.setattr(doctor, '_version', lambda name: versions.get(name, version(name)))
   assert list(doctor._unmet()) == [
     'flax is missing, where >=0.12 is needed',
-    'orbax-checkpoint 0.11.36, where >=0.12 is needed',
+    'orbax-checkpoint 0.11.36, where <1.0,>=0.12 is needed',
   ]
 
 
@@ -102,9 +105,8 @@ def test_a_platform_that_is_not_there(monkeypatch):
 
 
 def test_the_extras_are_those_of_the_package():
-  setup = (pathlib.Path(__file__).parents[2] / 'setup.py').read_text()
-  extras = re.findall(r"^    '([a-z]+)': (?:\[|DEMO|GCS)", setup, re.MULTILINE)
-  assert sorted(extras) == sorted(doctor._EXTRAS)
+  # `cuda` is another name of `cuda12`.
+  assert {*doctor._EXTRAS, 'cuda'} == set(package.setup_arguments()['extras_require'])
 
 
 def test_a_cpu_that_was_asked_for_is_no_fault():

@@ -54,16 +54,44 @@ def test_unpaired(tmp_path):
   assert set(found.splits['train'][0].load()) == {'A'}
 
 
-def test_held_out_pictures_stay_when_others_come(tmp_path):
-  for i in range(20):
+def split_of(found):
+  return {name: split for split, examples in found.splits.items() for name in names(examples)}
+
+
+def test_held_out_pictures_stay_when_others_come_and_go(tmp_path):
+  for i in range(40):
     write(tmp_path / f'{i}.png')
   before = folders.scan(tmp_path, val_fraction=0.2)
-  assert len(before.splits['val']) == 4
-  assert not set(names(before.splits['val'])) & set(names(before.splits['train']))
+  assert before.held_out and len(before.splits['val']) > 1
+  for i in range(40):
+    write(tmp_path / f'new{i}.png')
+    after = folders.scan(tmp_path, val_fraction=0.2)
+    assert split_of(after).items() > split_of(before).items()
+  for i in range(30):
+    (tmp_path / f'{i}.png').unlink()
+  fewer = folders.scan(tmp_path, val_fraction=0.2)
+  assert split_of(fewer).items() < split_of(after).items()
+
+
+def test_the_fraction_is_a_threshold():
+  many = [f'{i}.png' for i in range(10_000)]
+  held = [folders.hold_out(many, fraction) for fraction in (0.1, 0.25, 0.5)]
+  assert held[0] < held[1] < held[2]
+  np.testing.assert_allclose([len(names) for names in held], [1000, 2500, 5000], rtol=0.1)
+
+
+@pytest.mark.parametrize(('fraction', 'count'), [(0.0, 1), (1e-9, 1), (1.0, 2)])
+def test_no_split_is_empty(fraction, count):
+  assert len(folders.hold_out(['a', 'b', 'c'], fraction)) == count
+
+
+def test_what_is_in_which_split_is_in_the_fingerprint(tmp_path):
+  for i in range(20):
+    write(tmp_path / f'{i}.png')
+  first, same, other = (folders.scan(tmp_path, val_fraction=f).fingerprint for f in (0.2, 0.2, 0.5))
+  assert first == same != other
   write(tmp_path / 'new.png')
-  after = folders.scan(tmp_path, val_fraction=0.2)
-  assert len(set(names(after.splits['val'])) & set(names(before.splits['val']))) >= 3
-  assert before.fingerprint != after.fingerprint
+  assert folders.scan(tmp_path, val_fraction=0.2).fingerprint != first
 
 
 def test_hidden_files_are_left_out(tmp_path):

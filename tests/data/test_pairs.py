@@ -1,12 +1,15 @@
 """Prepared data sets: lossless, whole or not at all, made once."""
 
 import dataclasses
+import fcntl
+import json
+import os
 
 import numpy as np
 from PIL import Image
 import pytest
 
-from step_jax import data
+from step_jax import data, files
 from step_jax.data import folders, pairs, swatches
 from step_jax.errors import DataError
 
@@ -66,6 +69,78 @@ def test_a_changed_folder_is_prepared_anew(folder):
   first = data.open_data(str(folder))
   Image.new('RGB', (24, 10)).save(folder / 'train/new.png')
   assert data.open_data(str(folder)).folder != first.folder
+
+
+def test_the_fraction_counts_though_the_folder_is_prepared_already(folder):
+  held = [data.open_data(str(folder), val_fraction=f).split('val').names() for f in (0.1, 0.9)]
+  assert set(held[0]) < set(held[1])
+
+
+def test_contents_are_of_pixels_and_not_of_times_or_sizes(folder, tmp_path):
+  first = data.open_data(str(folder))
+  contents = {split: first.contents(split) for split in ('train', 'val')}
+  assert [len(names) for names in contents.values()] == [4, 1]
+  os.utime(folder / 'train/0.png', (1, 1))
+  for again in (
+    data.open_data(str(folder)),
+    data.open_data(str(folder), resize=20),
+    pairs.prepare(folders.scan(folder), tmp_path / 'out'),
+  ):
+    assert {split: again.contents(split) for split in contents} == contents
+  Image.new('RGB', (24, 10)).save(folder / 'train/0.png')
+  changed = data.open_data(str(folder))
+  name = 'train/0.png'
+  for split, old in contents.items():
+    new = changed.contents(split)
+    assert new.keys() == old.keys()
+    assert [other for other in old if old[other] != new[other]] == [name] * (name in old)
+
+
+def test_a_set_of_an_older_version_is_read(folder, tmp_path):
+  made = pairs.prepare(folders.scan(folder), tmp_path / 'out')
+  path = made.folder / 'metadata.json'
+  metadata = json.loads(path.read_text())
+  assert metadata.pop('contents') and metadata.pop('held_out')
+  path.write_text(json.dumps(metadata))
+  old = data.open_data(str(made.folder))
+  assert not old.held_out and made.held_out
+  assert old.contents('val') == dict.fromkeys(made.contents('val'), old.fingerprint)
+
+
+def test_what_a_killed_process_left_is_removed(folder, tmp_path):
+  left, used = tmp_path / '.set-12345678.part', tmp_path / '.other-12345678.part'
+  for path in (left, used, tmp_path / '.mine'):
+    path.mkdir()
+    (path / 'file').write_text('')
+  descriptor = os.open(used, os.O_RDONLY)
+  fcntl.flock(descriptor, fcntl.LOCK_SH)
+  pairs.prepare(folders.scan(folder), tmp_path / 'out')
+  assert {path.name for path in tmp_path.iterdir()} == {'in', 'out', used.name, '.mine'}
+  os.close(descriptor)
+  with files.temporary_folder(tmp_path, 'x') as part:
+    assert part.is_dir() and not used.exists()
+    with files.temporary_folder(tmp_path, 'x'):
+      assert part.is_dir()
+  assert not part.exists()
+
+
+def test_a_temporary_folder_that_is_taken_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+  mkdtemp, made = files.tempfile.mkdtemp, []
+
+  def removed_at_once(*args, **kwargs):
+    made.append(mkdtemp(*args, **kwargs))
+    if len(made) == 1:
+      os.rmdir(made[0])
+    return made[-1]
+
+  monkeypatch.setattr(files.tempfile, 'mkdtemp', removed_at_once)
+  with files.temporary_folder(tmp_path, 'x') as part:
+    assert part.is_dir() and len(made) == 2
+
+
+def test_a_folder_with_a_long_name_is_prepared(folder):
+  long = folder.rename(folder.parent / ('n' * 240))
+  assert data.open_data(str(long)).splits == {'train': 4, 'val': 1}
 
 
 def test_resize_keeps_the_aspect(folder, tmp_path):

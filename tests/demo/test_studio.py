@@ -1,5 +1,6 @@
 """A run made ready for the page: its pictures and codes, and pictures of the user's."""
 
+import re
 import shutil
 import socket
 import sys
@@ -12,6 +13,7 @@ import step_jax
 from step_jax import data, demo
 from step_jax.demo import run_pictures, server, studio
 from step_jax.errors import DataError, RunError
+from step_jax.infer import samplers
 
 pytest.importorskip('sklearn', reason="sklearn is missing: pip install -e '.[demo]'")
 
@@ -60,13 +62,22 @@ def test_some_of_many_styles_are_the_same_ones_every_time(opened):
     np.testing.assert_array_equal(code, opened.pictures.codes[int(name.split(':')[0])])
 
 
-def test_without_a_mapper_styles_are_encoded_and_none_are_drawn(without_mapper, opened):
-  np.testing.assert_allclose(
-    without_mapper.pictures.codes, opened.pictures.codes, rtol=1e-3, atol=1e-4
-  )
+def test_without_a_mapper_styles_are_encoded_and_drawn_like_them(without_mapper, opened):
+  codes = without_mapper.pictures.codes
+  np.testing.assert_allclose(codes, opened.pictures.codes, rtol=1e-3, atol=1e-4)
   assert without_mapper.style_map is not None
-  with pytest.raises(RunError, match='train the mapper: step-jax train mapper --workdir .*run'):
-    without_mapper.new_styles(2, 0)
+  np.testing.assert_array_equal(
+    without_mapper.new_styles(2, 3), samplers.gaussian(codes).draw(2, 3)
+  )
+  note = without_mapper.translator.note
+  assert re.search(r'from the Gaussian.*step-jax train mapper --workdir .*run', note)
+
+
+def test_without_a_mapper_and_data_the_remedy_is_told(without_mapper):
+  nothing = run_pictures.RunPictures([], np.zeros((0, 8), np.float32), [], [])
+  empty = studio.Studio(without_mapper.workdir, without_mapper.translator, nothing)
+  with pytest.raises(RunError, match='step-jax train mapper --workdir .*run'):
+    empty.new_styles(2, 0)
 
 
 def test_without_the_data_there_are_codes_alone(opened, monkeypatch, trained_run):

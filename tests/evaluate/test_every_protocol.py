@@ -8,7 +8,6 @@ of the last batch get lost.
 """
 
 import dataclasses
-import types
 
 from flax import linen as nn
 import numpy as np
@@ -19,7 +18,7 @@ import scipy.spatial.distance
 from skimage.metrics import structural_similarity
 
 from step_jax import config as config_lib
-from step_jax import data, weights
+from step_jax import data, infer, weights
 from step_jax.data import swatches
 from step_jax.evaluate import bins, diversity, lpips, oracle, realism, style
 from step_jax.evaluate import session as session_lib
@@ -122,7 +121,7 @@ def open_session(found, crop, seed=SEED):
   mesh = mesh_lib.make_mesh()
   return Session(
     folder=None,
-    translator=types.SimpleNamespace(config=config, mapper=None, step=1),
+    translator=infer.Translator(config, 1, {}),
     found=found,
     split='val',
     features=weights.Features(Net(), {}, 'made up', '1' * 64),
@@ -457,7 +456,7 @@ def test_scores_of_styles_are_left_out_where_there_are_none(opened, empty_store,
   config = session.config.copy_and_resolve_references()
   config.model.z_dim = 0
   fields = {field.name: getattr(session, field.name) for field in dataclasses.fields(session)}
-  translator = types.SimpleNamespace(config=config, mapper=None, step=1)
+  translator = infer.Translator(config, 1, {})
   session = Styleless(**{**fields, 'translator': translator})
   trained = weights.Features(Net(('fire9',)), {}, 'made up', '4' * 64)
   monkeypatch.setattr(weights, 'load_features', lambda net, taps: trained)

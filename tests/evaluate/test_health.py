@@ -12,6 +12,7 @@ from step_jax.methods import translate
 from step_jax.models import MultiScaleDiscriminator
 from step_jax.report import charts
 from step_jax.stages import translate as translate_stage
+from step_jax.train import mesh as mesh_lib
 
 
 def values(z, styles=0.5, **more):
@@ -81,14 +82,24 @@ def test_training_logs_them(trained_run):
       assert f'val_{name}' in row
 
 
-def test_the_log_warns_of_a_dead_encoder(picture_folder, caplog):
+def test_the_log_warns_of_a_dead_encoder(picture_folder, caplog, monkeypatch):
   config = tiny.make_config('translate', picture_folder)
   features = weights.load_features(config.features.net, config.features.taps, 'random')
   state = jax.jit(translate.make(config, features.module).init)(jax.random.key(0))
   dead = jax.tree.map(jnp.zeros_like, state.ema['style_encoder'])
-  evaluate = translate_stage._evaluator(config, data.open_data(str(picture_folder)), features)
-  found = evaluate(state.replace(ema={**state.ema, 'style_encoder': dead})).scalars
-  assert found['val_diversity'] == 0 and found['val_code_deviation/0'] == 0
+  mesh = mesh_lib.make_mesh()
+  frozen = mesh_lib.put_replicated(mesh, {'features': features.params})
+  found = data.open_data(str(picture_folder))
+  evaluate = translate_stage._evaluator(config, found, features.module, frozen, mesh)
+  read, get = [], type(found.split('val')).__getitem__
+  monkeypatch.setattr(
+    type(found.split('val')),
+    '__getitem__',
+    lambda self, index: read.append(index) or get(self, index),
+  )
+  measured = evaluate(state.replace(ema={**state.ema, 'style_encoder': dead})).scalars
+  assert read == list(range(found.splits['val']))
+  assert measured['val_diversity'] == 0 and measured['val_code_deviation/0'] == 0
   assert 'the style encoder has collapsed' in caplog.text
   assert 'the generator ignores the style (mode collapse)' in caplog.text
 

@@ -9,6 +9,7 @@ from step_jax import config as config_lib
 from step_jax import export, infer
 from step_jax.errors import RunError
 from step_jax.export import onnx
+from step_jax.infer import samplers
 from step_jax.methods import networks
 
 # Wide enough for convolutions that differ by platform.
@@ -28,7 +29,9 @@ def run():
     'generator': networks.init_generator(generator, jax.random.key(1), config.model.z_dim),
   }
   mapped = mapper.init(jax.random.key(2), jnp.zeros((1, config.model.z_dim)))['params']
-  return infer.Translator(config, 0, params, mapped, mapper_config)
+  codes = np.random.default_rng(3).standard_normal((30, config.model.z_dim)).astype(np.float32)
+  sampler = samplers.mapper(mapper_config, mapped, codes)
+  return infer.Translator(config, 0, params, codes, sampler)
 
 
 def test_without_the_converter(monkeypatch, tmp_path):

@@ -20,7 +20,7 @@ from step_jax import weights
 from step_jax.data import pairs, pictures
 from step_jax.errors import UserError
 from step_jax.evaluate import results
-from step_jax.infer import translator
+from step_jax.infer import fitted
 from step_jax.mining import table
 from step_jax.train import writers
 from step_jax.weights import nets, readers, tf_checkpoint
@@ -133,7 +133,17 @@ def _codes(path: pathlib.Path) -> None:
 
 
 def _read_codes(path: pathlib.Path) -> None:
-  assert np.isfinite(translator._read_codes(path, 4)).all()
+  assert np.isfinite(fitted.read_codes(path.parent, 4)).all()
+
+
+def _encoder(path: pathlib.Path) -> None:
+  fitted.write(path.parent, fitted.Encoder('finetune', 7, '0' * 64), np.ones((3, 2), np.float32))
+  (path.parent / fitted.CODES_FILE).unlink()
+
+
+def _read_encoder(path: pathlib.Path) -> None:
+  found = fitted.read(path.parent)
+  assert found and str(found).isprintable() and isinstance(found.step, int)
 
 
 def _results(path: pathlib.Path) -> None:
@@ -193,6 +203,7 @@ TARGETS = {
   'record': Target('x.png', _picture('png', 'RGB'), _read_record),
   'neighbors.npz': Target('neighbors.npz', _neighbors, _read_neighbors, 50),
   'codes.npy': Target('codes.npy', _codes, _read_codes, 50),
+  'encoder.json': Target(fitted.FILE, _encoder, _read_encoder, 50),
   'results.json': Target(results.FILE, _results, _read_results, 50),
   'config.json': Target(config_lib.FILE, _config, _read_config),
   'metrics.jsonl': Target(writers.METRICS_FILE, _metrics, _read_metrics, 50),

@@ -13,7 +13,7 @@ from step_jax import cli, files, infer, report, stages, untrusted
 from step_jax import config as config_lib
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import compare, results
-from step_jax.infer import translator
+from step_jax.infer import fitted
 from step_jax.mining import neighbors, table
 from step_jax.train import lock, writers
 
@@ -43,7 +43,8 @@ def good_results(**fields) -> dict:
   return {
     **dict(format=results.FORMAT, stage='translate', step=1, checkpoint='latest', seed=0),
     'data': {'path': 'p', 'split': 'val', 'fingerprint': 'f'},
-    **dict(features='random', versions={}, skipped={}, pictures=['a'], scores={'psnr': score}),
+    **dict(features='random', versions={}, groups={}, skipped={}, pictures=['a']),
+    'scores': {'psnr': score},
     **fields,
   }
 
@@ -193,14 +194,14 @@ def array_file(path, kind):
 def test_damaged_codes_are_named(kind, apart):
   path = apart / 'codes.npy'
   np.save(path, np.ones((30, 4), np.float32))
-  assert translator._read_codes(path, 4).shape == (30, 4)
+  assert fitted.read_codes(apart, 4).shape == (30, 4)
   array_file(path, kind)
-  assert 'training command' in refused(lambda: translator._read_codes(path, 4), RunError)
+  assert 'training command' in refused(lambda: fitted.read_codes(apart, 4), RunError)
 
 
 def test_codes_that_are_none_are_named(apart):
   path = apart / 'codes.npy'
-  refused(lambda: translator._read_codes(path, 4), RunError)
+  refused(lambda: fitted.read_codes(apart, 4), RunError)
   for array in (
     np.ones((30, 5), np.float32),
     np.ones(4, np.float32),
@@ -212,7 +213,7 @@ def test_codes_that_are_none_are_named(apart):
       path.write_bytes(b'\x93NUMPY')
     else:
       np.save(path, array)
-    refused(lambda: translator._read_codes(path, 4), RunError)
+    refused(lambda: fitted.read_codes(apart, 4), RunError)
 
 
 @pytest.mark.parametrize('kind', ARRAYS)
@@ -251,7 +252,7 @@ def test_pickles_in_arrays_are_refused(apart):
   np.savez(path, key=np.array(Touch(), object), nearest=np.zeros((3, 2), np.int32))
   refused(lambda: table.load_or_mine(path, 'key', None), RunError)
   np.save(apart / 'codes.npy', np.array([Touch()], object))
-  refused(lambda: translator._read_codes(apart / 'codes.npy', 1), RunError)
+  refused(lambda: fitted.read_codes(apart, 1), RunError)
   assert not (apart / 'ran').exists()
 
 
@@ -270,7 +271,7 @@ def test_a_damaged_search_in_progress_is_named(kind, apart):
   vectors = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
   path = apart / 'search.npz'
   lists = {
-    name: np.zeros((30, 10)) for name in ('near_cost', 'near_index', 'far_cost', 'far_index')
+    name: np.zeros((30, 10)) for name in ('near_lowest', 'near_index', 'far_lowest', 'far_index')
   }
   np.savez(path, first=1, **lists)
   array_file(path, kind)

@@ -151,7 +151,7 @@ def cloud(checkout, tmp_path, monkeypatch, capfd):
   programs.mkdir()
   on_hosts.mkdir()
   (programs / 'gcloud').symlink_to(HERE / 'stand_ins' / 'gcloud')
-  (on_hosts / 'python3.11').symlink_to(HERE / 'stand_ins' / 'python')
+  (on_hosts / 'python3.12').symlink_to(HERE / 'stand_ins' / 'python')
   monkeypatch.setenv('PATH', str(programs), prepend=':')
   monkeypatch.setenv('PYTHON', sys.executable)
   monkeypatch.setenv('FAKE', str(tmp_path))

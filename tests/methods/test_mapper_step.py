@@ -69,6 +69,14 @@ def test_nearest_samples_are_the_brute_force_ones(seed, codes, samples):
   np.testing.assert_allclose(chosen, exact.min(axis=1), rtol=1e-5, atol=1e-6)
 
 
+def test_narrow_codes_far_from_the_origin_find_their_nearest_samples():
+  rng = np.random.default_rng(0)
+  codes, samples = (10 + 0.01 * rng.standard_normal((n, 8)).astype(np.float32) for n in (50, 500))
+  index = mapper.nearest_samples(jnp.asarray(codes), jnp.asarray(samples))
+  exact = np.square(codes[:, None].astype(np.float64) - samples[None]).sum(-1)
+  np.testing.assert_array_equal(index, exact.argmin(axis=1))
+
+
 def test_of_equally_near_samples_the_first_is_taken():
   # On a small grid all sums are exact; more codes and samples than are compared at a time.
   rng = np.random.default_rng(0)

@@ -36,6 +36,17 @@ def test_networks_that_two_optimizers_share_move_by_both():
   assert int(after.step) == 1 and after.stats is None
 
 
+def test_gradient_norms_are_by_network():
+  state, optimizers = make()
+  grads = {name: grads_of(state, opt.networks) for name, opt in optimizers.items()}
+  norms = state_lib.gradient_norms(grads)
+  sines = {name: np.sin(PARAMS[name]['w']) for name in 'ab'}
+  # Network `a` has two gradients, which are added.
+  assert norms.keys() == {'grad_norm/a', 'grad_norm/b'}
+  np.testing.assert_allclose(norms['grad_norm/a'], 2 * np.linalg.norm(sines['a']), rtol=1e-6)
+  np.testing.assert_allclose(norms['grad_norm/b'], np.linalg.norm(sines['b']), rtol=1e-6)
+
+
 def test_lazy_updates_in_one_program_equal_separate_calls():
   state, optimizers = make(stats={'mean': jnp.zeros(())})
 

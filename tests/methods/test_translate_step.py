@@ -74,14 +74,46 @@ def config_of(flags: dict) -> ml_collections.ConfigDict:
 
 
 def noise_of(vectors, plan: Plan):
-  """The normal draws of the original, in its order of use."""
-  draws = list(vectors['eps'].reshape(-1, 2, 8)) if 'eps' in vectors else []
+  """The normal draws of the original, in its order of use.
+
+  Codes of both pairs, the drawn code, then codes read back from both swapped pictures.
+  """
+  draws = iter(vectors['eps'].reshape(-1, 2, 8) if 'eps' in vectors else ())
   noise = {'codes': np.zeros((2, 2, 8), np.float32), 'read_back': np.zeros((2, 2, 8), np.float32)}
+  pairs = range(2 if plan.cycle else 1)
   if plan.variational:
-    noise['codes'][0] = draws.pop(0)
-  noise['random'] = draws.pop(0) if plan.random else np.zeros((2, 8), np.float32)
-  assert not draws
+    for pair in pairs:
+      noise['codes'][pair] = next(draws)
+  noise['random'] = next(draws) if plan.random else np.zeros((2, 8), np.float32)
+  if plan.variational and plan.cycle:
+    for pair in pairs:
+      noise['read_back'][pair] = next(draws)
+  assert not list(draws)
   return noise
+
+
+VARIATIONAL = {'train_app_encoder': True, 'use_vae': True, 'loss_z_kl': True}
+RANDOM = {'loss_D_rand_z': True, 'loss_z_rand_recon': True}
+CYCLE = {'loss_cyclic_recon': True, 'loss_z_recon': True}
+
+
+@pytest.mark.parametrize(
+  ('flags', 'codes', 'random', 'read_back'),
+  [
+    ({}, [0, 0], 0, [0, 0]),
+    (RANDOM, [0, 0], 1, [0, 0]),
+    (RANDOM | CYCLE, [0, 0], 1, [0, 0]),
+    (VARIATIONAL | RANDOM, [1, 0], 2, [0, 0]),
+    (VARIATIONAL | CYCLE, [1, 2], 0, [3, 4]),
+    (VARIATIONAL | CYCLE | RANDOM, [1, 2], 3, [4, 5]),
+  ],
+)
+def test_draws_are_used_in_the_order_of_the_original(flags, codes, random, read_back):
+  count = max(*codes, random, *read_back)
+  eps = np.ones((count, 2, 1, 1, 8), np.float32) * np.arange(1, count + 1).reshape(-1, 1, 1, 1, 1)
+  noise = noise_of({'eps': eps}, Plan.of(config_of(flags)))
+  numbers = {name: values[..., 0, 0].tolist() for name, values in noise.items()}
+  assert numbers == {'codes': codes, 'random': random, 'read_back': read_back}
 
 
 def leaf(tree, variable):

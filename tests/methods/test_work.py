@@ -72,7 +72,8 @@ def test_the_step_of_step(stage):
   trained = {'style_encoder': 1} if stage == 'finetune' else {}
   assert backward == {'encode': 1, 'decode': 2, 'discriminator': 3, 'features': 1, **trained}
   analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
-  assert analysis['flops'] < (97e6 if stage == 'finetune' else 94e6)
+  # Norms of the gradients are two of these for each parameter.
+  assert analysis['flops'] < (98e6 if stage == 'finetune' else 94e6)
   assert memory.temp_size_in_bytes < 9.5e6
   # The state is updated in place.
   assert memory.alias_size_in_bytes > 0.99 * memory.output_size_in_bytes

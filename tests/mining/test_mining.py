@@ -84,6 +84,47 @@ def test_more_equals_than_spare_candidates():
   np.testing.assert_array_equal(found.farthest, farthest)
 
 
+def test_outliers_of_equal_length_around_a_tight_bulk():
+  # Distances to the outliers differ by less than their squared lengths are rounded by. Each has its
+  # opposite, so that the center is that of the bulk.
+  rng = np.random.default_rng(0)
+  outliers = rng.standard_normal((15, 16))
+  outliers *= 1e4 / np.linalg.norm(outliers, axis=1, keepdims=True)
+  bulk = 1e-3 * rng.standard_normal((170, 16))
+  vectors = np.concatenate([bulk, outliers, -outliers]).astype(np.float32)
+  found = neighbors.find_neighbors(vectors, 5, 13)
+  nearest, farthest = brute_force(vectors, 5, 13)
+  np.testing.assert_array_equal(found.nearest, nearest)
+  np.testing.assert_array_equal(found.farthest, farthest)
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+  seed=st.integers(0, 10_000),
+  count=st.integers(15, 45),
+  width=st.sampled_from([1, 7, 60]),
+  scales=st.sampled_from([(1.0,), (0.0, 1.0), (1e-3, 1e4), (1e-2, 1e4, 1e5), (0.1, 30.0, 1e4)]),
+  equal_lengths=st.booleans(),
+  offset=st.sampled_from([0.0, 1e3]),
+  dtype=st.sampled_from(['float32', 'bfloat16']),
+)
+def test_neighbours_are_exact_where_norms_dominate(
+  seed, count, width, scales, equal_lengths, offset, dtype
+):
+  """Clusters and shells of very different sizes, away from the origin."""
+  rng = np.random.default_rng(seed)
+  vectors = rng.standard_normal((count, width))
+  if equal_lengths:
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+  vectors *= rng.choice(scales, (count, 1))
+  # With opposites, the center is that of the smallest.
+  vectors = (offset + np.concatenate([vectors, -vectors])).astype(np.float32)
+  found = neighbors.find_neighbors(vectors, 5, 6, block=32, dtype=dtype)
+  nearest, farthest = brute_force(vectors, 5, 6)
+  np.testing.assert_array_equal(found.nearest, nearest)
+  np.testing.assert_array_equal(found.farthest, farthest)
+
+
 def test_coarse_products_change_nothing():
   vectors = np.random.default_rng(2).standard_normal((300, 40)).astype(np.float32)
   exact = neighbors.find_neighbors(vectors, 5, 6)

@@ -57,9 +57,7 @@ def number(spoilt):
 
 
 def open_split(folder, unreadable):
-  found = data.PairSet(folder)
-  found.unreadable = unreadable
-  return found.split('train')
+  return data.PairSet(folder, unreadable).split('train')
 
 
 def batches(split, start, shard=None):

@@ -86,10 +86,10 @@ def alone(train):
 def compare(alone, others):
   for row, other in zip(alone[0], others[0], strict=True):
     assert row.keys() == other.keys() and row['step'] == other['step']
-    # The discriminator's statistic is of the pictures that are judged together: on each device.
-    judged = {name for name in row if name.startswith('val_judged')}
-    for name in set(row) - {'images_per_second'} - judged:
-      np.testing.assert_allclose(other[name], row[name], rtol=1e-3, atol=1e-5, err_msg=name)
+    for name in set(row) - {'images_per_second'}:
+      # Rounding moves gradients more than losses; see below.
+      rtol = 1e-2 if name.startswith('grad_norm') else 1e-3
+      np.testing.assert_allclose(other[name], row[name], rtol=rtol, atol=1e-5, err_msg=name)
   # Three moves, each of which may go the other way.
   moves = 6 * FIELDS['optimizer.generator_lr']
   for tree, tolerance, slack in (

@@ -97,6 +97,21 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(bad, kept):
     run(bad_step=bad)
 
 
+def test_families_are_written_and_not_logged_and_losses_are_blamed_first(caplog):
+  def train_step(state, batch):
+    value = jnp.float32(np.nan if state.step + 1 == 3 else 1)
+    return State(state.step + 1, 0.0), {'grad_norm/net': 2 * value, 'loss': value}
+
+  writer = FakeWriter()
+  with caplog.at_level('INFO'), pytest.raises(RunError, match='loss became nan at step 3'):
+    loop.run(
+      State(0, 0.0), train_step, itertools.count(), 5, loop.Every(1, 100, 100),
+      FakeCheckpoints(), writer, None, 1,
+    )  # fmt: skip
+  assert [row['grad_norm/net'] for _, row in writer.rows] == [2, 2]
+  assert 'loss 1' in caplog.text and 'grad_norm' not in caplog.text
+
+
 def test_nothing_bad_is_saved():
   checkpoints = FakeCheckpoints()
 

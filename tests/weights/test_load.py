@@ -8,10 +8,13 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 import pytest
 import weight_files as files
 
+from step_jax import cli
 from step_jax.errors import WeightsError
+from step_jax.evaluate import lpips
 from step_jax.models.features import PIXEL_STD
 from step_jax.weights import convert, find, load_features, load_heads
 
@@ -159,18 +162,57 @@ def test_real_squeezenet():
   assert all(np.isfinite(tap).all() and tap.max() > 0 for tap in taps.values())
 
 
-def test_real_first_blocks_of_vgg16():
-  path = files.shared('weights/vgg16_block1_block2.npz')
-  features = load_features('vgg16', ['conv1_1', 'conv2_2'], str(path))
+# First weight and first bias of every layer of the published VGG16, its kernels for BGR first.
+VGG16 = {
+  **{'conv1_1': (0.42947057, 0.73429835), 'conv1_2': (0.16621928, -0.30912212)},
+  **{'conv2_1': (-0.0089029632, -0.04577766), 'conv2_2': (-0.0023012366, -0.064185418)},
+  **{'conv3_1': (0.002486315, -0.074358866), 'conv3_2': (-0.01032663, 0.019675018)},
+  **{'conv3_3': (0.0024918285, 0.035415243), 'conv4_1': (-0.012453815, 0.013485669)},
+  **{'conv4_2': (0.0071165422, 0.023680462), 'conv4_3': (-0.0041355654, 0.03757768)},
+  **{'conv5_1': (-0.00060689341, 0.097223252), 'conv5_2': (-0.0011261065, 0.21327873)},
+  'conv5_3': (0.00040788297, 0.18837857),
+}
+
+
+def convert_by_command(*paths):
+  for path in paths:
+    assert cli.main(['weights', 'convert', str(path)]) == 0
+
+
+def test_real_vgg16():
+  path = files.shared('weights/vgg16.npz')
+  convert_by_command(path)
+  features = load_features('vgg16', list(VGG16))
+  assert features.lineage == 'caffe-vgg'
+  for layer, (weight, bias) in VGG16.items():
+    # Ours read RGB: what the published net has for blue is last.
+    first = (0, 0, -1 if layer == 'conv1_1' else 0, 0)
+    np.testing.assert_allclose(features.params[layer]['kernel'][first], weight, rtol=1e-6)
+    np.testing.assert_allclose(features.params[layer]['bias'][0], bias, rtol=1e-6)
   images = np.random.default_rng(0).uniform(-1, 1, (1, 16, 16, 3)).astype(np.float32)
   taps = apply(features, images)
   with np.load(path) as file:
     kernel, bias = file['block1_conv1/kernel'], file['block1_conv1/bias']
   expected = first_layer_by_hand(images, kernel, bias, (103.939, 116.779, 123.68), 1)
   np.testing.assert_allclose(taps['conv1_1'][:, 1:-1, 1:-1], expected, rtol=1e-4, atol=1e-2)
-  assert np.isfinite(taps['conv2_2']).all()
-  with pytest.raises(WeightsError, match='only up to conv2_2'):
-    load_features('vgg16', ['conv3_2'], str(path))
+  assert all(np.isfinite(tap).all() and tap.max() > 0 for tap in taps.values())
+
+
+def test_real_lpips_of_alexnet():
+  """The authors' example pictures have the distances that they print: 0.722 and 0.138."""
+  convert_by_command(
+    files.shared('weights/alexnet.safetensors'),
+    files.shared('weights/lpips_v0_1_alex_heads.npz'),
+  )
+  learned = lpips.load('alex')
+  assert learned.name == 'lpips-alex-0.1'
+  folder = files.shared('golden/lpips')
+  read = lambda name: np.asarray(Image.open(folder / f'{name}.png').convert('RGB'))[None]
+  reference, *others = (
+    learned.features(learned.params, read(name)) for name in ('ex_ref', 'ex_p0', 'ex_p1')
+  )
+  found = [learned.compare(learned.params, reference, other)[0] for other in others]
+  np.testing.assert_allclose(found, [0.72188, 0.13757], atol=1e-5)
 
 
 def test_real_heads():

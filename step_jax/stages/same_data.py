@@ -1,0 +1,91 @@
+"""A stage must not mix up training and validation images: its own of before, or another stage's."""
+
+import pathlib
+
+import ml_collections
+
+from step_jax import config as config_lib
+from step_jax import files
+from step_jax.data import contents as contents_lib
+from step_jax.data.pairs import PairSet
+from step_jax.stages import stage as stage_lib
+from step_jax.train import checkpoint
+
+# Stages that continue on the data of the stage before; `translate` may use other data than
+# pre-training did.
+_CONTINUING = ('finetune', 'mapper')
+_REMEDY = 'or accept this by --change-config'
+
+
+def problem(config: ml_collections.ConfigDict, workdir: files.Path, dataset: PairSet) -> str:
+  """Why a stage should not train on this data; empty if it may.
+
+  A stage that has a checkpoint must find the images that it was trained on so far. One that starts
+  from another stage must not validate on that stage's training images, or the other way around;
+  `finetune` and `mapper` must have exactly the data of that stage.
+
+  Args:
+    config: of the stage.
+    workdir: of the run.
+    dataset: what `config.data` names.
+
+  Raises:
+    RunError: a stage's record of its images, or its configuration, is damaged.
+  """
+  folder = stage_lib.stage_folder(workdir, config.stage)
+  if checkpoint.exists(folder):
+    return _changed(folder, dataset)
+  if not config.get('init_from', ''):
+    return ''
+  before = stage_lib.stage_folder(workdir, config.init_from)
+  if not checkpoint.exists(before) or not (before / config_lib.FILE).is_file():
+    return ''
+  return _unlike(config, before, dataset)
+
+
+def is_same_path(a: str, b: str) -> bool:
+  """Whether two values of `data.path` name one folder."""
+  return pathlib.Path(a).expanduser().resolve() == pathlib.Path(b).expanduser().resolve()
+
+
+def _changed(folder: files.Path, dataset: PairSet) -> str:
+  recorded = contents_lib.read(folder)
+  if recorded is None:
+    remedy = f'train in another --workdir, {_REMEDY}'
+    return f'{contents_lib.unrecorded(folder)}: {remedy}' if dataset.held_out else ''
+  lines = contents_lib.differences(recorded, contents_lib.of(dataset))
+  if not lines:
+    return ''
+  listed = '\n  '.join([f'{folder}: was trained on other images than those there are now:', *lines])
+  return f'{listed}\nrestore the images, or give another --workdir; {_REMEDY}'
+
+
+def _unlike(config: ml_collections.ConfigDict, before: files.Path, dataset: PairSet) -> str:
+  known = config_lib.read(before)
+  path = known.get('data', {}).get('path', '')
+  same_path = is_same_path(path, config.data.path)
+  recorded = contents_lib.read(before)
+  now = contents_lib.of(dataset)
+  differing = []
+  if config.stage in _CONTINUING:
+    # An imported stage may name no data.
+    if path and known.data.direction != config.data.direction:
+      differing.append(f'data.direction is {config.data.direction}, not {known.data.direction}')
+    if recorded is not None:
+      differing += contents_lib.differences(recorded, now)
+    elif path and not same_path:
+      differing.append(f'data.path is {config.data.path}, not {path}')
+  elif recorded is not None:
+    differing += [
+      f'{len(names)} {a} images of that stage are {b} images now'
+      for a, b in (contents_lib.SPLITS, contents_lib.SPLITS[::-1])
+      if (names := contents_lib.shared(recorded, a, now, b))
+    ]
+  if differing:
+    return (
+      f'{config.stage}: its data is not that of {before}, which it starts from '
+      f'({"; ".join(differing)}): give the data of that stage, {_REMEDY}'
+    )
+  if recorded is None and same_path and dataset.held_out:
+    return f'{contents_lib.unrecorded(before)}: train that stage again, {_REMEDY}'
+  return ''

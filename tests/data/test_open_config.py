@@ -1,0 +1,93 @@
+"""Whatever opens the data of a configuration opens it in one way, and names what does not fit."""
+
+import pathlib
+import re
+import types
+
+import numpy as np
+from PIL import Image
+import pytest
+import tiny
+
+import step_jax
+from step_jax import data, infer
+from step_jax.demo import run_pictures
+from step_jax.errors import DataError, RunError
+from step_jax.evaluate import session
+from step_jax.mining import table
+from step_jax.report import galleries
+from step_jax.reproduce import run as reproduce
+
+PACKAGE = pathlib.Path(step_jax.__file__).parent
+
+
+class Opened(Exception):
+  """In place of a data set."""
+
+
+@pytest.mark.parametrize(
+  'open_run',
+  [
+    lambda run: session.open_run('run'),
+    lambda run: galleries.make(run),
+    lambda run: reproduce._examples(run.config),
+    lambda run: run_pictures.load(run),
+  ],
+)
+def test_settings_are_heeded_by_all(open_run, monkeypatch, tmp_path):
+  config = tiny.make_config('translate', tmp_path, **{'data.unreadable': 'skip'})
+  config.update_from_flattened_dict({'data.val_fraction': 0.4, 'data.resize': 24})
+  run = types.SimpleNamespace(config=config)
+
+  def opened(*settings):
+    raise Opened(settings)
+
+  monkeypatch.setattr(data, 'open_data', opened)
+  monkeypatch.setattr(infer, 'find_stage', lambda workdir: workdir)
+  monkeypatch.setattr(infer, 'load', lambda folder, which: run)
+  with pytest.raises(Opened) as found:
+    open_run(run)
+  assert found.value.args == ((str(tmp_path), 'auto', 0.4, 24, 'skip'),)
+
+
+def test_nothing_else_opens_the_data_of_a_configuration():
+  calls = [
+    (path.relative_to(PACKAGE).as_posix(), line)
+    for path in PACKAGE.rglob('*.py')
+    for line in path.read_text('utf-8').splitlines()
+    if re.search(r'\bopen_data\(|\bPairSet\(', line) and not path.is_relative_to(PACKAGE / 'data')
+  ]
+  assert [path for path, _ in calls] == ['quickstart.py'] and "'swatches'" in calls[0][1]
+
+
+def test_lone_pictures_are_no_pairs(tmp_path):
+  for i in range(3):
+    Image.new('RGB', (8, 8)).save(tmp_path / f'{i}.png')
+  config = tiny.make_config('translate', tmp_path, **{'data.layout': 'unpaired'})
+  assert not data.open_config(config.data).paired
+  with pytest.raises(DataError, match='holds lone pictures'):
+    data.open_config(config.data, paired=True)
+
+
+def test_a_small_validation_image_is_named_before_mining(tmp_path, monkeypatch):
+  for split, count, width in (('train', 4, 20), ('val', 4, 20), ('val', 1, 15)):
+    (tmp_path / 'in' / split).mkdir(parents=True, exist_ok=True)
+    for i in range(count):
+      image = np.zeros((16, 2 * width, 3), np.uint8)
+      Image.fromarray(image).save(tmp_path / 'in' / split / f'{width}_{i}.png')
+  monkeypatch.setattr(table, 'mine', None)
+  with pytest.raises(DataError, match=r'val/15_0.png: its width of 15 px is below the crop of 16'):
+    tiny.train('pretrain', tmp_path / 'in', tmp_path / 'run')
+
+
+def test_a_stage_without_a_common_network_is_named(monkeypatch):
+  from step_jax.stages import stage, translate
+
+  monkeypatch.setattr(stage, 'stored_networks', lambda folder: {'mapper'})
+  config = tiny.make_config('translate', 'x', init_from='mapper')
+  shapes = types.SimpleNamespace(params={'style_encoder': np.zeros(1)})
+  method = types.SimpleNamespace(init=lambda key: shapes)
+  monkeypatch.setattr(translate.jax, 'eval_shape', lambda function, key: function(key))
+  with pytest.raises(RunError, match='holds none of the networks of this stage') as error:
+    translate._warm_start(config, pathlib.Path('run'), method, None)
+  assert '\n' not in str(error.value)

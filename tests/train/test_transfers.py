@@ -1,0 +1,34 @@
+"""What the loop sends to the devices: batches, put there on purpose, and nothing else."""
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from step_jax.train import loop
+
+
+@pytest.fixture
+def guarded(monkeypatch):
+  """Lets the loop run under a guard that refuses arrays that are sent along unasked."""
+  run, calls = loop.run, []
+
+  def run_guarded(*args, **kwargs):
+    calls.append(args)
+    with jax.transfer_guard_host_to_device('disallow'):
+      return run(*args, **kwargs)
+
+  monkeypatch.setattr(loop, 'run', run_guarded)
+  return calls
+
+
+@pytest.mark.parametrize('stage', ['pretrain', 'translate'])
+def test_steps_and_evaluations_send_nothing_unasked(stage, guarded, picture_folder, tmp_path):
+  tiny.train(stage, picture_folder, tmp_path, init_from='')
+  assert len(guarded) == 1
+
+
+def test_the_guard_sees_host_arrays():
+  add = jax.jit(lambda x: x + 1)
+  with jax.transfer_guard_host_to_device('disallow'), pytest.raises(Exception, match='Disallowed'):
+    add(np.ones(3, np.float32))
