@@ -39,6 +39,28 @@ def perceptual_distance(
   return sum(weight * distance(tap) for tap, weight in weights.items())
 
 
+def perceptual_l1(
+  x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]
+) -> jax.Array:
+  """Weighted absolute distance of features: `sum_tap w_tap * mean|x_tap - y_tap|`, y a target.
+
+  Used with VGG19 `conv{1..5}_1` and weights 1/32, 1/16, 1/8, 1/4, 1 (Wang et al. 2018).
+
+  Args:
+    x, y: tap -> features `[B, H, W, C]`.
+    weights: tap -> weight, for the taps that count.
+
+  Returns:
+    float32 scalar, at least 0.
+  """
+
+  def distance(tap):
+    target = jax.lax.stop_gradient(y[tap]).astype(jnp.float32)
+    return jnp.mean(jnp.abs(x[tap].astype(jnp.float32) - target))
+
+  return sum(weight * distance(tap) for tap, weight in weights.items())
+
+
 def lpips(
   x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], heads: Mapping[str, jax.Array]
 ) -> jax.Array:

@@ -1,5 +1,5 @@
 """Networks that methods share, as pure Flax modules: no I/O, no configuration, no files."""
 
-from step_jax.models.features import FEATURE_NETS, VGG16, AlexNet, FeatureNet, SqueezeNet11
+from step_jax.models.features import FEATURE_NETS, VGG16, VGG19, AlexNet, FeatureNet, SqueezeNet11
 
-__all__ = ['AlexNet', 'FEATURE_NETS', 'FeatureNet', 'SqueezeNet11', 'VGG16']
+__all__ = ['AlexNet', 'FEATURE_NETS', 'FeatureNet', 'SqueezeNet11', 'VGG16', 'VGG19']

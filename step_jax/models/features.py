@@ -1,4 +1,4 @@
-"""Frozen feature nets with named taps: VGG16, SqueezeNet 1.1 and AlexNet.
+"""Frozen feature nets with named taps: VGG16, VGG19, SqueezeNet 1.1 and AlexNet.
 
 Each takes RGB pictures `[B, H, W, 3]` in [-1, 1], returns a dict of the taps asked for (activations
 after ReLU), and computes no layer beyond the last of them. What the weights expect as input (mean,
@@ -36,6 +36,16 @@ class Input(nn.Module):
     mean = self.param('mean', lambda key: jnp.array(IMAGENET_MEAN, jnp.float32))
     scale = self.param('scale', lambda key: PIXEL_STD / jnp.array(IMAGENET_STD, jnp.float32))
     return ((image + 1.0) * 127.5 - mean) * scale
+
+
+def read_raw_pixels(params: dict) -> dict:
+  """Parameters of a net that reads images in [-1, 1] as they are, not normalised any further.
+
+  Some losses feed images so to a net that was trained on normalised ones; `input` is then
+  `[3]` means of 127.5 and scales that undo the units of pixels. Kernels and biases are unchanged.
+  """
+  mean, scale = jnp.full(3, 127.5), jnp.full(3, PIXEL_STD / 127.5)
+  return {**params, 'input': {'mean': mean, 'scale': scale}}
 
 
 class Fire(nn.Module):
@@ -146,22 +156,36 @@ class FeatureNet(nn.Module):
     return {tap: found[tap] for tap in self.taps}
 
 
+def _vgg(counts: Sequence[int], ceil: bool) -> tuple:
+  """The plan of a VGG net with so many convolutions between poolings."""
+  return tuple(
+    entry
+    for block, (features, count) in enumerate(
+      zip((64, 128, 256, 512, 512), counts, strict=True), start=1
+    )
+    for entry in (
+      [(f'pool{block - 1}', _pool(2, ceil=ceil))] * (block > 1)
+      + [(f'conv{block}_{i}', _conv(features, 3, padding=1)) for i in range(1, count + 1)]
+    )
+  )
+
+
 class VGG16(FeatureNet):
   """VGG16 up to conv5_3 (Simonyan and Zisserman 2015); taps `conv1_1` ... `conv5_3`.
 
   StEP taps `conv{1..5}_2`.
   """
 
-  PLAN = tuple(
-    entry
-    for block, (features, count) in enumerate(
-      [(64, 2), (128, 2), (256, 3), (512, 3), (512, 3)], start=1
-    )
-    for entry in (
-      [(f'pool{block - 1}', _pool(2, ceil=True))] * (block > 1)
-      + [(f'conv{block}_{i}', _conv(features, 3, padding=1)) for i in range(1, count + 1)]
-    )
-  )
+  PLAN = _vgg((2, 2, 3, 3, 3), ceil=True)
+
+
+class VGG19(FeatureNet):
+  """VGG19 up to conv5_4 (Simonyan and Zisserman 2015); taps `conv1_1` ... `conv5_4`.
+
+  Pooling drops a last odd row or column, as PyTorch's does.
+  """
+
+  PLAN = _vgg((2, 2, 4, 4, 4), ceil=False)
 
 
 class SqueezeNet11(FeatureNet):
@@ -203,4 +227,9 @@ class AlexNet(FeatureNet):
   )
 
 
-FEATURE_NETS = {'vgg16': VGG16, 'squeezenet1_1': SqueezeNet11, 'alexnet': AlexNet}
+FEATURE_NETS = {
+  'vgg16': VGG16,
+  'vgg19': VGG19,
+  'squeezenet1_1': SqueezeNet11,
+  'alexnet': AlexNet,
+}

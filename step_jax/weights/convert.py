@@ -20,8 +20,8 @@ def convert(
   """Converts a weights file to our own format.
 
   Takes the original StEP's `vgg16.npy`, Keras' VGG16 `.h5` without the top, torchvision's `.pth` or
-  `.safetensors` of VGG16, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception, LPIPS heads, the
-  `.npz` of those nets, and our own format. Nothing in the file is executed.
+  `.safetensors` of VGG16, VGG19, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception, LPIPS heads,
+  the `.npz` of those nets, and our own format. Nothing in the file is executed.
 
   Args:
     path: the file.
@@ -78,7 +78,7 @@ def _own(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str)
   name = own_format.check(tensors, metadata, where)
   fields = [metadata.get(field, '') for field in ('source', 'source_sha256', 'lineage')]
   paths = [path for path in nets.shapes(name) if path in tensors]
-  return Weights(name, {path: _array(tensors, path, where) for path in paths}, *fields)
+  return Weights(name, {path: read_array(tensors, path, where) for path in paths}, *fields)
 
 
 def _to_ours(
@@ -88,7 +88,7 @@ def _to_ours(
   arrays = {}
   for name, path in layout.paths.items():
     if name in tensors:
-      array = _array(tensors, name, where)
+      array = read_array(tensors, name, where)
       if layout.axes == 'OIHW' and array.ndim == 4:
         array = array.transpose(2, 3, 1, 0)
       arrays[path] = np.ascontiguousarray(array.reshape(nets.shapes(layout.name)[path]))
@@ -105,7 +105,7 @@ def _to_ours(
   return {path: arrays[path] for path in nets.shapes(layout.name) if path in arrays}
 
 
-def _array(tensors: Mapping[str, Tensor], name: str, where: str) -> np.ndarray:
+def read_array(tensors: Mapping[str, Tensor], name: str, where: str) -> np.ndarray:
   """Reads a tensor as float32, all finite."""
   try:
     array = tensors[name].read()

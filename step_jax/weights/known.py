@@ -80,6 +80,11 @@ PUBLISHED = (
   _torchvision('vgg16', 'vgg16_features-amdegroot-88682ab5.pth', '88682ab5', 'caffe-ssd'),
   Published('vgg16', 'vgg16-00b39a1b.pth', '00b39a1b', lineage='caffe-vgg'),
   _torchvision(
+    'vgg19',
+    'vgg19-dcbb9e9d.pth',
+    'dcbb9e9dad569fff7a846263a77324fc34978fea2bfb039c012d710e1776ae44',
+  ),
+  _torchvision(
     'alexnet',
     'alexnet-owt-7be5be79.pth',
     '7be5be791159472b1fbf3c69796f7cb30dca7ad8466c2df70058c37116cdee02',

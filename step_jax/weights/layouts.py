@@ -77,7 +77,7 @@ class Layout:
     return shape
 
 
-def _torchvision(title: str, net: str) -> Layout:
+def _torchvision(title: str, net: str, **options) -> Layout:
   """torchvision numbers layers, ReLUs and poolings; the ReLUs of a Fire are inside of it."""
   inner = {'squeeze': 'squeeze', 'expand1': 'expand1x1', 'expand3': 'expand3x3'}
   index, prefixes = 0, {}
@@ -90,7 +90,7 @@ def _torchvision(title: str, net: str) -> Layout:
     parts = [inner[part] for part in parts]
     leaf = {'kernel': 'weight', 'bias': 'bias'}[leaf]
     paths['.'.join([prefixes[layer], *parts, leaf])] = path
-  return Layout(title, net, 'torchvision', paths, 'OIHW', r'classifier\..*')
+  return Layout(title, net, 'torchvision', paths, 'OIHW', r'classifier\..*', **options)
 
 
 def _keras() -> Layout:
@@ -152,6 +152,8 @@ def _layouts() -> Iterator[Layout]:
   yield _keras()
   yield _squeezenet_npz()
   yield _torchvision('torchvision VGG16', 'vgg16')
+  # Its first layers look like those of VGG16.
+  yield _torchvision('torchvision VGG19', 'vgg19', named_only=True)
   yield _torchvision('torchvision AlexNet', 'alexnet')
   yield _torchvision('torchvision SqueezeNet 1.1', 'squeezenet1_1')
   yield _inception()
@@ -166,7 +168,7 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
   Args:
     tensors: what the file holds.
     name: the net or heads it is said to hold; '' to tell by the tensors alone, which takes heads
-      for those of LPIPS 0.1.
+      for those of LPIPS 0.1 and first layers that two VGG nets share for those of VGG16.
     where: the file, for messages.
 
   Raises:
@@ -175,7 +177,10 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
   known = list(_layouts())
   named = [layout for layout in known if not layout.foreign(tensors) and tensors]
   fitting = [layout for layout in named if not _misshapen(layout, tensors)]
-  chosen = [x for x in fitting if (x.name == name if name else not x.named_only)]
+  if name:
+    chosen = [x for x in fitting if x.name == name]
+  else:
+    chosen = [x for x in fitting if not x.named_only] or fitting
   if len(chosen) == 1:
     return chosen[0]
   if chosen:

@@ -64,7 +64,7 @@ def load_features(net: str, taps: Sequence[str], path: str = '') -> Features:
   """Loads a feature net from a file.
 
   Args:
-    net: `vgg16`, `squeezenet1_1` or `alexnet`.
+    net: `vgg16`, `vgg19`, `squeezenet1_1` or `alexnet`.
     taps: layers whose activations are wanted, as in `models.features`.
     path: '' for the file in the store; a file of any format that `convert` takes; or `random`, for
       seeded He-initialised parameters that are the same on every device.

@@ -53,10 +53,11 @@ def write_npy(path, ours):
   return path
 
 
-@pytest.mark.parametrize('net', ['vgg16', 'alexnet', 'squeezenet1_1'])
+@pytest.mark.parametrize('net', ['vgg16', 'vgg19', 'alexnet', 'squeezenet1_1'])
 @pytest.mark.parametrize('kind', [*files.KINDS, 'safetensors'])
 def test_torchvision(net, kind, tmp_path):
-  ours = files.arrays(net, 5)
+  # The two VGG nets are the same up to conv3_3.
+  ours = files.arrays(net, 9 if net == 'vgg19' else 5)
   state = files.torchvision(net, ours)
   path = tmp_path / f'my_{net}.pth'
   if kind == 'safetensors':
@@ -74,6 +75,13 @@ def test_torchvision(net, kind, tmp_path):
     'source_sha256': hashlib.sha256(path.read_bytes()).hexdigest(),
     'lineage': 'torchvision',
   }
+
+
+def test_layers_that_two_nets_share_are_of_vgg16_unless_named(tmp_path):
+  path = files.torch_save(tmp_path / 'x.pth', files.torchvision('vgg19', files.arrays('vgg19', 4)))
+  for name, expected in (('', 'vgg16'), ('vgg19', 'vgg19')):
+    _, metadata = load(convert(path, name, out=tmp_path / 'o'))
+    assert metadata['name'] == expected
 
 
 @pytest.mark.parametrize('old', [True, False])
@@ -278,7 +286,7 @@ def vgg(layers=2, **changes):
 REFUSED = {
   'too few layers': (vgg(1), '', 'vgg16 or squeezenet1_1'),
   'another net': (vgg(), 'alexnet', 'holds vgg16, not alexnet'),
-  'an unknown net': (vgg(), 'vgg19', "no weights are called 'vgg19'"),
+  'an unknown net': (vgg(), 'vgg13', "no weights are called 'vgg13'"),
   'another shape': (
     vgg(**{'features.2.weight': np.ones((64, 64, 5, 5))}),
     '',

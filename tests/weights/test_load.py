@@ -105,10 +105,10 @@ def test_taps_and_names_that_do_not_exist():
     load_heads('vgg16')
 
 
-@pytest.mark.parametrize('net', ['vgg16', 'squeezenet1_1', 'alexnet'])
+@pytest.mark.parametrize('net', ['vgg16', 'vgg19', 'squeezenet1_1', 'alexnet'])
 def test_random_features(net):
-  deep = {'vgg16': 'conv4_1', 'squeezenet1_1': 'fire9', 'alexnet': 'conv5'}[net]
-  first = {'vgg16': 'conv1_1'}.get(net, 'conv1')
+  deep = {'squeezenet1_1': 'fire9', 'alexnet': 'conv5'}.get(net, 'conv4_1')
+  first = 'conv1_1' if net.startswith('vgg') else 'conv1'
   features = load_features(net, [first, deep], 'random')
   assert (features.label, features.sha256) == ('random', '')
   again = load_features(net, [first], 'random')

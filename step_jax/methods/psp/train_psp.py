@@ -11,7 +11,6 @@ import ml_collections
 import optax
 
 from step_jax import images, losses, models
-from step_jax.methods import state as state_lib
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp import losses as psp_losses
 from step_jax.methods.psp import resizing
@@ -19,6 +18,7 @@ from step_jax.methods.psp.generator import Generator
 from step_jax.methods.psp.irse import FaceEmbedding
 from step_jax.methods.psp.ranger import ranger
 from step_jax.methods.psp.resnet import ResNet50
+from step_jax.train import state as state_lib
 
 TERMS = (*('l2', 'l1', 'lpips', 'identity', 'moco', 'l2_crop', 'lpips_crop', 'w_norm', 'mixing'),)
 

@@ -16,12 +16,12 @@ import ml_collections
 import optax
 
 from step_jax import images
-from step_jax.methods import optimizers
-from step_jax.methods import state as state_lib
 from step_jax.methods.psp import augment, gan
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.generator import Generator
+from step_jax.train import optimizers
+from step_jax.train import state as state_lib
 
 # Of the running mean of W.
 W_MEAN_DECAY = 0.995

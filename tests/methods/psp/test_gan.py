@@ -7,8 +7,8 @@ import jax
 import numpy as np
 import psp_vectors
 
-from step_jax.methods import optimizers
 from step_jax.methods.psp import gan, stylegan2_state, torch_state
+from step_jax.train import optimizers
 
 
 def test_logistic_losses_average_and_lazy_adam():

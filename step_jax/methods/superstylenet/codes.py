@@ -1,0 +1,185 @@
+"""The style codes of an image by region: to replace, mix, draw, complete, read and write them."""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import numpy as np
+
+from step_jax import files, untrusted
+from step_jax.errors import RunError
+
+_REMEDY = 'extract the codes again, or delete the file'
+
+
+class RegionCodes(NamedTuple):
+  """Raw style codes of an image, one per label, or of many images with axes before.
+
+  Functions return new codes and leave these as they are.
+
+  Attributes:
+    codes: float32 `[..., L, C]`, values about [0, 1]; zeros where a label has none.
+    valid: bool `[..., L]`, the labels that have a code.
+  """
+
+  codes: np.ndarray
+  valid: np.ndarray
+
+  def with_region(self, label: int, other: 'RegionCodes') -> 'RegionCodes':
+    """These codes with that of one label taken from another image.
+
+    Raises:
+      ValueError: there is no such label, or the other image has no code for it.
+    """
+    self._check([label])
+    if not other.valid[label]:
+      raise ValueError(f'the other image has no code for label {label}; choose an image that has')
+    codes, valid = self.codes.copy(), self.valid.copy()
+    codes[label], valid[label] = other.codes[label], True
+    return RegionCodes(codes, valid)
+
+  def interpolate(
+    self, other: 'RegionCodes', share: float, labels: Iterable[int] | None = None
+  ) -> 'RegionCodes':
+    """Codes between these and another image's: `(1 - share) * self + share * other`.
+
+    A label that only one of the two has keeps that code.
+
+    Args:
+      other: codes of another image.
+      share: of the other one; outside of [0, 1] it extrapolates.
+      labels: labels to interpolate, the others stay; None takes all.
+
+    Raises:
+      ValueError: there is no such label.
+    """
+    chosen = np.ones(len(self.valid), bool)
+    if labels is not None:
+      labels = list(labels)
+      self._check(labels)
+      chosen[:] = False
+      chosen[labels] = True
+    share = np.float32(share)
+    mixed = (1 - share) * self.codes + share * other.codes
+    both = (chosen & self.valid & other.valid)[:, None]
+    borrowed = chosen & ~self.valid & other.valid
+    codes = np.where(both, mixed, np.where(borrowed[:, None], other.codes, self.codes))
+    return RegionCodes(codes.astype(np.float32), self.valid | borrowed)
+
+  def complete(self, fallback: 'RegionCodes') -> 'Completed':
+    """Fills labels without a code from a fallback, such as `mean` of the training codes.
+
+    Args:
+      fallback: codes `[L, C]` to take.
+
+    Returns:
+      The codes and which labels took the fallback, so that results can say so.
+    """
+    borrowed = ~self.valid & fallback.valid
+    codes = np.where(borrowed[..., None], fallback.codes, self.codes).astype(np.float32)
+    return Completed(RegionCodes(codes, self.valid | borrowed), borrowed)
+
+  def mean(self) -> 'RegionCodes':
+    """Mean code of each label over many images, `[N, L, C] -> [L, C]`, where any has one."""
+    count = self.valid.sum(axis=0)
+    sums = np.sum(self.codes, axis=0, where=self.valid[..., None], dtype=np.float64)
+    codes = sums / np.maximum(count, 1)[:, None]
+    return RegionCodes(codes.astype(np.float32), count > 0)
+
+  def sample(self, count: int, seed: int) -> 'RegionCodes':
+    """Draws codes from those of many images: `[N, L, C] -> [count, L, C]`.
+
+    The code of every label is that of some image that has one, drawn by itself, so regions of one
+    result come from different images. Labels that no image has stay without a code.
+
+    Args:
+      count: results.
+      seed: of the draws.
+    """
+    random = np.random.default_rng(seed)
+    num_labels = self.valid.shape[1]
+    codes = np.zeros((count, num_labels, self.codes.shape[-1]), np.float32)
+    for label in range(num_labels):
+      having = np.flatnonzero(self.valid[:, label])
+      # Drawn for every label, so that one label's images do not change the draws of others.
+      draws = random.random(count)
+      if len(having):
+        codes[:, label] = self.codes[having[(draws * len(having)).astype(int)], label]
+    return RegionCodes(codes, np.broadcast_to(self.valid.any(axis=0), codes.shape[:2]).copy())
+
+  def _check(self, labels: list[int]) -> None:
+    for label in labels:
+      if not 0 <= label < len(self.valid):
+        raise ValueError(f'there is no label {label}; labels are 0 to {len(self.valid) - 1}')
+
+
+class Completed(NamedTuple):
+  """Codes after `RegionCodes.complete`.
+
+  Attributes:
+    codes: the codes; labels that the fallback lacks too are still without one.
+    borrowed: bool `[..., L]`, labels whose code is the fallback's.
+  """
+
+  codes: RegionCodes
+  borrowed: np.ndarray
+
+  def missing(self, labels: np.ndarray) -> list[int]:
+    """Labels of a map, int `[H, W]`, that have no code: the network sees them as black."""
+    present = np.unique(labels)
+    known = present[(present >= 0) & (present < self.codes.valid.shape[-1])]
+    return [int(label) for label in known if not self.codes.valid[..., label].all()]
+
+  def notes(self, labels: np.ndarray, source: str = 'the mean code of the label') -> list[str]:
+    """What to tell about the labels of a map, int `[H, W]`, that lack a code of their own.
+
+    Args:
+      labels: the map that is drawn.
+      source: what borrowed codes are.
+    """
+    present = np.unique(labels)
+    borrowed = [int(x) for x in np.flatnonzero(np.atleast_1d(self.borrowed)) if x in present]
+    notes = []
+    if borrowed:
+      notes.append(f'labels {_listed(borrowed)} have no code in the style image: used {source}')
+    missing = self.missing(labels)
+    if missing:
+      notes.append(f'labels {_listed(missing)} have no code at all: drawn with the code of black')
+    return notes
+
+
+def _listed(labels: list[int]) -> str:
+  return ', '.join(map(str, labels))
+
+
+def write(path: files.Path, codes: RegionCodes) -> None:
+  """Writes the codes of an image as a `.npy` file: float32 `[L, C]`, NaN for labels without one."""
+  marked = np.where(codes.valid[:, None], codes.codes, np.nan).astype(np.float32)
+  files.write_array(path, marked)
+
+
+def read(path: files.Path, num_labels: int, size: int) -> RegionCodes:
+  """Reads the codes of an image, as `write` or the original SuperStyleNet wrote them.
+
+  The original's are float64 `[L, 1, 1, 1, C]` and hold zeros for labels without a code.
+
+  Args:
+    path: a `.npy` file.
+    num_labels: labels that it has to hold, L.
+    size: length of a code, C.
+
+  Raises:
+    RunError: the file is damaged, of another shape, or some of a label's numbers are not finite.
+  """
+  array = untrusted.read_arrays(path, _REMEDY)['']
+  expected = (num_labels, size), (num_labels, 1, 1, 1, size)
+  if array.shape not in expected or array.dtype.kind != 'f':
+    raise RunError(
+      f'{path}: holds {array.dtype} {list(array.shape)}, expected the codes of {num_labels} '
+      f'labels, {list(expected[0])} or {list(expected[1])}: check the number of labels'
+    )
+  original = array.ndim > 2
+  codes = array.reshape(num_labels, size).astype(np.float32)
+  valid = codes.any(axis=1) if original else ~np.isnan(codes).all(axis=1)
+  if not np.isfinite(codes[valid]).all():
+    raise untrusted.damaged(path, 'a code is not finite', _REMEDY)
+  return RegionCodes(np.where(valid[:, None], codes, 0.0).astype(np.float32), valid)

@@ -1,0 +1,63 @@
+"""Draws images with a trained generator; what depends on a layout alone is computed once."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from step_jax.methods.superstylenet.codes import RegionCodes
+from step_jax.methods.superstylenet.generator import Generator, draw_noise
+from step_jax.methods.superstylenet.training import network_codes
+
+
+class Drawer:
+  """A generator with its variables, ready to draw.
+
+  It keeps what it computed for the last label map, which is most of the work: many styles of one
+  layout cost about a third each.
+  """
+
+  def __init__(self, generator: Generator, variables: Mapping[str, Any]):
+    self._generator = generator
+    self._variables = variables
+    self._layout_of = jax.jit(
+      lambda variables, labels: generator.apply(variables, labels, method='layout')
+    )
+    self._draw = jax.jit(self._apply)
+    self._last = None
+
+  def _apply(self, variables, labels, codes, key, layout):
+    noise = None
+    if key is not None:
+      # One set of maps for all styles, so that results differ by their codes alone.
+      noise = draw_noise(key, self._generator, 1, *labels.shape[1:])
+    codes = network_codes(codes)
+    images = self._generator.apply(variables, labels, codes, noise, False, layout)
+    return jnp.round((images + 1.0) * 127.5).astype(jnp.uint8)
+
+  def layout(self, labels: np.ndarray) -> Any:
+    """What depends on a label map alone, int `[H, W]`; kept until another map is asked for."""
+    labels = np.asarray(labels, np.int32)
+    if self._last is None or not np.array_equal(self._last[0], labels):
+      self._last = labels.copy(), self._layout_of(self._variables, labels[None])
+    return self._last[1]
+
+  def draw(self, labels: np.ndarray, codes: RegionCodes, seed: int | None = None) -> np.ndarray:
+    """Draws one label map in one or many styles.
+
+    Args:
+      labels: int `[H, W]`.
+      codes: `[L, C]` or `[N, L, C]`; labels without a code are drawn with the code of black, see
+        `RegionCodes.complete`.
+      seed: of the generator's noise, the same for all styles; None draws without noise.
+
+    Returns:
+      uint8 `[H, W, 3]` or `[N, H, W, 3]`.
+    """
+    labels = np.asarray(labels, np.int32)
+    key = None if seed is None else jax.random.key(seed)
+    batch = codes.codes.reshape(-1, *codes.codes.shape[-2:])
+    images = self._draw(self._variables, labels[None], batch, key, self.layout(labels))
+    return np.asarray(images).reshape(*codes.codes.shape[:-2], *labels.shape, 3)

@@ -1,0 +1,136 @@
+"""Published checkpoints, `<epoch>_net_G.pth` and `<epoch>_net_D.pth`, as networks ready to use."""
+
+from collections.abc import Iterator, Mapping
+import os
+import pathlib
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from step_jax.errors import WeightsError
+from step_jax.methods.superstylenet import torch_state
+from step_jax.methods.superstylenet.discriminator import Discriminator
+from step_jax.methods.superstylenet.generator import Generator
+from step_jax.weights import readers
+from step_jax.weights.convert import read_array
+
+
+class Imported(NamedTuple):
+  """A network of a published checkpoint.
+
+  Attributes:
+    module: a `Generator` or a `Discriminator` of the file's widths and number of labels.
+    params: its parameters.
+    stats: collection (`batch_stats`, `spectral`) -> statistics.
+  """
+
+  module: nn.Module
+  params: dict[str, Any]
+  stats: dict[str, Any]
+
+  @property
+  def variables(self) -> dict[str, Any]:
+    """What `module.apply` takes."""
+    return {'params': self.params, **self.stats}
+
+
+class _StateDict(Mapping):
+  """Arrays of a file by name, read when they are asked for; unused ones, a quarter, never are."""
+
+  def __init__(self, path: pathlib.Path):
+    self._where = str(path)
+    self._tensors, _ = readers.read(path)
+    # Parallel training puts the network into a module of that name.
+    prefix = 'module.' if all(name.startswith('module.') for name in self._tensors) else ''
+    self._names = {name.removeprefix(prefix): name for name in self._tensors}
+
+  def __getitem__(self, name: str) -> np.ndarray:
+    return read_array(self._tensors, self._names[name], self._where)
+
+  def __contains__(self, name: object) -> bool:
+    return name in self._names
+
+  def __iter__(self) -> Iterator[str]:
+    return iter(self._names)
+
+  def __len__(self) -> int:
+    return len(self._names)
+
+
+def load_generator(path: str | os.PathLike, num_upsamplings: int = 5) -> Imported:
+  """Reads a generator; its widths and number of labels are told by the shapes in the file.
+
+  Args:
+    path: the file, of any format that weights are read from.
+    num_upsamplings: how often it doubles its maps, which no shape tells: 5 for networks trained
+      with `--num_upsampling_layers normal`, the default there, 6 for `more`.
+
+  Raises:
+    WeightsError: the file is damaged, or is no generator of SuperStyleNet.
+  """
+  path = pathlib.Path(path).expanduser()
+  params, stats = _translated(torch_state.generator, path)
+  num_labels = params['fc']['kernel'].shape[2]
+  norm = params['head_0']['ace_0']
+  if 'label_kernel' not in norm:
+    raise WeightsError(f'{path} has no layers of labels: it is no generator of SuperStyleNet')
+  _, style_size, label_width = norm['label_kernel'].shape
+  module = Generator(
+    num_labels,
+    style_size=style_size,
+    width=params['conv_img']['kernel'].shape[2],
+    num_upsamplings=num_upsamplings,
+    label_width=label_width,
+    spade_width=norm['spade_shared']['kernel'].shape[3],
+  )
+  side = 2**num_upsamplings
+  args = jnp.zeros((1, side, side), jnp.int32), jnp.zeros((1, num_labels, style_size))
+  return _checked(Imported(module, params, stats), args, path)
+
+
+def load_discriminator(path: str | os.PathLike) -> Imported:
+  """Reads a two-scale discriminator.
+
+  Args:
+    path: the file, of any format that weights are read from.
+
+  Raises:
+    WeightsError: the file is damaged, or is no discriminator of SuperStyleNet.
+  """
+  path = pathlib.Path(path).expanduser()
+  params, stats = _translated(torch_state.discriminator, path)
+  *_, inputs, width = params['scale_0']['conv_0']['kernel'].shape
+  module = Discriminator(inputs - 3, width)
+  args = jnp.zeros((1, 16, 16), jnp.int32), jnp.zeros((1, 16, 16, 3))
+  return _checked(Imported(module, params, stats), args, path)
+
+
+def _translated(translate, path):
+  try:
+    return translate(_StateDict(path))
+  except WeightsError as error:
+    raise WeightsError(f'{path}: {error}') from error
+  except (ValueError, IndexError) as error:  # Arrays of other numbers of axes.
+    raise WeightsError(
+      f'{path} holds arrays of other shapes than SuperStyleNet has; give a file of this network'
+    ) from error
+
+
+def _checked(found, args, path):
+  """The network, if it has exactly the arrays that the module asks for."""
+  expected = jax.eval_shape(found.module.init, jax.random.key(0), *args)
+  shapes = lambda tree: {
+    jax.tree_util.keystr(key, simple=True, separator='/'): x.shape
+    for key, x in jax.tree.leaves_with_path(tree)
+  }
+  expected, there = shapes(expected), shapes(found.variables)
+  for name in sorted(expected.keys() | there.keys()):
+    if expected.get(name) != there.get(name):
+      raise WeightsError(
+        f'{path} does not fit: {name} is {there.get(name, "missing")}, expected '
+        f'{expected.get(name, "none")}; give a file of SuperStyleNet'
+      )
+  return found

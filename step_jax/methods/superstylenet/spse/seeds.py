@@ -1,0 +1,133 @@
+"""Seeds of superpixels: greedy farthest-first points of every region of a batch at once.
+
+Everything here is integer arithmetic and therefore exact.
+"""
+
+import jax
+import jax.numpy as jnp
+
+from step_jax.methods.superstylenet.spse.layout import Layout
+from step_jax.methods.superstylenet.spse.splines import SUPERPIXELS
+
+# Farther than any pixel; its sum with any squared distance fits into int32.
+_FAR = 2**29
+
+
+def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array:
+  """Squared distance of each pixel to the nearest one of another label inside its region's box.
+
+  What lies outside of the bounding box of a region does not exist for it. One map holds the
+  distances of all regions, since every pixel belongs to one: first by columns, then the minimum of
+  `dx^2 + distance^2` over the row, from near to far, until no pixel can become nearer.
+
+  Args:
+    labels: int `[B, H, W]`.
+    layout: of the same labels.
+    num_labels: labels that count.
+
+  Returns:
+    int32 `[B, H, W]`; `2^29` in regions that fill their box.
+  """
+  batch, height, width = labels.shape
+  known = (labels >= 0) & (labels < num_labels)
+  image = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
+  region = jnp.where(known, labels + image * num_labels, 0)
+  top, bottom, left, right = (layout.box[:, i][region] for i in range(4))
+
+  row = jnp.arange(height, dtype=jnp.int32)[:, None]
+  change = jnp.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (1, 0), (0, 0)), constant_values=True)
+  # First row of the run that a pixel is in, and the first row after the run.
+  start = jax.lax.cummax(jnp.where(change, row, 0), axis=1)
+  change = jnp.pad(change[:, 1:], ((0, 0), (0, 1), (0, 0)), constant_values=True)
+  stop = jax.lax.cummin(jnp.where(change, row + 1, height), axis=1, reverse=True)
+  above = jnp.where(start > top, row - start + 1, height + width)
+  below = jnp.where(stop <= bottom, stop - row, height + width)
+  nearest = jnp.minimum(above, below)
+  vertical = jnp.where(nearest > height, _FAR, nearest**2)
+
+  column = jnp.arange(width, dtype=jnp.int32)
+  margins = ((0, 0), (0, 0), (width, width))
+  # No label is -2 and no box reaches beyond the image, so padding is never looked at.
+  wide_labels = jnp.pad(labels, margins, constant_values=-2)
+  wide_vertical = jnp.pad(vertical, margins)
+  box = layout.box
+  full = (box[:, 1] - box[:, 0] + 1) * (box[:, 3] - box[:, 2] + 1) == layout.count
+  waiting = known & ~full[region]
+
+  def nearer(carry):
+    offset, squared = carry
+    for shift, within in ((-offset, column - offset >= left), (offset, column + offset <= right)):
+      seen = lambda wide, shift=shift: jax.lax.dynamic_slice_in_dim(wide, width + shift, width, 2)
+      there = jnp.where(seen(wide_labels) == labels, seen(wide_vertical), 0)
+      squared = jnp.where(within, jnp.minimum(squared, there + offset**2), squared)
+    return offset + 1, squared
+
+  def unfinished(carry):
+    offset, squared = carry
+    return (offset < width) & jnp.any(waiting & (squared > offset**2))
+
+  return jax.lax.while_loop(unfinished, nearer, (jnp.int32(1), vertical))[1]
+
+
+def place_seeds(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array:
+  """Farthest-first seeds of every region: the most interior pixel, then the farthest from all.
+
+  Among equal distances the first pixel in raster order counts. Regions of fewer than 128 pixels
+  repeat the corner of their box once every pixel is a seed; regions without pixels have seeds that
+  mean nothing.
+
+  Args:
+    labels: int `[B, H, W]`.
+    layout: of the same labels.
+    num_labels: labels that count.
+
+  Returns:
+    int32 `[R, 128, 2]`, row and column.
+  """
+  squared = background_distance(labels, layout, num_labels).reshape(-1)[layout.pixel]
+  box = layout.box
+  full = (box[:, 1] - box[:, 0] + 1) * (box[:, 3] - box[:, 2] + 1) == layout.count
+  corner = box[:, 0::2]
+  # Where there is no background, distances are to a pixel beyond the corner of the box.
+  row, column = (
+    place - corner[layout.region, i, None] for i, place in enumerate((layout.row, layout.column))
+  )
+  squared = jnp.where(full[layout.region, None], 1 + row**2 + column**2, squared)
+  squared = jnp.where(layout.filled, squared, -1)
+
+  height, width = labels.shape[1:]
+  regions = layout.num_regions
+
+  def place(k, carry):
+    squared, seeds = carry
+    highest = jax.ops.segment_max(jnp.max(squared, axis=1), layout.region, regions)
+    tied = jnp.where(squared == highest[layout.region, None], layout.pixel, _FAR)
+    first = jax.ops.segment_min(jnp.min(tied, axis=1), layout.region, regions)
+    seed = jnp.stack(jnp.divmod(first % (height * width), width), axis=1)
+    seed = jnp.where((highest > 0)[:, None], seed, corner)
+    own = seed[layout.region]
+    to_seed = (layout.row - own[:, :1]) ** 2 + (layout.column - own[:, 1:]) ** 2
+    # Distances without background were no true distances: the first seed replaces them.
+    fresh = (k == 0) & full[layout.region, None]
+    squared = jnp.where(fresh & layout.filled, to_seed, jnp.minimum(squared, to_seed))
+    return squared, seeds.at[:, k].set(seed)
+
+  seeds = jnp.zeros((regions, SUPERPIXELS, 2), jnp.int32)
+  return jax.lax.fori_loop(0, SUPERPIXELS, place, (squared, seeds))[1]
+
+
+def seed_steps(seeds: jax.Array) -> jax.Array:
+  """Mean distance of seeds to their nearest other seed, by rows or by columns, the larger one.
+
+  Args:
+    seeds: int32 `[R, 128, 2]`.
+
+  Returns:
+    float32 `[R]`, exact: a sum of integers over 128.
+  """
+  difference = jnp.abs(seeds[:, :, None] - seeds[:, None])
+  squared = jnp.sum(difference**2, axis=-1)
+  itself = jnp.eye(SUPERPIXELS, dtype=bool)
+  nearest = jnp.argmin(jnp.where(itself, _FAR, squared), axis=2)
+  apart = jnp.take_along_axis(difference, nearest[:, :, None, None], axis=2)[:, :, 0]
+  return jnp.max(jnp.sum(apart, axis=1), axis=1).astype(jnp.float32) / SUPERPIXELS

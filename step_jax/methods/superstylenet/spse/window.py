@@ -1,0 +1,35 @@
+"""How far a superpixel reaches, and how often it moves."""
+
+ITERATIONS = 10
+# Lab values count a tenth: a colour difference of 10 weighs as much as the distance of two seeds.
+COLOUR_SCALE = 0.1
+_SUPERPIXELS = 128
+
+
+def window_step(height: int, width: int) -> tuple[int, int]:
+  """Step of a regular grid of 128 superpixels over the whole image, in rows and in columns.
+
+  A superpixel only takes pixels within twice this step of its centre. The image counts as a volume
+  of depth 1, as in the original: where a side is shorter than the step of a cubic grid, it takes
+  its own length, and the longer sides share the rest.
+
+  Args:
+    height, width: of the image, in pixels.
+
+  Returns:
+    Rows and columns, in pixels.
+  """
+  shape = (1, height, width)
+  order = sorted(range(3), key=lambda axis: shape[axis])
+  sides = [shape[axis] for axis in order]
+  steps = [(height * width / _SUPERPIXELS) ** (1 / 3)] * 3
+  for i in range(2):
+    if sides[i] < steps[i]:
+      steps[i] = float(sides[i])
+      rest = 1.0
+      for side in sides[i + 1 :]:
+        rest *= side
+      share = (rest / _SUPERPIXELS) ** (1 / (2 - i))
+      steps[i + 1 :] = [share] * (2 - i)
+  found = dict(zip(order, steps, strict=True))
+  return round(found[1]), round(found[2])

@@ -1,0 +1,282 @@
+"""How SuperStyleNet trains: the generator first, then the discriminator on new generated images."""
+
+from collections.abc import Callable, Mapping
+import dataclasses
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from step_jax import images, losses
+from step_jax.methods.superstylenet.discriminator import Discriminator
+from step_jax.methods.superstylenet.generator import Generator, draw_noise
+from step_jax.models.features import PIXEL_STD, FeatureNet
+from step_jax.train import optimizers
+from step_jax.train import state as state_lib
+
+STATS = ('batch_stats', 'spectral')
+# The original's feature net is VGG19.
+TAP_WEIGHTS = {
+  'conv1_1': 1 / 32,
+  'conv2_1': 1 / 16,
+  'conv3_1': 1 / 8,
+  'conv4_1': 1 / 4,
+  'conv5_1': 1.0,
+}
+WEIGHTS = {'gan': 1.0, 'feature_matching': 10.0, 'perceptual': 10.0}
+LEARNING_RATES = {'generator': 1e-4, 'discriminator': 4e-4}
+# Statistics that belong to the averaged generator.
+AVERAGED = 'averaged_generator'
+Stats = dict[str, Any]
+
+
+def network_codes(codes: jax.Array) -> jax.Array:
+  """Raw codes, about [0, 1], as the networks take them: `2 code - 1`, `[B, L, C]`.
+
+  A region without a code, whose raw code is zeros, becomes the code of black, as in the original.
+  """
+  return (codes - 0.5) / 0.5
+
+
+def adam(b1: float, b2: float) -> optax.GradientTransformation:
+  """Adam's direction as PyTorch computes it, epsilon 1e-8 outside of the root.
+
+  With `b1 = 0`, the default of this method, the first moment would equal the gradient and none is
+  kept.
+  """
+  if b1:
+    return optax.scale_by_adam(b1, b2, eps=1e-8)
+  return optax.scale_by_rms(b2, eps=1e-8, eps_in_sqrt=False, bias_correction=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objectives:
+  """The losses of both networks.
+
+  Attributes:
+    generator, discriminator: the modules.
+    weights: term -> weight, of `gan`, `feature_matching` and `perceptual`; a term exists where its
+      weight is above zero.
+    features: the feature net of the perceptual loss, or None where there is none.
+    tap_weights: its taps and how much each counts.
+  """
+
+  generator: Generator
+  discriminator: Discriminator
+  weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(WEIGHTS))
+  features: FeatureNet | None = None
+  tap_weights: Mapping[str, float] = dataclasses.field(default_factory=lambda: dict(TAP_WEIGHTS))
+
+  def generate(
+    self, params: Mapping, stats: Mapping, labels: jax.Array, codes: jax.Array, noise: Any
+  ) -> tuple[jax.Array, Stats]:
+    """Images in training, `[B, H, W, 3]`, and the generator's statistics after them."""
+    variables = {'params': params, **stats}
+    return self.generator.apply(variables, labels, codes, noise, True, mutable=STATS)
+
+  def judge(
+    self, params: Mapping, stats: Mapping, labels: jax.Array, fake: jax.Array, real: jax.Array
+  ) -> tuple[list, list, Stats]:
+    """Judges generated and real images in one pass.
+
+    Returns:
+      The maps of the generated and of the real images, and the statistics after the pass.
+    """
+    # In turn, so that a batch that is split over devices stays where it is.
+    pairs = jnp.stack([fake, real], axis=1).reshape(-1, *fake.shape[1:])
+    scales, stats = self.discriminator.apply(
+      {'params': params, **stats}, jnp.repeat(labels, 2, axis=0), pairs, True, mutable=STATS
+    )
+    of = lambda i: [[x.reshape(-1, 2, *x.shape[1:])[:, i] for x in scale] for scale in scales]
+    return of(0), of(1), stats
+
+  def generator_terms(
+    self, fake: jax.Array, real: jax.Array, judged: tuple[list, list], frozen: Mapping
+  ) -> dict[str, jax.Array]:
+    """Terms of the generator's loss, those that exist, not weighted."""
+
+    def perceptual():
+      taps = [self.features.apply({'params': frozen['features']}, x) for x in (fake, real)]
+      # Feature nets are stored with activations in units of pixels.
+      return losses.perceptual_l1(*taps, self.tap_weights) / PIXEL_STD
+
+    formulas = {
+      'gan': lambda: losses.hinge_generator_loss(judged[0]),
+      'feature_matching': lambda: losses.feature_matching_loss(*judged),
+      'perceptual': perceptual,
+    }
+    return {name: formula() for name, formula in formulas.items() if self.weights[name] > 0}
+
+  def generator_gradients(
+    self,
+    params: Mapping,
+    stats: Mapping,
+    batch: Mapping[str, jax.Array],
+    noise: Any,
+    frozen: Mapping,
+  ) -> tuple[dict, Stats, dict[str, jax.Array]]:
+    """Gradients of the generator's loss.
+
+    Args:
+      params, stats: network -> parameters, statistics.
+      batch: `labels` int `[B, H, W]`, `codes` as the network takes them, `image` in [-1, 1].
+      noise: see `Generator`.
+      frozen: `{'features': parameters of the feature net}`.
+
+    Returns:
+      Gradients, statistics of both networks, and the terms.
+    """
+
+    def objective(own):
+      fake, of_generator = self.generate(
+        own, stats['generator'], batch['labels'], batch['codes'], noise
+      )
+      *judged, of_discriminator = self.judge(
+        params['discriminator'], stats['discriminator'], batch['labels'], fake, batch['image']
+      )
+      terms = self.generator_terms(fake, batch['image'], judged, frozen)
+      total = sum(self.weights[name] * term for name, term in terms.items())
+      moved = {'generator': of_generator, 'discriminator': of_discriminator}
+      return total, (moved, {**terms, 'loss_generator': total})
+
+    grads, (moved, metrics) = jax.grad(objective, has_aux=True)(params['generator'])
+    return grads, moved, metrics
+
+  def discriminator_gradients(
+    self, params: Mapping, stats: Mapping, batch: Mapping[str, jax.Array], noise: Any
+  ) -> tuple[dict, Stats, dict[str, jax.Array]]:
+    """Gradients of the discriminator's loss on new images; arguments as `generator_gradients`."""
+    fake, of_generator = self.generate(
+      params['generator'], stats['generator'], batch['labels'], batch['codes'], noise
+    )
+
+    def objective(own):
+      *judged, of_discriminator = self.judge(
+        own, stats['discriminator'], batch['labels'], fake, batch['image']
+      )
+      on_fake, on_real = losses.hinge_discriminator_loss(*judged)
+      metrics = {'discriminator_fake': on_fake, 'discriminator_real': on_real}
+      total = on_fake + on_real
+      return total, (of_discriminator, {**metrics, 'loss_discriminator': total})
+
+    grads, (moved, metrics) = jax.grad(objective, has_aux=True)(params['discriminator'])
+    return grads, {'generator': of_generator, 'discriminator': moved}, metrics
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+  """A step of training and the state that it starts from.
+
+  Attributes:
+    objectives: the losses.
+    learning_rates: network -> (step number -> learning rate); constant in the original.
+    b1, b2: of Adam.
+    ema_decay: weight of the old average of the generator's parameters and statistics; 0, the
+      original's choice, keeps none.
+    seed: of the noise.
+  """
+
+  objectives: Objectives
+  learning_rates: Mapping[str, Callable[[jax.Array], jax.Array]] = dataclasses.field(
+    default_factory=lambda: {k: optax.constant_schedule(r) for k, r in LEARNING_RATES.items()}
+  )
+  b1: float = 0.0
+  b2: float = 0.9
+  ema_decay: float = 0.0
+  seed: int = 0
+
+  @property
+  def optimizers(self) -> dict[str, state_lib.Optimizer]:
+    """One Adam for each network."""
+    transform = adam(self.b1, self.b2)
+    return {
+      name: state_lib.Optimizer((name,), transform, rate)
+      for name, rate in self.learning_rates.items()
+    }
+
+  def init(self, key: jax.Array) -> state_lib.TrainState:
+    """The state at step 0."""
+    generator, discriminator = self.objectives.generator, self.objectives.discriminator
+    keys = jax.random.split(key)
+    size = 2**generator.num_upsamplings
+    labels = jnp.zeros((1, size, size), jnp.int32)
+    codes = jnp.zeros((1, generator.num_labels, generator.style_size))
+    # Any size does to create parameters.
+    image = jnp.zeros((1, 16, 16, 3))
+    variables = {
+      'generator': generator.init(keys[0], labels, codes),
+      'discriminator': discriminator.init(keys[1], jnp.zeros((1, 16, 16), jnp.int32), image),
+    }
+    params = {name: own['params'] for name, own in variables.items()}
+    return self.create(
+      params, {name: {k: own[k] for k in STATS if k in own} for name, own in variables.items()}
+    )
+
+  def create(self, params: Mapping, stats: Mapping) -> state_lib.TrainState:
+    """A state at step 0 of given parameters and statistics, network -> tree."""
+    averaged = ('generator',) if self.ema_decay else ()
+    if averaged:
+      stats = {**stats, AVERAGED: jax.tree.map(jnp.copy, stats['generator'])}
+    return state_lib.create(params, self.optimizers, averaged, stats=dict(stats))
+
+  def train_step(
+    self, state: state_lib.TrainState, batch: Mapping, frozen: Mapping
+  ) -> tuple[state_lib.TrainState, state_lib.Metrics]:
+    """One step of both networks.
+
+    Args:
+      state: before the step.
+      batch: `image` uint8 `[B, H, W, 3]`, `labels` int `[B, H, W]`, `codes` float32 `[B, L, C]`,
+        raw; zeros for regions without one.
+      frozen: `{'features': parameters of the feature net}`, or empty without a perceptual loss.
+    """
+    key = jax.random.fold_in(jax.random.key(self.seed), state.step)
+    size = batch['labels'].shape
+    noises = [draw_noise(own, self.objectives.generator, *size) for own in jax.random.split(key)]
+    batch = {
+      'labels': batch['labels'].astype(jnp.int32),
+      'codes': network_codes(batch['codes']),
+      'image': images.to_float(batch['image']),
+    }
+    return self.step_on(state, batch, noises, frozen)
+
+  def step_on(
+    self, state: state_lib.TrainState, batch: Mapping, noises: Any, frozen: Mapping
+  ) -> tuple[state_lib.TrainState, state_lib.Metrics]:
+    """`train_step` on inputs as the networks take them.
+
+    Every pass over a network moves its statistics, so those of both move twice.
+
+    Args:
+      state: before the step.
+      batch: see `Objectives.generator_gradients`.
+      noises: of the generator's step and of the discriminator's; None each for no noise.
+      frozen: see `train_step`.
+    """
+    objectives, optimizers_ = self.objectives, self.optimizers
+    kept = state.stats.get(AVERAGED)
+    grads, stats, metrics = objectives.generator_gradients(
+      state.params, state.stats, batch, noises[0], frozen
+    )
+    state = state_lib.update(state, 'generator', optimizers_['generator'], {'generator': grads})
+    grads, stats, judged = objectives.discriminator_gradients(state.params, stats, batch, noises[1])
+    state = state_lib.update(
+      state, 'discriminator', optimizers_['discriminator'], {'discriminator': grads}
+    )
+    decay = optimizers.ema_decay(state.step, self.ema_decay)
+    if kept is not None:
+      # Vectors of spectral norm follow the kernels within a few steps: those of the live network
+      # serve the averaged kernels too. An average of directions would not be one.
+      averaged = optimizers.ema_update(
+        kept['batch_stats'], stats['generator']['batch_stats'], decay
+      )
+      stats[AVERAGED] = {**stats['generator'], 'batch_stats': averaged}
+    return state_lib.finish(state, decay, stats), {**metrics, **judged}
+
+
+def trained_generator(state: state_lib.TrainState) -> dict[str, Any]:
+  """Variables of the generator for use after training: the averaged ones where they are kept."""
+  if AVERAGED in state.stats:
+    return {'params': state.ema['generator'], **state.stats[AVERAGED]}
+  return {'params': state.params['generator'], **state.stats['generator']}

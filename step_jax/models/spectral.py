@@ -1,0 +1,44 @@
+"""Spectral normalisation with the power iteration and the vectors of PyTorch."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+_EPSILON = 1e-12
+
+
+class SpectralNorm(nn.Module):
+  """Divides a kernel by an estimate of its largest singular value (Miyato et al. 2018).
+
+  As `torch.nn.utils.spectral_norm` computes it: in training one step of the power iteration moves
+  the two singular vectors, of which no gradient is taken; evaluation uses them as they are. (Flax's
+  layer differs in the iteration and in what it stores.)
+
+  The vectors are the variables `u`, `[out]`, and `v`, `[k * k * in]` in the order of the kernel's
+  axes, of the collection `spectral`, which has to be mutable in training. Takes a kernel
+  `[..., in, out]` and returns one of the same shape.
+  """
+
+  @nn.compact
+  def __call__(self, kernel: jax.Array, train: bool) -> jax.Array:
+    matrix = kernel.reshape(-1, kernel.shape[-1])
+
+    def random_direction(size):
+      return _unit(jax.random.normal(self.make_rng('params'), (size,)))
+
+    u = self.variable('spectral', 'u', random_direction, matrix.shape[1])
+    v = self.variable('spectral', 'v', random_direction, matrix.shape[0])
+    if train and not self.is_initializing():
+      fixed = jax.lax.stop_gradient(matrix)
+      v.value = _unit(_product(fixed, u.value))
+      u.value = _unit(_product(v.value, fixed))
+    sigma = _product(_product(v.value, matrix), u.value)
+    return kernel / sigma
+
+
+def _product(a: jax.Array, b: jax.Array) -> jax.Array:
+  return jnp.matmul(a, b, precision=jax.lax.Precision.HIGHEST)
+
+
+def _unit(x: jax.Array) -> jax.Array:
+  return x / jnp.maximum(jnp.linalg.norm(x), _EPSILON)

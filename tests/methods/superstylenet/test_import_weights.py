@@ -1,0 +1,70 @@
+"""Published checkpoints become networks that compute what the original computes."""
+
+from pathlib import Path
+import sys
+
+import numpy as np
+import pytest
+import ssn_vectors
+from test_ssn_networks import close, noise_of
+
+from step_jax.errors import WeightsError
+from step_jax.methods.superstylenet import import_weights
+
+sys.path.insert(0, str(Path(__file__).parents[2] / 'weights'))
+import weight_files as files  # noqa: E402
+
+
+def published(name):
+  """A state dict as published: with what is never used."""
+  vectors = ssn_vectors.load(name)
+  state = ssn_vectors.part(vectors, 'p:')
+  if name == 'torch_generator':
+    for norm in [key.removesuffix('noise_var') for key in state if key.endswith('noise_var')]:
+      state[f'{norm}param_free_norm.num_batches_tracked'] = np.array(3.0, np.float32)
+      state[f'{norm}Spade.param_free_norm.running_mean'] = np.ones(4, np.float32)
+      state[f'{norm}Gsas.fc.weight'] = np.ones((16, 32), np.float32)
+      state[f'{norm}fc_mu18.weight'] = np.full((16, 16), 7, np.float32)
+  return vectors, state
+
+
+@pytest.mark.parametrize('prefix', ['', 'module.'])
+def test_generator(prefix, tmp_path):
+  vectors, state = published('torch_generator')
+  state = {prefix + name: array for name, array in state.items()}
+  found = import_weights.load_generator(files.torch_save(tmp_path / '50_net_G.pth', state))
+  module = found.module
+  assert (module.num_labels, module.style_size, module.width, module.spade_width) == (5, 16, 2, 128)
+  if prefix:
+    return
+  noise = {
+    name: noise_of(vectors, name.replace('middle', 'G_middle') + '_')
+    for name in module.sizes(64, 64)
+  }
+  out = module.apply(found.variables, vectors['label'], vectors['codes'], noise)
+  close(out, vectors['out_eval'])
+
+
+def test_discriminator(tmp_path):
+  vectors, state = published('torch_disc')
+  found = import_weights.load_discriminator(files.torch_save(tmp_path / '50_net_D.pth', state))
+  assert (found.module.num_labels, found.module.width) == (5, 4)
+  labels = np.tile(vectors['label'], (2, 1, 1))
+  scales = found.module.apply(found.variables, labels, vectors['x'][..., 5:])
+  close(scales[1][3], vectors['eval:1_3'])
+
+
+def test_files_of_other_networks_are_refused(tmp_path):
+  _, state = published('torch_disc')
+  save = lambda changes: files.torch_save(tmp_path / 'x.pth', state | changes)
+  with pytest.raises(WeightsError, match=r'x.pth: the state dict lacks fc.weight; give a file'):
+    import_weights.load_generator(save({}))
+  wrong = {'discriminator_1.model0.0.weight': np.ones((4, 9, 4, 4), np.float32)}
+  with pytest.raises(WeightsError, match=r'scale_1/conv_0/kernel is \(4, 4, 9, 4\), expected'):
+    import_weights.load_discriminator(save(wrong))
+  flat = {'discriminator_1.model0.0.weight': np.ones((4, 9), np.float32)}
+  with pytest.raises(WeightsError, match='arrays of other shapes'):
+    import_weights.load_discriminator(save(flat))
+  broken = {'discriminator_1.model3.0.bias': np.array([np.nan], np.float32)}
+  with pytest.raises(WeightsError, match='model3.0.bias that are not finite'):
+    import_weights.load_discriminator(save(broken))
