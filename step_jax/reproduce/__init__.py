@@ -1,6 +1,6 @@
 """The papers' tables, each by one command."""
 
-from step_jax.methods.step.reproduce.jobs import Settings, Source
+from step_jax.reproduce.jobs import Settings, Source
 from step_jax.reproduce.run import plan, reproduce, tables
 
 __all__ = ['Settings', 'Source', 'plan', 'reproduce', 'tables']

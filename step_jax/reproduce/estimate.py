@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from step_jax import files, methods
 from step_jax.config import ConfigDict
-from step_jax.methods.step.reproduce.jobs import Job
+from step_jax.reproduce.jobs import Job
 from step_jax.train import stage as stage_lib
 from step_jax.train import writers
 

@@ -11,9 +11,8 @@ from step_jax import data, files, methods
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
-from step_jax.methods.step.reproduce import jobs
-from step_jax.methods.step.reproduce.jobs import Row, Table
-from step_jax.reproduce import estimate, page
+from step_jax.reproduce import estimate, jobs, page
+from step_jax.reproduce.jobs import Row, Table
 from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)

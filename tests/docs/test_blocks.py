@@ -31,7 +31,7 @@ from step_jax import bench, cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.data import folders, pairs
-from step_jax.methods.step.reproduce import jobs
+from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
 from step_jax.train import hosts
 from step_jax.weights import nets

@@ -10,9 +10,8 @@ from step_jax import config as config_lib
 from step_jax import reproduce
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import results
-from step_jax.methods.step.reproduce import jobs
 from step_jax.methods.step.reproduce.tables import TABLES
-from step_jax.reproduce import page, run
+from step_jax.reproduce import jobs, page, run
 
 OTHERS = {'related': reproduce.Source('r'), 'unrelated': reproduce.Source('u')}
 

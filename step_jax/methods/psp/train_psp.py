@@ -186,7 +186,7 @@ def mix_within_batch(key: jax.Array, styles: jax.Array) -> jax.Array:
   return jnp.where(chosen, jnp.roll(styles, 1, axis=0), styles)
 
 
-def make(objectives: Objectives) -> state_lib.Method:
+def make(objectives: Objectives) -> state_lib.TrainStep:
   """The method of pSp.
 
   Batches are `{'source', 'target'}`: targets uint8 `[B, S, S, 3]`, sources as `to_input` takes
@@ -240,4 +240,4 @@ def make(objectives: Objectives) -> state_lib.Method:
     state = state_lib.update(state, 'encoder', optimizer, grads)
     return state_lib.finish(state, stats={'encoder': moved}), {'loss': total, **terms}
 
-  return state_lib.Method(init, train_step)
+  return state_lib.TrainStep(init, train_step)

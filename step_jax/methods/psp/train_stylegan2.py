@@ -173,7 +173,7 @@ def _constant(value, step):
   return value
 
 
-def make(config: ml_collections.ConfigDict) -> state_lib.Method:
+def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
   """The method of StyleGAN2.
 
   Batches are `{'image'}`, uint8 `[B, size, size, 3]`; nothing is frozen. `TrainState.stats` holds
@@ -276,7 +276,7 @@ def make(config: ml_collections.ConfigDict) -> state_lib.Method:
     }
     return state, metrics
 
-  return state_lib.Method(init, train_step)
+  return state_lib.TrainStep(init, train_step)
 
 
 def _gradient(objective, state, network):

@@ -1,7 +1,7 @@
 """From a row to the stages that have to be trained for it."""
 
 from step_jax import config as config_lib
-from step_jax.methods.step.reproduce.jobs import Job, Settings, Source, Table
+from step_jax.reproduce.jobs import Job, Settings, Source, Table
 
 # Of the pictures of a pre-trained row, those that stage 2 sees; stage 3 sees the rest. As the
 # original's 250 of 700 thousand.

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 
 from step_jax.methods.step.reproduce import jobs
-from step_jax.methods.step.reproduce.jobs import Table as _Table
+from step_jax.reproduce.jobs import Table as _Table
 
 Table = functools.partial(_Table, jobs=jobs.of_row)
 
