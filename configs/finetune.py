@@ -8,18 +8,22 @@ that of stage 2. The original counts its 600 (fixed) and 700 (total) kimg on fro
 that it fine-tunes for 350 and 450.
 """
 
-import pathlib
-
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
+from step_jax.fields import take
+
+_TRANSLATE = config_lib.stage_module('translate')
+FIELDS = take(
+  _TRANSLATE.FIELDS,
+  *_TRANSLATE.FIELDS,
+  stage='finetune',
+  init_from='translate',
+  train_encoder=True,
+  schedule=dict(total_kimg=450.0, fixed_kimg=350.0),
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
-  config = config_lib.load(f'{pathlib.Path(__file__).with_name("translate.py")}:{arg or ""}')
-  config.stage = 'finetune'
-  config.init_from = 'translate'
-  config.train_encoder = True
-  config.schedule = ConfigDict(dict(fixed_kimg=350.0, total_kimg=450.0))
-  return config
+  return config_lib.make(FIELDS, arg, _TRANSLATE.PRESETS)

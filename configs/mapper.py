@@ -11,38 +11,47 @@ ends below `val_gaussian_energy`; if it does not, styles are drawn from the Gaus
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, above, at_most, each, shared, take
+
+FIELDS = (
+  shared(
+    data=(*DATA, 'eval_crop'),
+    stage='mapper',
+    method='mapper',
+    init_from='finetune',
+    batch_size=64,
+    optimizer=dict(b1=0.5, b2=0.999),
+    every=dict(log=10, checkpoint=100, evaluate=100),
+    best_metric='val_mapper_energy',
+  )
+  | take(config_lib.stage_module('pretrain').FIELDS, model=('z_dim', 'encoder_width', 'pixel_norm'))
+  | {
+    'model.mapper_hidden': Field(
+      (128, 128, 128),
+      'widths of the hidden layers of the mapper',
+      each(int, COUNT, 'integers', range(100)),
+    ),
+    'imle.max_codes': Field(50_000, 'codes beyond so many are left out, a random choice', COUNT),
+    'imle.standardize': Field(
+      True,
+      'whether the mapper is trained on codes scaled to mean 0 and standard deviation 1 in every '
+      'dimension; false: on the codes as they are, as the original does',
+    ),
+    'imle.sample_factor': Field(
+      10, 'samples that are drawn for each code, to find the nearest', COUNT
+    ),
+    'imle.staleness': Field(5, 'epochs for which a pairing is kept', COUNT),
+    'imle.noise': Field(
+      0.01, 'standard deviation of what is added to paired latents', NOT_NEGATIVE
+    ),
+    'imle.decay': Field(0.7, 'the learning rate is multiplied by it', above(0) & at_most(1)),
+    'imle.decay_epochs': Field(50, '… after every so many epochs', COUNT),
+    'optimizer.mapper_lr': Field(1e-2, 'of the mapper', NOT_NEGATIVE),
+    'schedule.epochs': Field(500, 'length, in passes over the codes', COUNT),
+  }
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
-  options = config_lib.Options.parse(arg)
-  config = ConfigDict()
-  config.stage = 'mapper'
-  config.method = 'mapper'
-  config.init_from = 'finetune'
-  config.seed = 0
-  config.dtype = 'float32'
-  config.profile = ()
-  config.batch_size = 64
-  config.data = options.data(
-    'path', 'layout', 'direction', 'val_fraction', 'resize', 'eval_crop', 'unreadable'
-  )
-  config.model = ConfigDict(
-    dict(z_dim=8, encoder_width=64, pixel_norm=True, mapper_hidden=(128, 128, 128))
-  )
-  config.imle = ConfigDict(
-    dict(
-      max_codes=50_000,
-      standardize=True,
-      sample_factor=10,
-      staleness=5,
-      noise=0.01,
-      decay=0.7,
-      decay_epochs=50,
-    )
-  )
-  config.optimizer = ConfigDict(dict(mapper_lr=1e-2, b1=0.5, b2=0.999))
-  config.schedule = ConfigDict(dict(epochs=500))
-  config.every = ConfigDict(dict(log=10, checkpoint=100, evaluate=100))
-  config.best_metric = 'val_mapper_energy'
-  return config
+  return config_lib.make(FIELDS, arg)

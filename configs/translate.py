@@ -9,9 +9,105 @@ Starts from the `pretrain` stage of the same work directory; baselines start fro
 kimg on.
 """
 
+import dataclasses
+
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
+from step_jax import fields
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, Rule, each, is_a, shared, take
+
+_PROBABILITY_AND_FACTOR = Rule(
+  'a probability and a factor of at least 1',
+  lambda pair: (
+    len(pair) == 2 and all(is_a(x, float) for x in pair) and 0 <= pair[0] <= 1 <= pair[1]
+  ),
+)
+_STYLE = take(
+  config_lib.stage_module('pretrain').FIELDS, model=('z_dim', 'encoder_width', 'pixel_norm')
+)
+FIELDS = (
+  shared(
+    'remat',
+    'fsdp',
+    data=(*DATA, 'crop', 'eval_crop'),
+    features=('net', 'taps', 'weights'),
+    stage='translate',
+    method='translate',
+    init_from='pretrain',
+    batch_size=8,
+    optimizer=dict(b1=0.0, b2=0.99),
+    schedule=dict(total_kimg=250.0, fixed_kimg=150.0),
+    every=dict(log=50, checkpoint=1000, evaluate=1250),
+    best_metric='val_perceptual',
+  )
+  | _STYLE
+  | {
+    # Without styles, as pix2pix has it, codes have length zero.
+    'model.z_dim': dataclasses.replace(_STYLE['model.z_dim'], rule=NOT_NEGATIVE),
+    'train_encoder': Field(False, 'whether the style encoder is trained along with the generator'),
+    'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
+    'eval_pictures': Field(
+      128,
+      'validation pictures that are scored during training; `step-jax evaluate` takes all',
+      COUNT,
+    ),
+    'data.rescale': Field(
+      (),
+      'pairs of probability and factor: so often a pair is enlarged by that much',
+      each(tuple, _PROBABILITY_AND_FACTOR, 'pairs', range(100)),
+    ),
+    'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
+    'features.tap_weights': Field(
+      fields.FEATURES['vgg16']['tap_weights'],
+      'how much each tap counts in the perceptual loss',
+      each(float, NOT_NEGATIVE, 'numbers'),
+    ),
+    'model.generator_width': Field(32, 'channels of the first layer of the generator', COUNT),
+    'model.discriminator_width': Field(
+      32, 'channels of the first layer of each discriminator', COUNT
+    ),
+    'model.num_scales': Field(
+      3, 'scales at which a discriminator judges, each half the one before', COUNT
+    ),
+    'model.skip': Field(True, "whether the decoder also reads the content encoder's maps"),
+    'model.code_everywhere': Field(
+      True, 'whether every block of the decoder reads the code, or the first'
+    ),
+    'model.variational': Field(
+      False,
+      "whether training draws codes around the encoder's mean; else their noise is fixed at one",
+    ),
+    'optimizer.generator_lr': Field(
+      1e-3, 'of the generator, and of the style encoder where that is trained along', NOT_NEGATIVE
+    ),
+    'optimizer.discriminator_lr': Field(1e-3, 'of the discriminators', NOT_NEGATIVE),
+    'optimizer.latent_lr': Field(
+      1e-4,
+      "of the generator's second optimiser, for the terms of swapped and random codes",
+      NOT_NEGATIVE,
+    ),
+  }
+  | {
+    f'loss.{name}': Field(weight, meaning, NOT_NEGATIVE)
+    for name, weight, meaning in (
+      ('recon_perceptual', 0.02, 'perceptual distance of direct pictures to their targets'),
+      ('recon_l1', 0.0, 'mean absolute difference of the same, in [-1, 1]'),
+      ('cycle_perceptual', 0.0, 'as `recon_perceptual`, of cyclic pictures'),
+      ('cycle_l1', 0.0, 'as `recon_l1`, of cyclic pictures'),
+      ('gan', 1.0, 'how much the generator heeds the discriminators'),
+      ('d_direct', 1.0, 'how much the discriminator judges direct pictures'),
+      ('d_cycle', 0.0, '… cyclic pictures'),
+      ('d_swap', 0.0, '… swapped pictures'),
+      ('d_random', 0.0, '… random pictures'),
+      ('d2_random', 0.0, 'the same by a discriminator of their own'),
+      ('z_kl', 0.0, 'KL divergence of codes from N(0, I), summed over the batch'),
+      ('z_l2', 0.01, 'mean square of the codes'),
+      ('z_recon', 0.0, 'mean absolute error of codes that are read back from swapped pictures'),
+      ('z_random_recon', 0.0, '… from random pictures'),
+    )
+  }
+)
 
 _SCRATCH = {'init_from': '', 'train_encoder': True, 'loss.z_l2': 0.0}
 _RANDOM = {'loss.d2_random': 1.0, 'loss.z_random_recon': 10.0}
@@ -41,71 +137,4 @@ PRESETS = {
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
-  options = config_lib.Options.parse(arg)
-  config = ConfigDict()
-  config.stage = 'translate'
-  config.method = 'translate'
-  config.init_from = 'pretrain'
-  config.train_encoder = False
-  config.seed = 0
-  config.dtype = 'float32'
-  config.remat = False
-  config.fsdp = False
-  config.profile = ()
-  config.batch_size = 8
-  config.data = options.data(
-    'path',
-    'layout',
-    'direction',
-    'val_fraction',
-    'resize',
-    'crop',
-    'rescale',
-    'flip',
-    'eval_crop',
-    'unreadable',
-  )
-  config.features = options.feature_net('net', 'taps', 'tap_weights')
-  config.model = ConfigDict(
-    dict(
-      z_dim=8,
-      encoder_width=64,
-      generator_width=32,
-      discriminator_width=32,
-      num_scales=3,
-      pixel_norm=True,
-      skip=True,
-      code_everywhere=True,
-      variational=False,
-    )
-  )
-  config.loss = ConfigDict(
-    dict(
-      recon_perceptual=0.02,
-      recon_l1=0.0,
-      cycle_perceptual=0.0,
-      cycle_l1=0.0,
-      gan=1.0,
-      d_direct=1.0,
-      d_cycle=0.0,
-      d_swap=0.0,
-      d_random=0.0,
-      d2_random=0.0,
-      z_kl=0.0,
-      z_l2=0.01,
-      z_recon=0.0,
-      z_random_recon=0.0,
-    )
-  )
-  config.optimizer = ConfigDict(
-    dict(generator_lr=1e-3, discriminator_lr=1e-3, latent_lr=1e-4, b1=0.0, b2=0.99)
-  )
-  config.schedule = ConfigDict(dict(fixed_kimg=150.0, total_kimg=250.0))
-  config.ema_decay = 0.999
-  config.every = ConfigDict(dict(log=50, checkpoint=1000, evaluate=1250))
-  config.best_metric = 'val_perceptual'
-  config.eval_pictures = 128
-  if options.preset:
-    changes = config_lib.choose(PRESETS, options.preset, 'preset')
-    config.update_from_flattened_dict(changes)
-  return config
+  return config_lib.make(FIELDS, arg, PRESETS)

@@ -50,7 +50,8 @@ make_environment() {
   source="$PWD $(cksum <setup.py)"
   [[ $(cat "$stamp" 2>/dev/null) != "$source" ]] || return 0
   echo "Installing step_jax into .venv …"
-  "$python" -m pip install --quiet --disable-pip-version-check --editable ".${extras:+[$extras]}" || {
+  # -qq leaves only errors: warnings are of how pip is set up on this machine.
+  "$python" -m pip install -qq --disable-pip-version-check --editable ".${extras:+[$extras]}" || {
     echo "pip could not install .${extras:+[$extras]} into .venv: see above, then repeat the command." >&2
     exit 2
   }

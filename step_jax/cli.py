@@ -221,7 +221,7 @@ def _add_train(verbs) -> None:
   verb.add_argument('--size', type=_positive, default=0, help='train on squares of so many px')
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
   verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
-  verb.add_argument('--kimg', type=_amount, default=0.0, help='thousands of pictures to train on')
+  verb.add_argument('--kimg', type=_amount, help='thousands of pictures to train on')
   main_lib.add_change_config(verb)
   verb.set_defaults(takes_fields=True)
 
@@ -258,7 +258,7 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
     raise ConfigError('--data is missing: give a folder of pictures, or swatches')
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
-  if args.kimg:
+  if args.kimg is not None:
     config_lib.set_kimg(config, args.kimg)
   return config
 
@@ -271,14 +271,19 @@ def _add_evaluate(verbs) -> None:
     _evaluate,
     'score a run on held-out pictures, or compare runs',
     'Scores a run with every protocol whose weights and data are there, prints a table with 95 % '
-    'intervals, and writes results.json to the stage. With --compare, prints the results of '
-    'several runs side by side, as far as they are of the same protocol. docs/protocols.md says '
-    'what each number is.',
+    'intervals, and writes results.json to the stage; results of another split, data set, seed or '
+    'checkpoint go to files of their own, as results-split=test.json. Groups measured earlier are '
+    'kept. With --compare, prints the results of several runs side by side, as far as they are of '
+    'the same protocol. docs/protocols.md says what each number is.',
   )
   work = verb.add_mutually_exclusive_group(required=True)
   work.add_argument('--workdir', type=_path, help='folder of the run to score')
   work.add_argument(
-    '--compare', nargs='+', type=_path, metavar='DIR', help='folders of runs with results'
+    '--compare',
+    nargs='+',
+    type=_path,
+    metavar='DIR',
+    help='folders of runs with results, or files of results',
   )
   _add_checkpoint(verb)
   verb.add_argument('--data', default='', help='another data set than the one of the run')
@@ -309,7 +314,8 @@ def _add_translate(verbs) -> None:
     'translate',
     _translate,
     'translate pictures in given, drawn or blended styles',
-    'Writes one PNG a translation, named after its input, and grid.png with all of them.',
+    'Writes one PNG per translation, named after its input, and grid.png with all of them. '
+    'Files of these names in --out are replaced, but never an input.',
   )
   verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
   _add_workdir(verb)

@@ -1,91 +1,35 @@
 """Configurations: data sets and feature nets by name, and how fields are set, checked and kept.
 
-A stage's own values stand in `configs/<stage>.py`; each such file has `get_config(arg)`, where
-`arg` names a data set and options, as in
-`configs/translate.py:facades,size=64,features=squeezenet1_1`. What fields mean stands in
-`step_jax.fields`, from which `docs/config.md` is made.
+A stage's fields are declared in `configs/<stage>.py` (see `step_jax.fields`); each such file has
+`get_config(arg)`, where `arg` names a data set and options, as in
+`configs/translate.py:facades,size=64,features=squeezenet1_1`.
 """
 
 import ast
+from collections.abc import Mapping
 import dataclasses
 import difflib
+import functools
 import importlib.util
 import json
 import math
 import pathlib
+import traceback
+import types
 from typing import Any
 
 import ml_collections
 
 from step_jax import fields, files, models, untrusted
 from step_jax.errors import ConfigError, RunError
+from step_jax.fields import DATASETS, FEATURES
 
 ConfigDict = ml_collections.ConfigDict
 
 STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
 FILE = 'config.json'
-
-# Crop sizes, halves, rescaling and scene rule of the original, by name of its data sets; the first
-# entry stands for any other folder. A is the left half of a picture, B the right one. A crop of
-# (0, 0) means whole pictures.
-DATASETS = {
-  '': dict(
-    path='',
-    layout='auto',
-    direction='AtoB',
-    val_fraction=0.1,
-    resize=0,
-    crop=(256, 256),
-    eval_crop=(0, 0),
-    rescale=(),
-    flip=False,
-    scene='',
-    unreadable='stop',
-    num_nearest=5,
-    num_farthest=13,
-  ),
-  'swatches': dict(path='swatches', resize=64, crop=(64, 64)),
-  'edges2shoes': dict(path='data/edges2shoes', eval_crop=(256, 256)),
-  'edges2handbags': dict(path='data/edges2handbags', eval_crop=(256, 256)),
-  'night2day': dict(path='data/night2day', eval_crop=(256, 256), rescale=((0.5, 1.25),)),
-  'facades': dict(
-    path='data/facades',
-    direction='BtoA',
-    eval_crop=(256, 256),
-    rescale=((0.5, 1.25), (0.25, 1.5)),
-  ),
-  'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
-  'space_needle_timelapse': dict(
-    path='data/space_needle_timelapse',
-    direction='BtoA',
-    eval_crop=(512, 512),
-    scene=r'(.)\.[^.]*$',
-    num_nearest=15,
-    num_farthest=78,
-  ),
-}
-
-# Feature net -> its taps and how much each counts in the perceptual loss. VGG16's are StEP's; those
-# of the other nets were chosen so that a tap counts about as much as VGG16's of the same depth does
-# on pairs of photographs.
-FEATURES = {
-  'vgg16': dict(
-    net='vgg16',
-    taps=('conv1_2', 'conv2_2', 'conv3_2', 'conv4_2', 'conv5_2'),
-    tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
-  ),
-  'vgg16_low': dict(net='vgg16', taps=('conv1_2', 'conv2_2'), tap_weights=(1 / 32, 1 / 16)),
-  'squeezenet1_1': dict(
-    net='squeezenet1_1',
-    taps=('conv1', 'fire3', 'fire5', 'fire7', 'fire9'),
-    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 2.0),
-  ),
-  'alexnet': dict(
-    net='alexnet',
-    taps=('conv1', 'conv2', 'conv3', 'conv4', 'conv5'),
-    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 1.0),
-  ),
-}
+# Fields of methods of the user's own, by method, where their files declare them.
+_FIELDS: dict[str, Mapping[str, fields.Field]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,44 +63,89 @@ class Options:
       key, _, value = item.partition('=')
       if key not in ('size', 'features', 'preset'):
         raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size, features or preset')
-      options[key] = _number(key, value) if key == 'size' else value
+      options[key] = _parse(f'option {key}', value, getattr(cls, key))
     found = cls(name=first, **options)
-    choose(DATASETS, found.name, 'data set')
+    if found.name:
+      choose(DATASETS, found.name, 'data set')
     choose(FEATURES, found.features, 'features')
     return found
 
-  def data(self, *fields: str) -> ConfigDict:
-    """Those fields of the data set's settings."""
-    settings = {**DATASETS[''], **DATASETS[self.name]}
-    if self.size:
-      square = (self.size, self.size)
-      settings.update(resize=self.size, crop=square, eval_crop=square)
-    return ConfigDict({field: settings[field] for field in fields})
 
-  def feature_net(self, *fields: str) -> ConfigDict:
-    """Those fields of the feature net's settings, and where its weights are.
+def make(
+  declared: Mapping[str, fields.Field],
+  arg: str | None = None,
+  presets: Mapping[str, Mapping[str, Any]] | None = None,
+) -> ConfigDict:
+  """The configuration of declared fields: their defaults, and what `arg` asks for.
 
-    `weights` is a file, `random`, or empty for the file in the store (`step-jax weights get`).
-    """
-    settings = FEATURES[self.features]
-    return ConfigDict({**{field: settings[field] for field in fields}, 'weights': ''})
+  Args:
+    declared: dotted name -> field.
+    arg: see `Options`.
+    presets: of the method: name -> fields that have another value.
+
+  Raises:
+    ConfigError: see `Options.parse`; or no such preset.
+  """
+  options = Options.parse(arg)
+  if declared['method'].default not in STAGES:
+    _FIELDS[declared['method'].default] = declared
+  values = {name: field.default for name, field in declared.items()} | {'arg': arg or ''}
+  settings = dict(DATASETS.get(options.name, {}))
+  if options.size:
+    square = (options.size, options.size)
+    settings.update(resize=options.size, crop=square, eval_crop=square)
+  net = FEATURES[options.features]
+  for group, changes in (('data', settings), ('mining', settings), ('features', net)):
+    named = {f'{group}.{name}': value for name, value in changes.items()}
+    values |= {name: value for name, value in named.items() if name in declared}
+  # A stage without presets goes on from one with a preset.
+  if presets and options.preset:
+    values |= choose(presets, options.preset, 'preset')
+  tree: dict[str, Any] = {}
+  for name, value in values.items():
+    group, _, leaf = name.rpartition('.')
+    (tree.setdefault(group, {}) if group else tree)[leaf] = value
+  return ConfigDict(tree)
 
 
 def load(file: str) -> ConfigDict:
-  """The configuration of `FILE.py` or `FILE.py:ARG`, with ARG kept in its field `arg`.
+  """The configuration of `FILE.py` or `FILE.py:ARG`, locked, with ARG kept in its field `arg`.
 
   Raises:
-    ConfigError: no such file, or an argument that it does not take.
+    ConfigError: no such file, an argument that it does not take, or a field that its method does
+      not have.
   """
   path, _, arg = file.partition(':')
   if not pathlib.Path(path).is_file():
     raise ConfigError(f'{path}: no such configuration file: see configs/')
+  try:
+    config = _module(path).get_config(arg or None)
+  except (AttributeError, KeyError, TypeError) as error:
+    # What ml_collections says of a field that is not there, or of another type, helps by itself.
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if not frame.f_globals['__name__'].startswith('ml_collections.'):
+      raise
+    raise ConfigError(f'{path}: {" ".join(str(error.args[0]).split())}') from None
+  with config.unlocked():
+    config.arg = arg
+  try:
+    check_names(config)
+  except ConfigError as error:
+    raise ConfigError(f'{path}: {error}') from None
+  return config.lock()
+
+
+def _module(path: str) -> types.ModuleType:
   spec = importlib.util.spec_from_file_location('step_jax_config', path)
   module = importlib.util.module_from_spec(spec)
   spec.loader.exec_module(module)
-  config = module.get_config(arg or None)
-  config.arg = arg
-  return config
+  return module
+
+
+@functools.cache
+def stage_module(stage: str) -> types.ModuleType:
+  """A stage's own configuration file; its `FIELDS` are dotted names of fields -> fields."""
+  return _module(stage_file(stage))
 
 
 def stage_file(stage: str) -> str:
@@ -186,17 +175,20 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
   node = config
   for part in [*path, name]:
     if not isinstance(node, ConfigDict) or part not in node:
-      known = [key for key, _ in flatten(config)]
-      near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-      hint = f'did you mean {near[0]}?' if near else f'fields are {", ".join(known)}'
-      raise ConfigError(f'config field {field!r} is unknown: {hint}')
+      raise _unknown(field, [key for key, _ in flatten(config)])
     parent, node = node, node[part]
   if isinstance(node, ConfigDict):
     raise ConfigError(f'config field {field!r} is a group: set one of {", ".join(node)}')
-  parent[name] = _parse(field, text, node)
+  parent[name] = _parse(f'config field {field}', text, node)
 
 
-def _parse(field: str, text: str, old: Any) -> Any:
+def _unknown(field: str, known: list[str]) -> ConfigError:
+  near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
+  hint = f'did you mean {near[0]}?' if near else f'fields are {", ".join(known)}'
+  return ConfigError(f'config field {field!r} is unknown: {hint}')
+
+
+def _parse(what: str, text: str, old: Any) -> Any:
   if isinstance(old, str):
     return text
   try:
@@ -212,9 +204,8 @@ def _parse(field: str, text: str, old: Any) -> Any:
     value = ast.literal_eval(text)
     return _tuples(value if isinstance(value, tuple | list) else (value,))
   except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError):
-    wanted = {bool: 'true or false', int: 'an integer', float: 'a number'}
-    kind = wanted.get(type(old), f'a tuple like {old}')
-    raise ConfigError(f'config field {field}={text!r} is not {kind}') from None
+    kind = fields.KINDS[type(old)] + (f' like {old}' if isinstance(old, tuple) else '')
+    raise ConfigError(f'{what}={text!r} is not {kind}') from None
 
 
 def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
@@ -257,11 +248,14 @@ def set_kimg(config: ConfigDict, kimg: float) -> None:
   """Sets how long a stage trains, in thousands of pictures; its part at full rate keeps its share.
 
   Raises:
-    ConfigError: the stage counts epochs.
+    ConfigError: the stage counts epochs, or that is no length.
   """
   schedule = config.schedule
   if 'total_kimg' not in schedule:
     raise ConfigError('--kimg: this stage counts epochs: use --config.schedule.epochs=N')
+  problem = fields.SHARED['schedule.total_kimg'].problem(kimg)
+  if problem:
+    raise ConfigError(f'--kimg {kimg:g}: {problem}')
   schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
   schedule.total_kimg = kimg
 
@@ -278,6 +272,30 @@ def flatten(config: ConfigDict, prefix: str = '') -> list[tuple[str, Any]]:
   return fields
 
 
+def check_names(config: ConfigDict) -> None:
+  """Checks that a configuration of one of our methods has the fields of that method and no others.
+
+  Raises:
+    ConfigError: a field that the method does not have, or one that is missing.
+  """
+  declared = _declared(config)
+  if not declared:
+    return
+  names = [name for name, _ in flatten(config)]
+  for name in names:
+    if name not in declared:
+      raise _unknown(name, list(declared))
+  for name in declared:
+    if name not in names:
+      raise ConfigError(f'config field {name} is missing: start from those of configs/')
+
+
+def _declared(config: ConfigDict) -> Mapping[str, fields.Field]:
+  """The fields of a configuration's method; none if that is the user's own and declares none."""
+  method = config.get('method')
+  return stage_module(method).FIELDS if method in STAGES else _FIELDS.get(str(method), {})
+
+
 def validate(config: ConfigDict) -> None:
   """Checks what can be checked before anything is read or compiled.
 
@@ -287,19 +305,23 @@ def validate(config: ConfigDict) -> None:
 
   def demand(condition, field, value, remedy):
     if not condition:
-      raise ConfigError(f'config field {field}={value!r}: {remedy}')
+      raise ConfigError(f'config field {field}={" ".join(repr(value).split())}: {remedy}')
 
-  for name, value in flatten(config):
-    choices = fields.FIELDS[name].choices if name in fields.FIELDS else ()
-    demand(not choices or value in choices, name, value, f'use {" or ".join(choices)}')
-  demand(config.batch_size > 0, 'batch_size', config.batch_size, 'must be positive')
+  check_names(config)
+  declared = {**fields.SHARED, **_declared(config)}
+  for name, value in {'stage': None, 'method': None, **dict(flatten(config))}.items():
+    # A field that only a method of the user's own has is of whatever type it has.
+    problem = declared.get(name, fields.Field(value, '')).problem(value)
+    demand(not problem, name, value, problem)
   if 'data' in config:
-    data = config.data
-    demand(data.path, 'data.path', data.path, 'give a folder of pictures, or swatches')
-    for name in ('crop', 'eval_crop'):
-      size = data.get(name, (0, 0))
-      fits = len(size) == 2 and all(isinstance(side, int) and side >= 0 for side in size)
-      demand(fits, f'data.{name}', size, 'give a height and a width in pixels')
+    path = config.data.path
+    demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
+  if config.get('model', {}).get('z_dim') == 0:
+    for name in ('z_l2', 'z_kl', 'z_recon', 'z_random_recon'):
+      weight = config.get('loss', {}).get(name, 0)
+      demand(
+        not weight, f'loss.{name}', weight, 'must be 0 where model.z_dim is: there are no codes'
+      )
   if 'generator_width' in config.get('model', {}):
     multiple = models.generator.SIZE_MULTIPLE
     demand(
@@ -309,8 +331,7 @@ def validate(config: ConfigDict) -> None:
       f'the generator needs multiples of {multiple}',
     )
   if 'taps' in config.get('features', {}):
-    net = choose(models.FEATURE_NETS, config.features.net, 'features.net')
-    known = [name for name, _ in net.PLAN]
+    known = [name for name, _ in models.FEATURE_NETS[config.features.net].PLAN]
     for tap in config.features.taps:
       demand(tap in known, 'features.taps', tap, f'{config.features.net} has {", ".join(known)}')
     demand(
@@ -319,14 +340,6 @@ def validate(config: ConfigDict) -> None:
       config.features.get('tap_weights'),
       'give one weight a tap',
     )
-  for name, weight in config.get('loss', {}).items():
-    demand(weight >= 0, f'loss.{name}', weight, 'weights are not negative')
-  for name, value in config.every.items():
-    demand(value > 0, f'every.{name}', value, 'must be positive')
-  profile = config.get('profile', ())
-  fits = len(profile) in (0, 2) and all(isinstance(step, int) for step in profile)
-  fits = fits and (not profile or 1 <= profile[0] <= profile[1])
-  demand(fits, 'profile', profile, 'give the first and the last step, as 100,110')
 
 
 def save(config: ConfigDict, folder: files.Path) -> None:
@@ -366,17 +379,15 @@ def _check_kinds(config: ConfigDict) -> None:
     raise ValueError('it names no stage')
   if config.stage not in STAGES:
     return
-  known = load(stage_file(config.stage))
-  for field, wanted in flatten(known):
+  for field, declared in stage_module(config.stage).FIELDS.items():
     node = config
     for part in field.split('.')[:-1]:
       node = node.get(part)
       if not isinstance(node, ConfigDict):
         raise ValueError(f'it has no {part}')
-    found = node.get(field.rpartition('.')[2], wanted)
-    numbers = isinstance(found, int | float) and isinstance(wanted, int | float)
-    if wanted is not None and not numbers and type(found) is not type(wanted):
-      raise ValueError(f'{field} is {found!r}')
+    value = node.get(field.rpartition('.')[2], declared.default)
+    if not fields.is_a(value, type(declared.default)):
+      raise ValueError(f'{field} is {value!r}')
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
@@ -406,10 +417,3 @@ def choose(known: dict, name: str, what: str) -> Any:
     names = ', '.join(key for key in known if key)
     raise ConfigError(f'{what} {name!r} is unknown: use one of {names}')
   return known[name]
-
-
-def _number(key: str, text: str) -> int:
-  try:
-    return int(text)
-  except ValueError:
-    raise ConfigError(f'option {key}={text!r} is not an integer') from None

@@ -1,7 +1,6 @@
 """The page `docs/config.md`, made from the configurations themselves."""
 
 from collections.abc import Iterable, Mapping
-import importlib.util
 import sys
 from typing import Any
 
@@ -23,22 +22,23 @@ This page is made by `python -m step_jax.config_reference > docs/config.md`."""
 
 
 def page() -> str:
-  """The reference of all fields of all stages, in Markdown.
-
-  Raises:
-    KeyError: a field has no meaning in `fields.FIELDS`.
-  """
-  defaults = collect()
+  """The reference of all fields of all stages, in Markdown."""
+  declared = collect()
   parts = [_INTRODUCTION]
   for group, title in fields.GROUPS.items():
     parts.append(f'## {title}' + (f' (`{group}.…`)' if group else ''))
     parts += [fields.NOTES[group]] if group in fields.NOTES else []
     rows = [
-      (f'`{name}`', _type(values), _defaults(values), _meaning(name))
-      for name, values in defaults.items()
+      (
+        f'`{name}`',
+        _by_stage({stage: _values(field) for stage, field in of_stages.items()}, len(of_stages)),
+        _by_stage({stage: _shown(field.default) for stage, field in of_stages.items()}),
+        next(iter(of_stages.values())).meaning,
+      )
+      for name, of_stages in declared.items()
       if name.rpartition('.')[0] == group
     ]
-    parts.append(_table(('field', 'type', 'default', 'meaning'), rows))
+    parts.append(_table(('field', 'values', 'default', 'meaning'), rows))
   parts += ['## Data sets', 'What `--data NAME` or `--preset NAME` sets beyond the defaults.']
   parts.append(_changes('data set', config_lib.DATASETS))
   parts += ['## Feature nets', 'What `--features NAME` sets; `vgg16` is the default.']
@@ -46,39 +46,35 @@ def page() -> str:
   parts += [
     '## Presets of the method',
     'What `configs/translate.py:DATA,preset=NAME` sets; [method.md](method.md) says what they are.',
-    _changes('preset', _presets()),
+    _changes('preset', config_lib.stage_module('translate').PRESETS),
   ]
   return '\n\n'.join(parts) + '\n'
 
 
-def collect() -> dict[str, dict[str, Any]]:
-  """Dotted name of a field -> stage -> its default there; in the order of `fields.FIELDS`."""
-  found: dict[str, dict[str, Any]] = {}
+def collect() -> dict[str, dict[str, fields.Field]]:
+  """Dotted name of a field -> stage -> how it is declared there."""
+  declared: dict[str, dict[str, fields.Field]] = {}
   for stage in config_lib.STAGES:
-    for name, value in config_lib.flatten(config_lib.load(config_lib.stage_file(stage))):
-      found.setdefault(name, {})[stage] = value
-  return {name: found[name] for name in (*fields.FIELDS, *found) if name in found}
+    for name, field in config_lib.stage_module(stage).FIELDS.items():
+      declared.setdefault(name, {})[stage] = field
+  return declared
 
 
-def _meaning(name: str) -> str:
-  field = fields.FIELDS[name]
-  choices = ' or '.join(f'`{choice}`' for choice in field.choices)
-  return field.meaning + (f': {choices}' if choices else '')
+def _values(field: fields.Field) -> str:
+  """What a field may be: its type, and within that its rule."""
+  names = {bool: 'true or false', int: 'integer', float: 'number', str: '', tuple: ''}
+  rule = '' if isinstance(field.default, bool) else field.rule.text
+  return f'{names[type(field.default)]} {rule}'.strip()
 
 
-def _type(values: Mapping[str, Any]) -> str:
-  names = {bool: 'true or false', int: 'integer', float: 'number', str: 'text', tuple: 'tuple'}
-  return names[type(next(iter(values.values())))]
-
-
-def _defaults(values: Mapping[str, Any]) -> str:
-  """One value where all stages agree; `stages: value` where some differ or do without."""
-  stages: dict[Any, list[str]] = {}
-  for stage, value in values.items():
-    stages.setdefault(value, []).append(stage)
-  if len(stages) == 1 and len(values) == len(config_lib.STAGES):
-    return _shown(next(iter(stages)))
-  return '; '.join(f'{", ".join(names)}: {_shown(value)}' for value, names in stages.items())
+def _by_stage(texts: Mapping[str, str], everywhere: int = len(config_lib.STAGES)) -> str:
+  """One text where so many stages have the same; `stages: text` where some differ or do without."""
+  stages: dict[str, list[str]] = {}
+  for stage, text in texts.items():
+    stages.setdefault(text, []).append(stage)
+  if len(stages) == 1 and len(texts) == everywhere:
+    return next(iter(stages))
+  return '; '.join(f'{", ".join(names)}: {text}' for text, names in stages.items())
 
 
 def _shown(value: Any) -> str:
@@ -100,13 +96,6 @@ def _changes(what: str, known: Mapping[str, Mapping[str, Any]]) -> str:
     if name
   ]
   return _table((what, 'sets'), rows)
-
-
-def _presets() -> dict[str, dict[str, Any]]:
-  spec = importlib.util.spec_from_file_location('translate', config_lib.stage_file('translate'))
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module.PRESETS
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

@@ -1,9 +1,102 @@
-"""What the fields of a configuration mean, and which values those with a choice may have.
+"""Fields of configurations: default, meaning and range of each stand in one declaration.
 
-The one place for both: `config.validate` checks the choices, `docs/config.md` shows the meanings.
+Those that any method may have are declared here, a stage's own in `configs/<stage>.py`. From them
+configurations are made (`config.make`) and checked (`config.validate`), and `docs/config.md`.
 """
 
+from collections.abc import Callable, Container, Mapping
 import dataclasses
+import math
+from typing import Any
+
+from step_jax import models
+
+
+@dataclasses.dataclass(frozen=True)
+class Rule:
+  """The values that a field may have.
+
+  Attributes:
+    text: completes "must be …".
+    accepts: value, of the field's type -> whether it may have it.
+    choices: the values, where these can be listed.
+    advice: what to do about another value, where "must be …" does not say it.
+  """
+
+  text: str
+  accepts: Callable[[Any], bool]
+  choices: tuple[str, ...] = ()
+  advice: str = ''
+
+  def __and__(self, other: 'Rule') -> 'Rule':
+    return Rule(
+      f'{self.text} and {other.text}', lambda value: self.accepts(value) and other.accepts(value)
+    )
+
+
+def one_of(*choices: str) -> Rule:
+  """One of some texts."""
+  return Rule(' or '.join(choices), lambda value: value in choices, choices)
+
+
+def at_least(low: float) -> Rule:
+  """Numbers from `low` on."""
+  return Rule(f'at least {low}', lambda value: value >= low)
+
+
+def at_most(high: float) -> Rule:
+  """Numbers up to `high`."""
+  return Rule(f'at most {high}', lambda value: value <= high)
+
+
+def above(low: float) -> Rule:
+  """Numbers greater than `low`."""
+  return Rule(f'above {low}', lambda value: value > low)
+
+
+def below(high: float) -> Rule:
+  """Numbers less than `high`."""
+  return Rule(f'below {high}', lambda value: value < high)
+
+
+def each(kind: type, rule: Rule, what: str, lengths: Container = range(1, 1000)) -> Rule:
+  """Tuples of one of some lengths, of values of one type that are each within a rule."""
+  return Rule(
+    f'{what}, each {rule.text}',
+    lambda values: (
+      len(values) in lengths and all(is_a(value, kind) and rule.accepts(value) for value in values)
+    ),
+  )
+
+
+def is_a(value: Any, kind: type) -> bool:
+  """Whether a value is of a field's type: a whole number is a float too, nan and inf are not."""
+  if kind is float:
+    return is_a(value, int) or isinstance(value, float) and math.isfinite(value)
+  if kind is tuple:
+    return isinstance(value, tuple | list)
+  return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
+
+
+NAME = Rule('a name', bool)
+TEXT = Rule('text', lambda value: True)
+COUNT = at_least(1)
+NOT_NEGATIVE = at_least(0)
+SHARE = at_least(0) & below(1)
+# Of at least the style encoder's smallest size.
+_CROP = each(int, at_least(16), 'a height and a width', (2,))
+_EVAL_CROP = Rule(
+  f'{_CROP.text}, or 0, 0', lambda size: tuple(size) == (0, 0) or _CROP.accepts(size)
+)
+
+
+_STEPS = Rule(
+  'a first and a last step, as 100,110',
+  lambda steps: (
+    len(steps) == 0
+    or (len(steps) == 2 and all(is_a(n, int) for n in steps) and 1 <= steps[0] <= steps[1])
+  ),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -11,12 +104,200 @@ class Field:
   """A field of a configuration.
 
   Attributes:
+    default: a bool, an int, a float, a text, or a tuple of these; its type is the field's.
     meaning: what it does, in what unit.
-    choices: the values that it may have, where these can be listed.
+    rule: the values that it may have, beyond being of its type.
   """
 
+  default: Any
   meaning: str
-  choices: tuple[str, ...] = ()
+  rule: Rule = TEXT
+
+  def problem(self, value: Any) -> str:
+    """What the value must be, if it is not; else nothing."""
+    kind = type(self.default)
+    if not is_a(value, kind):
+      return f'must be {KINDS[kind]}'
+    if not self.rule.accepts(value):
+      return f'must be {self.rule.text}' + (f': {self.rule.advice}' if self.rule.advice else '')
+    return ''
+
+
+KINDS = {
+  bool: 'true or false',
+  int: 'an integer',
+  float: 'a finite number',
+  str: 'text',
+  tuple: 'a tuple',
+}
+
+# Defaults of data sets that differ: crop sizes, halves, rescaling and scene rule of the original. A
+# is the left half of a picture, B the right one.
+DATASETS = {
+  'swatches': dict(path='swatches', resize=64, crop=(64, 64)),
+  'edges2shoes': dict(path='data/edges2shoes', eval_crop=(256, 256)),
+  'edges2handbags': dict(path='data/edges2handbags', eval_crop=(256, 256)),
+  'night2day': dict(path='data/night2day', eval_crop=(256, 256), rescale=((0.5, 1.25),)),
+  'facades': dict(
+    path='data/facades',
+    direction='BtoA',
+    eval_crop=(256, 256),
+    rescale=((0.5, 1.25), (0.25, 1.5)),
+  ),
+  'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
+  'space_needle_timelapse': dict(
+    path='data/space_needle_timelapse',
+    direction='BtoA',
+    eval_crop=(512, 512),
+    scene=r'(.)\.[^.]*$',
+    num_nearest=15,
+    num_farthest=78,
+  ),
+}
+
+# Feature net -> its taps and how much each counts in the perceptual loss. VGG16's are StEP's; those
+# of the other nets were chosen so that a tap counts about as much as VGG16's of the same depth does
+# on pairs of photographs.
+FEATURES = {
+  'vgg16': dict(
+    net='vgg16',
+    taps=('conv1_2', 'conv2_2', 'conv3_2', 'conv4_2', 'conv5_2'),
+    tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+  ),
+  'vgg16_low': dict(net='vgg16', taps=('conv1_2', 'conv2_2'), tap_weights=(1 / 32, 1 / 16)),
+  'squeezenet1_1': dict(
+    net='squeezenet1_1',
+    taps=('conv1', 'fire3', 'fire5', 'fire7', 'fire9'),
+    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 2.0),
+  ),
+  'alexnet': dict(
+    net='alexnet',
+    taps=('conv1', 'conv2', 'conv3', 'conv4', 'conv5'),
+    tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 1.0),
+  ),
+}
+
+_VGG16 = FEATURES['vgg16']
+
+# What every stage has.
+_ALWAYS = {
+  'arg': Field(
+    '',
+    'argument that the configuration file was given: data set, and `size`, `features`, `preset`',
+  ),
+  'stage': Field('', 'name of the stage, and of its folder in the work directory', NAME),
+  'method': Field('', 'what the stage trains; see [extending.md](extending.md)', NAME),
+  'seed': Field(
+    0, 'all that is random derives from it and the number of the step', at_least(0) & below(2**32)
+  ),
+  'dtype': Field(
+    'float32',
+    'compute type of the networks; parameters and losses are float32',
+    one_of('float32', 'bfloat16'),
+  ),
+  'profile': Field(
+    (),
+    "first and last step of a `jax.profiler` trace, which is written to `profile/` in the stage's "
+    'folder; none: no trace',
+    _STEPS,
+  ),
+  'batch_size': Field(8, 'pictures a step over all devices (codes, for the mapper)', COUNT),
+  'best_metric': Field(
+    '',
+    'validation score, lower is better, by which the best checkpoint is kept beside the latest',
+    NAME,
+  ),
+  'every.log': Field(50, 'steps between lines of metrics (epochs, for the mapper)', COUNT),
+  'every.checkpoint': Field(1000, '… between checkpoints', COUNT),
+  'every.evaluate': Field(1000, '… between evaluations', COUNT),
+}
+# What many have. Data sets and feature nets have other defaults for some.
+SHARED = _ALWAYS | {
+  'init_from': Field(
+    '',
+    'stage whose networks this one starts from: a name in the same work directory, or a path; '
+    'empty: from scratch',
+  ),
+  'remat': Field(
+    False,
+    'whether blocks compute their activations again in the backward pass: less memory, more time',
+  ),
+  'fsdp': Field(
+    False,
+    'whether parameters, averages and optimisers are split over the devices, not copied: less '
+    'memory on each for big networks, at the price of gathering them in every step',
+  ),
+  'data.path': Field('', 'folder of pictures, prepared or not; or `swatches`'),
+  'data.layout': Field(
+    'auto',
+    'how the pictures lie; see [data.md](data.md)',
+    one_of('auto', 'side_by_side', 'two_folders', 'unpaired'),
+  ),
+  'data.direction': Field('AtoB', 'which picture of a pair is the source', one_of('AtoB', 'BtoA')),
+  'data.val_fraction': Field(
+    0.1, 'part of the pictures that is held out where there is no `val` folder', above(0) & below(1)
+  ),
+  'data.resize': Field(
+    0, 'pictures are scaled so that the shorter side has so many px; 0: not at all', NOT_NEGATIVE
+  ),
+  'data.crop': Field(
+    (256, 256), 'height and width of training crops, px; multiples of 8 for the generator', _CROP
+  ),
+  'data.eval_crop': Field(
+    (0, 0), 'height and width of the middle crop for validation, px; 0, 0: whole', _EVAL_CROP
+  ),
+  'data.unreadable': Field(
+    'stop', 'what to do about a record that cannot be read', one_of('stop', 'skip')
+  ),
+  'features.net': Field(
+    _VGG16['net'],
+    'frozen net behind style distance and perceptual loss',
+    one_of(*models.FEATURE_NETS),
+  ),
+  'features.taps': Field(
+    _VGG16['taps'], 'its layers that are looked at', each(str, NAME, 'one or more texts')
+  ),
+  'features.weights': Field(
+    '',
+    'file of its weights; empty: the one in the store (`step-jax weights get`); `random`: '
+    'untrained',
+  ),
+  'optimizer.b1': Field(0.0, "Adam's decay of first moments", SHARE),
+  'optimizer.b2': Field(0.99, "Adam's decay of second moments", SHARE),
+  'schedule.total_kimg': Field(250.0, 'length, in thousands of pictures', at_least(0.001)),
+  'schedule.fixed_kimg': Field(
+    150.0, '… of which so many at the full learning rate; then it falls', NOT_NEGATIVE
+  ),
+}
+
+# Fields of the group `data` that whoever reads pictures needs.
+DATA = ('path', 'layout', 'direction', 'val_fraction', 'resize', 'unreadable')
+
+
+def shared(*names: str, **choices: Any) -> dict[str, Field]:
+  """The fields that every stage has, and some of `SHARED`; arguments as `take`."""
+  return take(SHARED, *_ALWAYS, *names, **choices)
+
+
+def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str, Field]:
+  """Some of the declared fields.
+
+  Args:
+    declared: dotted name -> field.
+    names: of fields to take as they are.
+    choices: fields to take with another default, `batch_size=12`; or groups: `every=dict(log=50)`
+      with other defaults, `data=('path', 'crop')` as they are.
+  """
+  taken = {name: declared[name] for name in names}
+  for name, choice in choices.items():
+    defaults = {name: choice} if name in declared else {}
+    if isinstance(choice, dict):
+      defaults = {f'{name}.{leaf}': default for leaf, default in choice.items()}
+    elif not defaults:
+      taken |= {f'{name}.{leaf}': declared[f'{name}.{leaf}'] for leaf in choice}
+    for changed, default in defaults.items():
+      taken[changed] = dataclasses.replace(declared[changed], default=default)
+  return taken
 
 
 # Groups in the order in which they are explained; the empty name stands for fields of no group.
@@ -38,128 +319,4 @@ NOTES = {
   'loss': 'A term exists exactly when its weight is above zero. For pairs `a` and `b` with styles '
   '`z_a` and `z_b`, direct pictures are `G(a, z_a)`, swapped ones `G(a, z_b)`, cyclic ones '
   '`G(a, E(G(b, z_a)))`, random ones `G(a, z)` with `z` drawn from N(0, I).',
-}
-
-FIELDS = {
-  'arg': Field(
-    'argument that the configuration file was given: data set, and `size`, `features`, `preset`'
-  ),
-  'stage': Field('name of the stage, and of its folder in the work directory'),
-  'method': Field('what the stage trains; see [extending.md](extending.md)'),
-  'init_from': Field(
-    'stage whose networks this one starts from: a name in the same work directory, or a path; '
-    'empty: from scratch'
-  ),
-  'train_encoder': Field('whether the style encoder is trained along with the generator'),
-  'seed': Field('all that is random derives from it and the number of the step'),
-  'dtype': Field(
-    'compute type of the networks; parameters and losses are float32', ('float32', 'bfloat16')
-  ),
-  'remat': Field(
-    'whether blocks compute their activations again in the backward pass: less memory, more time'
-  ),
-  'fsdp': Field(
-    'whether parameters, averages and optimisers are split over the devices, not copied: less '
-    'memory on each for big networks, at the price of gathering them in every step'
-  ),
-  'profile': Field(
-    "first and last step of a `jax.profiler` trace, which is written to `profile/` in the stage's "
-    'folder; none: no trace'
-  ),
-  'batch_size': Field('pictures a step over all devices (codes, for the mapper)'),
-  'ema_decay': Field('of the moving averages; rises to this over the first steps'),
-  'best_metric': Field(
-    'validation score, lower is better, by which the best checkpoint is kept beside the latest'
-  ),
-  'eval_pictures': Field(
-    'validation pictures that are scored during training; `step-jax evaluate` takes all'
-  ),
-  'data.path': Field('folder of pictures, prepared or not; or `swatches`'),
-  'data.layout': Field(
-    '`auto`, `side_by_side`, `two_folders` or `unpaired`; see [data.md](data.md)'
-  ),
-  'data.direction': Field('which picture of a pair is the source', ('AtoB', 'BtoA')),
-  'data.val_fraction': Field(
-    'part of the pictures that is held out where there is no `val` folder'
-  ),
-  'data.resize': Field(
-    'pictures are scaled so that the shorter side has so many px; 0: not at all'
-  ),
-  'data.crop': Field('height and width of training crops, px; multiples of 8 for the generator'),
-  'data.eval_crop': Field('height and width of the middle crop for validation, px; 0, 0: whole'),
-  'data.rescale': Field(
-    'pairs of probability and factor: so often a pair is enlarged by that much'
-  ),
-  'data.flip': Field('whether half of the pairs are mirrored left to right'),
-  'data.scene': Field(
-    'regular expression whose first group, in the name of a picture, is its scene; positives of '
-    'triplets then come from other scenes'
-  ),
-  'data.unreadable': Field('what to do about a record that cannot be read', ('stop', 'skip')),
-  'features.net': Field('frozen net behind style distance and perceptual loss'),
-  'features.taps': Field('its layers that are looked at'),
-  'features.tap_weights': Field('how much each tap counts in the perceptual loss'),
-  'features.weights': Field(
-    'file of its weights; empty: the one in the store (`step-jax weights get`); `random`: untrained'
-  ),
-  'mining.num_nearest': Field('positives are drawn from so many of the nearest in style'),
-  'mining.num_farthest': Field('negatives are drawn from so many of the farthest'),
-  'mining.projection': Field(
-    'entries that style vectors are reduced to, for very large sets; 0: whole vectors'
-  ),
-  'model.z_dim': Field('length of a style code'),
-  'model.encoder_width': Field('channels of the first layer of the style encoder'),
-  'model.generator_width': Field('channels of the first layer of the generator'),
-  'model.discriminator_width': Field('channels of the first layer of each discriminator'),
-  'model.num_scales': Field('scales at which a discriminator judges, each half the one before'),
-  'model.pixel_norm': Field('whether pixel norm follows each block of the style encoder'),
-  'model.skip': Field("whether the decoder also reads the content encoder's maps"),
-  'model.code_everywhere': Field('whether every block of the decoder reads the code, or the first'),
-  'model.variational': Field(
-    "whether training draws codes around the encoder's mean; else their noise is fixed at one"
-  ),
-  'model.mapper_hidden': Field('widths of the hidden layers of the mapper'),
-  'loss.triplet': Field('hinge on squared distances of codes'),
-  'loss.margin': Field('of that hinge, not a weight: a negative must be farther by so much'),
-  'loss.z_l2': Field('mean square of the codes'),
-  'loss.recon_perceptual': Field('perceptual distance of direct pictures to their targets'),
-  'loss.recon_l1': Field('mean absolute difference of the same, in [-1, 1]'),
-  'loss.cycle_perceptual': Field('as `recon_perceptual`, of cyclic pictures'),
-  'loss.cycle_l1': Field('as `recon_l1`, of cyclic pictures'),
-  'loss.gan': Field('how much the generator heeds the discriminators'),
-  'loss.d_direct': Field('how much the discriminator judges direct pictures'),
-  'loss.d_cycle': Field('… cyclic pictures'),
-  'loss.d_swap': Field('… swapped pictures'),
-  'loss.d_random': Field('… random pictures'),
-  'loss.d2_random': Field('the same by a discriminator of their own'),
-  'loss.z_kl': Field('KL divergence of codes from N(0, I), summed over the batch'),
-  'loss.z_recon': Field('mean absolute error of codes that are read back from swapped pictures'),
-  'loss.z_random_recon': Field('… from random pictures'),
-  'optimizer.encoder_lr': Field('learning rate of the style encoder in pre-training'),
-  'optimizer.generator_lr': Field(
-    'of the generator, and of the style encoder where that is trained along'
-  ),
-  'optimizer.discriminator_lr': Field('of the discriminators'),
-  'optimizer.latent_lr': Field(
-    "of the generator's second optimiser, for the terms of swapped and random codes"
-  ),
-  'optimizer.mapper_lr': Field('of the mapper'),
-  'optimizer.b1': Field("Adam's decay of first moments"),
-  'optimizer.b2': Field("Adam's decay of second moments"),
-  'schedule.total_kimg': Field('length, in thousands of pictures'),
-  'schedule.fixed_kimg': Field('… of which so many at the full learning rate; then it falls'),
-  'schedule.epochs': Field('length, in passes over the codes'),
-  'imle.max_codes': Field('codes beyond so many are left out, a random choice'),
-  'imle.standardize': Field(
-    'whether the mapper is trained on codes scaled to mean 0 and standard deviation 1 in every '
-    'dimension; false: on the codes as they are, as the original does'
-  ),
-  'imle.sample_factor': Field('samples that are drawn for each code, to find the nearest'),
-  'imle.staleness': Field('epochs for which a pairing is kept'),
-  'imle.noise': Field('standard deviation of what is added to paired latents'),
-  'imle.decay': Field('the learning rate is multiplied by it'),
-  'imle.decay_epochs': Field('… after every so many epochs'),
-  'every.log': Field('steps between lines of metrics (epochs, for the mapper)'),
-  'every.checkpoint': Field('… between checkpoints'),
-  'every.evaluate': Field('… between evaluations'),
 }

@@ -1,8 +1,12 @@
 """Fields are set as their types want, and wrong ones are met with one line that helps."""
 
+import math
+
+from ml_collections import ConfigDict
 import pytest
 
 from step_jax import config as config_lib
+from step_jax import stages
 from step_jax.errors import ConfigError, RunError
 
 
@@ -82,7 +86,7 @@ def test_fields_are_set_as_their_type(field, text, value):
     ('nonsense_entirely', '1', 'fields are arg, batch_size'),
     ('batch_size', 'many', "batch_size='many' is not an integer"),
     ('data.flip', '1', 'is not true or false'),
-    ('schedule.total_kimg', 'x', 'is not a number'),
+    ('schedule.total_kimg', 'x', 'is not a finite number'),
     ('data.crop', '__import__("os")', 'is not a tuple'),
     ('data', 'x', 'is a group'),
     ('data.crop.x', '1', 'is unknown'),
@@ -108,31 +112,184 @@ def test_wrong_arguments_are_named(arg, message):
     load('translate', arg)
 
 
+VALUES = [
+  ('translate', 'dtype', 'float16', 'must be float32 or bfloat16'),
+  ('translate', 'batch_size', 0, 'must be at least 1'),
+  ('translate', 'batch_size', 2.5, 'must be an integer'),
+  ('translate', 'seed', -1, 'must be at least 0 and below'),
+  ('translate', 'seed', 2**32, 'below 4294967296'),
+  ('translate', 'eval_pictures', 0, 'must be at least 1'),
+  ('translate', 'ema_decay', 1.0, 'at least 0 and below 1'),
+  ('translate', 'method', 'munit', "method 'munit' is unknown: use one of pretrain"),
+  ('translate', 'data.path', '', 'give a folder'),
+  ('translate', 'data.direction', 'BtoB', 'AtoB or BtoA'),
+  ('translate', 'data.layout', 'both', 'auto or side_by_side or'),
+  ('translate', 'data.val_fraction', 1.0, 'above 0 and below 1'),
+  ('translate', 'data.val_fraction', 0.0, 'above 0 and below 1'),
+  ('translate', 'data.crop', (60, 64), 'multiples of 8'),
+  ('translate', 'data.crop', (64,), 'a height and a width'),
+  ('translate', 'data.crop', (8, 8), 'at least 16'),
+  ('pretrain', 'data.crop', (0, 0), 'at least 16'),
+  ('translate', 'data.eval_crop', (0, 64), 'at least 16, or 0, 0'),
+  ('translate', 'data.rescale', (0.5, 1.25), 'pairs, each a probability and a factor'),
+  ('translate', 'data.rescale', ((0.5, 0.9),), 'factor of at least 1'),
+  ('translate', 'data.rescale', ((1.5, 2),), 'a probability'),
+  ('translate', 'features.net', 'vgg19', 'vgg16 or squeezenet1_1 or alexnet'),
+  ('translate', 'features.taps', (), 'one or more texts'),
+  ('translate', 'features.taps', ('conv9_9',), 'vgg16 has conv1_1'),
+  ('translate', 'features.tap_weights', (1.0,), 'one weight a tap'),
+  ('translate', 'features.tap_weights', ('a',) * 5, 'numbers, each at least 0'),
+  ('translate', 'model.encoder_width', 0, 'must be at least 1'),
+  ('translate', 'model.z_dim', -1, 'must be at least 0'),
+  ('translate', 'model.z_dim', 0, 'loss.z_l2=0.01: must be 0 where model.z_dim is'),
+  ('pretrain', 'model.z_dim', 0, 'no style encoder to pre-train.*train the stage translate'),
+  ('mapper', 'model.z_dim', 0, 'no mapper: train the stage translate alone'),
+  ('mapper', 'model.mapper_hidden', (8, 0), 'integers, each at least 1'),
+  ('pretrain', 'mining.projection', -1, 'must be at least 0'),
+  ('translate', 'loss.gan', -1.0, 'must be at least 0'),
+  ('translate', 'optimizer.b2', 1.0, 'at least 0 and below 1'),
+  ('translate', 'schedule.total_kimg', 0.0, 'must be at least 0.001'),
+  ('mapper', 'schedule.epochs', 0, 'must be at least 1'),
+  ('mapper', 'imle.decay', 1.5, 'above 0 and at most 1'),
+  ('translate', 'every.log', 0, 'must be at least 1'),
+  ('translate', 'profile', (5,), 'a first and a last step, as 100,110'),
+  ('translate', 'profile', (5, 4), 'a first and a last step, as 100,110'),
+]
+
+
+@pytest.mark.parametrize(('stage', 'field', 'value', 'message'), VALUES)
+def test_values_that_do_not_fit_are_named(stage, field, value, message, tmp_path):
+  config = load(stage, 'facades')
+  with pytest.raises(ConfigError, match=message) as caught:
+    stages.train(with_field(config, field, value), tmp_path)
+  assert '\n' not in str(caught.value) and field.rpartition('.')[2] in str(caught.value)
+  assert not list(tmp_path.iterdir())
+
+
+def with_field(config, field, value):
+  """A copy with a field of any type, as a file that builds its own `ConfigDict` may have it."""
+  return ConfigDict(_replaced(config.to_dict(), field.split('.'), value))
+
+
+def _replaced(tree, path, value):
+  name, *rest = path
+  return {**tree, name: _replaced(tree[name], rest, value) if rest else value}
+
+
+@pytest.mark.parametrize('stage', config_lib.STAGES)
+def test_every_field_of_every_stage_has_a_range(stage):
+  """No number is negative, nan or infinite, alone or in a tuple; nothing is of another type."""
+  config = load(stage, 'facades')
+  config_lib.validate(config)
+  for name, value in config_lib.flatten(config):
+    wrong = [None, ConfigDict({'a': 1})]
+    wrong += [7, ('x',)] if isinstance(value, bool | str) else ['x', True]
+    if isinstance(value, float | int) and not isinstance(value, bool):
+      wrong += [-1, -1e-6, math.nan, math.inf, -math.inf]
+    if isinstance(value, tuple):
+      wrong += [(number,) * len(value or 'xx') for number in (-1, math.nan, math.inf, 'x', None)]
+    if config_lib.stage_module(stage).FIELDS[name].rule.choices:
+      wrong += ['x', '']
+    for bad in wrong:
+      with pytest.raises(ConfigError) as caught:
+        config_lib.validate(with_field(config, name, bad))
+      message = str(caught.value)
+      assert name in message and '\n' not in message, (name, bad, message)
+
+
+BY_HAND = """
+from ml_collections import ConfigDict
+from step_jax import config as config_lib
+
+def get_config(arg=None):
+  stock = config_lib.load(config_lib.stage_file('translate'))
+"""
+
+
 @pytest.mark.parametrize(
-  ('field', 'value', 'message'),
+  ('lines', 'message'),
   [
-    ('dtype', 'float16', 'use float32 or bfloat16'),
-    ('batch_size', 0, 'must be positive'),
-    ('data.path', '', 'give a folder'),
-    ('data.direction', 'BtoB', 'AtoB or BtoA'),
-    ('data.crop', (60, 64), 'multiples of 8'),
-    ('data.crop', (64,), 'a height and a width'),
-    ('features.net', 'vgg19', "features.net 'vgg19' is unknown"),
-    ('features.taps', ('conv9_9',), 'vgg16 has conv1_1'),
-    ('features.tap_weights', (1.0,), 'one weight a tap'),
-    ('loss.gan', -1.0, 'not negative'),
-    ('every.log', 0, 'must be positive'),
-    ('profile', (3,), 'the first and the last step'),
-    ('profile', (3, 2), 'the first and the last step'),
-    ('profile', (0, 2), 'the first and the last step'),
+    ('stock.loss.recon_11 = 1.0; return stock', 'Did you mean "recon_l1"'),
+    ("stock['sed'] = 1; return stock", 'Did you mean "seed"'),
+    ('stock.losss.gan = 2.0; return stock', 'Did you mean "loss"'),
+    ("stock.batch_size = 'many'; return stock", "Could not override field 'batch_size'"),
+    (
+      "return ConfigDict({**stock.to_dict(), 'optimiser': {'b1': 0.5}})",
+      "config field 'optimiser.b1' is unknown: did you mean optimizer.b1?",
+    ),
+    (
+      "d = stock.to_dict(); d['loss']['recon_11'] = 1.0; return ConfigDict(d)",
+      "config field 'loss.recon_11' is unknown: did you mean loss.recon_l1?",
+    ),
+    ("d = stock.to_dict(); del d['ema_decay']; return ConfigDict(d)", 'ema_decay is missing'),
+    ('config = stock.unlock(); config.loss.recon_11 = 1.0; return config', 'mean loss.recon_l1?'),
   ],
 )
-def test_values_that_do_not_fit_are_named(field, value, message):
+def test_a_misspelt_field_of_a_users_file_is_an_error(lines, message, tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(f'{BY_HAND}  {lines}\n')
+  with pytest.raises(ConfigError) as caught:
+    config_lib.load(str(file))
+  assert message in str(caught.value) and '\n' not in str(caught.value)
+  assert str(caught.value).startswith(f'{file}: ')
+
+
+def test_a_misspelt_field_set_in_python_is_an_error(tmp_path):
   config = load('translate', 'facades')
-  config.update_from_flattened_dict({field: value})
-  with pytest.raises(ConfigError, match=message) as caught:
+  with pytest.raises(AttributeError, match='Did you mean "recon_l1"'):
+    config.loss.recon_11 = 1.0
+  config.unlock()
+  config.loss.recon_11 = 1.0
+  with pytest.raises(ConfigError, match='did you mean loss.recon_l1'):
+    stages.train(config, tmp_path)
+
+
+def test_errors_of_a_users_own_code_stay_their_own(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text('def get_config(arg=None):\n  return {}["x"]\n')
+  with pytest.raises(KeyError):
+    config_lib.load(str(file))
+
+
+DECLARED = """
+from step_jax import config as config_lib
+from step_jax import fields
+
+FIELDS = fields.shared('data.path', stage='declared', method='declared', best_metric='loss') | {
+  'imle.noise': fields.Field(0.5, 'of something else', fields.above(0)),
+}
+
+def get_config(arg=None):
+  config = config_lib.make(FIELDS, arg)
+  with config.unlocked():
+"""
+
+
+def test_a_method_of_the_users_own_may_declare_its_fields(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(f'{DECLARED}    pass\n  return config\n')
+  config = config_lib.load(f'{file}:swatches')
+  assert config.imle.noise == 0.5 and config.data.path == 'swatches' and config.batch_size == 8
+  config_lib.validate(config)
+  config.imle.noise = 0.0
+  with pytest.raises(ConfigError, match='imle.noise=0.0: must be above 0'):
     config_lib.validate(config)
-  assert '\n' not in str(caught.value)
+  file.write_text(f'{DECLARED}    config.imle.nose = 1.0\n  return config\n')
+  with pytest.raises(ConfigError, match="'imle.nose' is unknown: did you mean imle.noise"):
+    config_lib.load(str(file))
+
+
+def test_a_method_of_the_users_own_has_fields_of_its_own(tmp_path):
+  file = tmp_path / 'mine.py'
+  file.write_text(
+    f'{BY_HAND}  stock.unlock()\n  stock.method = "mine"\n  stock.x = 1\n  return stock'
+  )
+  config = config_lib.load(str(file))
+  config.data.path = 'swatches'
+  config_lib.validate(config)
+  config.every.log = 0
+  with pytest.raises(ConfigError, match='every.log=0: must be at least 1'):
+    config_lib.validate(config)
 
 
 def test_a_configuration_survives_its_file(tmp_path):

@@ -23,7 +23,8 @@ def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
   config.batch_size = settings.batch
   config.dtype = settings.dtype
   config.features.weights = 'random'
-  config.init_from = ''
+  if 'init_from' in config:
+    config.init_from = ''
   config.model.encoder_width = 2 * settings.width
   if 'generator_width' in config.model:
     config.model.generator_width = settings.width

@@ -19,7 +19,7 @@ def compare(workdirs: Sequence[str | os.PathLike]) -> str:
   differ.
 
   Args:
-    workdirs: of runs, or folders of stages, all evaluated.
+    workdirs: of runs, or folders of stages, all evaluated; or files of results.
 
   Raises:
     RunError: a run has no results; or no number of one can stand beside that of another.

@@ -111,7 +111,16 @@ def _bins(session: Session) -> Iterator[Score | Skipped]:
     )
     return
   targets = (e['target'] for e in session.pictures('train', train, roles=('target',)))
-  fitted = bins.fit_bins(np.stack([_flat(picture) for picture in targets]), count)
+  references = np.stack([_flat(picture) for picture in targets])
+  different = len({reference.tobytes() for reference in references})
+  if different < count:
+    yield Skipped(
+      'NDB and JSD',
+      f'the first {train} pictures of train have {different} different targets at {_BIN_SIZE} px, '
+      f'and {count} bins need as many',
+    )
+    return
+  fitted = bins.fit_bins(references, count)
   counts = np.zeros(count, np.int64)
   for output in session.sampled(session.count):
     counts += bins.count_bins(fitted, _flat(output)[None])

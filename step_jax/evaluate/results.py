@@ -1,11 +1,14 @@
-"""Scores of a trained run on a split of its data, written to `results.json`."""
+"""Scores of a trained run on a split of its data, written to `results.json` (`file_name`)."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+import hashlib
 import importlib.metadata
+import itertools
 import json
 import logging
 import math
 import os
+import re
 
 import jax
 import numpy as np
@@ -20,6 +23,7 @@ from step_jax.evaluate.scores import Score, Skipped
 log = logging.getLogger(__name__)
 
 FILE = 'results.json'
+_OTHERS = 'results-*.json'
 FORMAT = 'step_jax.results/2'
 _PACKAGES = ('step_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'pillow')
 _ARROWS = {'higher': '↑', 'lower': '↓', '': ' '}
@@ -47,7 +51,11 @@ def evaluate(
   groups: Sequence[str] = tuple(GROUPS),
   seed: int = 0,
 ) -> dict:
-  """Scores a run and writes `results.json` to the folder of the stage that was scored.
+  """Scores a run, and writes the results to the folder of the stage that was scored.
+
+  The file (`file_name`) is written after each group, also when the next one fails. Scores that it
+  holds already stay there, if they are of the same step, data, seed and checkpoint, until they are
+  measured again.
 
   Args:
     workdir: of the run, or the folder of a stage.
@@ -62,25 +70,19 @@ def evaluate(
     definition, and to its `value`, `interval` (or None) and `values` by picture in the order of
     `pictures` (or None); numbers that are not finite are None. Scores of drawn styles also have
     `drawn_by`: the sampler that this run used, and the encoder that its mapper was fitted to.
-    `skipped` says what is not there.
+    `skipped` says what is not there, and `groups` which groups are complete, each with what was
+    skipped. `versions` are those of the last evaluation; scores that were measured with others have
+    their own.
 
   Raises:
-    UserError: there is no such group; or the run, its data or its weights are not there.
+    UserError: there is no such group; the run, its data or its weights are not there; or the
+      results of an earlier evaluation are damaged.
   """
   for group in groups:
     if group not in GROUPS:
       raise ConfigError(f'no group of scores is called {group!r}; there are {", ".join(GROUPS)}')
   session = session_lib.open_run(workdir, split, which, path, seed)
-  scores, skipped = {}, {}
-  for found in _measure(session, groups):
-    if isinstance(found, Skipped):
-      skipped[found.what] = found.why
-    elif found.protocol.group in groups:
-      scores[found.protocol.id] = _describe(found)
-      if 'sampler' in found.protocol.definition:
-        scores[found.protocol.id]['drawn_by'] = session.drawn_by
-  if skipped:
-    log.info('not measured: %s', '; '.join(f'{what}: {why}' for what, why in skipped.items()))
+  file = session.folder / file_name(session, which, path)
   results = {
     'format': FORMAT,
     'stage': session.config.stage,
@@ -94,21 +96,92 @@ def evaluate(
     },
     'features': session.features.label,
     'versions': {package: importlib.metadata.version(package) for package in _PACKAGES},
-    'skipped': skipped,
+    'groups': {},
+    'skipped': {},
     'pictures': session.found.split(split).names(),
-    'scores': scores,
+    'scores': {},
   }
-  if jax.process_index() == 0:
-    text = json.dumps(results, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
-    files.write_text(session.folder / FILE, text)
-  return results
+  merged = _merge(_read_file(file), results)
+  left = [(measure, of) for measure, of in _MEASURES if of & set(groups)]
+  skipped = {group: [] for group in GROUPS if group in groups}
+  while left:
+    measure, measured = left.pop(0)
+    log.info('measuring %s', ', '.join(sorted(measured & set(groups))))
+    try:
+      for found in measure(session):
+        if isinstance(found, Skipped):
+          results['skipped'][found.what] = found.why
+          for group in measured & set(groups):
+            skipped[group].append(found.what)
+        elif found.protocol.group in groups:
+          results['scores'][found.protocol.id] = _describe(found)
+          if 'sampler' in found.protocol.definition:
+            results['scores'][found.protocol.id]['drawn_by'] = session.drawn_by
+      waiting = set().union(*(of for _, of in left))
+      results['groups'] = {group: what for group, what in skipped.items() if group not in waiting}
+    finally:
+      if results['scores'] or results['groups']:
+        # Another evaluation may have written meanwhile.
+        merged = _merge(_read_file(file), results)
+        if jax.process_index() == 0:
+          text = json.dumps(merged, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
+          files.write_text(file, text)
+  if results['skipped']:
+    reasons = (f'{what}: {why}' for what, why in results['skipped'].items())
+    log.info('not measured: %s', '; '.join(reasons))
+  log.info('%s: written', file)
+  return merged
 
 
-def _measure(session: session_lib.Session, groups: Sequence[str]) -> Iterator[Score | Skipped]:
-  for measure, measured in _MEASURES:
-    if measured & set(groups):
-      log.info('measuring %s', ', '.join(sorted(measured & set(groups))))
-      yield from measure(session)
+def file_name(session: session_lib.Session, which: str = 'latest', path: str = '') -> str:
+  """Name of the file that an evaluation writes to the folder of its stage.
+
+  `results.json` is of the validation split of the run's own data, its latest checkpoint and seed 0.
+  Others say in which way they differ: `results-split=test.json`, `results-checkpoint=best.json`,
+  `results-data=NAME-12345678-seed=3.json`, where the digits stand for the content of the data.
+
+  Args:
+    session: the run, opened for evaluation.
+    which: `latest` or `best` checkpoint.
+    path: data set, if it was given.
+  """
+  parts = []
+  if path and not _same_place(path, session.config.data.path):
+    digest = hashlib.sha256(session.found.fingerprint.encode()).hexdigest()[:8]
+    parts.append(f'data={files.short_name(files.resolve(files.path(path)).name)}-{digest}')
+  parts += [f'split={session.split}'] if session.split != 'val' else []
+  parts += [f'checkpoint={which}'] if which != 'latest' else []
+  parts += [f'seed={session.seed}'] if session.seed else []
+  stem = re.sub(r'[^\w.=+-]', '_', '-'.join(['results', *parts]))
+  return f'{files.short_name(stem, 200)}.json'
+
+
+def _same_place(a: str, b: str) -> bool:
+  return a == b or files.resolve(files.path(a)) == files.resolve(files.path(b))
+
+
+def _merge(before: Mapping | None, results: dict) -> dict:
+  """Results with those scores from before that are of the same evaluation, and not measured now."""
+  if before is None or not _is_same(before, results):
+    return results
+  groups = {**before['groups'], **results['groups']}
+  kept = itertools.chain(*(before['groups'][group] for group in groups.keys() - results['groups']))
+  scores = before['scores']
+  if before.get('versions') != results['versions']:
+    scores = {name: {'versions': before.get('versions'), **score} for name, score in scores.items()}
+  return {
+    **results,
+    'groups': groups,
+    'skipped': {what: before['skipped'][what] for what in sorted(set(kept))} | results['skipped'],
+    'scores': scores | results['scores'],
+  }
+
+
+def _is_same(a: Mapping, b: Mapping) -> bool:
+  """Whether results are of one step, checkpoint, seed and feature net, and of the same pictures."""
+  of_data = lambda results: [results['data'].get(field) for field in ('split', 'fingerprint')]
+  fields = ('stage', 'step', 'checkpoint', 'seed', 'features', 'pictures')
+  return of_data(a) == of_data(b) and all(a.get(field) == b.get(field) for field in fields)
 
 
 def _describe(score: Score) -> dict:
@@ -132,12 +205,18 @@ def _finite(value: float | np.floating) -> float | None:
 
 
 def read(folder: files.Path) -> dict | None:
-  """The results in a stage's folder; None where there are none, or of an older version only.
+  """The results in a stage's folder: `results.json`, or else the first of other data or splits.
+
+  None where there are none, or of an older version only.
 
   Raises:
     RunError: they are damaged.
   """
-  path = folder / FILE
+  found = _read_file(folder / FILE)
+  return found or next(filter(None, map(_read_file, sorted(folder.glob(_OTHERS)))), None)
+
+
+def _read_file(path: files.Path) -> dict | None:
   if not path.is_file():
     return None
   try:
@@ -148,7 +227,10 @@ def read(folder: files.Path) -> dict | None:
     _check(found)
   except ValueError as error:
     raise untrusted.damaged(path, error, 'remove it, and run step-jax evaluate again') from None
-  return found
+  # Results of before groups were noted: all of their groups are complete.
+  groups = {score['group'] for score in found['scores'].values()} | set(found['skipped'])
+  noted = {group: list(found['skipped']) for group in GROUPS if group in groups}
+  return {'groups': noted, **found}
 
 
 def _check(found: Mapping) -> None:
@@ -174,6 +256,11 @@ def _check(found: Mapping) -> None:
   for score in found['scores'].values():
     definition = score['definition']
     texts += [score['title'], score['hash'], *definition, *definition.values()]
+  groups = found.get('groups', {})
+  _demand({'groups': groups}, {'groups': dict})
+  for skipped in groups.values():
+    if not isinstance(skipped, list) or not set(map(str, skipped)) <= set(found['skipped']):
+      raise ValueError(f'{skipped!r} in place of what was skipped')
   for text in texts:
     if not isinstance(text, str) or not is_printable(text):
       raise ValueError(f'{text!r} in place of a text')
@@ -192,10 +279,14 @@ def _is_number(value: object) -> bool:
 def find(workdir: str | os.PathLike) -> dict:
   """The results of a run: of the stage whose folder it is, or of its best stage that has some.
 
+  A file of results, such as `finetune/results-split=test.json`, stands for itself.
+
   Raises:
     RunError: there are none.
   """
   workdir = files.path(workdir)
+  if workdir.suffix == '.json' and (found := _read_file(workdir)):
+    return found
   for folder in (workdir, *(workdir / stage for stage in infer.TRANSLATING)):
     found = read(folder)
     if found:

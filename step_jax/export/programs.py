@@ -54,7 +54,8 @@ def parameters(run: infer.Translator) -> dict[str, np.ndarray]:
   if run.samplers:
     trees[run.sampler_name] = run.samplers[run.sampler_name].params
   flat = flax.traverse_util.flatten_dict(trees, sep='/')
-  return {name: np.asarray(flat[name], np.float32) for name in sorted(flat)}
+  # Safetensors writes the memory of an array, whatever its order.
+  return {name: np.ascontiguousarray(flat[name], np.float32) for name in sorted(flat)}
 
 
 def programs(run: infer.Translator, platforms: Sequence[str] = PLATFORMS) -> dict[str, Program]:

@@ -1,15 +1,19 @@
 """Translation of picture files."""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Sequence
+import itertools
 import os
+import unicodedata
 
 import numpy as np
 
 from step_jax import files as files_lib
 from step_jax.data import pairs, pictures
-from step_jax.errors import DataError
+from step_jax.errors import DataError, shown
 from step_jax.infer import gallery
 from step_jax.infer import translator as translator_lib
+
+GRID = 'grid.png'
 
 
 def translate(
@@ -26,13 +30,19 @@ def translate(
   side_by_side: bool = False,
   which: str = 'latest',
 ) -> list[files_lib.Path]:
-  """Translates files, and writes one PNG a translation and `grid.png`.
+  """Translates files, and writes one PNG per translation and `grid.png`.
 
   Pictures are scaled as those were that the run was trained on (`data.resize`).
 
+  `NAME.jpg` becomes `NAME.png`, or `NAME_00.png`, `NAME_01.png`, … where there are several styles.
+  Files of these names in `out` are replaced, so that a command can be repeated; no input ever is.
+  Each result is written as soon as it is made. The grid comes last. It shows whole images where
+  that takes no more than 100 MB of memory, else thumbnails, and the first rows if there are
+  thousands.
+
   Args:
     workdir: of a trained run.
-    inputs: source pictures, or folders of them.
+    inputs: source pictures, or folders of them. Hidden files of a folder are left out.
     out: folder for the results; made where missing.
     styles: pictures whose styles to use; or
     interpolate: two pictures, from whose styles to blend in `steps`; or
@@ -46,9 +56,17 @@ def translate(
     The files written but for the grid.
 
   Raises:
-    UserError: the run or a picture cannot be used.
+    UserError: the run or a picture cannot be used; two results would have one name; or a result
+      would replace an input. Names are checked before anything is written.
   """
-  files = _expand(inputs)
+  inputs, out = [files_lib.path(path) for path in inputs], files_lib.path(out)
+  sources = _expand(inputs)
+  exemplars = [files_lib.path(path) for path in styles or interpolate or ()]
+  count = len(styles) if styles else steps if interpolate else sample
+  outputs = _plan(sources, count, out)
+  _check_kept([*inputs, *sources, *exemplars], [out, out / GRID, *itertools.chain(*outputs)])
+  if not files_lib.in_bucket(out) and out.exists() and not out.is_dir():
+    raise DataError(f'{shown(str(out))}: is a file: give --out a folder')
   translator = translator_lib.load(workdir, which)
   config = translator.config
   halves = ('left', 'right') if config.data.direction == 'AtoB' else ('right', 'left')
@@ -57,42 +75,116 @@ def translate(
     image = pictures.read_picture(path)
     if side_by_side:
       middle = image.shape[1] // 2
+      if not middle:
+        raise DataError(f'{shown(str(path))}: is 1 px wide, which has no two halves: replace it')
       image = image[:, :middle] if half == 'left' else image[:, middle:]
     return pairs.fit(image, config.data.resize)
 
-  sources = [read(path, halves[0]) for path in files]
+  grid = gallery.Grid(len(sources) + bool(styles), count + 1)
+  codes, header = [], []
+  for path in exemplars:
+    image = read(path, halves[1])
+    try:
+      codes.append(translator.encode(image))
+    except DataError as error:
+      raise DataError(f'{shown(str(path))}: {error}') from None
+    header.append(grid.thumbnail(image))
   if sample is not None:
-    header, codes = [], translator.draw(sample, seed, sampler)
+    codes = translator.draw(sample, seed, sampler)
+  elif interpolate:
+    codes = [codes[0] + t * (codes[1] - codes[0]) for t in np.linspace(0, 1, steps)]
   else:
-    header = [read(path, halves[1]) for path in styles or interpolate]
-    codes = np.stack([translator.encode(picture) for picture in header])
-    if interpolate:
-      header = []
-      codes = np.stack([codes[0] + t * (codes[1] - codes[0]) for t in np.linspace(0, 1, steps)])
-  rows = [[source, *(translator.translate(source, z) for z in codes)] for source in sources]
-  out = files_lib.path(out)
+    grid.add([np.full((1, 1, 3), 255, np.uint8), *header])
   files_lib.make_folder(out)
-  written = []
-  for path, (_, *results) in zip(files, rows, strict=True):
-    for i, result in enumerate(results):
-      name = f'{path.stem}.png' if len(results) == 1 else f'{path.stem}_{i:02d}.png'
-      written.append(out / name)
-      pictures.write_png(written[-1], result)
-  if header:
-    rows = [[np.full_like(header[0], 255), *header], *rows]
-  pictures.write_png(out / 'grid.png', gallery.grid(rows))
-  return written
+  for path, results in zip(sources, outputs, strict=True):
+    source = read(path, halves[0])
+    grid.add(itertools.chain([source], _write(translator, source, codes, results)))
+  pictures.write_png(out / GRID, grid.image())
+  return list(itertools.chain(*outputs))
 
 
-def _expand(inputs: Sequence[str | os.PathLike]) -> list[files_lib.Path]:
-  """Files and the pictures of folders, in order."""
+def _write(
+  translator: translator_lib.Translator,
+  source: np.ndarray,
+  codes: Sequence[np.ndarray],
+  paths: Sequence[files_lib.Path],
+) -> Iterator[np.ndarray]:
+  """Yields the translation of a source in each style, once it is written to its path."""
+  for z, path in zip(codes, paths, strict=True):
+    result = translator.translate(source, z)
+    pictures.write_png(path, result)
+    yield result
+
+
+def _expand(inputs: Sequence[files_lib.Path]) -> list[files_lib.Path]:
+  """Files, and the pictures of folders but hidden ones, in order."""
   found = []
-  for path in map(files_lib.path, inputs):
+  for path in inputs:
     if path.is_dir():
-      inside = pictures.find(path.iterdir(), path)
+      unhidden = (file for file in path.iterdir() if not file.name.startswith('.'))
+      inside = [file for file in pictures.find(unhidden, path) if file.is_file()]
       if not inside:
         raise DataError(f'{path}: holds no png, jpg or webp pictures')
       found += inside
     else:
       found.append(path)
   return found
+
+
+def _plan(
+  sources: Sequence[files_lib.Path], count: int, out: files_lib.Path
+) -> list[list[files_lib.Path]]:
+  """Paths of the results of each source, in `count` styles.
+
+  Raises:
+    DataError: two results, or one and the grid, would have one name. Names that differ in case
+      alone are one on some file systems, as are the two ways to encode an accent.
+  """
+  taken: dict[str, files_lib.Path | None] = {GRID: None}
+  outputs = []
+  for source in sources:
+    ends = [''] if count == 1 else [f'_{i:02d}' for i in range(count)]
+    outputs.append([out / f'{source.stem}{end}.png' for end in ends])
+    name = outputs[-1][0].name
+    key = unicodedata.normalize('NFC', name).casefold()
+    if key in taken:
+      other = taken[key]
+      what = f'that of {shown(str(other))}' if other else 'the overview of all results'
+      raise DataError(
+        f'{shown(str(source))}: its result and {what} would both be {shown(name)} in '
+        f'{shown(str(out))}: rename it, or translate it by a command with another --out'
+      )
+    taken[key] = source
+  return outputs
+
+
+def _check_kept(inputs: Sequence[files_lib.Path], outputs: Sequence[files_lib.Path]) -> None:
+  """Makes sure that no output takes the place of an input.
+
+  Raises:
+    DataError: one does, be it by another path, a link or another case; or an input is missing.
+  """
+  kept = {}
+  for path in inputs:
+    identity = _identity(path)
+    if identity is None:
+      raise DataError(f'{shown(str(path))}: no such picture')
+    kept[identity] = path
+  for path in outputs:
+    replaced = kept.get(_identity(path))
+    if replaced is not None:
+      raise DataError(
+        f'{shown(str(path))}: is the input {shown(str(replaced))}, which results would replace: '
+        'choose another --out'
+      )
+
+
+def _identity(path: files_lib.Path) -> Hashable:
+  """Equal for all paths and links to one file or folder; None where there is none."""
+  if files_lib.in_bucket(path):
+    return os.fspath(path)
+  try:
+    status = path.stat()
+  except (FileNotFoundError, NotADirectoryError):
+    return None
+  return status.st_dev, status.st_ino

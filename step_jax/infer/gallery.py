@@ -1,9 +1,56 @@
 """Pictures side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 import itertools
+import math
 
 import numpy as np
+
+from step_jax.data import pictures
+
+# Pixels of a `Grid`: 100 MB in memory.
+_MOST_PIXELS = 2**25
+# Side of the smallest thumbnails: if they do not fit, some are left out.
+_SMALLEST_SIDE = 64
+
+
+class Grid:
+  """A `grid` of bounded size, whose rows come one by one.
+
+  Images are scaled down so that all fit; of too many only the first rows and columns are shown.
+
+  Args:
+    rows: how many will be added.
+    columns: how many images a row has.
+  """
+
+  def __init__(self, rows: int, columns: int):
+    self._side = max(_SMALLEST_SIDE, math.isqrt(_MOST_PIXELS // (rows * columns)))
+    cells = _MOST_PIXELS // self._side**2
+    self._columns = min(columns, cells)
+    self._most_rows = max(1, cells // columns)
+    self._rows: list[list[np.ndarray]] = []
+
+  def thumbnail(self, image: np.ndarray) -> np.ndarray:
+    """An image uint8 `[H, W, 3]` as large as it is shown."""
+    scale = self._side / max(image.shape[:2])
+    if scale >= 1:
+      return image
+    height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+    return pictures.resize(image, (height, width))
+
+  def add(self, row: Iterable[np.ndarray]) -> None:
+    """Adds a row of images, uint8 `[H, W, 3]`; takes all of them, one at a time."""
+    shown = []
+    for image in row:
+      if len(self._rows) < self._most_rows and len(shown) < self._columns:
+        shown.append(self.thumbnail(image))
+    if shown:
+      self._rows.append(shown)
+
+  def image(self) -> np.ndarray:
+    """All rows so far, uint8 `[H, W, 3]`."""
+    return grid(self._rows)
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 2) -> np.ndarray:

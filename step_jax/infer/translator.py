@@ -140,8 +140,7 @@ class Translator:
   def _encode_training(self) -> np.ndarray:
     """Style codes `[N, Z]` of the training images."""
     settings = self.config.data
-    found = data.open_data(settings.path, settings.layout, settings.val_fraction, settings.resize)
-    found.unreadable = settings.unreadable
+    found = data.open_config(settings)
     train = found.split('train')
     log.info('encoding %d training images, to draw styles like theirs', len(train))
     _, target = data.sides(found, settings.direction)

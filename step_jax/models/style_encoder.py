@@ -7,7 +7,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from step_jax.errors import DataError
 from step_jax.models import layers
+
+# The last map of smaller images has no pixel: their codes would be a mean of nothing.
+SMALLEST = 16
 
 
 class StyleEncoder(nn.Module):
@@ -23,6 +27,9 @@ class StyleEncoder(nn.Module):
     pixel_norm: whether pixel norm follows each block.
     dtype: compute type of the convolutions.
     remat: see `layers.block`.
+
+  Raises:
+    DataError: the images are too small.
   """
 
   z_dim: int = 8
@@ -33,6 +40,13 @@ class StyleEncoder(nn.Module):
 
   @nn.compact
   def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    height, width = image.shape[1:3]
+    # An export may know no sizes.
+    if any(isinstance(side, int) and side < SMALLEST for side in (height, width)):
+      raise DataError(
+        f'an image of {width}x{height} px is too small for the style encoder, which needs '
+        f'{SMALLEST} px a side: use larger images, or a larger data.resize and data.crop'
+      )
     x = layers.Conv(self.width, 4, stride=2, dtype=self.dtype, name='conv0')(image)
     for i in range(3):
       block = layers.block(layers.BasicBlock, self.remat)

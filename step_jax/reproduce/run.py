@@ -154,9 +154,8 @@ def _score(folder: files.Path, step: int, groups: Sequence[str]) -> dict:
   """The results of a stage's last step, measured now if they are not there."""
   found = results_lib.read(folder)
   if found and _is_for_table(found, folder, step):
-    measured = {score['group'] for score in found['scores'].values()}
-    # A group that cannot be measured is not tried again.
-    if set(groups) <= measured | set(found['skipped']):
+    # A group that cannot be measured is complete, and not tried again.
+    if set(groups) <= set(found['groups']):
       return found
   log.info('scoring %s', folder)
   return results_lib.evaluate(folder, groups=groups)

@@ -1,6 +1,6 @@
 """Runs a stage: from a configuration and a work directory to checkpoints, metrics and samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 import contextlib
 import functools
 import logging
@@ -9,6 +9,7 @@ import pathlib
 import tempfile
 import time
 
+from clu import parameter_overview
 import jax
 import ml_collections
 
@@ -54,6 +55,7 @@ def train(
     KeyboardInterrupt: SIGINT came; likewise.
   """
   config_lib.validate(config)
+  config_lib.choose(BUILDERS, config.method, 'method')
   workdir = files.path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
   untrusted.check_links(folder)
@@ -122,7 +124,10 @@ def _train(
         contents_lib.write(images, folder)
       writer = writers.MetricWriter(folder, start)
       closing.callback(writer.close)
-      closing.enter_context(_log_to(folder / LOG_FILE))
+      log_file = closing.enter_context(_log_to(folder / LOG_FILE))
+      # To the file alone: it has one line per array.
+      table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
+      log_file.handle(logging.makeLogRecord({'msg': f'parameters:\n{table}'}))
       profiler = profiling.Profiler(folder, config.get('profile', ()))
       closing.callback(profiler.close)
     frozen = mesh_lib.put_replicated(mesh, stage.frozen)
@@ -188,8 +193,8 @@ class _LogObject(_LogFile):
 
 
 @contextlib.contextmanager
-def _log_to(path: files.Path):
-  """Sends our own log messages to a file as well."""
+def _log_to(path: files.Path) -> Iterator[logging.Handler]:
+  """Sends our own log messages to a file as well; yields the handler that writes it."""
   handler = (_LogObject if files.in_bucket(path) else _LogFile)(path)
   handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
   logger = logging.getLogger('step_jax')
@@ -198,7 +203,7 @@ def _log_to(path: files.Path):
   # The file is whole even where nobody asked to see messages, as in a notebook.
   logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
   try:
-    yield
+    yield handler
   finally:
     logger.setLevel(level)
     logger.removeHandler(handler)

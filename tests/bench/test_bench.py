@@ -1,13 +1,14 @@
 """Every bench once at the smallest size, without a peer; and how mistakes are met."""
 
 import json
+import sys
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from step_jax import cli, models
+from step_jax import bench, cli, models
 from step_jax.bench import case, machine, memory, networks, record, searches, settings
 from step_jax.bench import measure as measure_lib
 from step_jax.bench.timing import Spread
@@ -169,8 +170,11 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   assert 'bench pretrain_step' in refuse('translate_step', '--stage', 'pretrain')
   assert 'no peer of startup' in refuse('startup', '--vs', 'torch')
   assert 'vgg16 alone' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
-  monkeypatch.setitem(__import__('sys').modules, 'torch', None)
-  monkeypatch.delitem(__import__('sys').modules, 'step_jax.bench.torch_steps', raising=False)
+  monkeypatch.setitem(sys.modules, 'torch', None)
+  # Where PyTorch is installed, an earlier test may have imported the port: as a module, and as an
+  # attribute of the package, by which `from step_jax.bench import torch_steps` finds it too.
+  monkeypatch.delitem(sys.modules, 'step_jax.bench.torch_steps', raising=False)
+  monkeypatch.delattr(bench, 'torch_steps', raising=False)
   assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')

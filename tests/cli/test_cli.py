@@ -104,6 +104,24 @@ def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):
   assert pictures.read_picture(tmp_path / 'out/1.png').shape == (40, 24, 3)
 
 
+def test_images_too_small_for_a_style_are_met_with_one_line(
+  capsys, trained_run, picture_folder, tmp_path
+):
+  workdir = shutil.copytree(trained_run[0], tmp_path / 'run')
+  image = np.zeros((12, 28, 3), np.uint8)
+  (tmp_path / 'in/train').mkdir(parents=True)
+  for i in range(6):
+    Image.fromarray(image).save(tmp_path / f'in/train/{i}.png')
+  small = tmp_path / 'in/train/0.png'
+  out = ['--workdir', workdir, '--out', tmp_path / 'out']
+  line = refuse(capsys, 'translate', picture_folder / 'val/00.png', *out, '--style', small)
+  assert f'{small}: an image of 28x12 px is too small' in line and not (tmp_path / 'out').exists()
+  # A source needs no code.
+  assert run(capsys, 'translate', small, *out, '--sample', '1')[0] == 0
+  line = refuse(capsys, 'evaluate', '--workdir', workdir, '--data', tmp_path / 'in')
+  assert 'an image of 14x12 px is too small' in line
+
+
 def test_report_and_evaluate(capsys, trained_run, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(trained_run[0], workdir)
@@ -140,6 +158,7 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'below the crop of 256' in stop(*train, *random)
   later = ['train', 'translate', '--workdir', tmp_path / 'run', '--config.data.crop=16,16']
   assert 'has no checkpoint to start from' in stop(*later, *random)
+  assert 'schedule.total_kimg=' in stop(*later, *random, '--config.schedule.total_kimg=0')
   assert 'epochs' in stop('train', 'mapper', '--workdir', tmp_path, *data, '--kimg', '3')
   assert not (tmp_path / 'run').exists()
   assert 'has no trained generator' in stop('evaluate', '--workdir', tmp_path)

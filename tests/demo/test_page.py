@@ -253,7 +253,6 @@ def test_a_run_without_mapper_says_so(browser, trained_run, tmp_path):
     page = browser.new_page()
     tour = Tour(page, address)
     tour.tab('New')
-    tour.control('button', 'Draw new styles').click()
     page.get_by_text(f'step-jax train mapper --workdir {folder}').wait_for()
     page.close()
 

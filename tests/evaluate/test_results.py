@@ -92,6 +92,7 @@ def test_numbers_are_the_same_on_eight_devices(scored_run, tmp_path):
 def test_groups_and_split_are_a_choice(scored_run, tmp_path, empty_store):
   workdir = tmp_path / 'run'
   shutil.copytree(scored_run[0], workdir)
+  (workdir / 'finetune' / results.FILE).unlink()
   found = results.evaluate(workdir, groups=['reconstruction'])
   assert {score['group'] for score in found['scores'].values()} == {'reconstruction'}
   assert list(found['skipped']) == ['LPIPS']  # This store has no weights.
@@ -103,6 +104,22 @@ def test_groups_and_split_are_a_choice(scored_run, tmp_path, empty_store):
   train = results.evaluate(workdir, split='train', groups=['reconstruction'])
   assert len(train['scores']['psnr/uint8']['values']) == 24
   assert train['scores']['psnr/uint8']['hash'] != found['scores']['psnr/uint8']['hash']
+  assert results.find(workdir) == found
+  assert results.find(workdir / 'finetune/results-split=train.json') == train
+
+
+def test_other_data_leave_the_scores_of_the_run(scored_run, picture_folder, tmp_path, empty_store):
+  workdir = shutil.copytree(scored_run[0], tmp_path / 'run')
+  other = shutil.copytree(picture_folder, tmp_path / 'other')
+  (other / 'val/00.png').unlink()
+  found = results.evaluate(workdir, path=str(other), groups=['reconstruction'])
+  assert len(found['pictures']) == 4 and results.find(workdir) == scored_run[1]
+  (file,) = (workdir / 'finetune').glob('results-data=other-????????.json')
+  assert results.find(file) == found
+  # The run's own data are known by another path to them too.
+  (tmp_path / 'link').symlink_to(picture_folder)
+  again = results.evaluate(workdir, path=str(tmp_path / 'link'), groups=['reconstruction'])
+  assert set(again['groups']) == set(GROUPS) and results.find(workdir) == again
 
 
 def test_table_shows_values_and_intervals(scored_run):
@@ -189,3 +206,14 @@ def test_scores_say_what_they_were_drawn_by(scored_run):
   for score in drawn:
     assert score['drawn_by']['stage'] == 'finetune' and score['drawn_by']['step'] == 6
     assert len(score['drawn_by']['digest']) == 64
+
+
+def test_fewer_different_images_than_bins_are_said(trained_run, picture_folder, tmp_path):
+  """A data set of one image over and over; what else can be measured is."""
+  workdir, data = shutil.copytree(trained_run[0], tmp_path / 'run'), tmp_path / 'data'
+  for split, count in (('train', 4), ('val', 20)):
+    (data / split).mkdir(parents=True)
+    for i in range(count):
+      shutil.copy(picture_folder / 'val/00.png', data / split / f'{i:02d}.png')
+  found = results.evaluate(workdir, path=str(data), groups=['diversity'])
+  assert 'train have 1 different targets at 32 px, and 2 bins' in found['skipped']['NDB and JSD']

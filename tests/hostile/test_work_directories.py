@@ -43,7 +43,8 @@ def good_results(**fields) -> dict:
   return {
     **dict(format=results.FORMAT, stage='translate', step=1, checkpoint='latest', seed=0),
     'data': {'path': 'p', 'split': 'val', 'fingerprint': 'f'},
-    **dict(features='random', versions={}, skipped={}, pictures=['a'], scores={'psnr': score}),
+    **dict(features='random', versions={}, groups={}, skipped={}, pictures=['a']),
+    'scores': {'psnr': score},
     **fields,
   }
 

@@ -113,6 +113,7 @@ def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
     'checkpoint': 'latest',
     'seed': 0,
     'data': {'split': 'val', 'path': 'p'},
+    'groups': {'reconstruction': [], 'style': ['style']},
     'skipped': {'style': 'no styles'},
     'pictures': [],
     'scores': {
@@ -141,9 +142,13 @@ def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
     {'seed': 1},
     {'data': {'split': 'train', 'path': 'p'}},
     {'data': {'split': 'val', 'path': 'q'}},
-    {'skipped': {}},
+    {'groups': {'reconstruction': []}},
   ):
     assert score(**changes) == 'measured again', changes
+  # Before groups were noted, a group was complete if it had a score or was skipped.
+  noted = of_table.pop('groups')
+  assert score()['groups'].keys() == noted.keys()
+  assert score(skipped={}) == 'measured again'
 
 
 def test_a_table_from_pictures_to_page(picture_folder, tmp_path):

@@ -8,11 +8,11 @@ import pytest
 import tiny
 
 import step_jax
-from step_jax import report
+from step_jax import export, report
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import results
 from step_jax.evaluate import session as session_lib
-from step_jax.export import programs
+from step_jax.export.programs import parameters
 from step_jax.infer import files as infer_files
 from step_jax.infer import fitted, samplers
 from step_jax.train import checkpoint, writers
@@ -76,7 +76,7 @@ def test_the_sampler_is_the_one_with_the_lower_energy_distance(trained_run, monk
     session = session_lib.open_run(trained_run[0])
     assert session.sampler.name == expected == session.drawn_by['sampler']
     np.testing.assert_allclose(session.draw(4), run.draw(4), rtol=1e-4, atol=1e-5)
-    assert any(name.startswith(f'{expected}/') for name in programs.parameters(run))
+    assert any(name.startswith(f'{expected}/') for name in parameters(run))
     assert not np.array_equal(run.draw(4, how='mapper'), run.draw(4, how='gaussian'))
   assert 'lower energy distance' in session.sampling
 
@@ -105,10 +105,13 @@ def test_another_stage_draws_by_the_gaussian_of_its_own_codes(
   caplog.clear()
   session = session_lib.open_run(folder)
   np.testing.assert_allclose(session.draw(5), expected, rtol=1e-3, atol=1e-4)
-  assert session.sampling.startswith('normal distribution')
+  # To the letter what it was: scores of earlier versions stay comparable.
+  assert session.sampling == (
+    'normal distribution with mean and covariance of the codes of the train targets'
+  )
   assert session.drawn_by == {'sampler': 'gaussian'}
   assert 'fitted to the style encoder of finetune at step 6' in caplog.text
-  assert set(programs.programs(run, ['cpu'])) == {'encode', 'generate'}
+  assert set(export.programs(run, ['cpu'])) == {'encode', 'generate'}
 
 
 def test_a_mapper_is_not_used_after_its_encoder_went_on(gone_on):
@@ -140,6 +143,19 @@ def test_after_the_remedy_it_is_fitted_again(gone_on, picture_folder, tmp_path):
   tiny.train('mapper', picture_folder, tmp_path / 'run')
   run = step_jax.load(tmp_path / 'run')
   assert run.fitted_to.step == 10 and set(run.samplers) == {'mapper', 'gaussian'}
+
+
+def test_scores_of_runs_with_other_encoders_can_be_compared(trained_run, monkeypatch):
+  """A protocol is a rule; what the rule chose, and for which encoder, is said beside the score."""
+  hashes, drawn_by = set(), []
+  for energies in ((0.1, 0.2), (0.2, 0.1)):
+    found = dict(zip(('val_mapper_energy', 'val_gaussian_energy'), energies, strict=True))
+    monkeypatch.setattr(checkpoint.Checkpoints, 'scores', lambda self, step, found=found: found)
+    session = session_lib.open_run(trained_run[0])
+    session.translator.fitted_to = fitted.Encoder('finetune', 6, str(energies[0]))
+    hashes.add(session.protocol('ndb/32', sampler=session.sampling).hash)
+    drawn_by.append(session.drawn_by)
+  assert len(hashes) == 1 and drawn_by[0] != drawn_by[1]
 
 
 def test_the_same_encoder_trains_on_and_keeps_its_codes(copied, picture_folder):
