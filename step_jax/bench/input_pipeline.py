@@ -12,7 +12,6 @@ from step_jax import methods
 from step_jax.bench import case, timing
 from step_jax.bench.settings import Settings
 from step_jax.data import pairs, swatches
-from step_jax.methods.step import cases
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
@@ -39,7 +38,8 @@ def prepared_pairs(settings: Settings) -> Iterator[str]:
 
 def open_stage(settings: Settings, folder: str) -> stage_lib.Training:
   """A stage on a data set, as training would run it, from fresh networks."""
-  config = cases.make_config(settings, settings.stage)
+  method, _ = methods.of_stage(settings.stage)
+  config = method.hook('cases').make_config(settings, settings.stage)
   config.data.path = folder
   # Pictures as they are: the bench crops them.
   config.data.resize = 0

@@ -181,8 +181,10 @@ def _set_precision(settings: Settings, exact: bool) -> None:
 
 
 def _cases(settings: Settings):
+  from step_jax import methods
   from step_jax.bench import searches
-  from step_jax.methods.step import cases
+
+  cases = methods.of_stage(settings.step_stage)[0].hook('cases')
 
   if settings.name == 'inference':
     return cases.inference_cases(settings)

@@ -51,10 +51,11 @@ def peak(settings: Settings, name: str) -> int:
   """
   import jax
 
-  from step_jax.methods.step import cases
+  from step_jax import methods
 
   on_cpu = jax.default_backend() == 'cpu'
   stage = settings.step_stage
+  cases = methods.of_stage(stage)[0].hook('cases')
   if name == OURS:
     before = _resident('VmRSS')
     work: timing.Work = cases.step_case(settings, stage).work

@@ -8,8 +8,7 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
-from step_jax.methods.step.steps import mapper
-from step_jax.search import neighbors
+from step_jax.search import nearest, neighbors
 from step_jax.weights import nets
 
 # Neighbours that StEP keeps, and how many samples IMLE draws for each code.
@@ -78,7 +77,7 @@ def imle_case(settings: Settings) -> case.Case:
   """The nearest of ten samples a code, for every code; both lie on the device."""
   codes, samples = random_codes(settings.count)
   on_device = jax.device_put((codes, samples))
-  compiled, program = case.compile_(jax.jit(mapper.nearest_samples), *on_device)
+  compiled, program = case.compile_(jax.jit(nearest.nearest_samples), *on_device)
   # The compiler counts the body of a loop once.
   flops = 2.0 * codes.size * len(samples)
   program = case.Program(flops, 'formula', None, program.peak_bytes)

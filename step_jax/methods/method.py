@@ -84,7 +84,7 @@ class Method:
     programs: `run -> export.programs.Bundle`.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
-    cases: name -> benchmark.
+    cases: module of its benchmarks, see `bench.measure`.
     quickstart: `quickstart.Recipe`.
   """
 

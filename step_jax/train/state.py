@@ -23,7 +23,7 @@ class TrainState(flax.struct.PyTreeNode):
 
   Attributes:
     step: int32 scalar, steps done.
-    params: network -> parameter tree (`style_encoder`, `generator`, `discriminator`, `mapper`, …).
+    params: network -> parameter tree.
     ema: moving averages of those networks that are used after training.
     opt: optimiser -> its state.
     stats: what a step changes that is neither a parameter nor an optimiser's: statistics of

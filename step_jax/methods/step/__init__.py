@@ -30,5 +30,6 @@ METHOD = Method(
   programs=f'{_HERE}.programs:bundle',
   page=f'{_HERE}.page.page:open_page',
   tables=f'{_HERE}.reproduce.tables:TABLES',
+  cases=f'{_HERE}.cases',
   quickstart=f'{_HERE}.quickstart:RECIPE',
 )
