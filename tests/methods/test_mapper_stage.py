@@ -8,13 +8,12 @@ import pytest
 import tiny
 
 import step_jax
-from step_jax import export, report
+from step_jax import report
 from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import results
 from step_jax.evaluate import session as session_lib
-from step_jax.export.programs import parameters
 from step_jax.infer import files as infer_files
-from step_jax.methods.step import fitted, samplers
+from step_jax.methods.step import fitted, programs, samplers
 from step_jax.train import checkpoint, writers
 
 
@@ -76,7 +75,7 @@ def test_the_sampler_is_the_one_with_the_lower_energy_distance(trained_run, monk
     session = session_lib.open_run(trained_run[0])
     assert session.sampler.name == expected == session.drawn_by['sampler']
     np.testing.assert_allclose(session.draw(4), run.draw(4), rtol=1e-4, atol=1e-5)
-    assert any(name.startswith(f'{expected}/') for name in parameters(run))
+    assert any(name.startswith(f'{expected}/') for name in programs.bundle(run, ['cpu']).arrays)
     assert not np.array_equal(run.draw(4, sampler='mapper'), run.draw(4, sampler='gaussian'))
   assert 'lower energy distance' in session.sampling
 
@@ -111,7 +110,7 @@ def test_another_stage_draws_by_the_gaussian_of_its_own_codes(
   )
   assert session.drawn_by == {'sampler': 'gaussian'}
   assert 'fitted to the style encoder of finetune at step 6' in caplog.text
-  assert set(export.programs(run, ['cpu'])) == {'encode', 'generate'}
+  assert set(programs.bundle(run, ['cpu']).programs) == {'encode', 'generate'}
 
 
 def test_a_mapper_is_not_used_after_its_encoder_went_on(gone_on):
