@@ -260,11 +260,13 @@ def test_a_single_training_code(picture_folder, tmp_path):
 
 def test_a_run_without_styles_needs_no_mapper(picture_folder, tmp_path):
   settings = from_scratch(picture_folder, tmp_path, **{'model.z_dim': 0, 'loss.z_l2': 0.0})
-  with pytest.raises(RunError, match='has no styles .*use it without a mapper'):
+  with pytest.raises(ConfigError, match='no mapper: train the stage translate alone'):
     tiny.train('mapper', picture_folder, tmp_path, **settings)
+  with pytest.raises(RunError, match='has no styles .*use it without a mapper'):
+    tiny.train('mapper', picture_folder, tmp_path, **{**settings, 'model.z_dim': 8})
   run = step_jax.load(tmp_path)
   assert run.note == ''
   with pytest.raises(RunError, match='no styles to draw .*any image as its style'):
     run.draw(2)
-  with pytest.raises(ConfigError, match='pre-training learns style codes'):
+  with pytest.raises(ConfigError, match='no style encoder to pre-train'):
     tiny.train('pretrain', picture_folder, tmp_path / 'other', **{'model.z_dim': 0})

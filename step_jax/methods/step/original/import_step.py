@@ -62,7 +62,7 @@ def import_step(
     name: _finite(prefix, name, tensor.read()) for name, tensor in tensors.items() if _is_ours(name)
   }
   raw = {name: x for name, x in variables.items() if 'ExponentialMovingAverage' not in name}
-  params, averages = weights.from_step_tf(raw), weights.from_step_tf(variables)
+  params, averages = step_tf.from_step_tf(raw), step_tf.from_step_tf(variables)
   step = _step(prefix, tensors)
   if 'mapper' in params:
     stage = 'mapper'
