@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import files, untrusted, weights
+from step_jax import files, untrusted
 from step_jax.errors import RunError, WeightsError
 from step_jax.methods.step.fitted import CODES_FILE
 from step_jax.methods.step.original import step_tf, tf_checkpoint
