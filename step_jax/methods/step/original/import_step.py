@@ -14,7 +14,7 @@ from step_jax import files, untrusted
 from step_jax.errors import RunError, WeightsError
 from step_jax.methods.step.fitted import CODES_FILE
 from step_jax.methods.step.original import step_tf, tf_checkpoint
-from step_jax.methods.step.stages import translate
+from step_jax.methods.step.stages import pretrain, translate
 from step_jax.methods.step.steps import mapper
 from step_jax.train import checkpoint, lock
 from step_jax.train import stage as stage_lib
@@ -87,7 +87,7 @@ def import_step(
     init = mapper.make(config, len(found)).init
   else:
     _set_shape(config, prefix, params)
-    init = translate.abstract(config, _ANY_SIZE).step.init
+    init = (pretrain if stage == 'pretrain' else translate).abstract(config, _ANY_SIZE).step.init
   # By their shapes alone: widths that only a header promises must not be made.
   shapes = jax.eval_shape(init, jax.random.key(config.seed))
   for trees, given in ((shapes.params, params), (shapes.ema, averages)):
