@@ -13,11 +13,11 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, at_least, shared
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, number, shared
 from step_jax.methods import terms
 
 _STYLES_NEEDED = dataclasses.replace(
-  at_least(1),
+  number('at least 1'),
   advice='a run without styles (preset pix2pix) has no style encoder to pre-train and no mapper: '
   'train the stage translate alone',
 )

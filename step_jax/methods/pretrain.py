@@ -41,8 +41,7 @@ def make(config: ml_collections.ConfigDict) -> state_lib.Method:
 
     def objective(params):
       codes = encode_triplets(encoder, params['style_encoder'], batch)
-      seen = terms.Triplets(codes, config.loss.margin)
-      values = terms.evaluate(terms.PRETRAIN, weights, seen)
+      values = terms.evaluate(terms.PRETRAIN, weights, codes, config.loss.margin)
       return networks.weighted_sum(weights, values), values
 
     grads, values = jax.grad(objective, has_aux=True)(state.params)

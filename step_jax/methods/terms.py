@@ -23,8 +23,8 @@ class Term:
     weight: the default one.
     meaning: for the reference.
     objective: the sum that it is part of; each is minimised by an optimiser of its own.
-    formula: `Triplets` or `Outputs` -> float32 scalar, or None where there is nothing to compute it
-      from. Terms of a discriminator have none: it judges all its pictures in one pass.
+    formula: what is said at each table -> float32 scalar, or None where there is nothing to sum.
+      Terms of a discriminator have none: it judges all its pictures in one pass.
     images: kinds of generated pictures that it needs.
     weight_of: another term whose weight it has, in place of one of its own.
   """
@@ -33,16 +33,9 @@ class Term:
   weight: float
   meaning: str
   objective: str
-  formula: Callable[[Any], jax.Array | None] | None = None
+  formula: Callable[..., jax.Array | None] | None = None
   images: tuple[str, ...] = ()
   weight_of: str = ''
-
-
-class Triplets(NamedTuple):
-  """What terms of pre-training see: codes `[B, Z]` of anchors, positives, negatives; the margin."""
-
-  codes: Sequence[jax.Array]
-  margin: float
 
 
 class Outputs(NamedTuple):
@@ -73,17 +66,19 @@ class Outputs(NamedTuple):
   adversarial: Mapping[str, jax.Array]
 
 
+# Formulas see the codes `[B, Z]` of anchors, positives and negatives, and the margin.
 PRETRAIN = (
   Term(
     'triplet', 1.0, 'hinge on squared distances of codes', 'encoder',
-    lambda o: losses.triplet_loss(*o.codes, margin=o.margin),
+    lambda codes, margin: losses.triplet_loss(*codes, margin=margin),
   ),
   Term(
     'z_l2', 0.01, 'mean square of the codes', 'encoder',
-    lambda o: sum(losses.l2_loss(z) for z in o.codes),
+    lambda codes, margin: sum(losses.l2_loss(z) for z in codes),
   ),
 )  # fmt: skip
 
+# Formulas see `Outputs`.
 TRANSLATE = (
   Term(
     'recon_perceptual', 0.02, 'perceptual distance of direct pictures to their targets',
@@ -135,6 +130,9 @@ TRANSLATE = (
 )  # fmt: skip
 
 
+OBJECTIVES = {term.name: term.objective for term in TRANSLATE}
+
+
 def fields(terms: Sequence[Term]) -> dict[str, Field]:
   """The fields of a configuration that are the weights of terms."""
   return {
@@ -150,8 +148,8 @@ def weights(terms: Sequence[Term], loss: Mapping[str, float]) -> dict[str, float
 
 
 def evaluate(
-  terms: Sequence[Term], weights: Mapping[str, float], outputs: Triplets | Outputs
+  terms: Sequence[Term], weights: Mapping[str, float], *seen: Any
 ) -> dict[str, jax.Array]:
   """Name of every term that exists and has a formula -> its value, without its weight."""
-  values = {t.name: t.formula(outputs) for t in terms if t.formula and weights[t.name] > 0}
+  values = {t.name: t.formula(*seen) for t in terms if t.formula and weights[t.name] > 0}
   return {name: value for name, value in values.items() if value is not None}

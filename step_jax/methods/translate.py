@@ -203,11 +203,7 @@ class Objectives:
       def objective(own):
         outputs = self.outputs({**params, **own}, sources, targets, noise, frozen)
         terms = terms_lib.evaluate(terms_lib.TRANSLATE, self.plan.weights, outputs)
-        summed = {
-          term.name: terms[term.name]
-          for term in self.plan.active
-          if term.objective == name and term.name in terms
-        }
+        summed = {k: term for k, term in terms.items() if terms_lib.OBJECTIVES[k] == name}
         total = networks.weighted_sum(self.plan.weights, summed)
         return total, (total, terms, outputs.fakes)
 
