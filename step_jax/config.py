@@ -303,43 +303,32 @@ def validate(config: ConfigDict) -> None:
     ConfigError: the field, its value, and what it may be.
   """
 
-  def demand(condition, field, value, remedy):
+  def demand(condition, name, remedy):
     if not condition:
-      raise ConfigError(f'config field {field}={" ".join(repr(value).split())}: {remedy}')
+      value = ' '.join(repr(values.get(name)).split())
+      raise ConfigError(f'config field {name}={value}: {remedy}')
 
   check_names(config)
+  values = {'stage': None, 'method': None, **dict(flatten(config))}
   declared = {**fields.SHARED, **_declared(config)}
-  for name, value in {'stage': None, 'method': None, **dict(flatten(config))}.items():
+  for name, value in values.items():
     # A field that only a method of the user's own has is of whatever type it has.
     problem = declared.get(name, fields.Field(value, '')).problem(value)
-    demand(not problem, name, value, problem)
-  if 'data' in config:
-    path = config.data.path
-    demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
-  if config.get('model', {}).get('z_dim') == 0:
-    for name in ('z_l2', 'z_kl', 'z_recon', 'z_random_recon'):
-      weight = config.get('loss', {}).get(name, 0)
-      demand(
-        not weight, f'loss.{name}', weight, 'must be 0 where model.z_dim is: there are no codes'
-      )
-  if 'generator_width' in config.get('model', {}):
+    demand(not problem, name, problem)
+  demand(values.get('data.path') != '', 'data.path', 'give a folder of pictures, or swatches')
+  if values.get('model.z_dim') == 0:
+    for name in ('loss.z_l2', 'loss.z_kl', 'loss.z_recon', 'loss.z_random_recon'):
+      demand(not values.get(name), name, 'must be 0 where model.z_dim is: there are no codes')
+  if 'model.generator_width' in values:
     multiple = models.generator.SIZE_MULTIPLE
-    demand(
-      all(side % multiple == 0 for side in config.data.crop),
-      'data.crop',
-      config.data.crop,
-      f'the generator needs multiples of {multiple}',
-    )
-  if 'taps' in config.get('features', {}):
-    known = [name for name, _ in models.FEATURE_NETS[config.features.net].PLAN]
-    for tap in config.features.taps:
-      demand(tap in known, 'features.taps', tap, f'{config.features.net} has {", ".join(known)}')
-    demand(
-      len(config.features.get('tap_weights', config.features.taps)) == len(config.features.taps),
-      'features.tap_weights',
-      config.features.get('tap_weights'),
-      'give one weight a tap',
-    )
+    fits = all(side % multiple == 0 for side in config.data.crop)
+    demand(fits, 'data.crop', f'the generator needs multiples of {multiple}')
+  if 'features.taps' in values:
+    taps, net = config.features.taps, config.features.net
+    known = [name for name, _ in models.FEATURE_NETS[net].PLAN]
+    demand(set(taps) <= set(known), 'features.taps', f'{net} has {", ".join(known)}')
+    weights = values.get('features.tap_weights', taps)
+    demand(len(weights) == len(taps), 'features.tap_weights', 'give one weight a tap')
 
 
 def save(config: ConfigDict, folder: files.Path) -> None:
@@ -379,15 +368,14 @@ def _check_kinds(config: ConfigDict) -> None:
     raise ValueError('it names no stage')
   if config.stage not in STAGES:
     return
-  for field, declared in stage_module(config.stage).FIELDS.items():
-    node = config
-    for part in field.split('.')[:-1]:
-      node = node.get(part)
-      if not isinstance(node, ConfigDict):
-        raise ValueError(f'it has no {part}')
-    value = node.get(field.rpartition('.')[2], declared.default)
-    if not fields.is_a(value, type(declared.default)):
-      raise ValueError(f'{field} is {value!r}')
+  for name, field in stage_module(config.stage).FIELDS.items():
+    group, _, leaf = name.rpartition('.')
+    node = config.get(group) if group else config
+    if not isinstance(node, ConfigDict):
+      raise ValueError(f'it has no {group}')
+    value = node.get(leaf, field.default)
+    if not fields.is_a(value, type(field.default)):
+      raise ValueError(f'{name} is {value!r}')
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

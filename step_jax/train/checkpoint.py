@@ -3,15 +3,13 @@
 They are written in the background, whole or not at all, and checked when read.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from concurrent import futures
-import contextlib
 import dataclasses
-import gc
+import functools
 import logging
 import os
 import sys
-import time
 import types
 from typing import Any
 import zlib
@@ -29,8 +27,6 @@ log = logging.getLogger(__name__)
 _FOLDER = 'checkpoints'
 # Where those go that cannot be read, beside `checkpoints`.
 DAMAGED_FOLDER = 'damaged'
-# Seconds for what was still being read of a damaged checkpoint.
-_LAST_CRIES = 0.1
 
 
 class Checkpoints:
@@ -46,6 +42,7 @@ class Checkpoints:
   """
 
   def __init__(self, folder: files.Path, best_metric: str = '', create: bool = True):
+    _silence_abandoned_work()
     self._folder = files.absolute(folder / _FOLDER)
     # What the libraries raise over a bucket has no base of its own.
     self._refusals = (Exception,) if files.in_bucket(folder) else (OSError, ValueError)
@@ -210,18 +207,10 @@ class Checkpoints:
     # Checkpoints of older versions have no digests.
     digested = (self._folder / str(step) / 'digests').is_dir()
     more = {'digests': ocp.args.JsonRestore()} if digested else {}
-    damaged = None
-    with _without_cries():
-      try:
-        found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
-      except Exception as error:  # Whatever orbax meets in a damaged file.
-        damaged = _Damaged(self._folder, step, error)
-      if damaged:
-        # What was still being read comes to an end meanwhile.
-        time.sleep(_LAST_CRIES)
-        gc.collect()
-    if damaged:
-      raise damaged
+    try:
+      found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
+    except Exception as error:  # Whatever orbax meets in a damaged file.
+      raise _Damaged(self._folder, step, error) from None
     restored = jax.tree.map(
       lambda leaf, value: value if leaf.size else value[:0].reshape(leaf.shape), like, found.state
     )
@@ -287,26 +276,23 @@ class _Manager(ocp.CheckpointManager):
       return [dataclasses.replace(info, metrics=self.metrics(info.step)) for info in steps]
 
 
-@contextlib.contextmanager
-def _without_cries() -> Iterator[None]:
-  """Keeps orbax from printing a page for every array that it gave up on when another was damaged.
+@functools.cache
+def _silence_abandoned_work() -> None:
+  """Keeps Python from printing a page for every array that orbax gave up on when another failed.
 
-  Its coroutines answer their own end with an exception, and threads of the array store find nobody
-  to tell; Python can only print either.
+  Its coroutines answer their own end with an exception, and threads of the array store find the
+  event loop closed that waited for them. That can be long after the failure was reported, until the
+  process ends, so it holds from the first checkpoint on.
   """
   before = sys.unraisablehook
 
-  def tell(unraisable):
-    found = unraisable.object
-    ours = isinstance(found, types.CoroutineType) and 'orbax' in found.cr_code.co_filename
+  def report(unraisable):
+    source = unraisable.object
+    ours = isinstance(source, types.CoroutineType) and 'orbax' in source.cr_code.co_filename
     if not ours and str(unraisable.exc_value) != 'Event loop is closed':
       before(unraisable)
 
-  sys.unraisablehook = tell
-  try:
-    yield
-  finally:
-    sys.unraisablehook = before
+  sys.unraisablehook = report
 
 
 class _Damaged(RunError):

@@ -9,7 +9,7 @@ import pytest
 from step_jax.errors import DataError
 from step_jax.methods.step.models import generator
 from step_jax.methods.step.original import step_tf
-from step_jax.models import Generator, MultiScaleDiscriminator, StyleEncoder, convolutions
+from step_jax.models import Generator, MultiScaleDiscriminator, StyleEncoder
 from step_jax.weights import from_step_tf
 
 
@@ -68,17 +68,6 @@ def test_generator_matches_the_original(kind, fill):
   golden.assert_close(picture, vectors[f'{kind}_{fill}_y'])
 
 
-def conv_by_taps(x, kernel, stride, padding):
-  """A convolution as one matrix product per tap: XLA has no fast one in float64."""
-  x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-  height, width = ((x.shape[axis] - kernel.shape[0]) // stride + 1 for axis in (1, 2))
-  taps = [
-    x[:, i : i + stride * height : stride, j : j + stride * width : stride] @ kernel[i, j]
-    for i, j in np.ndindex(kernel.shape[:2])
-  ]
-  return sum(taps)
-
-
 @pytest.mark.parametrize('fill', 'AB')
 @pytest.mark.parametrize('kind', ['full', 'noskip', 'noz'])
 def test_gradients_of_the_generator_match_the_original(kind, fill, monkeypatch):
@@ -88,7 +77,6 @@ def test_gradients_of_the_generator_match_the_original(kind, fill, monkeypatch):
   cotangent = cotangent.astype(np.float32)
   # Statistics, too, which networks compute in float32 whatever their compute type is.
   monkeypatch.setattr(jnp, 'float32', jnp.float64)
-  monkeypatch.setattr(convolutions, '_conv', conv_by_taps)
   with jax.enable_x64(True):
     module = Generator(dtype=jnp.float64, **options)
     wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
