@@ -11,7 +11,7 @@ ends below `val_gaussian_energy`; if it does not, styles are drawn from the Gaus
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, above, at_most, each, shared, take
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, each, number, shared, take
 
 FIELDS = (
   shared(
@@ -44,7 +44,9 @@ FIELDS = (
     'imle.noise': Field(
       0.01, 'standard deviation of what is added to paired latents', NOT_NEGATIVE
     ),
-    'imle.decay': Field(0.7, 'the learning rate is multiplied by it', above(0) & at_most(1)),
+    'imle.decay': Field(
+      0.7, 'the learning rate is multiplied by it', number('above 0', 'at most 1')
+    ),
     'imle.decay_epochs': Field(50, '… after every so many epochs', COUNT),
     'optimizer.mapper_lr': Field(1e-2, 'of the mapper', NOT_NEGATIVE),
     'schedule.epochs': Field(500, 'length, in passes over the codes', COUNT),

@@ -13,51 +13,56 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, at_least, shared
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, number, shared
+from step_jax.methods.step.steps import terms
 
 _STYLES_NEEDED = dataclasses.replace(
-  at_least(1),
+  number('at least 1'),
   advice='a run without styles (preset pix2pix) has no style encoder to pre-train and no mapper: '
   'train the stage translate alone',
 )
 
-FIELDS = shared(
-  'remat',
-  'fsdp',
-  data=(*DATA, 'crop'),
-  features=('net', 'taps', 'weights'),
-  stage='pretrain',
-  method='pretrain',
-  batch_size=12,
-  optimizer=dict(b1=0.0, b2=0.99),
-  schedule=dict(total_kimg=200.0, fixed_kimg=200.0),
-  every=dict(log=50, checkpoint=500, evaluate=500),
-  best_metric='val_triplet',
-) | {
-  'data.scene': Field(
-    '',
-    'regular expression whose first group, in the name of a picture, is its scene; positives of '
-    'triplets then come from other scenes',
-  ),
-  'mining.num_nearest': Field(5, 'positives are drawn from so many of the nearest in style', COUNT),
-  'mining.num_farthest': Field(13, 'negatives are drawn from so many of the farthest', COUNT),
-  'mining.projection': Field(
-    0,
-    'entries that style vectors are reduced to, for very large sets; 0: whole vectors',
-    NOT_NEGATIVE,
-  ),
-  'model.z_dim': Field(8, 'length of a style code', _STYLES_NEEDED),
-  'model.encoder_width': Field(64, 'channels of the first layer of the style encoder', COUNT),
-  'model.pixel_norm': Field(True, 'whether pixel norm follows each block of the style encoder'),
-  'loss.triplet': Field(1.0, 'hinge on squared distances of codes', NOT_NEGATIVE),
-  'loss.margin': Field(
-    0.1, 'of that hinge, not a weight: a negative must be farther by so much', NOT_NEGATIVE
-  ),
-  'loss.z_l2': Field(0.01, 'mean square of the codes', NOT_NEGATIVE),
-  'optimizer.encoder_lr': Field(
-    1e-3, 'learning rate of the style encoder in pre-training', NOT_NEGATIVE
-  ),
-}
+FIELDS = (
+  shared(
+    'remat',
+    'fsdp',
+    data=(*DATA, 'crop'),
+    features=('net', 'taps', 'weights'),
+    stage='pretrain',
+    method='pretrain',
+    batch_size=12,
+    optimizer=dict(b1=0.0, b2=0.99),
+    schedule=dict(total_kimg=200.0, fixed_kimg=200.0),
+    every=dict(log=50, checkpoint=500, evaluate=500),
+    best_metric='val_triplet',
+  )
+  | terms.fields(terms.PRETRAIN)
+  | {
+    'data.scene': Field(
+      '',
+      'regular expression whose first group, in the name of a picture, is its scene; positives of '
+      'triplets then come from other scenes',
+    ),
+    'mining.num_nearest': Field(
+      5, 'positives are drawn from so many of the nearest in style', COUNT
+    ),
+    'mining.num_farthest': Field(13, 'negatives are drawn from so many of the farthest', COUNT),
+    'mining.projection': Field(
+      0,
+      'entries that style vectors are reduced to, for very large sets; 0: whole vectors',
+      NOT_NEGATIVE,
+    ),
+    'model.z_dim': Field(8, 'length of a style code', _STYLES_NEEDED),
+    'model.encoder_width': Field(64, 'channels of the first layer of the style encoder', COUNT),
+    'model.pixel_norm': Field(True, 'whether pixel norm follows each block of the style encoder'),
+    'loss.margin': Field(
+      0.1, 'of that hinge, not a weight: a negative must be farther by so much', NOT_NEGATIVE
+    ),
+    'optimizer.encoder_lr': Field(
+      1e-3, 'learning rate of the style encoder in pre-training', NOT_NEGATIVE
+    ),
+  }
+)
 
 
 def get_config(arg: str | None = None) -> ConfigDict:

@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from step_jax import config as config_lib
 from step_jax import fields
 from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, Rule, each, is_a, shared, take
+from step_jax.methods.step.steps import terms
 
 _PROBABILITY_AND_FACTOR = Rule(
   'a probability and a factor of at least 1',
@@ -88,25 +89,7 @@ FIELDS = (
       NOT_NEGATIVE,
     ),
   }
-  | {
-    f'loss.{name}': Field(weight, meaning, NOT_NEGATIVE)
-    for name, weight, meaning in (
-      ('recon_perceptual', 0.02, 'perceptual distance of direct pictures to their targets'),
-      ('recon_l1', 0.0, 'mean absolute difference of the same, in [-1, 1]'),
-      ('cycle_perceptual', 0.0, 'as `recon_perceptual`, of cyclic pictures'),
-      ('cycle_l1', 0.0, 'as `recon_l1`, of cyclic pictures'),
-      ('gan', 1.0, 'how much the generator heeds the discriminators'),
-      ('d_direct', 1.0, 'how much the discriminator judges direct pictures'),
-      ('d_cycle', 0.0, '… cyclic pictures'),
-      ('d_swap', 0.0, '… swapped pictures'),
-      ('d_random', 0.0, '… random pictures'),
-      ('d2_random', 0.0, 'the same by a discriminator of their own'),
-      ('z_kl', 0.0, 'KL divergence of codes from N(0, I), summed over the batch'),
-      ('z_l2', 0.01, 'mean square of the codes'),
-      ('z_recon', 0.0, 'mean absolute error of codes that are read back from swapped pictures'),
-      ('z_random_recon', 0.0, '… from random pictures'),
-    )
-  }
+  | terms.fields(terms.TRANSLATE)
 )
 
 _SCRATCH = {'init_from': '', 'train_encoder': True, 'loss.z_l2': 0.0}

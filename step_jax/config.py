@@ -310,24 +310,21 @@ def validate(config: ConfigDict) -> None:
   """
 
   check_names(config)
+  values = {'stage': None, 'method': None, **dict(flatten(config))}
   declared = {**fields.SHARED, **_declared(config)}
-  for name, value in {'stage': None, 'method': None, **dict(flatten(config))}.items():
+  for name, value in values.items():
     # A field that only a method of the user's own has is of whatever type it has.
     problem = declared.get(name, fields.Field(value, '')).problem(value)
     demand(not problem, name, value, problem)
-  if 'data' in config:
-    path = config.data.path
+  if 'data.path' in values:
+    path = values['data.path']
     demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
-  if 'taps' in config.get('features', {}):
-    known = [name for name, _ in models.FEATURE_NETS[config.features.net].PLAN]
-    for tap in config.features.taps:
-      demand(tap in known, 'features.taps', tap, f'{config.features.net} has {", ".join(known)}')
-    demand(
-      len(config.features.get('tap_weights', config.features.taps)) == len(config.features.taps),
-      'features.tap_weights',
-      config.features.get('tap_weights'),
-      'give one weight a tap',
-    )
+  if 'features.taps' in values:
+    taps, net = config.features.taps, config.features.net
+    known = [name for name, _ in models.FEATURE_NETS[net].PLAN]
+    demand(set(taps) <= set(known), 'features.taps', taps, f'{net} has {", ".join(known)}')
+    weights = values.get('features.tap_weights', taps)
+    demand(len(weights) == len(taps), 'features.tap_weights', weights, 'give one weight a tap')
 
 
 def save(config: ConfigDict, folder: files.Path) -> None:
@@ -367,15 +364,14 @@ def _check_kinds(config: ConfigDict) -> None:
     raise ValueError('it names no stage')
   if config.stage not in STAGES:
     return
-  for field, declared in stage_module(config.stage).FIELDS.items():
-    node = config
-    for part in field.split('.')[:-1]:
-      node = node.get(part)
-      if not isinstance(node, ConfigDict):
-        raise ValueError(f'it has no {part}')
-    value = node.get(field.rpartition('.')[2], declared.default)
-    if not fields.is_a(value, type(declared.default)):
-      raise ValueError(f'{field} is {value!r}')
+  for name, field in stage_module(config.stage).FIELDS.items():
+    group, _, leaf = name.rpartition('.')
+    node = config.get(group) if group else config
+    if not isinstance(node, ConfigDict):
+      raise ValueError(f'it has no {group}')
+    value = node.get(leaf, field.default)
+    if not fields.is_a(value, type(field.default)):
+      raise ValueError(f'{name} is {value!r}')
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -7,9 +7,14 @@ configurations are made (`config.make`) and checked (`config.validate`), and `do
 from collections.abc import Callable, Container, Mapping
 import dataclasses
 import math
+import operator
 from typing import Any
 
 from step_jax import models
+
+_COMPARISONS = {
+  'at least': operator.ge, 'at most': operator.le, 'above': operator.gt, 'below': operator.lt
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,35 +33,19 @@ class Rule:
   choices: tuple[str, ...] = ()
   advice: str = ''
 
-  def __and__(self, other: 'Rule') -> 'Rule':
-    return Rule(
-      f'{self.text} and {other.text}', lambda value: self.accepts(value) and other.accepts(value)
-    )
-
 
 def one_of(*choices: str) -> Rule:
   """One of some texts."""
   return Rule(' or '.join(choices), lambda value: value in choices, choices)
 
 
-def at_least(low: float) -> Rule:
-  """Numbers from `low` on."""
-  return Rule(f'at least {low}', lambda value: value >= low)
-
-
-def at_most(high: float) -> Rule:
-  """Numbers up to `high`."""
-  return Rule(f'at most {high}', lambda value: value <= high)
-
-
-def above(low: float) -> Rule:
-  """Numbers greater than `low`."""
-  return Rule(f'above {low}', lambda value: value > low)
-
-
-def below(high: float) -> Rule:
-  """Numbers less than `high`."""
-  return Rule(f'below {high}', lambda value: value < high)
+def number(*bounds: str) -> Rule:
+  """Numbers within bounds, each as `at least 0`, `at most 1`, `above 0` or `below 1`."""
+  parts = [bound.rpartition(' ') for bound in bounds]
+  return Rule(
+    ' and '.join(bounds),
+    lambda value: all(_COMPARISONS[name](value, float(limit)) for name, _, limit in parts),
+  )
 
 
 def each(kind: type, rule: Rule, what: str, lengths: Container = range(1, 1000)) -> Rule:
@@ -80,11 +69,11 @@ def is_a(value: Any, kind: type) -> bool:
 
 NAME = Rule('a name', bool)
 TEXT = Rule('text', lambda value: True)
-COUNT = at_least(1)
-NOT_NEGATIVE = at_least(0)
-SHARE = at_least(0) & below(1)
+COUNT = number('at least 1')
+NOT_NEGATIVE = number('at least 0')
+SHARE = number('at least 0', 'below 1')
 # Of at least the style encoder's smallest size.
-_CROP = each(int, at_least(16), 'a height and a width', (2,))
+_CROP = each(int, number('at least 16'), 'a height and a width', (2,))
 _EVAL_CROP = Rule(
   f'{_CROP.text}, or 0, 0', lambda size: tuple(size) == (0, 0) or _CROP.accepts(size)
 )
@@ -124,12 +113,8 @@ class Field:
 
 
 KINDS = {
-  bool: 'true or false',
-  int: 'an integer',
-  float: 'a finite number',
-  str: 'text',
-  tuple: 'a tuple',
-}
+  bool: 'true or false', int: 'an integer', float: 'a finite number', str: 'text', tuple: 'a tuple'
+}  # fmt: skip
 
 # Defaults of data sets that differ: crop sizes, halves, rescaling and scene rule of the original. A
 # is the left half of a picture, B the right one.
@@ -139,10 +124,7 @@ DATASETS = {
   'edges2handbags': dict(path='data/edges2handbags', eval_crop=(256, 256)),
   'night2day': dict(path='data/night2day', eval_crop=(256, 256), rescale=((0.5, 1.25),)),
   'facades': dict(
-    path='data/facades',
-    direction='BtoA',
-    eval_crop=(256, 256),
-    rescale=((0.5, 1.25), (0.25, 1.5)),
+    path='data/facades', direction='BtoA', eval_crop=(256, 256), rescale=((0.5, 1.25), (0.25, 1.5))
   ),
   'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
   'space_needle_timelapse': dict(
@@ -182,13 +164,14 @@ _VGG16 = FEATURES['vgg16']
 # What every stage has.
 _ALWAYS = {
   'arg': Field(
-    '',
-    'argument that the configuration file was given: data set, and `size`, `features`, `preset`',
+    '', 'argument that the configuration file was given: data set, and `size`, `features`, `preset`'
   ),
   'stage': Field('', 'name of the stage, and of its folder in the work directory', NAME),
   'method': Field('', 'what the stage trains; see [extending.md](extending.md)', NAME),
   'seed': Field(
-    0, 'all that is random derives from it and the number of the step', at_least(0) & below(2**32)
+    0,
+    'all that is random derives from it and the number of the step',
+    number('at least 0', 'below 4294967296'),
   ),
   'dtype': Field(
     'float32',
@@ -235,7 +218,9 @@ SHARED = _ALWAYS | {
   ),
   'data.direction': Field('AtoB', 'which picture of a pair is the source', one_of('AtoB', 'BtoA')),
   'data.val_fraction': Field(
-    0.1, 'part of the pictures that is held out where there is no `val` folder', above(0) & below(1)
+    0.1,
+    'part of the pictures that is held out where there is no `val` folder',
+    number('above 0', 'below 1'),
   ),
   'data.resize': Field(
     0, 'pictures are scaled so that the shorter side has so many px; 0: not at all', NOT_NEGATIVE
@@ -264,7 +249,7 @@ SHARED = _ALWAYS | {
   ),
   'optimizer.b1': Field(0.0, "Adam's decay of first moments", SHARE),
   'optimizer.b2': Field(0.99, "Adam's decay of second moments", SHARE),
-  'schedule.total_kimg': Field(250.0, 'length, in thousands of pictures', at_least(0.001)),
+  'schedule.total_kimg': Field(250.0, 'length, in thousands of pictures', number('at least 0.001')),
   'schedule.fixed_kimg': Field(
     150.0, '… of which so many at the full learning rate; then it falls', NOT_NEGATIVE
   ),
@@ -290,13 +275,14 @@ def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str
   """
   taken = {name: declared[name] for name in names}
   for name, choice in choices.items():
-    defaults = {name: choice} if name in declared else {}
-    if isinstance(choice, dict):
+    if name in declared:
+      defaults = {name: choice}
+    elif isinstance(choice, dict):
       defaults = {f'{name}.{leaf}': default for leaf, default in choice.items()}
-    elif not defaults:
-      taken |= {f'{name}.{leaf}': declared[f'{name}.{leaf}'] for leaf in choice}
-    for changed, default in defaults.items():
-      taken[changed] = dataclasses.replace(declared[changed], default=default)
+    else:
+      defaults = {f'{name}.{leaf}': declared[f'{name}.{leaf}'].default for leaf in choice}
+    for field, default in defaults.items():
+      taken[field] = dataclasses.replace(declared[field], default=default)
   return taken
 
 

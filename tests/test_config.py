@@ -256,7 +256,7 @@ from step_jax import config as config_lib
 from step_jax import fields
 
 FIELDS = fields.shared('data.path', stage='declared', method='declared', best_metric='loss') | {
-  'imle.noise': fields.Field(0.5, 'of something else', fields.above(0)),
+  'imle.noise': fields.Field(0.5, 'of something else', fields.number('above 0')),
 }
 
 def get_config(arg=None):

@@ -17,7 +17,6 @@ import tiny
 from step_jax import config as config_lib
 from step_jax import report
 from step_jax.evaluate import results
-from step_jax.methods.step.steps import plan
 from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parent.parent
@@ -117,17 +116,7 @@ def test_no_field_is_dead(trained_run, stage, picture_folder):
   _, read = trained_run
   fields = {name for name, _ in config_lib.flatten(tiny.make_config(stage, picture_folder))}
   by_name = {'arg', 'stage'}  # `arg` is read by `config.following`.
-  if stage in ('translate', 'finetune'):
-    # The plan takes all weights at once; each of them is known to it.
-    weights = {f'loss.{name}' for name in _weights_in_use()}
-    assert {name for name in fields if name.startswith('loss.')} == weights
-    fields -= weights
   assert fields - read[stage] - by_name == set()
-
-
-def _weights_in_use():
-  judged = {weight for kinds in plan.JUDGED.values() for weight in kinds.values()}
-  return judged | (set(plan.GENERATOR_TERMS) | set(plan.LATENT_TERMS)) - {'gan_latent'}
 
 
 def start(stage, folder, workdir, *fields):

@@ -391,6 +391,12 @@ def test_the_readme_trained_a_run(shop):
   assert shop.folder.joinpath('out/grid.png').is_file()
 
 
+def test_a_loss_is_added_in_three_places():
+  """The patch itself is applied, and its command run, with the blocks of the page."""
+  patch = next(b.text for b in blocks('docs/extending.md') if '+++ b/step_jax/losses/' in b.text)
+  assert len(re.findall(r'^\+\+\+ b/', patch, re.MULTILINE)) <= 3
+
+
 def test_what_is_neither_run_nor_listed_fails(shop, monkeypatch):
   with pytest.raises(AssertionError, match='neither known here nor listed'):
     shop.command(['curl', 'https://example.org'], 'README.md', None)

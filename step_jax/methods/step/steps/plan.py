@@ -5,20 +5,9 @@ import dataclasses
 
 import ml_collections
 
-GENERATOR_TERMS = (
-  'recon_perceptual', 'recon_l1', 'cycle_perceptual', 'cycle_l1', 'gan', 'z_kl', 'z_l2',
-)  # fmt: skip
-LATENT_TERMS = ('gan_latent', 'z_recon', 'z_random_recon')
-CYCLE_WEIGHTS = ('cycle_perceptual', 'cycle_l1', 'd_cycle', 'd_swap', 'z_recon')
-RANDOM_WEIGHTS = ('d_random', 'd2_random', 'z_random_recon')
-# Discriminator -> kind of generated picture that it may judge -> the weight that says whether it
-# does.
-JUDGED = {
-  'discriminator': {
-    'direct': 'd_direct', 'cycle': 'd_cycle', 'swap': 'd_swap', 'random': 'd_random',
-  },
-  'discriminator_2': {'random': 'd2_random'},
-}  # fmt: skip
+from step_jax.methods.step.steps import terms
+
+_DISCRIMINATORS = ('discriminator', 'discriminator_2')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,30 +15,35 @@ class Plan:
   """Which pictures and codes a step makes, and who learns from them.
 
   Attributes:
-    weights: name in `config.loss` -> weight. A term exists exactly when its weight is above zero.
-    cycle: whether a second pair is read and styles are swapped and read back.
-    random: whether drawn codes are decoded.
+    weights: name of a term -> weight. A term exists exactly when its weight is above zero.
     variational: whether codes are drawn around the encoder's mean, not taken with fixed noise.
     train_encoder: whether the style encoder is trained.
   """
 
   weights: Mapping[str, float]
-  cycle: bool
-  random: bool
   variational: bool
   train_encoder: bool
 
   @classmethod
   def of(cls, config: ml_collections.ConfigDict) -> 'Plan':
     """The plan of a configuration."""
-    weights = config.loss.to_dict()
-    return cls(
-      weights=weights,
-      cycle=any(weights[name] > 0 for name in CYCLE_WEIGHTS),
-      random=any(weights[name] > 0 for name in RANDOM_WEIGHTS),
-      variational=config.model.variational,
-      train_encoder=config.train_encoder,
-    )
+    weights = terms.weights(terms.TRANSLATE, config.loss)
+    return cls(weights, config.model.variational, config.train_encoder)
+
+  @property
+  def active(self) -> list[terms.Term]:
+    """The terms that exist."""
+    return [term for term in terms.TRANSLATE if self.on(term.name)]
+
+  @property
+  def cycle(self) -> bool:
+    """Whether a second pair is read and styles are swapped and read back."""
+    return any({'cycle', 'swap'} & set(term.images) for term in self.active)
+
+  @property
+  def random(self) -> bool:
+    """Whether drawn codes are decoded."""
+    return any('random' in term.images for term in self.active)
 
   def on(self, *names: str) -> bool:
     """Whether any of these terms exists."""
@@ -58,12 +52,7 @@ class Plan:
   @property
   def latent(self) -> bool:
     """Whether the generator has its second objective."""
-    return self.on(*RANDOM_WEIGHTS, 'z_recon')
-
-  @property
-  def perceptual(self) -> bool:
-    """Whether a feature net is needed."""
-    return self.on('recon_perceptual', 'cycle_perceptual')
+    return self.random or any(t.objective == 'latent' and t.images for t in self.active)
 
   @property
   def discriminators(self) -> tuple[str, ...]:
@@ -71,9 +60,10 @@ class Plan:
 
     `discriminator`, and `discriminator_2` where pictures of drawn codes have one of their own.
     """
-    return tuple(name for name, kinds in JUDGED.items() if self.on(*kinds.values()))
+    objectives = {term.objective for term in self.active}
+    return tuple(name for name in _DISCRIMINATORS if name in objectives)
 
   def judged(self, discriminator: str) -> dict[str, float]:
     """Kinds of generated pictures that a discriminator judges, and the weight of each."""
-    kinds = JUDGED[discriminator]
-    return {kind: self.weights[key] for kind, key in kinds.items() if self.on(key)}
+    judged = [term for term in self.active if term.objective == discriminator]
+    return {kind: self.weights[term.name] for term in judged for kind in term.images}

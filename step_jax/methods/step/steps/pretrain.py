@@ -7,8 +7,9 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from step_jax import images, losses
+from step_jax import images
 from step_jax.methods.step import networks
+from step_jax.methods.step.steps import terms
 from step_jax.train import optimizers
 from step_jax.train import state as state_lib
 
@@ -26,6 +27,7 @@ def encode_triplets(encoder, params, batch) -> list[jax.Array]:
 def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
   """The method of stage 1. Its batches are those of `encode_triplets`; nothing is frozen."""
   encoder = networks.style_encoder(config)
+  weights = terms.weights(terms.PRETRAIN, config.loss)
   adam = optimizers.scale_by_tf_adam(config.optimizer.b1, config.optimizer.b2)
   rate = config.optimizer.encoder_lr
   optimizer = {
@@ -41,15 +43,12 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
 
     def objective(params):
       codes = encode_triplets(encoder, params['style_encoder'], batch)
-      terms = {
-        'triplet': losses.triplet_loss(*codes, margin=config.loss.margin),
-        'z_l2': sum(losses.l2_loss(z) for z in codes),
-      }
-      return networks.weighted_sum(config.loss, terms), terms
+      values = terms.evaluate(terms.PRETRAIN, weights, codes, config.loss.margin)
+      return networks.weighted_sum(weights, values), values
 
-    gradients, terms = jax.grad(objective, has_aux=True)(state.params)
+    gradients, values = jax.grad(objective, has_aux=True)(state.params)
     grads = {'encoder': gradients}
-    metrics = {'loss': networks.weighted_sum(config.loss, terms), **terms}
+    metrics = {'loss': networks.weighted_sum(weights, values), **values}
     metrics |= state_lib.gradient_norms(grads)
     return state_lib.apply_gradients(state, optimizer, grads), metrics
 

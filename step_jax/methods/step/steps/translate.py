@@ -9,7 +9,6 @@ moves the generator alone, at a rate of its own).
 
 from collections.abc import Mapping, Sequence
 import dataclasses
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,27 +18,10 @@ from step_jax import images, losses, models
 from step_jax.methods.step import models as nets
 from step_jax.methods.step import networks
 from step_jax.methods.step.models import style_encoder
-from step_jax.methods.step.steps.plan import GENERATOR_TERMS, LATENT_TERMS, Plan
+from step_jax.methods.step.steps import terms as terms_lib
+from step_jax.methods.step.steps.plan import Plan
 from step_jax.train import optimizers
 from step_jax.train import state as state_lib
-
-
-class Outputs(NamedTuple):
-  """What the networks make of a batch.
-
-  All arrays hold the pictures, or codes, of one or two pairs in turn (`interleave`).
-
-  Attributes:
-    codes: `(z, mean, logvar)` of the targets.
-    read_back: codes of the swapped pictures, at the place of the pair whose style they should have.
-    random_codes: codes read from the pictures of drawn codes.
-    fakes: kind of generated picture -> pictures.
-  """
-
-  codes: tuple[jax.Array, jax.Array, jax.Array]
-  read_back: jax.Array | None
-  random_codes: jax.Array | None
-  fakes: dict[str, jax.Array]
 
 
 def interleave(parts: Sequence[jax.Array]) -> jax.Array:
@@ -102,8 +84,8 @@ class Objectives:
     return interleave([images.to_float(batch[name]) for name in names])
 
   def outputs(
-    self, params: Mapping, sources: jax.Array, targets: jax.Array, noise: Mapping
-  ) -> Outputs:
+    self, params: Mapping, sources: jax.Array, targets: jax.Array, noise: Mapping, frozen: Mapping
+  ) -> terms_lib.Outputs:
     """All pictures and codes that the losses may look at; what none does, the compiler drops."""
     count, variational = self.num_pairs, self.plan.variational
 
@@ -117,7 +99,7 @@ class Objectives:
     contents = generate(sources, method='encode')
     codes = encode(targets, interleave(noise['codes'][:count]))
     fakes = {'direct': generate(contents, codes[0], method='decode')}
-    read_back = random_codes = None
+    read_back = drawn = random_codes = None
     if self.plan.cycle:
       # The first source carries the second style, and the second the first one; swapped back, what
       # is read from them stands at its pair's place.
@@ -129,36 +111,17 @@ class Objectives:
       drawn = interleave([noise['random']] * count)
       fakes['random'] = generate(contents, drawn, method='decode')
       random_codes = encode(fakes['random'], 1.0)[1 if variational else 0]
-    return Outputs(codes, read_back, random_codes, fakes)
-
-  def generator_terms(
-    self, outputs: Outputs, targets: jax.Array, noise: Mapping, frozen: Mapping
-  ) -> dict[str, jax.Array]:
-    """Terms of reconstruction and of codes, those that exist, each summed over the pairs."""
-    count = self.num_pairs
-    z, mean, logvar = outputs.codes
 
     def perceptual(kind):
       taps = [
-        self.features.apply({'params': frozen['features']}, x)
-        for x in (outputs.fakes[kind], targets)
+        self.features.apply({'params': frozen['features']}, x) for x in (fakes[kind], targets)
       ]
       return losses.perceptual_loss(*taps, self.tap_weights)
 
-    # All but the KL divergence are means over the pictures of all pairs.
-    formulas = {
-      'recon_perceptual': lambda: count * perceptual('direct'),
-      'recon_l1': lambda: count * losses.l1_loss(outputs.fakes['direct'], targets),
-      'cycle_perceptual': lambda: count * perceptual('cycle'),
-      'cycle_l1': lambda: count * losses.l1_loss(outputs.fakes['cycle'], targets),
-      'z_kl': lambda: losses.kl_loss(mean, logvar),
-      'z_l2': lambda: count * losses.l2_loss(z),
-      'z_recon': lambda: count * losses.l1_loss(outputs.read_back, z),
-      'z_random_recon': lambda: (
-        count * losses.l1_loss(outputs.random_codes, interleave([noise['random']] * count))
-      ),
-    }
-    return {name: formula() for name, formula in formulas.items() if self.plan.on(name)}
+    adversarial = self.adversarial(params, sources, fakes)
+    return terms_lib.Outputs(
+      count, targets, codes, read_back, drawn, random_codes, fakes, perceptual, adversarial
+    )
 
   def judge(
     self, params: Mapping, sources: jax.Array, batches: Sequence[jax.Array], label: float
@@ -197,20 +160,21 @@ class Objectives:
       for i, (kind, weight) in enumerate(weights.items())
     }
 
-  def gan_terms(self, params: Mapping, sources: jax.Array, fakes: Mapping) -> dict[str, jax.Array]:
-    """How far generated pictures are from being judged real: `gan`, and `gan_latent`.
+  def adversarial(
+    self, params: Mapping, sources: jax.Array, fakes: Mapping
+  ) -> dict[str, jax.Array]:
+    """How far generated pictures are from being judged real, for `generator` and `latent`.
 
-    The second is of the `latent` objective: pictures of drawn codes, and swapped ones where codes
-    are read back from them.
+    The second has pictures of drawn codes, and swapped ones where codes are read back from them.
     """
     if not self.plan.on('gan'):
       return {}
     latent_kinds = ('random', 'swap') if self.plan.on('z_recon') else ('random',)
-    found = {'gan': [], 'gan_latent': []}
+    found = {'generator': [], 'latent': []}
     for name in self.plan.discriminators:
       judged = self.judge_fakes(name, params[name], sources, fakes, losses.REAL)
       for kind, terms in judged.items():
-        found['gan_latent' if kind in latent_kinds else 'gan'] += terms
+        found['latent' if kind in latent_kinds else 'generator'] += terms
     return {name: losses.average_with_zero(terms) for name, terms in found.items() if terms}
 
   def gradients(
@@ -230,31 +194,28 @@ class Objectives:
       all terms and totals.
     """
     sources, targets = self.read(batch, 'source'), self.read(batch, 'target')
-    weights = {**self.plan.weights, 'gan_latent': self.plan.weights['gan']}
 
-    def gradient(names, networks_):
-      """Gradient of the weighted sum of the named terms.
+    def gradient(name, networks_):
+      """Gradients of the weighted sum of an objective's terms.
 
       Each objective is differentiated by itself, through what it depends on alone; the compiler
       sees that their forward passes are the same one.
       """
 
       def objective(own):
-        outputs = self.outputs({**params, **own}, sources, targets, noise)
-        terms = self.generator_terms(outputs, targets, noise, frozen)
-        terms |= self.gan_terms(params, sources, outputs.fakes)
-        total = networks.weighted_sum(
-          weights, {name: terms[name] for name in names if name in terms}
-        )
+        outputs = self.outputs({**params, **own}, sources, targets, noise, frozen)
+        terms = terms_lib.evaluate(terms_lib.TRANSLATE, self.plan.weights, outputs)
+        summed = {k: term for k, term in terms.items() if terms_lib.OBJECTIVES[k] == name}
+        total = networks.weighted_sum(self.plan.weights, summed)
         return total, (total, terms, outputs.fakes)
 
-      return jax.grad(objective, has_aux=True)({name: params[name] for name in networks_})
+      return jax.grad(objective, has_aux=True)({net: params[net] for net in networks_})
 
     grads = {}
-    grads['generator'], (total, metrics, fakes) = gradient(GENERATOR_TERMS, trained)
+    grads['generator'], (total, metrics, fakes) = gradient('generator', trained)
     metrics |= {'loss_generator': total}
     if self.plan.latent:
-      grads['latent'], (total, _, _) = gradient(LATENT_TERMS, ('generator',))
+      grads['latent'], (total, _, _) = gradient('latent', ('generator',))
       metrics |= {'loss_latent': total}
 
     fakes = jax.lax.stop_gradient(fakes)
