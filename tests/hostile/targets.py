@@ -25,7 +25,7 @@ from step_jax.methods.step.mining import table
 from step_jax.methods.step.original import tf_checkpoint
 from step_jax.train import writers
 from step_jax.weights import nets, readers
-from step_jax.weights.convert import _array, read
+from step_jax.weights.convert import read, read_array
 
 HEADS = 'lpips_alex'
 
@@ -76,7 +76,7 @@ def _read_heads(path: pathlib.Path) -> None:
 def _read_tensors(path: pathlib.Path) -> None:
   tensors, _ = readers.read(path)
   for name in tensors:
-    assert _array(tensors, name, str(path)).dtype == np.float32
+    assert read_array(tensors, name, str(path)).dtype == np.float32
 
 
 def _tensorflow(path: pathlib.Path) -> None:
