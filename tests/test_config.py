@@ -134,7 +134,7 @@ VALUES = [
   ('translate', 'data.rescale', (0.5, 1.25), 'pairs, each a probability and a factor'),
   ('translate', 'data.rescale', ((0.5, 0.9),), 'factor of at least 1'),
   ('translate', 'data.rescale', ((1.5, 2),), 'a probability'),
-  ('translate', 'features.net', 'vgg19', 'vgg16 or squeezenet1_1 or alexnet'),
+  ('translate', 'features.net', 'vgg', 'vgg16 or vgg19 or squeezenet1_1 or alexnet'),
   ('translate', 'features.taps', (), 'one or more texts'),
   ('translate', 'features.taps', ('conv9_9',), 'vgg16 has conv1_1'),
   ('translate', 'features.tap_weights', (1.0,), 'one weight a tap'),
@@ -270,10 +270,10 @@ def test_a_method_of_the_users_own_may_declare_its_fields(tmp_path):
   file.write_text(f'{DECLARED}    pass\n  return config\n')
   config = config_lib.load(f'{file}:swatches')
   assert config.imle.noise == 0.5 and config.data.path == 'swatches' and config.batch_size == 8
-  methods.validate(config)
+  config_lib.validate(config)
   config.imle.noise = 0.0
   with pytest.raises(ConfigError, match='imle.noise=0.0: must be above 0'):
-    methods.validate(config)
+    config_lib.validate(config)
   file.write_text(f'{DECLARED}    config.imle.nose = 1.0\n  return config\n')
   with pytest.raises(ConfigError, match="'imle.nose' is unknown: did you mean imle.noise"):
     config_lib.load(str(file))
@@ -286,10 +286,10 @@ def test_a_method_of_the_users_own_has_fields_of_its_own(tmp_path):
   )
   config = config_lib.load(str(file))
   config.data.path = 'swatches'
-  methods.validate(config)
+  config_lib.validate(config)
   config.every.log = 0
   with pytest.raises(ConfigError, match='every.log=0: must be at least 1'):
-    methods.validate(config)
+    config_lib.validate(config)
 
 
 def test_a_configuration_survives_its_file(tmp_path):
