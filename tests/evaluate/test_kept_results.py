@@ -34,7 +34,7 @@ class Run:
     return types.SimpleNamespace(
       folder=self.folder,
       config=ml_collections.ConfigDict({'stage': 'translate', 'data': {'path': 'photos'}}),
-      translator=types.SimpleNamespace(step=self.step),
+      run=types.SimpleNamespace(step=self.step, method='measured'),
       found=types.SimpleNamespace(
         fingerprint=f'{self.fingerprint}{path}',
         split=lambda name: types.SimpleNamespace(names=lambda: [f'{name}.png']),
@@ -59,6 +59,9 @@ class Run:
 def run(tmp_path, monkeypatch):
   run = Run(tmp_path)
   monkeypatch.setattr(results.session_lib, 'open_run', run.open)
+  # A method without scores of its own.
+  method = results.methods.Method('measured', '', (), translating=(), run='')
+  monkeypatch.setitem(results.methods.METHODS, 'measured', method)
   monkeypatch.setattr(results, '_MEASURES', tuple(map(run.measure, run.found)))
   return run
 
