@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from step_jax import bench, cli, models
-from step_jax.bench import case, machine, memory, record, searches, settings
+from step_jax import cli, models
+from step_jax.bench import case, machine, memory, ports, record, searches, settings
 from step_jax.bench import measure as measure_lib
 from step_jax.bench.timing import Spread
 from step_jax.errors import RunError
@@ -173,7 +173,7 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   # Where PyTorch is installed, an earlier test may have imported the port: as a module, and as an
   # attribute of the package, by which `from step_jax.bench.ports import …` finds it too.
   monkeypatch.delitem(sys.modules, 'step_jax.bench.ports.step_steps', raising=False)
-  monkeypatch.delattr(bench.ports, 'step_steps', raising=False)
+  monkeypatch.delattr(ports, 'step_steps', raising=False)
   assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')
