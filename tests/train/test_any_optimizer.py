@@ -39,5 +39,5 @@ def test_the_log_has_a_table_of_the_parameters(trained):
 
 
 def test_the_table_needs_no_tensorflow():
-  program = 'import sys; from step_jax import stages; sys.exit("tensorflow" in sys.modules)'
+  program = 'import sys; from step_jax.train import run; sys.exit("tensorflow" in sys.modules)'
   assert subprocess.run([sys.executable, '-c', program]).returncode == 0
