@@ -15,6 +15,10 @@ Every field can be set on the command line: `--config.optimizer.generator_lr=5e-
 the groups `data`, `features` and `model` from the stage before, unless they are set. Which fields
 may change when a stage goes on is said in [reliability.md](reliability.md).
 
+A field of another name, or a value out of the range that is given here, is an error before training
+starts, in a file of your own too. Your own stages can declare their fields in the same way, see
+[extending.md](extending.md).
+
 Defaults are those of a folder of one's own; below are the data sets, feature nets and presets that
 have others.
 
