@@ -5,7 +5,7 @@ through these classes alone. Nothing here imports JAX, and a method names its pa
 that hold them, which are imported when they are used: `step-jax --help` stays quick.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 import dataclasses
 import importlib
 import pkgutil
@@ -75,7 +75,6 @@ class Method:
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
     options: of `translate`.
-    presets: names that the argument `preset=` of a stage takes, with what each is.
     session: subclass of `evaluate.session.Session`.
     measures: `(function, groups)` pairs of scores that only this method has: the function takes the
       session and yields `evaluate.scores.Score` or `Skipped`.
@@ -95,7 +94,6 @@ class Method:
   run: str
   needs_code: bool = True
   options: tuple[Option, ...] = ()
-  presets: Mapping[str, str] = dataclasses.field(default_factory=dict)
   session: str = ''
   measures: str = ''
   galleries: str = ''
@@ -147,8 +145,3 @@ class Run(Protocol):
     self, sources: np.ndarray, a: np.ndarray, b: np.ndarray, steps: int = 8
   ) -> np.ndarray:
     """Translations in styles on the line from image `a` to `b`, both included: `[steps, …]`."""
-
-
-def names(stages: Sequence[Stage]) -> tuple[str, ...]:
-  """Their names, in order."""
-  return tuple(stage.name for stage in stages)

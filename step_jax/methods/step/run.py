@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 import functools
 import logging
-import os
 from typing import Any
 
 import jax
@@ -16,13 +15,11 @@ from step_jax import data, files
 from step_jax.data import pipeline
 from step_jax.errors import RunError, shown
 from step_jax.evaluate import scores
-from step_jax.methods.step import fitted, functions, networks, samplers
+from step_jax.methods.step import METHOD, fitted, functions, networks, samplers
 from step_jax.train import checkpoint
 
 log = logging.getLogger(__name__)
 
-# Stages that can translate, the better one first.
-TRANSLATING = ('finetune', 'translate')
 SAMPLERS = ('mapper', 'gaussian')
 _BATCH = 8
 
@@ -191,18 +188,17 @@ class Translator:
     return np.concatenate(results)
 
 
-def load(workdir: str | os.PathLike, which: str = 'latest') -> Translator:
-  """Opens a trained run.
+def load(folder: files.Path, which: str = 'latest') -> Translator:
+  """Opens the folder of a trained stage that can translate.
 
   Args:
-    workdir: of the run, or the folder of one of its stages.
+    folder: as `methods.find` gives it.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: nothing there can translate yet.
+    RunError: the stage is of another kind, or its checkpoint cannot be read.
   """
-  folder = find_stage(workdir)
-  config = _config(folder, TRANSLATING)
+  config = _config(folder, METHOD.translating)
   like = {
     'style_encoder': jax.eval_shape(
       lambda: networks.init_style_encoder(networks.style_encoder(config), jax.random.key(0))
@@ -283,24 +279,6 @@ def _config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigD
   if config.stage not in stages:
     raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
   return config
-
-
-def find_stage(workdir: str | os.PathLike, stages: Sequence[str] = TRANSLATING) -> files.Path:
-  """Folder of the best stage of a run that is trained and can translate.
-
-  Raises:
-    RunError: there is none.
-  """
-  workdir = files.path(workdir)
-  candidates = [workdir / stage for stage in stages]
-  if (workdir / config_lib.FILE).is_file() and workdir.name in stages:
-    candidates.insert(0, workdir)
-  for folder in candidates:
-    if checkpoint.exists(folder):
-      return folder
-  raise RunError(
-    f'{workdir}: has no trained generator: run `step-jax train translate --workdir {workdir}`'
-  )
 
 
 def _restore(
