@@ -257,6 +257,12 @@ _NOT_AS_WRITTEN = (
 class _Manager(ocp.CheckpointManager):
   """Takes a checkpoint whose scores or dates are damaged as one that has none."""
 
+  def wait_until_finished(self) -> None:
+    # Orbax waits for its removal of unfinished folders only where it saves; a thread that is still
+    # at it when the process ends prints a page.
+    self._maybe_await_cleanup_tmp_directory()
+    super().wait_until_finished()
+
   def metrics(self, step: int) -> dict[str, float] | None:
     try:
       found = super().metrics(step)

@@ -33,7 +33,7 @@ def test_examples_are_names_of_their_layouts():
 
 def test_indices_are_those_of_torchvision():
   text = PAGE.read_text('utf-8').replace('\n', ' ')
-  for title in ('VGG16', 'AlexNet', 'SqueezeNet 1.1'):
+  for title in ('VGG16', 'VGG19', 'AlexNet', 'SqueezeNet 1.1'):
     layout = next(x for x in layouts._layouts() if x.title == f'torchvision {title}')
     indices = dict.fromkeys(name.split('.')[1] for name in layout.paths)
     assert f'{", ".join(indices)} for {title}' in text, title
