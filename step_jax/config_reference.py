@@ -49,7 +49,7 @@ def page() -> str:
   parts.append(_changes('net', config_lib.FEATURES))
   parts += [
     '## Presets of methods',
-    'What `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` sets. Later stages keep the preset.',
+    'What `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` sets. Later stages keep it.',
   ]
   parts += [
     f'### `{method.name}`\n\n{_presets(method)}'
