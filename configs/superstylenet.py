@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from step_jax import config as config_lib
 from step_jax import fields
 from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, each, number, shared
-from step_jax.methods.superstylenet.presets import PRESETS
+from step_jax.methods.superstylenet import METHOD
 
 _FEATURES = fields.FEATURES['vgg19']
 
@@ -67,11 +67,13 @@ FIELDS = shared(
   'loss.perceptual': Field(
     10.0, "mean absolute difference of the feature net's maps of both images", NOT_NEGATIVE
   ),
-  'optimizer.generator_lr': Field(1e-4, 'of the generator', NOT_NEGATIVE),
+  'optimizer.generator_lr': Field(
+    1e-4, 'of the generator, and of an encoder that is trained along', NOT_NEGATIVE
+  ),
   'optimizer.discriminator_lr': Field(4e-4, 'of the discriminators', NOT_NEGATIVE),
 }
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of SuperStyleNet for a data set; see `step_jax.config.Options` for `arg`."""
-  return config_lib.make(FIELDS, arg, PRESETS)
+  return config_lib.make(FIELDS, arg, METHOD.presets)

@@ -4,6 +4,7 @@ Kim et al., "SuperStyleNet: Deep Image Synthesis with Superpixel Based Style Enc
 """
 
 from step_jax.methods.method import Method, Stage
+from step_jax.methods.superstylenet.presets import PRESETS
 
 _HERE = 'step_jax.methods.superstylenet'
 
@@ -13,4 +14,5 @@ METHOD = Method(
   stages=(Stage('superstylenet', f'{_HERE}.stage'),),
   translating=('superstylenet',),
   run=f'{_HERE}.run:load',
+  presets=PRESETS,
 )
