@@ -28,6 +28,8 @@ ConfigDict = ml_collections.ConfigDict
 
 STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
 FILE = 'config.json'
+# Stage -> configuration file, for stages of methods outside of this package.
+FILES: dict[str, str] = {}
 # Fields of methods of the user's own, by method, where their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
 
@@ -150,6 +152,8 @@ def stage_module(stage: str) -> types.ModuleType:
 
 def stage_file(stage: str) -> str:
   """Path of a stage's own configuration file, in a checkout or in an installed package."""
+  if stage in FILES:
+    return FILES[stage]
   here = pathlib.Path(__file__).parent
   return str(
     next(
