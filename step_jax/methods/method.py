@@ -39,19 +39,35 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preset:
+  """Settings of a method by name, as a row of an ablation or a task: `--preset NAME`.
+
+  Attributes:
+    meaning: one line.
+    fields: stage -> dotted name of a field -> its value; stages left out keep their defaults.
+  """
+
+  meaning: str
+  fields: Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """A stage of training: one configuration file, one folder of a run.
 
   Attributes:
-    name: of `configs/NAME.py` and of the folder; unique over all methods.
+    name: of the folder, and of `step-jax train NAME`; unique over all methods.
     module: name of the module that holds `build(config, workdir, mesh) -> train.stage.Training`
       and, where its step can be compiled without data, `abstract(config, size) ->
       train.stage.AbstractStep`; it may hold `check(config)`, which raises ConfigError for
       combinations of fields that do not work. Or these functions by name.
+    config: path of its configuration file, for methods outside of this package; by default
+      `configs/NAME.py`.
   """
 
   name: str
   module: str | Mapping[str, Callable]
+  config: str = ''
 
   def hook(self, name: str) -> Callable | None:
     """A function of the stage; None where it has none of that name."""
@@ -75,6 +91,8 @@ class Method:
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
     options: of `translate`.
+    presets: by name; no data set has the same. The file of every stage passes them to
+      `config.make`; `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` applies one.
     session: subclass of `evaluate.session.Session`.
     measures: `(function, groups)` pairs of scores that only this method has: the function takes the
       session and yields `evaluate.scores.Score` or `Skipped`.
@@ -94,6 +112,7 @@ class Method:
   run: str
   needs_code: bool = True
   options: tuple[Option, ...] = ()
+  presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
   session: str = ''
   measures: str = ''
   galleries: str = ''
