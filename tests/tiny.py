@@ -12,7 +12,6 @@ import pytest
 
 from step_jax import config as config_lib
 from step_jax import methods
-from step_jax.config import STAGES
 from step_jax.data import swatches
 
 __all__ = [
@@ -25,6 +24,7 @@ __all__ = [
   'write_pictures',
 ]
 
+STAGES = [stage.name for stage in methods.METHODS['step'].stages]
 FIELDS = {
   'batch_size': 4,
   'data.crop': (16, 16),
