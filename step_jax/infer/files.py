@@ -10,7 +10,7 @@ import numpy as np
 
 from step_jax import files as files_lib
 from step_jax import methods
-from step_jax.data import pairs, pictures
+from step_jax.data import pictures
 from step_jax.errors import ConfigError, DataError, shown
 from step_jax.infer import gallery
 
@@ -86,7 +86,7 @@ def translate(
       if not middle:
         raise DataError(f'{shown(str(path))}: is 1 px wide, which has no two halves: replace it')
       image = image[:, :middle] if half == 'left' else image[:, middle:]
-    return pairs.fit(image, config.data.resize)
+    return pictures.fit(image, config.data.resize)
 
   grid = gallery.Grid(len(sources) + bool(styles), count + 1)
   codes, header = [], []
