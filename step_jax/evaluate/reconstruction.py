@@ -61,22 +61,17 @@ def _compare(session: Session, codes, chosen: Sequence[int]) -> dict[str, np.nda
       made[item.name] = item.compare(params, *seen)
     return {name: jnp.asarray(value) for name, value in made.items()}
 
-  sources = (
-    {**example, 'code': None if codes is None else scores.at(codes, i)}
-    for i, example in zip(chosen, session.sources(), strict=True)
-  )
-  targets = (e['target'] for e in session.pictures(session.split, roles=('target',)))
-  examples = (
-    {'made': made, 'target': target}
-    | (
-      {
-        f'{name}_256': resizing.resize_for_lpips(x)
-        for name, x in (('made', made), ('target', target))
-      }
-      if session.learned
-      else {}
+  def examples():
+    sources = (
+      {**example, 'code': None if codes is None else scores.at(codes, i)}
+      for i, example in zip(chosen, session.sources(), strict=True)
     )
-    for made, target in zip(session.translations(sources), targets, strict=True)
-  )
+    targets = (e['target'] for e in session.pictures(session.split, roles=('target',)))
+    for made, target in zip(session.translations(sources), targets, strict=True):
+      example = {'made': made, 'target': target}
+      if session.learned:
+        example |= {f'{name}_256': resizing.resize_for_lpips(x) for name, x in example.items()}
+      yield example
+
   params = session.put({item.name: item.params for item in session.learned})
-  return scores.stack(session.stream(score, (params,), examples))
+  return scores.stack(session.stream(score, (params,), examples()))
