@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import sys
 
 import jax
@@ -91,10 +92,9 @@ def test_two_hosts_with_a_split_state_train_as_one_device(folder, alone, tmp_pat
 
 def test_a_killed_run_ends_as_one_that_was_not(folder, alone, tmp_path):
   """SIGKILL, then the same command: the same arrays and the same log, bit for bit."""
-  fields = arguments(folder, tmp_path)
-  (process,) = hosts.start(1, ['-m', 'mosaic.killed', '3', *fields])
-  printed = process.communicate(timeout=300)[0]
-  assert process.returncode == -signal.SIGKILL, printed
+  command = [sys.executable, '-m', 'mosaic.killed', '3', *arguments(folder, tmp_path)]
+  killed = subprocess.run(command, cwd=hosts.ROOT, capture_output=True, text=True)
+  assert killed.returncode == -signal.SIGKILL, killed.stderr
   methods.train(mosaic_runs.make_config(folder, **FIELDS), tmp_path)
   log = (tmp_path / 'mosaic/train.log').read_text()
   assert 'steps 1 to 4' in log and 'steps 3 to 4' in log
