@@ -14,5 +14,10 @@ METHOD = Method(
   stages=(Stage('superstylenet', f'{_HERE}.stage'),),
   translating=('superstylenet',),
   run=f'{_HERE}.run:load',
+  source='labels',
+  code_of=('target', 'labels'),
   presets=PRESETS,
+  session=f'{_HERE}.measures:RegionSession',
+  measures=f'{_HERE}.measures:MEASURES',
+  galleries=f'{_HERE}.galleries:make',
 )

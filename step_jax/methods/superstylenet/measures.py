@@ -140,9 +140,7 @@ def draw_edits(
   chosen = layers.one_hot(label, len(mean))[..., None]
   edited = jnp.where(chosen > 0, other, own)
   layout = module.apply(params, labels, method='layout')
-  draw = lambda codes: images.to_uint8(
-    networks.draw(module, params, labels, codes, layout=layout)
-  )
+  draw = lambda codes: images.to_uint8(networks.draw(module, params, labels, codes, layout=layout))
   return {
     'own': draw(own),
     'other': draw(other),

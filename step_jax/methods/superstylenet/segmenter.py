@@ -133,9 +133,7 @@ def _train(module, batches, crop) -> dict:
   return params
 
 
-def confusion(
-  module: Segmenter, params: dict, image: jax.Array, labels: jax.Array
-) -> jax.Array:
+def confusion(module: Segmenter, params: dict, image: jax.Array, labels: jax.Array) -> jax.Array:
   """How many pixels of each label are read as which: float32 `[B, L, L]`, the true label first.
 
   Args:
