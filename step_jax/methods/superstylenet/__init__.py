@@ -3,10 +3,25 @@
 Kim et al., "SuperStyleNet: Deep Image Synthesis with Superpixel Based Style Encoder", BMVC 2021.
 """
 
-from step_jax.methods.method import Method, Stage
+import argparse
+
+from step_jax.methods.method import Importer, Method, Option, Stage
 from step_jax.methods.superstylenet.presets import PRESETS
 
 _HERE = 'step_jax.methods.superstylenet'
+
+
+def _region(text: str):
+  from step_jax.methods.superstylenet import regions
+
+  return regions.parse(text)
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+  return int(text)
+
 
 METHOD = Method(
   name='superstylenet',
@@ -14,10 +29,34 @@ METHOD = Method(
   stages=(Stage('superstylenet', f'{_HERE}.stage'),),
   translating=('superstylenet',),
   run=f'{_HERE}.run:load',
-  source='labels',
-  code_of=('target', 'labels'),
+  source_role='labels',
+  code_roles=('target', 'labels'),
+  options=(
+    Option(
+      'labels', 'label map of each style image, or a folder of them', of='encode',
+      nargs='+', metavar='MAP', read=f'{_HERE}.inputs:read_labels',
+    ),
+    Option(
+      'region', 'codes of single regions from other images; @SHARE blends, as 3=R.png:RL.png@0.5',
+      kind=_region, nargs='+', metavar='LABEL=IMAGE:MAP',
+    ),
+    Option(
+      'fallback', 'image of each input, whose codes regions take that the style lacks (default: the '
+      'mean code of the label)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
+    ),
+    Option(
+      'noise-seed', "of the generator's noise (default: no noise)", kind=int, metavar='N',
+    ),
+    Option('classes', 'number of classes of the label maps', of='codes', kind=_positive),
+    Option(
+      'palette', 'how label maps show their classes, as data.palette (default: index)', of='codes'
+    ),
+    Option('size', 'px to which images are resized (default: 512)', of='codes', kind=_positive),
+  ),
+  source=f'{_HERE}.inputs:read_source',
+  codes=f'{_HERE}.inputs:encoder',
   presets=PRESETS,
   session=f'{_HERE}.measures:RegionSession',
   measures=f'{_HERE}.measures:MEASURES',
   galleries=f'{_HERE}.galleries:make',
-)
+)  # fmt: skip

@@ -1,8 +1,5 @@
 """Files that commands are given: label maps, regions of other images, codes without a run."""
 
-import argparse
-from typing import NamedTuple
-
 import numpy as np
 
 from step_jax import files
@@ -12,47 +9,10 @@ from step_jax.errors import DataError, shown
 from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet import extraction
 from step_jax.methods.superstylenet.codes import RegionCodes
+from step_jax.methods.superstylenet.regions import Region
 from step_jax.methods.superstylenet.spse import CODE_SIZE
 
 _NO_COLOURS = 256
-
-
-class Region(NamedTuple):
-  """A region whose code comes from another image: `LABEL=IMAGE:LABELS` or `LABEL=CODES.npy`.
-
-  Attributes:
-    label: whose code is replaced.
-    image: path of the image, or of a file of codes.
-    labels: path of the image's label map; empty for codes.
-    share: how much of the new code is taken, 1 for all.
-  """
-
-  label: int
-  image: str
-  labels: str
-  share: float = 1.0
-
-
-def parse_region(text: str) -> Region:
-  """Reads `LABEL=IMAGE:LABELS`, `LABEL=CODES.npy`, each perhaps with `@SHARE` at its end.
-
-  Raises:
-    argparse.ArgumentTypeError: it is none of these.
-  """
-  number, equals, rest = text.partition('=')
-  rest, at, share = rest.rpartition('@') if '@' in rest else (rest, '', '1')
-  image, colon, labels = rest.rpartition(':')
-  if not colon:
-    image, labels = labels, ''
-  try:
-    region = Region(int(number), image, labels, float(share))
-  except ValueError:
-    region = None
-  if not equals or region is None or not image or not (labels or image.endswith('.npy')):
-    raise argparse.ArgumentTypeError(
-      f'{text!r} is not LABEL=IMAGE:LABELS or LABEL=CODES.npy, with @SHARE to blend'
-    )
-  return region
 
 
 def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
@@ -85,6 +45,18 @@ def read_labels(run, path: files.Path, image: np.ndarray) -> np.ndarray:
     image: uint8 `[H, W, 3]`.
   """
   return pictures.resize(run.labels.read(path), image.shape[:2])
+
+
+def read_fallback(run, path: files.Path, labels: np.ndarray) -> RegionCodes:
+  """The codes `[L, 512]` of the image of an input.
+
+  Args:
+    run: the run.
+    path: of the image.
+    labels: the input, its label map.
+  """
+  image = pictures.resize(pictures.read_picture(path), labels.shape)
+  return run.encode(image, labels)
 
 
 def read_region(run, region: Region) -> RegionCodes:

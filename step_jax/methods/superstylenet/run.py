@@ -18,6 +18,7 @@ from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet import extraction, inputs, networks, stage, training
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.drawing import Drawer
+from step_jax.methods.superstylenet.regions import Region
 from step_jax.methods.superstylenet.spse import CODE_SIZE
 from step_jax.train import stage as stage_lib
 
@@ -105,7 +106,7 @@ class RegionRun:
     sources: np.ndarray,
     code: RegionCodes | None = None,
     fallback: RegionCodes | None = None,
-    region: Sequence[inputs.Region] = (),
+    region: Sequence[Region] = (),
     noise_seed: int | None = None,
   ) -> np.ndarray:
     """Draws label maps with codes; logs which labels had no code of their own.
@@ -114,7 +115,7 @@ class RegionRun:
       sources: int `[H, W]` or `[N, H, W]`.
       code: `[L, 512]` for all, `[N, L, 512]` for each; by default the mean codes.
       fallback: codes `[L, 512]` for labels that `code` lacks; by default the mean codes.
-      region: single regions whose codes come from files, see `inputs.parse_region`.
+      region: single regions whose codes come from files, see `regions.parse`.
       noise_seed: of the generator's noise; by default it draws without noise.
 
     Returns:
@@ -215,7 +216,7 @@ class RegionRun:
     line = [a.interpolate(b, float(share), regions) for share in np.linspace(0, 1, steps)]
     return self._in_styles(sources, RegionCodes(*map(np.stack, zip(*line, strict=True))))
 
-  def _edited(self, code: RegionCodes, edit: inputs.Region) -> RegionCodes:
+  def _edited(self, code: RegionCodes, edit: Region) -> RegionCodes:
     """Codes, `[L, 512]` or `[N, L, 512]`, with that of one region from a file."""
     other = self._read_region(edit)
     if code.valid.ndim > 1:
@@ -227,7 +228,7 @@ class RegionRun:
 
   # A command edits many sources alike.
   @functools.lru_cache(maxsize=8)  # noqa: B019
-  def _read_region(self, edit: inputs.Region) -> RegionCodes:
+  def _read_region(self, edit: Region) -> RegionCodes:
     return inputs.read_region(self, edit)
 
   def _in_styles(self, sources: np.ndarray, codes: RegionCodes) -> np.ndarray:
