@@ -533,7 +533,8 @@ def _add_bench(verbs) -> None:
     'machine can do, measured in the same run. With --vs torch the same work in PyTorch takes '
     'turns with it. Sizes left out are small enough for a laptop. docs/performance.md says more.',
   )
-  verb.add_argument('name', choices=bench.NAMES, metavar='NAME', help=', '.join(bench.NAMES))
+  names = tuple(bench.benches())
+  verb.add_argument('name', choices=names, metavar='NAME', help=', '.join(names))
   verb.add_argument('--vs', default='', choices=bench.PEERS, help='the peer to compare with')
   verb.add_argument(
     '--variants',
@@ -555,7 +556,7 @@ def _add_bench(verbs) -> None:
   verb.add_argument(
     '--stage',
     default='',
-    choices=bench.STAGES,
+    choices=tuple(methods.STAGES),
     help='whose step translate_step, input_pipeline and startup run (default: finetune)',
   )
   verb.add_argument(

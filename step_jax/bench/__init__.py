@@ -2,6 +2,6 @@
 
 from step_jax.bench.measure import run
 from step_jax.bench.record import text, write
-from step_jax.bench.settings import DTYPES, NAMES, PEERS, STAGES, Settings
+from step_jax.bench.settings import DTYPES, PEERS, Settings, benches
 
-__all__ = ['DTYPES', 'NAMES', 'PEERS', 'STAGES', 'Settings', 'run', 'text', 'write']
+__all__ = ['DTYPES', 'PEERS', 'Settings', 'benches', 'run', 'text', 'write']

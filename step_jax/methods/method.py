@@ -77,6 +77,23 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bench:
+  """Work that `step-jax bench` measures.
+
+  Attributes:
+    defaults: fields of `bench.Settings` -> values with which it takes a few minutes on two cores.
+    fields: of `bench.Settings` that it depends on.
+    stages: of which it measures the training step, the default first; none: other work.
+    peers: others that do the same work, to compare with.
+  """
+
+  defaults: Mapping[str, Any]
+  fields: tuple[str, ...] = ('size', 'batch', 'width', 'dtype')
+  stages: tuple[str, ...] = ()
+  peers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
   """A way to translate images: its stages, and what a trained run of it can do.
 
@@ -90,9 +107,9 @@ class Method:
     run: `(folder, which) -> Run`: opens the folder of a translating stage at its `latest` or
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
-    source: role of what `Run.translate` takes, in examples of the data: `source`, or `labels` for
-      label maps.
-    code_of: roles of what `Run.encode` takes, its arguments in order.
+    source_role: role, in examples of the data, of what `Run.translate` takes: `source`, or `labels`
+      for label maps.
+    code_roles: roles of what `Run.encode` takes: that of its images, then its arguments by name.
     options: of `translate`.
     presets: by name; no data set has the same. The file of every stage passes them to
       `config.make`; `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` applies one.
@@ -106,7 +123,11 @@ class Method:
     programs: `run -> export.programs.Bundle`.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
-    cases: module of its benchmarks, see `bench.measure`.
+    benches: its benchmarks by name; no other method has the same.
+    cases: module of these: `cases(settings) -> [bench.case.Case]`; `make_config(settings, stage)`,
+      a configuration of that size; and `step_case(settings, stage)`, a training step. Where there
+      are peers: `random_inputs(settings, stage)`, and `step_variants(settings, *inputs)`, see
+      `bench.memory`.
     quickstart: `quickstart.Recipe`.
   """
 
@@ -116,8 +137,8 @@ class Method:
   translating: tuple[str, ...]
   run: str
   needs_code: bool = True
-  source: str = 'source'
-  code_of: tuple[str, ...] = ('target',)
+  source_role: str = 'source'
+  code_roles: tuple[str, ...] = ('target',)
   options: tuple[Option, ...] = ()
   presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
   session: str = ''
@@ -127,6 +148,7 @@ class Method:
   programs: str = ''
   page: str = ''
   tables: str = ''
+  benches: Mapping[str, Bench] = dataclasses.field(default_factory=dict)
   cases: str = ''
   quickstart: str = ''
 
