@@ -11,7 +11,11 @@ assert mosaic.METHOD
 FIELDS = shared(
   'init_from',
   'fsdp',
-  data=(*DATA, 'crop', 'eval_crop'),
+  data=dict(
+    **{name: SHARED[f'data.{name}'].default for name in (*DATA, 'crop', 'eval_crop')},
+    palette='index',
+    classes=8,
+  ),
   stage='mosaic',
   method='mosaic',
   batch_size=8,
