@@ -26,6 +26,8 @@ from step_jax.fields import DATASETS, FEATURES
 ConfigDict = ml_collections.ConfigDict
 
 FILE = 'config.json'
+# Stage -> configuration file, for stages of methods outside of this package.
+FILES: dict[str, str] = {}
 # Fields of methods of the user's own, by method, where their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
 
@@ -169,7 +171,7 @@ def stage_module(stage: str) -> types.ModuleType:
 
 def stage_file(stage: str) -> str:
   """Path of a stage's own configuration file, in a checkout or in an installed package."""
-  return str(_stage_files()[stage])
+  return FILES.get(stage) or str(_stage_files()[stage])
 
 
 @functools.cache

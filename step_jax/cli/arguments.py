@@ -54,6 +54,7 @@ def number(
   """A type of arguments: numbers of a kind (`int`, `float`) that fit, else an error names both."""
 
   def parse(text: str) -> float:
+    """See above."""
     try:
       value = kind(text)
     except ValueError:
