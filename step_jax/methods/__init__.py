@@ -7,7 +7,7 @@ from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.methods import step, superstylenet
-from step_jax.methods.method import Bench, Method, Option, Preset, Run, Stage
+from step_jax.methods.method import Bench, Encoder, Importer, Method, Option, Preset, Run, Stage
 
 if TYPE_CHECKING:
   import ml_collections
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = [
   'Bench',
+  'Encoder',
+  'Importer',
   'METHODS',
   'Method',
   'Option',
