@@ -624,9 +624,10 @@ def _add_doctor(verbs) -> None:
 def _doctor(args) -> int:
   from step_jax import doctor
 
-  text, healthy = doctor.report(args.workdir)
-  print(text)
-  return 0 if healthy else 1
+  machine = doctor.look(args.workdir)
+  wrong = doctor.problems(machine)
+  print(doctor.text(machine, wrong))
+  return int(bool(wrong))
 
 
 if __name__ == '__main__':

@@ -171,6 +171,12 @@ FEATURES = {
     tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
   ),
   'vgg16_low': dict(net='vgg16', taps=('conv1_2', 'conv2_2'), tap_weights=(1 / 32, 1 / 16)),
+  # SuperStyleNet's, with its weights.
+  'vgg19': dict(
+    net='vgg19',
+    taps=('conv1_1', 'conv2_1', 'conv3_1', 'conv4_1', 'conv5_1'),
+    tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+  ),
   'squeezenet1_1': dict(
     net='squeezenet1_1',
     taps=('conv1', 'fire3', 'fire5', 'fire7', 'fire9'),
@@ -334,6 +340,7 @@ GROUPS = {
   'data': 'Pictures',
   'features': 'The feature net',
   'mining': 'Triplets',
+  'codes': 'Style codes of regions',
   'model': 'Networks',
   'loss': 'Loss weights',
   'optimizer': 'Optimisers',

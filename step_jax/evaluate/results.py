@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import logging
@@ -13,7 +12,7 @@ import re
 import jax
 import numpy as np
 
-from step_jax import files, methods, untrusted
+from step_jax import files, machine, methods, untrusted
 from step_jax.errors import ConfigError, RunError, is_printable
 from step_jax.evaluate import diversity, realism
 from step_jax.evaluate import session as session_lib
@@ -93,7 +92,7 @@ def evaluate(
       'fingerprint': session.found.fingerprint,
     },
     'features': session.features.label,
-    'versions': {package: importlib.metadata.version(package) for package in _PACKAGES},
+    'versions': machine.versions(_PACKAGES),
     'groups': {},
     'skipped': {},
     'pictures': session.found.split(split).names(),

@@ -56,15 +56,18 @@ class Stage:
   """A stage of training: one configuration file, one folder of a run.
 
   Attributes:
-    name: of `configs/NAME.py` and of the folder; unique over all methods.
+    name: of the folder, and of `step-jax train NAME`; unique over all methods.
     module: name of the module that holds `build(config, workdir, mesh) -> train.stage.Training`
       and, where its step can be compiled without data, `abstract(config, size) ->
       train.stage.AbstractStep`; it may hold `check(config)`, which raises ConfigError for
       combinations of fields that do not work. Or these functions by name.
+    config: path of its configuration file, for methods outside of this package; by default
+      `configs/NAME.py`.
   """
 
   name: str
   module: str | Mapping[str, Callable]
+  config: str = ''
 
   def hook(self, name: str) -> Callable | None:
     """A function of the stage; None where it has none of that name."""
