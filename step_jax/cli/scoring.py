@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from step_jax import methods
 from step_jax.bench import settings as bench_settings
 from step_jax.cli import arguments
 from step_jax.evaluate import protocols
