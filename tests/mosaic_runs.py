@@ -9,7 +9,7 @@ from step_jax import methods
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
-FIELDS = {'data.crop': (16, 16)}
+FIELDS = {'data.crop': (16, 16), 'data.palette': 'index', 'data.classes': data.LABELS}
 write_data = data.write
 
 

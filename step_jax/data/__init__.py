@@ -72,7 +72,9 @@ def _prepared(
   """The folder of the prepared set, which is made if it is not there."""
   cache = places.cache() / 'data'
   if path in swatches.SETS and not pathlib.Path(path).exists():
-    picture_set = swatches.SETS[path](resize or 64, labelled=bool(labels.palette))
+    picture_set = swatches.picture_set(
+      resize or 64, labelled=bool(labels.palette), regional=path == 'swatches_regional'
+    )
   elif pairs.is_prepared(path):
     found = files.path(path)
     return pairs.fetch(found, cache) if files.in_bucket(found) else path

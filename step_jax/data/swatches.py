@@ -19,6 +19,8 @@ import numpy as np
 
 from step_jax.data import folders
 
+# Built-in data sets, as `data.path` names them.
+SETS = ('swatches', 'swatches_regional')
 NUM_CLASSES = 5
 # Flat colours of the classes in a source: sky, ground, disc, box, triangle.
 CLASS_COLORS = np.array(
@@ -252,7 +254,7 @@ def picture_set(
 
   `train` and `val` pairs of `size` px, the same for the same arguments, see `render`.
   """
-  set_name = f'swatches{"_regional" * regional}'
+  set_name = SETS[regional]
   label = '-labels' * labelled
   splits = {
     split: [
@@ -269,10 +271,3 @@ def picture_set(
   fingerprint = f'{set_name}-{size}-{train}-{val}-{seed}{label}'
   palette = 'swatches' * labelled
   return folders.PictureSet('two_folders', splits, fingerprint, palette=palette)
-
-
-# Built-in data sets: what `data.path` names -> `picture_set` of that set.
-SETS = {
-  'swatches': picture_set,
-  'swatches_regional': functools.partial(picture_set, regional=True),
-}

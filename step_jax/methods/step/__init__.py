@@ -1,9 +1,10 @@
 """StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
 
-from step_jax.methods.method import Method, Option, Stage
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage
 from step_jax.methods.step.presets import PRESETS
 
 _HERE = 'step_jax.methods.step'
+_SIZES = ('size', 'batch', 'width', 'dtype')
 
 METHOD = Method(
   name='step',
@@ -20,6 +21,7 @@ METHOD = Method(
     Option(
       'sampler',
       'what draws new styles (default: the one whose codes are closer to held-out ones)',
+      of='draw',
       default='',
       choices=('mapper', 'gaussian'),
     ),
@@ -32,6 +34,29 @@ METHOD = Method(
   programs=f'{_HERE}.programs:bundle',
   page=f'{_HERE}.page.page:open_page',
   tables=f'{_HERE}.reproduce.tables:TABLES',
+  benches={
+    'pretrain_step': Bench(dict(size=128, batch=12), stages=('pretrain',), peers=('torch',)),
+    'translate_step': Bench(
+      dict(size=128, batch=4),
+      fields=(*_SIZES, 'features', 'stage'),
+      stages=('finetune', 'translate'),
+      peers=('torch',),
+    ),
+    'inference': Bench(dict(size=256, batch=8), peers=('torch',)),
+  },
+  importers=(
+    Importer(
+      'import-step',
+      'a run from a TensorFlow checkpoint of the original StEP',
+      'CHECKPOINT',
+      f'{_HERE}.original.import_step:import_step',
+      options=(
+        Option('data', 'images, for evaluation and further training'),
+        Option('preset', 'settings of a known data set'),
+        Option('codes', 'zs_train.npy, for a mapper'),
+      ),
+    ),
+  ),
   cases=f'{_HERE}.cases',
   quickstart=f'{_HERE}.quickstart:RECIPE',
 )
