@@ -5,7 +5,7 @@ Kim et al., "SuperStyleNet: Deep Image Synthesis with Superpixel Based Style Enc
 
 import argparse
 
-from step_jax.methods.method import Importer, Method, Option, Stage
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage
 from step_jax.methods.superstylenet.presets import PRESETS
 
 _HERE = 'step_jax.methods.superstylenet'
@@ -41,8 +41,8 @@ METHOD = Method(
       kind=_region, nargs='+', metavar='LABEL=IMAGE:MAP',
     ),
     Option(
-      'fallback', 'image of each input, whose codes regions take that the style lacks (default: the '
-      'mean code of the label)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
+      'fallback', 'image of each input: regions that the style lacks take its codes (default: mean '
+      'codes)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
     ),
     Option(
       'noise-seed', "of the generator's noise (default: no noise)", kind=int, metavar='N',
@@ -59,4 +59,28 @@ METHOD = Method(
   session=f'{_HERE}.measures:RegionSession',
   measures=f'{_HERE}.measures:MEASURES',
   galleries=f'{_HERE}.galleries:make',
+  benches={
+    'spse': Bench(dict(size=512, batch=1), fields=('size', 'batch'), peers=('numpy',)),
+    'superstylenet_step': Bench(
+      dict(size=64, batch=4, width=16, features='squeezenet1_1'),
+      fields=('size', 'batch', 'width', 'dtype', 'features'),
+    ),
+  },
+  cases=f'{_HERE}.cases',
+  importers=(
+    Importer(
+      'import-superstylenet',
+      'a run from published checkpoints, G.pth and perhaps D.pth',
+      'FILE',
+      f'{_HERE}.import_run:import_run',
+      nargs='+',
+      options=(
+        Option('classes', 'number of labels, to check the files by', kind=_positive),
+        Option('data', 'images with label maps, for evaluation and further training'),
+        Option('preset', 'settings of a known data set'),
+        Option('upsamplings', 'doublings from the smallest map (default: 5)', kind=_positive),
+      ),
+    ),
+  ),
+  quickstart=f'{_HERE}.quickstart:RECIPE',
 )  # fmt: skip
