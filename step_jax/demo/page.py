@@ -241,7 +241,7 @@ class Page:
     made = [
       self._run.translate(choice.source, scores.at(codes, i), **options) for i in range(int(count))
     ]
-    return {self.choice: choice, self.drawn: gr.Gallery(made, selected_index=None)}
+    return {self.choice: choice, self.drawn: gr.Gallery(made, format='png', selected_index=None)}
 
 
 def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:
