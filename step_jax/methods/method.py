@@ -132,19 +132,24 @@ class Method:
     run: `(folder, which) -> Run`: opens the folder of a translating stage at its `latest` or
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
+    source: role of what `Run.translate` takes, in examples of the data: `source`, or `labels` for
+      label maps.
+    code_of: roles of what `Run.encode` takes, its arguments in order.
     options: of using a run.
-    source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
+    read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
       `Run.translate` takes it and as an image uint8 `[H, W, 3]` to show; `half` is `left` or
-      `right` where it is that half of an A|B image, else empty. Empty: an RGB image, scaled as in
-      training.
+      `right` where it is that half of an A|B image, else empty. By default an RGB image, scaled as
+      in training.
     codes: `(**options) -> Encoder`: codes of images without a trained run, for methods whose codes
       come from images alone; its arguments are the options with `of='codes'`.
     presets: by name; no data set has the same. The file of every stage passes them to
       `config.make`; `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` applies one.
-    session: subclass of `evaluate.session.Session`.
+    session: subclass of `evaluate.session.Session`, which by default uses the run alone.
     measures: `(function, groups)` pairs of scores that only this method has: the function takes the
-      session and yields `evaluate.scores.Score` or `Skipped`.
-    galleries: `run -> {title: uint8 [H, W, 3]}` for the report.
+      session and yields `evaluate.scores.Score` or `Skipped`. What measures runs of every method
+      is left out where its groups are all among these.
+    galleries: `run -> {title: uint8 [H, W, 3]}` for the report; by default those of
+      `report.galleries`.
     warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
     programs: `run -> export.programs.Bundle`.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
@@ -160,8 +165,10 @@ class Method:
   translating: tuple[str, ...]
   run: str
   needs_code: bool = True
+  source: str = 'source'
+  code_of: tuple[str, ...] = ('target',)
   options: tuple[Option, ...] = ()
-  source: str = ''
+  read_source: str = ''
   codes: str = ''
   presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
   session: str = ''
@@ -213,11 +220,13 @@ class Run(Encoder, Protocol):
     config: of the stage that trained it.
     step: of its checkpoint.
     params: what its functions take first, a tree of arrays.
+    note: one line for people on how codes are drawn, or empty.
   """
 
   config: ml_collections.ConfigDict
   step: int
   params: Any
+  note: str
 
   def translate(self, sources: np.ndarray, code: Any = None, **options: Any) -> np.ndarray:
     """Translations of sources in the style of a code, one for each or one for all."""
