@@ -28,7 +28,7 @@ METHOD = Method(
       'labels', 'label map of each image', of='encode', nargs='+', read='mosaic.run:read_labels'
     ),
   ),
-  source='mosaic.run:read_source',
+  read_source='mosaic.run:read_source',
   programs='mosaic.programs:bundle',
   benches={'mosaic_step': Bench(dict(size=16, batch=4), stages=('mosaic',))},
   cases='mosaic.cases',
