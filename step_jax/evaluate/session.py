@@ -157,11 +157,11 @@ class Session:
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> Any:
     """Codes `[N, …]` of the targets of a split: an array, or a tree of arrays."""
-    image, *others = roles = self.method.code_roles
-    parts = []
-    for group in _alike(self.pictures(split, roles=roles)):
-      batch = {role: np.stack([example[role] for example in group]) for role in roles}
-      parts.append(self.run.encode(batch[image], **{role: batch[role] for role in others}))
+    roles = self.method.code_roles
+    parts = [
+      methods.encode(self.run, {role: np.stack([e[role] for e in group]) for role in roles})
+      for group in _alike(self.pictures(split, roles=roles))
+    ]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
   def draw(self, count: int) -> Any:
