@@ -119,11 +119,11 @@ def method_options(method: str, given: Mapping[str, Any]) -> dict[str, Any]:
   Raises:
     ConfigError: the method has no such option.
   """
-  known = {option.name.replace('-', '_'): option for option in methods.METHODS[method].options}
+  options = {option.name.replace('-', '_'): option for option in methods.METHODS[method].options}
   for name in given:
-    if name not in known:
+    if name not in options:
       raise ConfigError(f'--{name.replace("_", "-")}: is no option of {method} runs')
-  return {name: value for name, value in given.items() if value != known[name].default}
+  return {name: value for name, value in given.items() if value != options[name].default}
 
 
 def _write(
@@ -141,17 +141,17 @@ def _write(
 
 def _expand(inputs: Sequence[files_lib.Path]) -> list[files_lib.Path]:
   """Files, and the pictures of folders but hidden ones, in order."""
-  found = []
+  paths = []
   for path in inputs:
     if path.is_dir():
       unhidden = (file for file in path.iterdir() if not file.name.startswith('.'))
       inside = [file for file in pictures.find(unhidden, path) if file.is_file()]
       if not inside:
         raise DataError(f'{path}: holds no png, jpg or webp pictures')
-      found += inside
+      paths += inside
     else:
-      found.append(path)
-  return found
+      paths.append(path)
+  return paths
 
 
 def _plan(
