@@ -235,8 +235,8 @@ class Page:
 
     def on(event, handler, *inputs, mode='once'):
       event(
-        with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode, api_visibility='private',
-        concurrency_id='run', show_progress_on=[self.result],
+        with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
+        api_visibility='private', concurrency_id='run', show_progress_on=[self.result],
       )  # fmt: skip
 
     blocks.load(None, js=_NAME_GROUPS)
