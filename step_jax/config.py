@@ -19,7 +19,7 @@ from typing import Any
 
 import ml_collections
 
-from step_jax import fields, files, models, untrusted
+from step_jax import fields, files, untrusted
 from step_jax.errors import ConfigError, RunError, suggestion
 from step_jax.fields import DATASETS, FEATURES
 
@@ -340,6 +340,8 @@ def validate(config: ConfigDict) -> None:
     path = values['data.path']
     demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
   if 'features.taps' in values:
+    from step_jax import models  # Imports JAX.
+
     taps, net = config.features.taps, config.features.net
     known = [name for name, _ in models.FEATURE_NETS[net].PLAN]
     demand(set(taps) <= set(known), 'features.taps', taps, f'{net} has {", ".join(known)}')

@@ -10,8 +10,6 @@ import math
 import operator
 from typing import Any
 
-from step_jax import models
-
 _COMPARISONS = {
   'at least': operator.ge, 'at most': operator.le, 'above': operator.gt, 'below': operator.lt
 }  # fmt: skip
@@ -189,6 +187,9 @@ FEATURES = {
   ),
 }
 
+# `models.FEATURE_NETS`, which would import JAX.
+NETS = ('vgg16', 'vgg19', 'squeezenet1_1', 'alexnet')
+
 _VGG16 = FEATURES['vgg16']
 
 # What every stage has.
@@ -283,7 +284,7 @@ SHARED = _ALWAYS | {
   'features.net': Field(
     _VGG16['net'],
     'frozen net behind style distance and perceptual loss',
-    one_of(*models.FEATURE_NETS),
+    one_of(*NETS),
   ),
   'features.taps': Field(
     _VGG16['taps'], 'its layers that are looked at', each(str, NAME, 'one or more texts')

@@ -7,7 +7,7 @@ from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.methods import step, superstylenet
-from step_jax.methods.method import Method, Option, Preset, Run, Stage
+from step_jax.methods.method import Encoder, Importer, Method, Option, Preset, Run, Stage
 
 if TYPE_CHECKING:
   import ml_collections
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
   from step_jax.train import stage as stage_lib
 
 __all__ = [
+  'Encoder',
+  'Importer',
   'METHODS',
   'Method',
   'Option',

@@ -1,26 +1,19 @@
 """A method that is none of ours gets everything that a method gets for free."""
 
-import jax
 import mosaic
-from mosaic import data as mosaic_data
+import mosaic_runs
+from mosaic_runs import final, make_config, same
 import numpy as np
 import pytest
 
-from step_jax import config as config_lib
 from step_jax import methods
 from step_jax.train import checkpoint, run, writers
 from step_jax.train import mesh as mesh_lib
 
 
-def make_config(folder, **fields):
-  config = config_lib.load(config_lib.stage_file('mosaic'))
-  config.update_from_flattened_dict({'data.path': str(folder), 'data.crop': (16, 16), **fields})
-  return config
-
-
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
-  return mosaic_data.write(tmp_path_factory.mktemp('mosaics'))
+  return mosaic_runs.write_data(tmp_path_factory.mktemp('mosaics'))
 
 
 @pytest.fixture(scope='module')
@@ -29,19 +22,6 @@ def trained(folder, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('run')
   methods.train(make_config(folder), workdir)
   return workdir
-
-
-def final(folder):
-  """Every array of the latest checkpoint."""
-  config = config_lib.read(folder)
-  like = methods.abstract_step(config, config.data.crop).state
-  lie = mesh_lib.replicated(mesh_lib.make_mesh())
-  like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=lie), like)
-  checkpoints = checkpoint.Checkpoints(folder, create=False)
-  try:
-    return checkpoints.restore_newest(like)[1]
-  finally:
-    checkpoints.close()
 
 
 def test_a_lazy_term_has_a_value_in_every_line(trained):
@@ -64,11 +44,6 @@ def test_a_stage_starts_with_the_statistics_of_the_one_before(folder, trained, t
   same(state.ema['generator'], before.params['generator'])
   same(state.stats['averaged_generator'], before.stats['generator'])
   assert not np.any(state.stats['histogram'])
-
-
-def same(a, b):
-  assert jax.tree.structure(a) == jax.tree.structure(b)
-  jax.tree.map(np.testing.assert_array_equal, a, b)
 
 
 def test_names_of_stages_are_unique():

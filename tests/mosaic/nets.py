@@ -38,7 +38,7 @@ class Generator(nn.Module):
     painted = jnp.einsum('bhwl,blc->bhwc', mask, code['colours'] * code['valid'][..., None])
     x = jnp.concatenate([mask, painted, noise], axis=-1)
     for _ in range(2):
-      x = nn.relu(BatchNorm()(nn.Conv(self.width, (3, 3))(x), train))
+      x = nn.relu(BatchNorm()(nn.Conv(self.width, (3, 3), use_bias=False)(x), train))
     return nn.tanh(nn.Conv(3, (3, 3))(x) + painted)
 
 

@@ -70,6 +70,16 @@ class Translator:
     self._encode = jax.jit(functools.partial(functions.encode, encoder))
     self._generate = jax.jit(functools.partial(functions.generate, generator))
 
+  @property
+  def code_shape(self) -> tuple[int]:
+    """Of a style code."""
+    return (self.config.model.z_dim,)
+
+  @functools.cached_property
+  def code_digest(self) -> str:
+    """Digest of the style encoder."""
+    return fitted.digest(self.params['style_encoder'])
+
   def encode(self, pictures: np.ndarray) -> np.ndarray:
     """Style codes of pictures: `[N, H, W, 3] -> [N, Z]`, or `[H, W, 3] -> [Z]`."""
     return self._map(self._encode, pictures)
