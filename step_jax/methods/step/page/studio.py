@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from step_jax import methods
-from step_jax.data import pairs, pictures
+from step_jax.data import pictures
 from step_jax.errors import DataError, RunError
 from step_jax.methods.step import run as step_run
 from step_jax.methods.step import samplers
@@ -82,7 +82,7 @@ class Studio:
       # Where the page keeps uploads is nobody's concern; their names are.
       path = pathlib.Path(path)
       raise DataError(str(error).replace(str(path), path.name, 1)) from None
-    image = pairs.fit(image, self.translator.config.data.resize)
+    image = pictures.fit(image, self.translator.config.data.resize)
     height, width = image.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale < 1:
