@@ -146,7 +146,7 @@ class Page:
 
     def on(event, handler, *inputs):
       event(
-        controls.told(handler), [self.choice, *inputs], outputs, api_visibility='private',
+        controls.with_messages(handler), [self.choice, *inputs], outputs, api_visibility='private',
         trigger_mode='once', concurrency_id='run', show_progress_on=[self.result],
       )  # fmt: skip
 
