@@ -21,6 +21,12 @@ from step_jax.evaluate import session as session_lib
 from step_jax.export import artefact
 
 
+@pytest.fixture(scope='module', autouse=True)
+def registered():
+  with mosaic_runs.registered():
+    yield
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   return mosaic_runs.write_data(tmp_path_factory.mktemp('mosaics'), val=20)

@@ -8,7 +8,6 @@ the parameters, and a running statistic that is large enough to be split over de
 
 import pathlib
 
-from step_jax import methods
 from step_jax.methods.method import Bench, Method, Option, Stage
 
 HUES = ('any', 'red', 'green', 'blue')
@@ -33,4 +32,3 @@ METHOD = Method(
   benches={'mosaic_step': Bench(dict(size=16, batch=4), stages=('mosaic',))},
   cases='mosaic.cases',
 )
-methods.register(METHOD)
