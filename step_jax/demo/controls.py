@@ -50,7 +50,7 @@ def picture_file(**options) -> gr.Image:
   return picture
 
 
-def told(handler: Callable) -> Callable:
+def with_messages(handler: Callable) -> Callable:
   """Shows on the page what a user can mend."""
 
   @functools.wraps(handler)

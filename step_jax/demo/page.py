@@ -146,7 +146,7 @@ class Page:
 
     def on(event, handler, *inputs):
       event(
-        controls.told(handler), [self.choice, *inputs], outputs, api_visibility='private',
+        controls.with_messages(handler), [self.choice, *inputs], outputs, api_visibility='private',
         trigger_mode='once', concurrency_id='run', show_progress_on=[self.result],
       )  # fmt: skip
 
@@ -211,13 +211,10 @@ class Page:
 
   def use_known(self, choice: Choice, index: int, *values: str) -> dict:
     """Takes the style of an example of the data."""
-    image, *others = self._method.code_roles
     example = self._examples[index]
-    code = self._run.encode(
-      example[image], **{role: example[role] for role in others}, **self._given('encode', values)
-    )
+    code = methods.encode(self._run, example, **self._given('encode', values))
     update = self.render(dataclasses.replace(choice, code=code), *values)
-    return update | {self.style: gallery.shown(example[image])}
+    return update | {self.style: gallery.shown(example[self._method.code_roles[0]])}
 
   def _use_style(self, choice: Choice, event: gr.SelectData, *values: str) -> dict:
     return self.use_known(choice, event.index, *values)
@@ -241,7 +238,7 @@ class Page:
     made = [
       self._run.translate(choice.source, scores.at(codes, i), **options) for i in range(int(count))
     ]
-    return {self.choice: choice, self.drawn: gr.Gallery(made, selected_index=None)}
+    return {self.choice: choice, self.drawn: gr.Gallery(made, format='png', selected_index=None)}
 
 
 def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:

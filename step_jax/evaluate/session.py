@@ -1,6 +1,6 @@
 """A trained run, its data and its weights, opened for evaluation."""
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
@@ -81,7 +81,7 @@ class Session:
     return dict(zip(settings.taps, settings.tap_weights, strict=True))
 
   def pictures(
-    self, split: str, limit: int | None = None, roles: Collection[str] = ()
+    self, split: str, limit: int | None = None, roles: Sequence[str] = ()
   ) -> Iterator[dict[str, np.ndarray]]:
     """Pictures of a split in order, `{role: uint8 [H, W, 3]}`, cropped as for evaluation.
 
@@ -94,7 +94,7 @@ class Session:
     side_of = data.roles(self.found, self.config.data.direction)
     return pipeline.eval_examples(
       self.found.split(split),
-      {role: side for role, side in side_of.items() if not roles or role in roles},
+      {role: side_of[role] for role in roles or side_of},
       self.config.data.eval_crop,
       limit,
     )
@@ -157,11 +157,11 @@ class Session:
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> Any:
     """Codes `[N, …]` of the targets of a split: an array, or a tree of arrays."""
-    image, *others = roles = self.method.code_roles
-    parts = []
-    for group in _alike(self.pictures(split, roles=roles)):
-      batch = {role: np.stack([example[role] for example in group]) for role in roles}
-      parts.append(self.run.encode(batch[image], **{role: batch[role] for role in others}))
+    roles = self.method.code_roles
+    parts = [
+      methods.encode(self.run, {role: np.stack([e[role] for e in group]) for role in roles})
+      for group in _alike(self.pictures(split, roles=roles))
+    ]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
   def draw(self, count: int) -> Any:

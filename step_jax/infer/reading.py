@@ -37,12 +37,12 @@ class Reader:
     if side_by_side:
       forward = config.data.direction == 'AtoB'
       self._halves = ('left', 'right') if forward else ('right', 'left')
-    self._source = methods.METHODS[run.method].hook('source')
+    self._read_source = methods.METHODS[run.method].hook('read_source')
 
   def source(self, path: files.Path) -> tuple[Any, np.ndarray]:
     """An input as `Run.translate` takes it, and an image uint8 `[H, W, 3]` of it."""
-    if self._source:
-      return self._source(self._run, path, self._halves[0])
+    if self._read_source:
+      return self._read_source(self._run, path, self._halves[0])
     image = self._image(path, self._halves[0])
     return image, image
 

@@ -153,10 +153,10 @@ class Method:
       for label maps.
     code_roles: roles of what `Run.encode` takes: that of its images, then its arguments by name.
     options: of using a run.
-    source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
+    read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
       `Run.translate` takes it and as an image uint8 `[H, W, 3]` to show; `half` is `left` or
-      `right` where it is that half of an A|B image, else empty. Empty: an RGB image, scaled as in
-      training.
+      `right` where it is that half of an A|B image, else empty. By default an RGB image, scaled as
+      in training.
     codes: `(**options) -> Encoder`: codes of images without a trained run, for methods whose codes
       come from images alone; its arguments are the options with `of='codes'`.
     presets: by name; no data set has the same. The file of every stage passes them to
@@ -189,7 +189,7 @@ class Method:
   source_role: str = 'source'
   code_roles: tuple[str, ...] = ('target',)
   options: tuple[Option, ...] = ()
-  source: str = ''
+  read_source: str = ''
   codes: str = ''
   presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
   session: str = ''

@@ -1,7 +1,5 @@
 """What a trained run of any method makes of validation images, laid out in grids."""
 
-from typing import Any
-
 import numpy as np
 
 from step_jax import data, methods
@@ -26,7 +24,7 @@ def make(run: methods.Run, count: int = 6, seed: int = 0) -> dict[str, np.ndarra
   sources = [example[method.source_role] for example in examples]
   shown, targets = list(map(gallery.shown, sources)), [example['target'] for example in examples]
   pairs = list(zip(sources, shown, strict=True))
-  codes = [own_code(method, run, example) for example in examples]
+  codes = [methods.encode(run, e) if method.needs_code else None for e in examples]
   rows = [
     [picture, target, run.translate(source, code)]
     for source, code, picture, target in zip(sources, codes, shown, targets, strict=True)
@@ -43,14 +41,6 @@ def make(run: methods.Run, count: int = 6, seed: int = 0) -> dict[str, np.ndarra
     [[picture, *_in_styles(run, x, in_turn)] for x, picture in pairs]
   )
   return grids
-
-
-def own_code(method: methods.Method, run: methods.Run, example: Any) -> Any:
-  """The code of an example's own target; None for methods that need none."""
-  if not method.needs_code:
-    return None
-  image, *others = method.code_roles
-  return run.encode(example[image], **{role: example[role] for role in others})
 
 
 def _in_styles(run: methods.Run, source: np.ndarray, codes: list) -> list[np.ndarray]:

@@ -82,7 +82,7 @@ def method(monkeypatch):
     'regions',
     Method(
       'regions', '', (), (), '',
-      source=f'{here}:read_source',
+      read_source=f'{here}:read_source',
       codes=f'{here}:Encoder',
       options=(
         Option('add', 'grey', kind=int),

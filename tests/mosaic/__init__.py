@@ -8,7 +8,6 @@ the parameters, and a running statistic that is large enough to be split over de
 
 import pathlib
 
-from step_jax import methods
 from step_jax.methods.method import Bench, Method, Option, Stage
 
 HUES = ('any', 'red', 'green', 'blue')
@@ -28,9 +27,8 @@ METHOD = Method(
       'labels', 'label map of each image', of='encode', nargs='+', read='mosaic.run:read_labels'
     ),
   ),
-  source='mosaic.run:read_source',
+  read_source='mosaic.run:read_source',
   programs='mosaic.programs:bundle',
   benches={'mosaic_step': Bench(dict(size=16, batch=4), stages=('mosaic',))},
   cases='mosaic.cases',
 )
-methods.register(METHOD)

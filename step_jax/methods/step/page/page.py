@@ -180,7 +180,7 @@ class Page:
 
     def on(event, handler, *inputs, mode='once'):
       event(
-        controls.told(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
+        controls.with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
         api_visibility='private', concurrency_id='run', show_progress_on=[self.result],
       )  # fmt: skip
 
