@@ -53,12 +53,13 @@ METHOD = Method(
     ),
     Option('size', 'px to which images are resized (default: 512)', of='codes', kind=_positive),
   ),
-  source=f'{_HERE}.inputs:read_source',
+  read_source=f'{_HERE}.inputs:read_source',
   codes=f'{_HERE}.inputs:encoder',
   presets=PRESETS,
   session=f'{_HERE}.measures:RegionSession',
   measures=f'{_HERE}.measures:MEASURES',
   galleries=f'{_HERE}.galleries:make',
+  programs=f'{_HERE}.programs:bundle',
   benches={
     'spse': Bench(dict(size=512, batch=1), fields=('size', 'batch'), peers=('numpy',)),
     'superstylenet_step': Bench(

@@ -27,8 +27,8 @@ SIZE = 16
 def small_sets():
   """Built-in data sets of a few images, and a segmenter that hardly trains."""
   with pytest.MonkeyPatch.context() as patch:
-    few = functools.partial(swatches.picture_set, regional=True, **region_runs.IMAGES)
-    patch.setitem(swatches.SETS, 'swatches_regional', few)
+    few = functools.partial(swatches.picture_set, **region_runs.IMAGES)
+    patch.setattr(swatches, 'picture_set', few)
     patch.setattr(segmenter, 'SETTINGS', {**segmenter.SETTINGS, 'steps': 4, 'width': 4})
     yield
 
