@@ -60,7 +60,7 @@ def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 
   Raises:
     DataError: no such folder, no pictures, or names without a partner.
   """
-  folder = files_lib.path(folder).expanduser()
+  folder = files_lib.path(folder)
   if layout not in LAYOUTS:
     raise DataError(f'data layout {layout!r} is unknown: use one of {", ".join(LAYOUTS)}')
   if not folder.is_dir():

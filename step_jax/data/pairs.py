@@ -23,7 +23,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 import tqdm
 
-from step_jax import files
+from step_jax import files, places
 from step_jax.data import folders, pictures
 from step_jax.errors import DataError, first_line, shown
 
@@ -378,7 +378,7 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
     DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in
       size.
   """
-  out = pathlib.Path(out).expanduser()
+  out = places.expand(out)
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
   out.parent.mkdir(parents=True, exist_ok=True)
@@ -416,6 +416,6 @@ def _underlying(error: BaseException) -> BaseException:
 
 def is_prepared(folder: str | os.PathLike) -> bool:
   """Whether `folder` is a prepared data set."""
-  mark = files.path(folder).expanduser() / _MARK
+  mark = files.path(folder) / _MARK
   with files.told(mark) if files.in_bucket(mark) else contextlib.nullcontext():
     return mark.is_file()

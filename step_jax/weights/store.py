@@ -30,7 +30,7 @@ def find(name: str, path: str = '') -> pathlib.Path:
     WeightsError: it is not there; the message says how to get it.
   """
   stored = place(name)
-  found = pathlib.Path(path).expanduser() if path else stored
+  found = places.expand(path) if path else stored
   if found.is_file():
     return found
   if path:
