@@ -77,10 +77,6 @@ def test_names_of_step_stand_in_its_folder_alone():
     assert not OF_STEP.search(path.read_text('utf-8')), name
 
 
-# To be split.
-LONG = {'step_jax.data.pairs'}
-
-
-@pytest.mark.parametrize('name', sorted(set(MODULES) - LONG))
+@pytest.mark.parametrize('name', sorted(MODULES))
 def test_no_module_is_longer_than_one_sitting(name):
   assert len(MODULES[name].read_text('utf-8').splitlines()) <= 400

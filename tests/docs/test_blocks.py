@@ -31,7 +31,7 @@ from step_jax import cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.bench import measure, record
-from step_jax.data import folders, pairs
+from step_jax.data import builder, folders
 from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
 from step_jax.train import hosts
@@ -286,7 +286,7 @@ class Shop:
     """Makes the folder that is drawn, and scans it; the label says what it should be taken for."""
     root = self.folder / 'trees' / str(block.line)
     if block.label == 'prepared':
-      made = pairs.prepare(folders.scan('pictures'), root).folder
+      made = builder.prepare(folders.scan('pictures'), root).folder
       assert sorted(block.text.split()[1:]) == sorted(path.name for path in made.iterdir())
       return
     path: list[str] = []
