@@ -14,7 +14,7 @@ import pathlib
 import numpy as np
 
 from step_jax import files as files_lib
-from step_jax.data import pictures
+from step_jax.data import pictures, published
 from step_jax.errors import DataError
 
 LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'unpaired')
@@ -64,7 +64,8 @@ def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 
   if layout not in LAYOUTS:
     raise DataError(f'data layout {layout!r} is unknown: use one of {", ".join(LAYOUTS)}')
   if not folder.is_dir():
-    raise DataError(f'{folder}: no such folder: give the folder that holds your pictures')
+    advice = published.remedy(folder) or 'give the folder that holds your images'
+    raise DataError(f'{folder}: no such folder: {advice}')
   sides = _find_sides(folder)
   if layout == 'auto':
     layout = 'two_folders' if sides else 'side_by_side'
