@@ -125,6 +125,7 @@ DATASETS = {
     path='data/facades', direction='BtoA', eval_crop=(256, 256), rescale=((0.5, 1.25), (0.25, 1.5))
   ),
   'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
+  'cityscapes': dict(path='data/cityscapes', direction='BtoA', eval_crop=(256, 256)),
   'space_needle_timelapse': dict(
     path='data/space_needle_timelapse',
     direction='BtoA',

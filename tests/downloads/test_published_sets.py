@@ -15,8 +15,10 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from step_jax import cli
 from step_jax.data import archives, folders, published
 from step_jax.errors import DataError
+from step_jax.fields import DATASETS
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -272,7 +274,24 @@ def test_addresses_that_fail(publish, server, here):
   get(urls=[gone, elsewhere])
 
 
+def test_the_verb(publish, here, capsys, monkeypatch):
+  address = publish(facades())
+  monkeypatch.setattr('sys.stdin', io.StringIO())  # No terminal to ask on.
+  assert cli.main(['data', 'get', 'facades']) == 2
+  shown = capsys.readouterr().err
+  assert 'facades (label map | photo of a facade, 1 MB)' in shown and '--accept-licence' in shown
+  get = ['data', 'get', 'facades', '--accept-licence', '--url', address]
+  assert cli.main([*get, '--out', 'mine']) == 0
+  assert capsys.readouterr().out == 'mine: use it as --data facades=mine\n'
+  assert cli.main(get) == 0
+  assert capsys.readouterr().out == 'data/facades: use it as --data facades\n'
+  assert cli.main(['data', 'list']) == 0
+  here = [line.split()[0] for line in capsys.readouterr().out.splitlines() if ' here ' in line]
+  assert here == ['facades']
+
+
 def test_names(here):
   with pytest.raises(DataError, match='did you mean facades'):
     get('facade')
-  assert 'facades' in published.listing()
+  # The preset of label maps comes with reading them.
+  assert set(published.PUBLISHED) - {'cmp_facade'} <= set(DATASETS)
