@@ -60,12 +60,14 @@ class Job:
   Attributes:
     run: work directory of its run, relative to that of the table.
     config: of the stage.
-    mined_by: run whose mined neighbours it takes over; empty where it mines itself.
+    takes_from: run whose files of the same stage it takes over; empty: none.
+    takes: pattern of these files.
   """
 
   run: str
   config: ConfigDict
-  mined_by: str = ''
+  takes_from: str = ''
+  takes: str = ''
 
   @property
   def folder(self) -> pathlib.PurePath:
@@ -83,12 +85,14 @@ class Table:
     groups: of `evaluate.protocols.GROUPS`, that rows are scored by.
     jobs: `(table, settings, row, seed) -> [Job]`: what has to be trained for a row, in order; some
       of it other rows need too.
+    facts: `settings -> sentences`: what a reader must know of how rows were trained.
   """
 
   title: str
   rows: tuple[Row, ...]
   groups: tuple[str, ...]
   jobs: Callable[['Table', Settings, Row, int], list[Job]]
+  facts: Callable[[Settings], Sequence[str]]
 
 
 def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
@@ -97,13 +101,13 @@ def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
   Raises:
     ConfigError: a field that no stage has.
   """
-  found: dict[tuple, Job] = {}
+  jobs: dict[tuple, Job] = {}
   for seed in range(settings.seeds):
     for row in rows:
       for job in table.jobs(table, settings, row, seed):
-        found.setdefault((job.run, job.config.stage), job)
-  known = {field for job in found.values() for field, _ in config_lib.flatten(job.config)}
+        jobs.setdefault((job.run, job.config.stage), job)
+  fields = {field for job in jobs.values() for field, _ in config_lib.flatten(job.config)}
   for field in settings.fields:
-    if field not in known:
+    if field not in fields:
       raise ConfigError(f'config field {field!r} is unknown to every stage of this table')
-  return list(found.values())
+  return list(jobs.values())

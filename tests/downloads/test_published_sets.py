@@ -16,7 +16,7 @@ from PIL import Image
 import pytest
 
 from step_jax import cli
-from step_jax.data import archives, folders, published
+from step_jax.data import archives, folders, labels, published
 from step_jax.errors import DataError
 from step_jax.fields import DATASETS
 
@@ -81,10 +81,10 @@ def publish(server, monkeypatch):
   return publish
 
 
-def picture(kind='JPEG'):
+def picture():
   noise = np.random.default_rng(0).integers(0, 256, (16, 32, 3), dtype=np.uint8)
   file = io.BytesIO()
-  Image.fromarray(noise).save(file, kind)
+  Image.fromarray(noise).save(file, 'JPEG')
   return file.getvalue()
 
 
@@ -130,16 +130,23 @@ def test_a_set_is_where_its_preset_looks(publish, here):
 
 
 def test_label_maps_beside_images(publish, here):
-  file = io.BytesIO()
+  classes = np.arange(16 * 32, dtype=np.uint8).reshape(16, 32) % 12 + 1
+  label_map = Image.fromarray(classes).convert('P')
+  label_map.putdata(classes.ravel())
+  png, file = io.BytesIO(), io.BytesIO()
+  label_map.save(png, 'PNG')
   with zipfile.ZipFile(file, 'w') as archive:
-    for end, content in (('jpg', picture()), ('png', picture('PNG')), ('xml', b'<a/>')):
-      archive.writestr(f'base/cmp_b0001.{end}', content)
+    for number in range(2):
+      for end, content in (('jpg', picture()), ('png', png.getvalue()), ('xml', b'<a/>')):
+        archive.writestr(f'base/cmp_b000{number}.{end}', content)
   publish(file.getvalue(), 'cmp_facade')
-  out = get('cmp_facade')
-  assert sorted(path.relative_to(out).as_posix() for path in out.rglob('*.*')) == [
-    'images/cmp_b0001.jpg',
-    'labels/cmp_b0001.png',
-  ]
+  preset = DATASETS['cmp_facade']
+  found = folders.scan(
+    get('cmp_facade'), labels=labels.Labels(preset['palette'], preset['classes'])
+  )
+  examples = [example.load() for examples in found.splits.values() for example in examples]
+  assert found.layout == 'images_labels' and len(examples) == 2
+  np.testing.assert_array_equal(examples[0]['labels'], classes - 1)
 
 
 def test_terms_must_be_accepted(publish, here):
@@ -293,5 +300,4 @@ def test_the_verb(publish, here, capsys, monkeypatch):
 def test_names(here):
   with pytest.raises(DataError, match='did you mean facades'):
     get('facade')
-  # The preset of label maps comes with reading them.
-  assert set(published.PUBLISHED) - {'cmp_facade'} <= set(DATASETS)
+  assert set(published.PUBLISHED) <= set(DATASETS)
