@@ -1,6 +1,9 @@
-"""Verbs that make data sets."""
+"""Verbs that make and get data sets."""
 
-from step_jax import files
+import pathlib
+import sys
+
+from step_jax import fields, files
 from step_jax.cli import arguments
 
 
@@ -19,8 +22,9 @@ def add_prepare(verbs, name: str) -> None:
   verb.add_argument(
     '--layout',
     default='auto',
-    choices=('auto', 'side_by_side', 'two_folders', 'unpaired'),
-    help='A and B as halves of one picture, as two folders, or lone pictures (default: look)',
+    choices=fields.LAYOUTS,
+    help='A and B as halves of one picture, as two folders, images with label maps, or lone '
+    'pictures (default: look)',
   )
   verb.add_argument(
     '--resize', type=arguments.not_negative, default=0, help='scale the shorter side to so many px'
@@ -31,13 +35,80 @@ def add_prepare(verbs, name: str) -> None:
     default=0.1,
     help='held out where there is no val folder',
   )
+  verb.add_argument(
+    '--palette',
+    default='',
+    help='how label maps show their classes, see docs/data.md; default: index where there is a '
+    'folder labels/ beside images/, else label maps are left out',
+  )
+  verb.add_argument(
+    '--direction',
+    default='AtoB',
+    choices=('AtoB', 'BtoA'),
+    help='of pairs without label files: --palette is that of A, or of B (default: AtoB)',
+  )
 
 
 def _prepare(args) -> None:
   from step_jax.data import builder, folders
+  from step_jax.data.labels import Labels
 
-  found = folders.scan(args.folder, args.layout, args.val_fraction)
+  given = args.folder, args.layout, args.val_fraction
+  found = folders.scan(*given, Labels(args.palette, side=args.direction[0]))
+  if found.layout == 'images_labels' and not args.palette:
+    found = folders.scan(*given, Labels('index'))
   make = builder.prepare_in_bucket if files.in_bucket(args.out) else builder.prepare
   make(found, args.out, args.resize)
   counts = ', '.join(f'{len(examples)} {split}' for split, examples in found.splits.items())
   print(f'{args.out}: {counts} ({found.layout}); use it as --data {args.out}')
+
+
+def add_data(verbs, name: str) -> None:
+  """Adds `data`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _data,
+    'published data sets by name: get, list',
+    'Downloads a published data set to where `step-jax train --data NAME` looks for it, data/NAME. '
+    'Re-run an interrupted download to resume it. docs/data.md says what the sets are.',
+  )
+  actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
+  get = actions.add_parser('get', help='download (facades, edges2shoes, …; see list)')
+  get.add_argument('name', help='of the data set')
+  get.add_argument('--out', type=pathlib.Path, help='folder to make (default: data/NAME)')
+  get.add_argument(
+    '--url', action='append', help='a mirror; …#sha256=HEX gives the digest that it must have'
+  )
+  get.add_argument(
+    '--accept-licence', action='store_true', help='accept the terms of the data set without asking'
+  )
+  actions.add_parser('list', help='names, sizes, and which are here')
+
+
+def _data(args) -> None:
+  from step_jax.data import published
+
+  if args.action == 'list':
+    print(published.listing())
+    return
+
+  def accept(terms: str) -> bool:
+    say(terms)
+    if args.accept_licence:
+      return True
+    answer = input('Accept these terms? [y/N] ') if sys.stdin.isatty() else ''
+    return answer.strip().lower() in ('y', 'yes')
+
+  def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+  folder = published.get(args.name, args.out, args.url or (), accept, say)
+  print(f'{folder}: use it as --data {_source(args.name, folder)}')
+
+
+def _source(name: str, folder: pathlib.Path) -> str:
+  """What `--data` must be for a published set in a folder."""
+  from step_jax.data import published
+
+  return name if folder == published.folder_of(name) else f'{name}={folder}'

@@ -31,7 +31,8 @@ from step_jax import cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.bench import measure, record
-from step_jax.data import builder, folders
+from step_jax.data import builder, folders, published
+from step_jax.data.labels import Labels
 from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
 from step_jax.train import hosts
@@ -102,6 +103,12 @@ def known_extras(shop, words):
   assert words[:2] == ['pip', 'install'] and words[2:], words
   for extras in re.findall(r'\[(.*?)\]', ' '.join(words)):
     assert set(extras.split(',')) <= set(doctor._EXTRAS), extras
+
+
+def known_sets(shop, words):
+  """The data set is published."""
+  parse(shop, words)
+  assert words[3] in published.PUBLISHED
 
 
 def known_weights(shop, words):
@@ -184,6 +191,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'sbatch ', 'needs SLURM: tests/launch/test_slurm.py', submit),
   (r'ssh ', 'needs another machine', nothing),
   (r'step-jax .*gs://', 'needs a bucket', parse),
+  (r'step-jax data get ', 'needs the network: tests/downloads', known_sets),
   (r'step-jax weights get ', 'needs the network: tests/weights', known_weights),
   (r'step-jax weights convert vgg16\.npy', '60 MB that are not ours: tests/weights', parse),
   (r'step-jax bench ', 'takes minutes: tests/bench', make_settings),
@@ -233,6 +241,7 @@ class Shop:
     (folder / 'MY_INPUTS').mkdir()
     for name in ('INPUT', 'STYLE', 'OTHER', 'MY_INPUTS/one'):
       Image.fromarray(self.session['source']).save(folder / f'{name}.png')
+    Image.fromarray(self.session['source'][..., 0] % 3).save(folder / 'LABELS.png')
 
   def run_page(self, page: str) -> None:
     """Runs the blocks of a page, once."""
@@ -302,14 +311,19 @@ class Shop:
       here = root.joinpath(*path)
       here.mkdir(parents=True, exist_ok=True)
       for file in files:
-        if file != '…':
+        if file.endswith('.npy'):
+          np.save(here / file, np.ones((2, 3)))
+        elif file != '…':
           Image.new('RGB', (8, 4)).save(here / file)
-    found = folders.scan(root / path[0], 'unpaired' if block.label == 'unpaired' else 'auto')
+    layout = 'unpaired' if block.label == 'unpaired' else 'auto'
+    labels = Labels('index' if block.label == 'images_labels' else '')
+    found = folders.scan(root / path[0], layout, labels=labels)
     assert found.layout == block.label, block
     assert {'train', 'val'} <= set(found.splits)
+    parts = {'unpaired': {'A'}, 'images_labels': {'A', 'labels', 'codes'}}
     for examples in found.splits.values():
       for example in examples:
-        assert set(example.load()) == ({'A'} if block.label == 'unpaired' else {'A', 'B'})
+        assert set(example.load()) == parts.get(block.label, {'A', 'B'})
 
   def command(self, words: list[str], page: str, package: pathlib.Path | None) -> None:
     with pytest.MonkeyPatch.context() as patch:
