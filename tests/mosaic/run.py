@@ -5,12 +5,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
-from step_jax.data.labels import Labels
 
 from mosaic import HUES, nets
 from mosaic import step as step_lib
 from step_jax import config as config_lib
 from step_jax import images, methods
+from step_jax.data.labels import Labels
 from step_jax.infer import gallery
 from step_jax.train import stage as stage_lib
 
