@@ -16,7 +16,7 @@ import numpy as np
 
 from step_jax import files as files_lib
 from step_jax import untrusted
-from step_jax.data import pictures
+from step_jax.data import pictures, published
 from step_jax.data.labels import NONE as NO_LABELS
 from step_jax.data.labels import Labels
 from step_jax.errors import DataError, shown
@@ -99,11 +99,12 @@ def scan(
     DataError: no such folder, no images, names without a partner, or no label maps where they are
       asked for.
   """
-  folder = files_lib.path(folder).expanduser()
+  folder = files_lib.path(folder)
   if layout not in LAYOUTS:
     raise DataError(f'data layout {layout!r} is unknown: use one of {", ".join(LAYOUTS)}')
   if not folder.is_dir():
-    raise DataError(f'{folder}: no such folder: give the folder that holds your pictures')
+    advice = published.remedy(folder) or 'give the folder that holds your images'
+    raise DataError(f'{folder}: no such folder: {advice}')
   sides = _find_sides(folder)
   labelled = _find_labelled(folder)
   if layout == 'auto':
