@@ -44,7 +44,7 @@ def path(text: str | os.PathLike) -> Path:
   text = os.fspath(text)
   match = _ADDRESS.match(text)
   if not match:
-    return pathlib.Path(text)
+    return places.expand(text)
   if match[1] != _BUCKET:
     raise RunError(f'{text}: only folders and gs:// buckets can be used: mount it as a folder')
   # `pathlib.Path('gs://…')` has lost a slash.

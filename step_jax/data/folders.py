@@ -99,7 +99,7 @@ def scan(
     DataError: no such folder, no images, names without a partner, or no label maps where they are
       asked for.
   """
-  folder = files_lib.path(folder).expanduser()
+  folder = files_lib.path(folder)
   if layout not in LAYOUTS:
     raise DataError(f'data layout {layout!r} is unknown: use one of {", ".join(LAYOUTS)}')
   if not folder.is_dir():

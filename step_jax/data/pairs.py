@@ -304,6 +304,6 @@ def move(made: pathlib.Path, out: pathlib.Path) -> None:
 
 def is_prepared(folder: str | os.PathLike) -> bool:
   """Whether `folder` is a prepared data set."""
-  mark = files.path(folder).expanduser() / MARK
+  mark = files.path(folder) / MARK
   with files.told(mark) if files.in_bucket(mark) else contextlib.nullcontext():
     return mark.is_file()
