@@ -35,10 +35,9 @@ SEED = 3
 INPUTS = 2
 CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
 
-# Others are of SuperStyleNet, see tests/methods/superstylenet/test_region_scores.py.
-OF_STEP = [
-  name for name in PROTOCOLS if not name.startswith(('nrmse', 'segmentation', 'edit-locality'))
-]
+# Others are of SuperStyleNet, see tests/methods/superstylenet/test_region_run.py.
+_OTHERS = ('nrmse', 'segmentation', 'edit-locality', 'probe-region')
+OF_STEP = [name for name in PROTOCOLS if not name.startswith(_OTHERS)]
 
 
 def taps_of(x):
