@@ -26,7 +26,7 @@ from step_jax.fields import DATASETS, FEATURES
 
 ConfigDict = ml_collections.ConfigDict
 
-STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
+STAGES = ('pretrain', 'translate', 'finetune', 'mapper', 'stylegan2', 'psp')
 FILE = 'config.json'
 # Fields of methods of the user's own, by method, where their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
@@ -39,13 +39,13 @@ class Options:
   Attributes:
     name: of the data set in `DATASETS`; empty for a folder of one's own.
     size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
-    features: of the feature net in `FEATURES`.
+    features: of the feature net in `FEATURES`; empty for the stage's own.
     preset: of the method, as `configs/translate.py` lists them.
   """
 
   name: str = ''
   size: int = 0
-  features: str = 'vgg16'
+  features: str = ''
   preset: str = ''
 
   @classmethod
@@ -67,7 +67,8 @@ class Options:
     found = cls(name=first, **options)
     if found.name:
       choose(DATASETS, found.name, 'data set')
-    choose(FEATURES, found.features, 'features')
+    if found.features:
+      choose(FEATURES, found.features, 'features')
     return found
 
 
@@ -94,13 +95,12 @@ def make(
   if options.size:
     square = (options.size, options.size)
     settings.update(resize=options.size, crop=square, eval_crop=square)
-  net = FEATURES[options.features]
-  for group, changes in (('data', settings), ('mining', settings), ('features', net)):
-    named = {f'{group}.{name}': value for name, value in changes.items()}
-    values |= {name: value for name, value in named.items() if name in declared}
   # A stage without presets goes on from one with a preset.
-  if presets and options.preset:
-    values |= choose(presets, options.preset, 'preset')
+  chosen = choose(presets, options.preset, 'preset') if presets and options.preset else {}
+  net = FEATURES.get(options.features, {})
+  for group, changes in (('data', settings), ('mining', settings), ('', chosen), ('features', net)):
+    named = {f'{group}.{name}' if group else name: value for name, value in changes.items()}
+    values |= {name: value for name, value in named.items() if name in declared}
   tree: dict[str, Any] = {}
   for name, value in values.items():
     group, _, leaf = name.rpartition('.')
@@ -256,7 +256,8 @@ def set_kimg(config: ConfigDict, kimg: float) -> None:
   problem = fields.SHARED['schedule.total_kimg'].problem(kimg)
   if problem:
     raise ConfigError(f'--kimg {kimg:g}: {problem}')
-  schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
+  if 'fixed_kimg' in schedule:
+    schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
   schedule.total_kimg = kimg
 
 

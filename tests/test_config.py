@@ -35,7 +35,9 @@ def test_data_sets_have_the_settings_of_the_original():
 
 
 def test_defaults_of_the_original():
-  pretrain, translate, finetune, mapper = (load(stage, 'facades') for stage in config_lib.STAGES)
+  pretrain, translate, finetune, mapper = (
+    load(stage, 'facades') for stage in ('pretrain', 'translate', 'finetune', 'mapper')
+  )
   assert pretrain.batch_size == 12 and translate.batch_size == 8 and mapper.batch_size == 64
   assert dict(pretrain.mining) == {'num_nearest': 5, 'num_farthest': 13, 'projection': 0}
   assert dict(pretrain.loss) == {'triplet': 1.0, 'z_l2': 0.01, 'margin': 0.1}

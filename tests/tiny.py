@@ -12,7 +12,6 @@ import pytest
 
 from step_jax import config as config_lib
 from step_jax import methods
-from step_jax.config import STAGES
 from step_jax.data import swatches
 
 __all__ = [
@@ -24,6 +23,8 @@ __all__ = [
   'train',
   'write_pictures',
 ]
+
+STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
 
 FIELDS = {
   'batch_size': 4,

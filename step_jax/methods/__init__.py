@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
-from step_jax.methods import step
+from step_jax.methods import psp, step
 from step_jax.methods.method import Method, Option, Run, Stage
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = [
   'validate',
 ]
 
-METHODS: dict[str, Method] = {method.name: method for method in (step.METHOD,)}
+METHODS: dict[str, Method] = {method.name: method for method in (step.METHOD, psp.METHOD)}
 
 
 STAGES: dict[str, Stage] = {

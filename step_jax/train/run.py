@@ -238,10 +238,11 @@ def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
     )
     return checkpoints.restore_newest(like, set_aside=True)[1]
 
-  def init(key, warm):
+  def init(key, warm, warm_stats):
     state = stage.step.init(key)
     # Averages start from the given networks too. The original's start from its random ones.
     averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
-    return state.replace(params={**state.params, **warm}, ema=averaged)
+    stats = {**state.stats, **warm_stats} if warm_stats else state.stats
+    return state.replace(params={**state.params, **warm}, ema=averaged, stats=stats)
 
-  return jax.jit(init, out_shardings=shardings)(key, stage.warm_start)
+  return jax.jit(init, out_shardings=shardings)(key, stage.warm_start, stage.warm_stats)

@@ -29,6 +29,7 @@ class Training:
     items_per_step: pictures (codes) a step.
     frozen: arrays that steps read and do not change, on the host or on every device.
     warm_start: network -> parameters to start from in place of fresh ones.
+    warm_stats: the same of members of `TrainState.stats`.
     evaluate: scores a state, whose networks are on every device, on all hosts together; or None.
     features: which feature net is used, for the log; `random` where it is not a trained one.
   """
@@ -39,6 +40,7 @@ class Training:
   items_per_step: int
   frozen: dict[str, Any] = dataclasses.field(default_factory=dict)
   warm_start: dict[str, Any] = dataclasses.field(default_factory=dict)
+  warm_stats: dict[str, Any] = dataclasses.field(default_factory=dict)
   evaluate: Callable[[state_lib.TrainState], loop.Evaluation] | None = None
   features: str = ''
 
