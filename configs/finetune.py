@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
 from step_jax.fields import take
+from step_jax.methods.step import METHOD
 
 _TRANSLATE = config_lib.stage_module('translate')
 FIELDS = take(
@@ -26,4 +27,4 @@ FIELDS = take(
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
-  return config_lib.make(FIELDS, arg, _TRANSLATE.PRESETS)
+  return config_lib.make(FIELDS, arg, METHOD.presets)

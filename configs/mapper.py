@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
 from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, each, number, shared, take
+from step_jax.methods.step import METHOD
 
 FIELDS = (
   shared(
@@ -56,4 +57,4 @@ FIELDS = (
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
-  return config_lib.make(FIELDS, arg)
+  return config_lib.make(FIELDS, arg, METHOD.presets)

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
 from step_jax.fields import DATA, FEATURES, shared
-from step_jax.methods.psp import presets
+from step_jax.methods.psp import METHOD
 from step_jax.methods.psp.fields import PSP
 
 FIELDS = (
@@ -31,9 +31,8 @@ FIELDS = (
   )
   | PSP
 )
-PRESETS = presets.PRESETS
 
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of pSp for a data set; see `step_jax.config.Options` for `arg`."""
-  return config_lib.make(FIELDS, arg, PRESETS)
+  return config_lib.make(FIELDS, arg, METHOD.presets)

@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
 from step_jax.fields import DATA, FEATURES, shared
+from step_jax.methods.psp import METHOD
 from step_jax.methods.psp.fields import STYLEGAN2
 
 FIELDS = (
@@ -34,4 +35,4 @@ FIELDS = (
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StyleGAN2 for a data set; see `step_jax.config.Options` for `arg`."""
-  return config_lib.make(FIELDS, arg)
+  return config_lib.make(FIELDS, arg, METHOD.presets)

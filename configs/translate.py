@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 from step_jax import config as config_lib
 from step_jax import fields
 from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, Rule, each, is_a, shared, take
+from step_jax.methods.step import METHOD
 from step_jax.methods.step.steps import terms
 
 _PROBABILITY_AND_FACTOR = Rule(
@@ -88,32 +89,7 @@ FIELDS = (
   | terms.fields(terms.TRANSLATE)
 )
 
-_SCRATCH = {'init_from': '', 'train_encoder': True, 'loss.z_l2': 0.0}
-_RANDOM = {'loss.d2_random': 1.0, 'loss.z_random_recon': 10.0}
-_CYCLE = {'loss.cycle_perceptual': 0.02, 'loss.z_recon': 10.0}
-_KL = {'loss.z_kl': 0.01}
-_VAE = {'model.variational': True}
-_L2 = {'loss.z_l2': 0.01}
-
-# The rows of the paper's ablation, inferred from its text and project page (the printed table could
-# not be read), as differences from the default below. All share networks and reconstruction loss.
-PRESETS = {
-  # No style at all: a code of length zero. The floor.
-  'pix2pix': {'init_from': '', 'model.z_dim': 0, 'loss.z_l2': 0.0},
-  'bicyclegan_v1': _SCRATCH | _RANDOM | _KL | _VAE,
-  'bicyclegan_v2': _SCRATCH | _RANDOM | _KL,
-  'bicyclegan_v3': _SCRATCH | _RANDOM | _L2,
-  'munit_p_v1': _SCRATCH | _RANDOM | _CYCLE | _KL | _VAE,
-  'munit_p_v2': _SCRATCH | _RANDOM | _CYCLE | _KL,
-  'munit_p_v3': _SCRATCH | _RANDOM | _CYCLE | _L2,
-  'step_v1': _RANDOM | _CYCLE | _L2,
-  'step_v2': _RANDOM | _L2,
-  # The released default.
-  'step_v3': _L2,
-  'step_v4': {'loss.z_l2': 0.0},
-}
-
 
 def get_config(arg: str | None = None) -> ConfigDict:
   """The defaults of StEP for a data set; see `step_jax.config.Options` for `arg`."""
-  return config_lib.make(FIELDS, arg, PRESETS)
+  return config_lib.make(FIELDS, arg, METHOD.presets)

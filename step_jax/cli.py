@@ -212,12 +212,23 @@ def _add_train(verbs) -> None:
   )
   verb.add_argument('stage', choices=tuple(methods.STAGES), help=', '.join(methods.STAGES))
   _add_workdir(verb)
-  names = ', '.join(name for name in config_lib.DATASETS if name)
+  names = ', '.join(config_lib.DATASETS)
   verb.add_argument(
-    '--data', default='', help=f'folder of pictures, prepared or not; or a known set: {names}'
+    '--data',
+    default='',
+    help='folder of images, prepared or not; or NAME of a known data set; or NAME=FOLDER for one '
+    f'that lies elsewhere: {names}',
   )
   verb.add_argument(
-    '--preset', default='', help='settings of a known set, for --data that lies elsewhere'
+    '--preset',
+    default='',
+    metavar='NAME',
+    help='settings of the method, or of a known data set; of methods: '
+    + '; '.join(
+      f'{method.name}: {", ".join(method.presets)}'
+      for method in methods.METHODS.values()
+      if method.presets
+    ),
   )
   verb.add_argument('--size', type=_positive, default=0, help='train on squares of so many px')
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
@@ -242,10 +253,17 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   The settings of the stage that this one starts from come first, then the options.
 
   Raises:
-    ConfigError: neither data nor a stage before that names them.
+    ConfigError: no such data set or preset; or neither data nor a stage before that names them.
   """
-  known = args.data in config_lib.DATASETS
-  options = [args.preset or (args.data if known else '')]
+  source = config_lib.Source.parse(args.data)
+  name, preset = source.name, args.preset
+  method, _ = methods.of_stage(args.stage)
+  if preset:
+    config_lib.choose({**method.presets, **config_lib.DATASETS}, preset, '--preset')
+  if preset in config_lib.DATASETS:
+    name, preset = preset, ''
+  options = [name]
+  options += [f'preset={preset}'] if preset else []
   options += [f'size={args.size}'] if args.size else []
   options += [f'features={args.features}'] if args.features else []
   config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
@@ -254,7 +272,7 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   if init_from and (before / config_lib.FILE).is_file():
     config = config_lib.following(args.stage, config_lib.read(before), ','.join(options))
   if args.data:
-    config.data.path = config_lib.DATASETS[args.data]['path'] if known else args.data
+    config.data.path = source.path or config_lib.DATASETS[source.name]['path']
   if not config.data.path:
     raise ConfigError('--data is missing: give a folder of pictures, or swatches')
   if args.weights:

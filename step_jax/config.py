@@ -8,7 +8,6 @@ A stage's fields are declared in `configs/<stage>.py` (see `step_jax.fields`); e
 import ast
 from collections.abc import Mapping
 import dataclasses
-import difflib
 import functools
 import importlib.util
 import json
@@ -21,15 +20,35 @@ from typing import Any
 import ml_collections
 
 from step_jax import fields, files, models, untrusted
-from step_jax.errors import ConfigError, RunError
+from step_jax.errors import ConfigError, RunError, suggestion
 from step_jax.fields import DATASETS, FEATURES
 
 ConfigDict = ml_collections.ConfigDict
 
-STAGES = ('pretrain', 'translate', 'finetune', 'mapper', 'stylegan2', 'psp')
 FILE = 'config.json'
 # Fields of methods of the user's own, by method, where their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+  """Images: where they lie, and which of `DATASETS` gives their settings; either may be empty."""
+
+  path: str
+  name: str = ''
+
+  @classmethod
+  def parse(cls, text: str) -> 'Source':
+    """Reads `PATH`, `NAME=PATH`, or the name of a known data set.
+
+    Raises:
+      ConfigError: no data set has that name.
+    """
+    name, equals, path = text.partition('=')
+    if not equals or '/' in name:
+      return cls('', text) if text in DATASETS else cls(text)
+    choose(DATASETS, name, 'data set')
+    return cls(path, name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,7 +59,7 @@ class Options:
     name: of the data set in `DATASETS`; empty for a folder of one's own.
     size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
     features: of the feature net in `FEATURES`; empty for the stage's own.
-    preset: of the method, as `configs/translate.py` lists them.
+    preset: of the method.
   """
 
   name: str = ''
@@ -75,28 +94,28 @@ class Options:
 def make(
   declared: Mapping[str, fields.Field],
   arg: str | None = None,
-  presets: Mapping[str, Mapping[str, Any]] | None = None,
+  presets: Mapping[str, Any] | None = None,
 ) -> ConfigDict:
   """The configuration of declared fields: their defaults, and what `arg` asks for.
 
   Args:
     declared: dotted name -> field.
     arg: see `Options`.
-    presets: of the method: name -> fields that have another value.
+    presets: of the method, as `methods.Method` has them.
 
   Raises:
     ConfigError: see `Options.parse`; or no such preset.
   """
   options = Options.parse(arg)
-  if declared['method'].default not in STAGES:
+  if declared['method'].default not in _stage_files():
     _FIELDS[declared['method'].default] = declared
   values = {name: field.default for name, field in declared.items()} | {'arg': arg or ''}
   settings = dict(DATASETS.get(options.name, {}))
   if options.size:
     square = (options.size, options.size)
     settings.update(resize=options.size, crop=square, eval_crop=square)
-  # A stage without presets goes on from one with a preset.
-  chosen = choose(presets, options.preset, 'preset') if presets and options.preset else {}
+  chosen = choose(presets or {}, options.preset, 'preset').fields if options.preset else {}
+  chosen = chosen.get(declared['stage'].default, {})
   net = FEATURES.get(options.features, {})
   for group, changes in (('data', settings), ('mining', settings), ('', chosen), ('features', net)):
     named = {f'{group}.{name}' if group else name: value for name, value in changes.items()}
@@ -150,14 +169,14 @@ def stage_module(stage: str) -> types.ModuleType:
 
 def stage_file(stage: str) -> str:
   """Path of a stage's own configuration file, in a checkout or in an installed package."""
+  return str(_stage_files()[stage])
+
+
+@functools.cache
+def _stage_files() -> Mapping[str, pathlib.Path]:
   here = pathlib.Path(__file__).parent
-  return str(
-    next(
-      folder / f'{stage}.py'
-      for folder in (here / 'configs', here.parent / 'configs')
-      if (folder / f'{stage}.py').is_file()
-    )
-  )
+  folder = next(path for path in (here / 'configs', here.parent / 'configs') if path.is_dir())
+  return {path.stem: path for path in folder.glob('*.py')}
 
 
 def set_field(config: ConfigDict, field: str, text: str) -> None:
@@ -183,9 +202,7 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
 
 
 def _unknown(field: str, known: list[str]) -> ConfigError:
-  near = difflib.get_close_matches(field, known, n=1, cutoff=0.5)
-  hint = f'did you mean {near[0]}?' if near else f'fields are {", ".join(known)}'
-  return ConfigError(f'config field {field!r} is unknown: {hint}')
+  return ConfigError(f'config field {field!r} is unknown: {suggestion(field, known, "fields are")}')
 
 
 def _parse(what: str, text: str, old: Any) -> Any:
@@ -293,8 +310,8 @@ def check_names(config: ConfigDict) -> None:
 
 def _declared(config: ConfigDict) -> Mapping[str, fields.Field]:
   """The fields of a configuration's method; none if that is the user's own and declares none."""
-  method = config.get('method')
-  return stage_module(method).FIELDS if method in STAGES else _FIELDS.get(str(method), {})
+  method = str(config.get('method'))
+  return stage_module(method).FIELDS if method in _stage_files() else _FIELDS.get(method, {})
 
 
 def demand(condition: Any, field: str, value: Any, remedy: str) -> None:
@@ -363,7 +380,7 @@ def _check_kinds(config: ConfigDict) -> None:
   """
   if not isinstance(config.get('stage'), str):
     raise ValueError('it names no stage')
-  if config.stage not in STAGES:
+  if config.stage not in _stage_files():
     return
   for name, field in stage_module(config.stage).FIELDS.items():
     group, _, leaf = name.rpartition('.')
@@ -396,9 +413,8 @@ def _tuples(value: Any) -> Any:
   return value
 
 
-def choose(known: dict, name: str, what: str) -> Any:
-  """`known[name]`, or a ConfigError that lists what is known."""
+def choose(known: Mapping[str, Any], name: str, what: str) -> Any:
+  """`known[name]`, or a ConfigError that says what is known."""
   if name not in known:
-    names = ', '.join(key for key in known if key)
-    raise ConfigError(f'{what} {name!r} is unknown: use one of {names}')
+    raise ConfigError(f'{what} {name!r} is unknown: {suggestion(name, known)}')
   return known[name]

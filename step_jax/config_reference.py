@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from step_jax import config as config_lib
-from step_jax import fields
+from step_jax import fields, methods
 
 _INTRODUCTION = """\
 # Configuration
@@ -45,12 +45,17 @@ def page() -> str:
     parts.append(_table(('field', 'values', 'default', 'meaning'), rows))
   parts += ['## Data sets', 'What `--data NAME` or `--preset NAME` sets beyond the defaults.']
   parts.append(_changes('data set', config_lib.DATASETS))
-  parts += ['## Feature nets', 'What `--features NAME` sets; `vgg16` is the default.']
+  defaults = "`vgg16` is StEP's default, `alexnet` that of pSp."
+  parts += ['## Feature nets', f'What `--features NAME` sets; {defaults}']
   parts.append(_changes('net', config_lib.FEATURES))
   parts += [
-    '## Presets of the method',
-    'What `configs/translate.py:DATA,preset=NAME` sets; [method.md](method.md) says what they are.',
-    _changes('preset', config_lib.stage_module('translate').PRESETS),
+    '## Presets of methods',
+    'What `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` sets. Later stages keep it.',
+  ]
+  parts += [
+    f'### `{method.name}`\n\n{_presets(method)}'
+    for method in methods.METHODS.values()
+    if method.presets
   ]
   return '\n\n'.join(parts) + '\n'
 
@@ -58,7 +63,7 @@ def page() -> str:
 def collect() -> dict[str, dict[str, fields.Field]]:
   """Dotted name of a field -> stage -> how it is declared there."""
   declared: dict[str, dict[str, fields.Field]] = {}
-  for stage in config_lib.STAGES:
+  for stage in methods.STAGES:
     for name, field in config_lib.stage_module(stage).FIELDS.items():
       declared.setdefault(name, {})[stage] = field
   return declared
@@ -71,7 +76,7 @@ def _values(field: fields.Field) -> str:
   return f'{names[type(field.default)]} {rule}'.strip()
 
 
-def _by_stage(texts: Mapping[str, str], everywhere: int = len(config_lib.STAGES)) -> str:
+def _by_stage(texts: Mapping[str, str], everywhere: int = len(methods.STAGES)) -> str:
   """One text where so many stages have the same; `stages: text` where some differ or do without."""
   stages: dict[str, list[str]] = {}
   for stage, text in texts.items():
@@ -94,12 +99,26 @@ def _plain(value: Any) -> str:
 
 
 def _changes(what: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-  rows = [
-    (f'`{name}`', '; '.join(f'`{field}` {_shown(value)}' for field, value in settings.items()))
-    for name, settings in known.items()
-    if name
-  ]
+  rows = [(f'`{name}`', _settings(settings)) for name, settings in known.items()]
   return _table((what, 'sets'), rows)
+
+
+def _presets(method: methods.Method) -> str:
+  rows = [
+    (
+      f'`{name}`',
+      preset.meaning,
+      _by_stage(
+        {stage: _settings(values) for stage, values in preset.fields.items()}, len(preset.fields)
+      ),
+    )
+    for name, preset in method.presets.items()
+  ]
+  return _table(('preset', 'is', 'sets'), rows)
+
+
+def _settings(values: Mapping[str, Any]) -> str:
+  return '; '.join(f'`{field}` {_shown(value)}' for field, value in values.items())
 
 
 def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:

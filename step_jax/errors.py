@@ -4,6 +4,8 @@ The command line prints their message alone and exits with status 2; everything 
 keeps its traceback.
 """
 
+from collections.abc import Iterable
+import difflib
 import unicodedata
 
 # Control characters, halves of characters (bytes that are no UTF-8), and what breaks lines.
@@ -45,6 +47,13 @@ def is_printable(text: str) -> bool:
 def shown(text: str) -> str:
   """A text for messages: what is not printable is escaped."""
   return text if is_printable(text) else ascii(text)[1:-1]
+
+
+def suggestion(name: str, known: Iterable[str], listing: str = 'use one of') -> str:
+  """What to use in place of an unknown name: the nearest one, or all of them after `listing`."""
+  known = list(known)
+  near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+  return f'did you mean {near[0]}?' if near else f'{listing} {", ".join(known)}'
 
 
 def first_line(error: Exception | str) -> str:

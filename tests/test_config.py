@@ -14,8 +14,8 @@ def load(stage, arg=''):
   return config_lib.load(f'{config_lib.stage_file(stage)}:{arg}')
 
 
-@pytest.mark.parametrize('stage', config_lib.STAGES)
-@pytest.mark.parametrize('name', [name for name in config_lib.DATASETS if name])
+@pytest.mark.parametrize('stage', methods.STAGES)
+@pytest.mark.parametrize('name', config_lib.DATASETS)
 def test_every_stage_of_every_data_set_is_valid(stage, name):
   config = load(stage, name)
   methods.validate(config)
@@ -35,9 +35,8 @@ def test_data_sets_have_the_settings_of_the_original():
 
 
 def test_defaults_of_the_original():
-  pretrain, translate, finetune, mapper = (
-    load(stage, 'facades') for stage in ('pretrain', 'translate', 'finetune', 'mapper')
-  )
+  stages = ('pretrain', 'translate', 'finetune', 'mapper')
+  pretrain, translate, finetune, mapper = (load(stage, 'facades') for stage in stages)
   assert pretrain.batch_size == 12 and translate.batch_size == 8 and mapper.batch_size == 64
   assert dict(pretrain.mining) == {'num_nearest': 5, 'num_farthest': 13, 'projection': 0}
   assert dict(pretrain.loss) == {'triplet': 1.0, 'z_l2': 0.01, 'margin': 0.1}
@@ -55,6 +54,28 @@ def test_defaults_of_the_original():
 def test_size_sets_all_sizes():
   data = load('translate', 'facades,size=64').data
   assert (data.resize, data.crop, data.eval_crop) == (64, (64, 64), (64, 64))
+
+
+@pytest.mark.parametrize('name', methods.METHODS)
+def test_presets_are_settings_of_their_method(name):
+  method = methods.METHODS[name]
+  assert not method.presets.keys() & config_lib.DATASETS.keys()
+  for preset, settings in method.presets.items():
+    assert settings.meaning and settings.fields.keys() <= {stage.name for stage in method.stages}
+    for stage in method.stages:
+      config = load(stage.name, f'facades,preset={preset}')
+      values = dict(config_lib.flatten(config))
+      assert settings.fields.get(stage.name, {}).items() <= values.items()
+      config_lib.validate(config)
+
+
+def test_images_by_path_or_name():
+  parse = config_lib.Source.parse
+  assert parse('some/a=b') == config_lib.Source('some/a=b')
+  assert parse('facades') == config_lib.Source('', 'facades')
+  assert parse('facades=f') == config_lib.Source('f', 'facades')
+  with pytest.raises(ConfigError, match="data set 'facade' is unknown: did you mean facades"):
+    parse('facade=f')
 
 
 def test_feature_nets_by_name():
@@ -103,7 +124,9 @@ def test_wrong_fields_are_named(field, text, message):
 @pytest.mark.parametrize(
   ('arg', 'message'),
   [
-    ('facade', "data set 'facade' is unknown: use one of swatches, edges2shoes"),
+    ('facade', "data set 'facade' is unknown: did you mean facades"),
+    ('nothing', "data set 'nothing' is unknown: use one of swatches, edges2shoes"),
+    ('facades,preset=munit_p', "preset 'munit_p' is unknown: did you mean munit_p_v"),
     ('facades,siez=64', "option 'siez'"),
     ('facades,size=big', 'is not an integer'),
     ('facades,features=resnet', "features 'resnet' is unknown"),
@@ -178,7 +201,7 @@ def _replaced(tree, path, value):
   return {**tree, name: _replaced(tree[name], rest, value) if rest else value}
 
 
-@pytest.mark.parametrize('stage', config_lib.STAGES)
+@pytest.mark.parametrize('stage', methods.STAGES)
 def test_every_field_of_every_stage_has_a_range(stage):
   """No number is negative, nan or infinite, alone or in a tuple; nothing is of another type."""
   config = load(stage, 'facades')

@@ -24,8 +24,7 @@ __all__ = [
   'write_pictures',
 ]
 
-STAGES = ('pretrain', 'translate', 'finetune', 'mapper')
-
+STAGES = [stage.name for stage in methods.METHODS['step'].stages]
 FIELDS = {
   'batch_size': 4,
   'data.crop': (16, 16),

@@ -7,7 +7,7 @@ from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.methods import psp, step
-from step_jax.methods.method import Method, Option, Run, Stage
+from step_jax.methods.method import Method, Option, Preset, Run, Stage
 
 if TYPE_CHECKING:
   import ml_collections
@@ -18,6 +18,7 @@ __all__ = [
   'METHODS',
   'Method',
   'Option',
+  'Preset',
   'Run',
   'STAGES',
   'Stage',

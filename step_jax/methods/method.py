@@ -39,6 +39,19 @@ class Option:
 
 
 @dataclasses.dataclass(frozen=True)
+class Preset:
+  """Settings of a method by name, as a row of an ablation or a task: `--preset NAME`.
+
+  Attributes:
+    meaning: one line.
+    fields: stage -> dotted name of a field -> its value; stages left out keep their defaults.
+  """
+
+  meaning: str
+  fields: Mapping[str, Mapping[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
 class Stage:
   """A stage of training: one configuration file, one folder of a run.
 
@@ -75,6 +88,8 @@ class Method:
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
     options: of `translate`.
+    presets: by name; no data set has the same. The file of every stage passes them to
+      `config.make`; `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` applies one.
     session: subclass of `evaluate.session.Session`.
     measures: `(function, groups)` pairs of scores that only this method has: the function takes the
       session and yields `evaluate.scores.Score` or `Skipped`.
@@ -94,6 +109,7 @@ class Method:
   run: str
   needs_code: bool = True
   options: tuple[Option, ...] = ()
+  presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
   session: str = ''
   measures: str = ''
   galleries: str = ''

@@ -18,7 +18,7 @@ _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
 # With fewer products of channels the transforms cost more than they save.
 _WINOGRAD_CHANNELS = 2**15
 # Places a strip of a kernel's gradient has, times channels.
-_STRIP = 2**17
+_STRIP = 2**18
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding='SAME') -> jax.Array:

@@ -99,22 +99,21 @@ def concat_minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
 class Conv(nn.Module):
   """Convolution with an equalised learning rate, `[B, H, W, in] -> [B, H', W', out]`.
 
+  Padded as TensorFlow's 'SAME': an odd pixel goes after.
+
   Attributes:
     features: output channels.
     kernel_size: side of the square kernel.
     stride: step of the window.
-    slope: the slope `a` in the He constant; None leaves the kernel unscaled.
-    padding: 'same' (as TensorFlow pads: the odd pixel goes after), 'valid', or 'reflect'
-      (`kernel_size // 2` mirrored pixels on every side).
-    upsample: convolve the input doubled by nearest neighbour (3x3, stride 1, 'same').
+    slope: the slope `a` in the He constant.
+    upsample: convolve the input doubled by nearest neighbour (3x3, stride 1).
     dtype: compute type; parameters stay float32.
   """
 
   features: int
   kernel_size: int
   stride: int = 1
-  slope: float | None = LEAKY_SLOPE
-  padding: str = 'same'
+  slope: float = LEAKY_SLOPE
   upsample: bool = False
   dtype: jnp.dtype = jnp.float32
 
@@ -123,68 +122,26 @@ class Conv(nn.Module):
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    if self.slope is not None:
-      kernel = kernel * he_scale(shape, self.slope)
+    kernel = kernel * he_scale(shape, self.slope)
     return self._convolve(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     if self.upsample:
       return convolutions.upsampled_conv3x3(x, kernel)
-    if (self.kernel_size, self.stride, self.padding) == (3, 1, 'same'):
+    if (self.kernel_size, self.stride) == (3, 1):
       return convolutions.conv3x3(x, kernel)
-    if self.padding == 'reflect':
-      margin = (self.kernel_size // 2,) * 2
-      x = jnp.pad(x, ((0, 0), margin, margin, (0, 0)), mode='reflect')
-      return convolutions.conv(x, kernel, self.stride, 'VALID')
-    return convolutions.conv(x, kernel, self.stride, self.padding.upper())
-
-
-class ConvTranspose(nn.Module):
-  """Equalised 3x3 transposed convolution of stride 2, `[B, H, W, in] -> [B, 2H, 2W, out]`.
-
-  The gradient of TensorFlow's 'SAME' convolution of stride 2, scaled with slope 1. The kernel is
-  `[3, 3, out, in]`, as there, so that the scale goes by the output channels: the original's own.
-  """
-
-  features: int
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    shape = (3, 3, self.features, x.shape[-1])
-    kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    y = jax.lax.conv_transpose(
-      x,
-      kernel * he_scale(shape, slope=1.0),
-      (2, 2),
-      'SAME',
-      dimension_numbers=('NHWC', 'HWIO', 'NHWC'),
-      transpose_kernel=True,
-    )
-    return y + bias
+    return convolutions.conv(x, kernel, self.stride)
 
 
 class Dense(nn.Module):
-  """Fully connected layer `[..., in] -> [..., features]`.
-
-  Attributes:
-    features: output size.
-    slope: the slope `a` of an equalised kernel drawn from N(0, 1); None gives a plain kernel from
-      N(0, 0.02^2), which is what the heads of the style encoder use.
-  """
+  """Fully connected layer `[..., in] -> [..., features]`; its kernel is drawn from N(0, 0.02^2)."""
 
   features: int
-  slope: float | None = None
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    shape = (x.shape[-1], self.features)
-    stddev = 0.02 if self.slope is None else 1.0
-    kernel = self.param('kernel', nn.initializers.normal(stddev), shape)
-    bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    if self.slope is not None:
-      kernel = kernel * he_scale(shape, self.slope)
-    return x @ kernel + bias
+    kernel = self.param('kernel', nn.initializers.normal(0.02), (x.shape[-1], self.features))
+    return x @ kernel + self.param('bias', nn.initializers.zeros, (self.features,))
 
 
 class InstanceNorm(nn.Module):
@@ -195,26 +152,14 @@ class InstanceNorm(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    return _normalise(self, x, axes=(1, 2))
-
-
-class LayerNorm(nn.Module):
-  """Normalises each picture over H, W and C, then scales and shifts per channel; `[B, H, W, C]`."""
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    return _normalise(self, x, axes=(1, 2, 3))
-
-
-def _normalise(module: nn.Module, x: jax.Array, axes: tuple[int, ...]) -> jax.Array:
-  gamma = module.param('gamma', nn.initializers.ones, (x.shape[-1],))
-  beta = module.param('beta', nn.initializers.zeros, (x.shape[-1],))
-  wide = x.astype(jnp.float32)
-  mean = jnp.mean(wide, axis=axes, keepdims=True)
-  variance = jnp.mean(jnp.square(wide - mean), axis=axes, keepdims=True)
-  scale = jax.lax.rsqrt(variance + NORM_EPSILON) * gamma
-  # One multiplication and one addition a pixel, in the original's order of rounding.
-  return (wide * scale + (beta - mean * scale)).astype(x.dtype)
+    gamma = self.param('gamma', nn.initializers.ones, (x.shape[-1],))
+    beta = self.param('beta', nn.initializers.zeros, (x.shape[-1],))
+    wide = x.astype(jnp.float32)
+    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
+    variance = jnp.mean(jnp.square(wide - mean), axis=(1, 2), keepdims=True)
+    scale = jax.lax.rsqrt(variance + NORM_EPSILON) * gamma
+    # One multiplication and one addition per pixel, in the original's order of rounding.
+    return (wide * scale + (beta - mean * scale)).astype(x.dtype)
 
 
 def block(module: type[nn.Module], remat: bool) -> type[nn.Module]:
@@ -234,14 +179,11 @@ class BasicBlock(nn.Module):
   """
 
   features: int
-  slope: float | None = 1.0
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda features, size, name: Conv(
-      features, size, slope=self.slope, dtype=self.dtype, name=name
-    )
+    conv = lambda features, size, name: Conv(features, size, slope=1.0, dtype=self.dtype, name=name)
     y = conv(self.features, 3, 'conv0')(leaky_relu(x))
     y = conv(self.features, 3, 'conv1')(leaky_relu(y))
     return downscale(y) + conv(self.features, 1, 'shortcut')(downscale(x))

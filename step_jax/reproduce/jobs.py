@@ -6,7 +6,7 @@ import pathlib
 from typing import Protocol
 
 from step_jax import config as config_lib
-from step_jax.config import ConfigDict
+from step_jax.config import ConfigDict, Source
 from step_jax.errors import ConfigError
 
 
@@ -26,24 +26,6 @@ class Row(Protocol):
   stage: str
   preset: str
   needs: tuple[str, ...]
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """A set of pictures: where it lies, and which of `config.DATASETS` gives its settings."""
-
-  path: str
-  preset: str = ''
-
-  @classmethod
-  def parse(cls, text: str) -> 'Source':
-    """Reads `PATH`, `PRESET=PATH`, or the name of a known set, which is both."""
-    preset, equals, path = text.partition('=')
-    if not equals:
-      known = text in config_lib.DATASETS
-      return cls('', text) if known else cls(text)
-    config_lib.choose(config_lib.DATASETS, preset, 'preset')
-    return cls(path, preset)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -52,6 +52,18 @@ def test_an_option_changes_what_it_names_alone(before):
   named = configure(before, '--preset', 'facades', '--data', '/others', '--weights', '/net.npz')
   assert named.data.rescale == ((0.5, 1.25), (0.25, 1.5)) and named.data.path == '/others'
   assert named.data.resize == 64 and named.features.weights == '/net.npz'
+  assert config_lib.flatten(named) == config_lib.flatten(
+    configure(before, '--data', 'facades=/others', '--weights', '/net.npz')
+  )
+
+
+def test_presets_of_the_method_carry_over(before):
+  keep(before / 'translate', '/my/pictures')
+  munit = configure(before, '--preset', 'munit_p_v2', '--data', '/mine')
+  assert munit.loss.z_kl == 0.01 and munit.init_from == '' and munit.data.path == '/mine'
+  config_lib.save(munit, before / 'translate')
+  later = configure(before, stage='finetune')
+  assert later.loss.z_kl == 0.01 and later.init_from == 'translate' and later.data.path == '/mine'
 
 
 def test_a_known_set_brings_its_folder(before, tmp_path):

@@ -153,7 +153,9 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'did you mean batch_size' in stop(*train, *data, '--config.batch_siz=3')
   assert 'is not an integer' in stop(*train, *data, '--config.batch_size=x')
   assert "argument '--batch_size=3' is unknown" in stop(*train, *data, '--batch_size=3')
-  assert "data set 'facade'" in stop(*train, *data, '--preset', 'facade')
+  assert "--preset 'facade' is unknown: did you mean facades" in stop(*train, '--preset', 'facade')
+  assert 'did you mean munit_p_v' in stop(*train, *data, '--preset', 'munit_p')
+  assert "data set 'facade' is unknown" in stop(*train, '--data', 'facade=/mine')
   random = [*data, '--weights', 'random', '--features', 'squeezenet1_1']
   assert 'below the crop of 256' in stop(*train, *random)
   later = ['train', 'translate', '--workdir', tmp_path / 'run', '--config.data.crop=16,16']

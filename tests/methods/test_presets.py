@@ -7,21 +7,13 @@ import tiny
 
 from step_jax import config as config_lib
 from step_jax import models
+from step_jax.methods.step import METHOD
 from step_jax.methods.step.steps import plan, translate
 
 TRANSLATE = config_lib.stage_file('translate')
 
 
-def _module():
-  import importlib.util
-
-  spec = importlib.util.spec_from_file_location('translate_config', TRANSLATE)
-  module = importlib.util.module_from_spec(spec)
-  spec.loader.exec_module(module)
-  return module
-
-
-@pytest.mark.parametrize('preset', sorted(_module().PRESETS))
+@pytest.mark.parametrize('preset', sorted(METHOD.presets))
 def test_every_preset_trains_two_steps(preset):
   config = config_lib.load(f'{TRANSLATE}:swatches,preset={preset}')
   known = dict(config_lib.flatten(config))

@@ -75,14 +75,6 @@ def test_rows_without_their_pictures_are_left_out(caplog):
     run.choose_rows(table, settings, ['step_v3-related'])
 
 
-def test_sources():
-  assert reproduce.Source.parse('some/folder') == reproduce.Source('some/folder')
-  assert reproduce.Source.parse('facades') == reproduce.Source('', 'facades')
-  assert reproduce.Source.parse('facades=f') == reproduce.Source('f', 'facades')
-  with pytest.raises(ConfigError, match="'faces'"):
-    reproduce.Source.parse('faces=f')
-
-
 def line(title, value, hash_='1'):
   score = {'hash': hash_, 'value': value, 'better': 'higher', 'title': 't'}
   return page.Line(title, [{'scores': {'psnr': score}}], [60.0], [])

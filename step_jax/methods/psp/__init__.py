@@ -5,6 +5,7 @@ Richardson et al., "Encoding in Style: a StyleGAN Encoder for Image-to-Image Tra
 """
 
 from step_jax.methods.method import Method, Stage
+from step_jax.methods.psp.presets import PRESETS
 
 _HERE = 'step_jax.methods.psp'
 
@@ -18,4 +19,5 @@ METHOD = Method(
   translating=('psp',),
   run=f'{_HERE}.run:load',
   needs_code=False,
+  presets=PRESETS,
 )

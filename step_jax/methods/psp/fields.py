@@ -84,6 +84,11 @@ PSP = GENERATOR | {
   ),
   'train_generator': Field(False, 'whether the generator is trained along with the encoder'),
   'start_from_mean': Field(True, 'whether the encoder gives offsets from the mean style'),
+  'body_weights': Field(
+    '',
+    'file from which the body of the encoder starts: ArcFace IR-SE-50, or a ResNet-50 for the '
+    'encoder `resnet50_linear`; empty: from scratch',
+  ),
   'data.factors': Field(
     (1, 2, 4, 8, 16, 32),
     'reductions that super-resolution undoes; one is drawn for each image',

@@ -1,6 +1,7 @@
 """Modules and frozen networks of pSp, as a configuration asks for them."""
 
 from collections.abc import Mapping
+import functools
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -12,7 +13,7 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax import models, weights
 from step_jax.evaluate import lpips as lpips_lib
-from step_jax.methods.psp import encoders, import_weights
+from step_jax.methods.psp import encoders, import_weights, irse, resnet
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.generator import Generator
@@ -118,7 +119,23 @@ def similarity(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module,
   return read(import_weights.find(term, config.features[term]))
 
 
-def heads_of(config: ml_collections.ConfigDict) -> Mapping[str, jax.ShapeDtypeStruct]:
-  """Shapes of the heads of LPIPS: tap -> `[C]`."""
+def lpips_shapes(config: ml_collections.ConfigDict) -> Trunk:
+  """`lpips` with shapes in place of parameters."""
+  module = lpips_module(config)
+  picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
+  params = jax.eval_shape(module.init, jax.random.key(0), picture)['params']
   _, channels = nets.HEADS[f'lpips_{_LPIPS[config.features.net]}']
-  return {tap: jax.ShapeDtypeStruct((count,), jnp.float32) for tap, count in channels.items()}
+  heads = {tap: jax.ShapeDtypeStruct((count,), jnp.float32) for tap, count in channels.items()}
+  return Trunk(module, params, heads, 'shapes')
+
+
+def similarity_shapes(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module, Mapping]:
+  """`similarity` with shapes in place of parameters, of the published networks."""
+  del config
+  if term == 'identity':
+    module, side, init = irse.FaceEmbedding(), irse.FACE_SIZE, irse.FaceEmbedding().init
+  else:
+    module, side = resnet.ResNet50(), 64
+    init = functools.partial(module.init, train=False)
+  picture = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
+  return module, jax.eval_shape(init, jax.random.key(0), picture)

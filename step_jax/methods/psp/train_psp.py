@@ -197,8 +197,8 @@ def make(objectives: Objectives) -> state_lib.TrainStep:
 
   Args:
     objectives: its `config` has `loss.NAME` for the names in `TERMS` (a term with weight 0 does not
-      exist), `task`, `model.input_channels`, `start_from_mean`, `train_generator`, `optimizer.{name,
-      learning_rate}` with the name `ranger` or `adam`, and `seed`.
+      exist), `task`, `model.input_channels`, `start_from_mean`, `train_generator`,
+      `optimizer.{name, learning_rate}` with the name `ranger` or `adam`, and `seed`.
 
   Raises:
     ValueError: a term has no network, or both kinds of similarity are asked for.

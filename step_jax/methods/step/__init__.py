@@ -1,6 +1,7 @@
 """StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
 
 from step_jax.methods.method import Method, Option, Stage
+from step_jax.methods.step.presets import PRESETS
 
 _HERE = 'step_jax.methods.step'
 
@@ -23,6 +24,7 @@ METHOD = Method(
       choices=('mapper', 'gaussian'),
     ),
   ),
+  presets=PRESETS,
   session=f'{_HERE}.scores.session:StepSession',
   measures=f'{_HERE}.scores.measures:MEASURES',
   galleries=f'{_HERE}.galleries:make',

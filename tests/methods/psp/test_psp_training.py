@@ -201,7 +201,7 @@ SMALL = {'depths': (1, 1, 1, 1), 'widths': (16, 16, 32, 32), 'style_dim': 8}
 
 
 def psp_config(preset='', **fields):
-  config = config_lib.load(f'{config_lib.stage_file("psp")}:' + (preset and f'preset={preset}'))
+  config = config_lib.load(f'{config_lib.stage_file("psp")}:' + (preset and f',preset={preset}'))
   config.optimizer.learning_rate = 1e-3
   config.update_from_flattened_dict(fields)
   return config

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 import functools
 import logging
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,9 @@ from step_jax.data import pipeline
 from step_jax.errors import RunError
 from step_jax.evaluate import metrics, parallel, scores
 from step_jax.infer import gallery
-from step_jax.methods.psp import functions, inputs, irse, networks, resnet, train_psp
+from step_jax.methods.psp import encoders, functions, import_weights, inputs, networks, train_psp
 from step_jax.methods.psp.stages import stylegan2
-from step_jax.train import loop
+from step_jax.train import checkpoint, loop
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
@@ -36,9 +37,9 @@ def build(
   mesh_lib.check_batch_size(config.batch_size)
   found = data.open_config(config.data)
   found.check_crop('train', config.data.crop)
-  objectives, frozen = _objectives(config)
+  losses, frozen = objectives(config)
   frozen = mesh_lib.put_replicated(mesh, frozen)
-  step = train_psp.make(objectives)
+  step = train_psp.make(losses)
   warm, warm_stats = _warm_start(config, workdir, mesh)
   return stage_lib.Training(
     step=step,
@@ -48,7 +49,7 @@ def build(
     frozen=frozen,
     warm_start=warm,
     warm_stats=warm_stats,
-    evaluate=_evaluator(config, found, objectives, frozen, mesh),
+    evaluate=_evaluator(config, found, losses, frozen, mesh),
   )
 
 
@@ -85,46 +86,37 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
   """The step with targets of `size` (height, width), by shape alone."""
-  loss = config.loss
-  key = jax.random.key(0)
-  features = identity = moco = None
-  frozen = {}
-  if loss.lpips or loss.lpips_crop:
-    features = networks.lpips_module(config)
-    picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    frozen['features'] = jax.eval_shape(features.init, key, picture)['params']
-    frozen['heads'] = networks.heads_of(config)
-  if loss.identity:
-    identity = irse.FaceEmbedding()
-    face = jax.ShapeDtypeStruct((1, irse.FACE_SIZE, irse.FACE_SIZE, 3), jnp.float32)
-    frozen['identity'] = jax.eval_shape(identity.init, key, face)
-  if loss.moco:
-    moco = resnet.ResNet50()
-    picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
-    init = functools.partial(moco.init, train=False)
-    frozen['moco'] = jax.eval_shape(init, key, picture)
-  objectives = train_psp.Objectives(
-    config, networks.encoder(config), networks.generator(config), features, identity, moco
-  )
+  losses, frozen = objectives(config, with_weights=False)
   source = (config.batch_size, config.model.encoder_size, config.model.encoder_size)
   source += {'segmentation': (), 'sketch': (1,)}.get(config.task, (3,))
   batch = stage_lib.images(config, size, ('target',))
   batch['source'] = jax.ShapeDtypeStruct(source, jnp.uint8)
-  return stage_lib.AbstractStep.of(train_psp.make(objectives), batch, frozen)
+  return stage_lib.AbstractStep.of(train_psp.make(losses), batch, frozen)
 
 
-def _objectives(config) -> tuple[train_psp.Objectives, dict]:
-  """The losses, and what their networks need."""
+def objectives(
+  config: ml_collections.ConfigDict, with_weights: bool = True
+) -> tuple[train_psp.Objectives, dict[str, Any]]:
+  """The losses, and what the networks behind them need, which is frozen.
+
+  Args:
+    config: of the stage.
+    with_weights: whether weights are loaded; else the shapes of the published ones are given.
+
+  Raises:
+    UserError: weights are not there or cannot be read.
+  """
   loss = config.loss
   found, frozen = {'features': None, 'identity': None, 'moco': None}, {}
   if loss.lpips or loss.lpips_crop:
-    trunk = networks.lpips(config)
+    trunk = (networks.lpips if with_weights else networks.lpips_shapes)(config)
     found['features'] = trunk.module
     frozen |= {'features': trunk.params, 'heads': trunk.heads}
     log.info('loss.lpips is by %s', trunk.label)
   for term in ('identity', 'moco'):
     if loss[term]:
-      found[term], frozen[term] = networks.similarity(config, term)
+      read = networks.similarity if with_weights else networks.similarity_shapes
+      found[term], frozen[term] = read(config, term)
   encoder, generator = networks.encoder(config), networks.generator(config)
   return train_psp.Objectives(config, encoder, generator, **found), frozen
 
@@ -132,9 +124,13 @@ def _objectives(config) -> tuple[train_psp.Objectives, dict]:
 def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
   """The averaged generator of the stage before with its noise, and the mean style.
 
+  Nothing where the stage goes on from a checkpoint of its own, which holds all that.
+
   Raises:
-    RunError: there is no such stage, or its generator does not fit.
+    UserError: there is no such stage, its generator does not fit, or `body_weights` cannot be read.
   """
+  if checkpoint.exists(stage_lib.stage_folder(workdir, config.stage)):
+    return {}, {}
   if not config.init_from:
     raise RunError('config field init_from is empty: pSp needs a trained generator to draw with')
   folder = stage_lib.stage_folder(workdir, config.init_from)
@@ -146,7 +142,31 @@ def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
   }
   restored = stage_lib.load_networks(folder, like, mesh)
   stats = restored['stats']
-  return restored['ema'], {'noise': stats['noise'], 'mean_style': stats['w_mean']}
+  params, own = restored['ema'], {'noise': stats['noise'], 'mean_style': stats['w_mean']}
+  if config.body_weights:
+    started = _start_body(config)
+    params, own = (
+      {**params, 'encoder': started['params']},
+      {**own, 'encoder': started['batch_stats']},
+    )
+  return params, own
+
+
+def _start_body(config) -> dict:
+  """Variables of a fresh encoder whose body is that of a trained network."""
+  path = files.path(config.body_weights)
+  if config.model.encoder == 'resnet50_linear':
+    body = import_weights.read_resnet50(path)[1]
+  else:
+    variables = import_weights.read_face_embedding(path)[1]
+    body = {collection: tree['body'] for collection, tree in variables.items()}
+  encoder, side = networks.encoder(config), config.model.encoder_size
+  image = jnp.zeros((1, side, side, config.model.input_channels))
+  fresh = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), image)
+  try:
+    return encoders.start_from(fresh, body)
+  except ValueError as error:
+    raise RunError(f'config field body_weights={config.body_weights!r}: {error}') from None
 
 
 def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:

@@ -38,7 +38,7 @@ def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
 
 
 def _config(stage: str, settings: Settings, source: Source, seed: int, preset: str = ''):
-  options = [source.preset, f'features={settings.features}']
+  options = [source.name, f'features={settings.features}']
   options += [f'size={settings.size}'] if settings.size else []
   options += [f'preset={preset}'] if preset else []
   config = config_lib.load(f'{config_lib.stage_file(stage)}:{",".join(options)}')

@@ -1,7 +1,7 @@
 """The tables of the paper: their rows, and what each row is scored by.
 
 What stands in the paper's printed tables could not all be read; rows are inferred from its text,
-its project page and the released code's options (see `configs/translate.py`).
+its project page and the released code's options (see `methods/step/presets.py`).
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ class Row:
 
   Attributes:
     title: for people.
-    preset: of `configs/translate.py`.
+    preset: of the method.
     encoder: which pictures the style encoder is pre-trained on: `target`, those of the data set,
       `related` or `unrelated`, of others, or `none`, as it is initialised; empty where the preset
       trains it from the start.
