@@ -77,7 +77,7 @@ FIELDS = (
       "whether training draws codes around the encoder's mean; else their noise is fixed at one",
     ),
     'optimizer.generator_lr': Field(
-      1e-3, 'of the generator, and of the style encoder where that is trained along', NOT_NEGATIVE
+      1e-3, 'of the generator, and of an encoder that is trained along', NOT_NEGATIVE
     ),
     'optimizer.discriminator_lr': Field(1e-3, 'of the discriminators', NOT_NEGATIVE),
     'optimizer.latent_lr': Field(

@@ -19,13 +19,15 @@ from typing import Any
 
 import ml_collections
 
-from step_jax import fields, files, models, untrusted
+from step_jax import fields, files, untrusted
 from step_jax.errors import ConfigError, RunError, suggestion
 from step_jax.fields import DATASETS, FEATURES
 
 ConfigDict = ml_collections.ConfigDict
 
 FILE = 'config.json'
+# Stage -> configuration file, for stages of methods outside of this package.
+FILES: dict[str, str] = {}
 # Fields of methods of the user's own, by method, where their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
 
@@ -58,7 +60,7 @@ class Options:
   Attributes:
     name: of the data set in `DATASETS`; empty for a folder of one's own.
     size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
-    features: of the feature net in `FEATURES`; empty for the stage's own.
+    features: of the feature net in `FEATURES`; empty: the stage's default.
     preset: of the method.
   """
 
@@ -169,7 +171,7 @@ def stage_module(stage: str) -> types.ModuleType:
 
 def stage_file(stage: str) -> str:
   """Path of a stage's own configuration file, in a checkout or in an installed package."""
-  return str(_stage_files()[stage])
+  return FILES.get(stage) or str(_stage_files()[stage])
 
 
 @functools.cache
@@ -338,6 +340,8 @@ def validate(config: ConfigDict) -> None:
     path = values['data.path']
     demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
   if 'features.taps' in values:
+    from step_jax import models  # Imports JAX.
+
     taps, net = config.features.taps, config.features.net
     known = [name for name, _ in models.FEATURE_NETS[net].PLAN]
     demand(set(taps) <= set(known), 'features.taps', taps, f'{net} has {", ".join(known)}')

@@ -10,8 +10,6 @@ import math
 import operator
 from typing import Any
 
-from step_jax import models
-
 _COMPARISONS = {
   'at least': operator.ge, 'at most': operator.le, 'above': operator.gt, 'below': operator.lt
 }  # fmt: skip
@@ -147,6 +145,12 @@ FEATURES = {
     tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
   ),
   'vgg16_low': dict(net='vgg16', taps=('conv1_2', 'conv2_2'), tap_weights=(1 / 32, 1 / 16)),
+  # SuperStyleNet's, with its weights.
+  'vgg19': dict(
+    net='vgg19',
+    taps=('conv1_1', 'conv2_1', 'conv3_1', 'conv4_1', 'conv5_1'),
+    tap_weights=(1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0),
+  ),
   'squeezenet1_1': dict(
     net='squeezenet1_1',
     taps=('conv1', 'fire3', 'fire5', 'fire7', 'fire9'),
@@ -158,6 +162,9 @@ FEATURES = {
     tap_weights=(1 / 2, 1 / 4, 1 / 4, 1 / 2, 1.0),
   ),
 }
+
+# `models.FEATURE_NETS`, which would import JAX.
+NETS = ('vgg16', 'vgg19', 'squeezenet1_1', 'alexnet')
 
 _VGG16 = FEATURES['vgg16']
 
@@ -243,7 +250,7 @@ SHARED = _ALWAYS | {
   'features.net': Field(
     _VGG16['net'],
     'frozen net behind style distance and perceptual loss',
-    one_of(*models.FEATURE_NETS),
+    one_of(*NETS),
   ),
   'features.taps': Field(
     _VGG16['taps'], 'its layers that are looked at', each(str, NAME, 'one or more texts')
@@ -298,6 +305,7 @@ GROUPS = {
   'data': 'Pictures',
   'features': 'The feature net',
   'mining': 'Triplets',
+  'codes': 'Style codes of regions',
   'model': 'Networks',
   'loss': 'Loss weights',
   'optimizer': 'Optimisers',

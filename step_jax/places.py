@@ -3,8 +3,6 @@
 import os
 import pathlib
 
-import jax
-
 from step_jax.errors import ConfigError
 
 
@@ -24,6 +22,8 @@ def keep_compiled() -> None:
   Must run before anything is compiled. A second start of the same training then compiles next to
   nothing. `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
   """
+  import jax  # Not above: `step-jax --help` does without.
+
   # Processes that this one starts read the variables; in this one JAX may have been imported, and
   # have read them, before.
   folder = os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache() / 'compiled'))

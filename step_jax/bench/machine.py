@@ -1,6 +1,5 @@
 """The machine: what it is, and what it can do at best."""
 
-from importlib import metadata
 import os
 import pathlib
 import platform
@@ -8,6 +7,7 @@ import platform
 import jax
 import jax.numpy as jnp
 
+from step_jax import machine
 from step_jax.bench import case, timing
 
 _PACKAGES = (
@@ -27,22 +27,11 @@ def describe() -> dict:
     'device': device.platform,
     'kind': device.device_kind,
     'processor': _processor(),
-    'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
+    'cores': machine.cores(),
     'load': round(os.getloadavg()[0], 2),
     'python': platform.python_version(),
-    'versions': versions(),
+    'versions': machine.versions(_PACKAGES),
   }
-
-
-def versions() -> dict[str, str]:
-  """Version of each package that matters and is there."""
-  found = {}
-  for name in _PACKAGES:
-    try:
-      found[name] = metadata.version(name)
-    except metadata.PackageNotFoundError:
-      continue
-  return found
 
 
 def _processor() -> str:

@@ -1,11 +1,13 @@
 """How different the translations of one input are, and whether they cover what there is."""
 
 from collections.abc import Iterator
+from typing import Any
 
+import jax
 import numpy as np
 
 from step_jax.data import pictures
-from step_jax.evaluate import bins, lpips, resizing
+from step_jax.evaluate import bins, lpips, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, chunks, mean_score, stack
 from step_jax.evaluate.session import NO_STYLES, Session
 
@@ -33,14 +35,15 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
   if exemplars < 2:
     yield Skipped('exemplar diversity', f'{session.split} has {session.count} pictures')
   else:
-    found = _distances(session, inputs, exemplar_styles(session, inputs, exemplars))
+    found = _distances(session, exemplar_styles(session, inputs, exemplars), inputs, exemplars)
     for item in session.learned:
       name, weights = {'lpips': item.name}, {'weights': item.weights, 'styles': str(exemplars)}
       protocol = session.protocol('{lpips}-diversity-exemplar/256', name, **weights, **facts)
       yield mean_score(protocol, all_pairs(found[item.name]))
-  codes = session.draw(inputs * BICYCLEGAN)
-  drawn = codes.reshape(inputs, BICYCLEGAN, *codes.shape[1:])
-  found = _distances(session, inputs, drawn)
+  drawn = jax.tree.map(
+    lambda x: x.reshape(inputs, BICYCLEGAN, *x.shape[1:]), session.draw(inputs * BICYCLEGAN)
+  )
+  found = _distances(session, drawn, inputs, BICYCLEGAN)
   for item in session.learned:
     for kind, values in {
       'sampled': all_pairs(found[item.name][:, :STEP, :STEP]),
@@ -56,14 +59,13 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
       yield mean_score(protocol, values)
 
 
-def exemplar_styles(session: Session, inputs: int, count: int) -> np.ndarray:
+def exemplar_styles(session: Session, inputs: int, count: int) -> Any:
   """For each of the first inputs the codes `[inputs, count, …]` of other targets of the split."""
-  codes = session.codes(session.split)
   rows = []
   for i in range(inputs):
-    others = np.delete(np.arange(len(codes)), i)
+    others = np.delete(np.arange(session.count), i)
     rows.append(np.random.default_rng([session.seed, i]).choice(others, count, replace=False))
-  return codes[np.stack(rows)]
+  return scores.at(session.codes(session.split), np.stack(rows))
 
 
 def all_pairs(distances: np.ndarray) -> np.ndarray:
@@ -77,8 +79,11 @@ def consecutive_pairs(distances: np.ndarray) -> np.ndarray:
   return np.diagonal(distances, 1, axis1=1, axis2=2).mean(axis=1)
 
 
-def _distances(session: Session, inputs: int, styles: np.ndarray) -> dict[str, np.ndarray]:
-  """LPIPS by name between all outputs of an input: float32 `[inputs, S, S]`."""
+def _distances(session: Session, styles: Any, inputs: int, count: int) -> dict[str, np.ndarray]:
+  """LPIPS by name between all outputs of an input, in styles `[inputs, count, …]`.
+
+  float32 `[inputs, count, count]`.
+  """
 
   def compare(params, batch):
     # An input at a time: the features of its outputs fill a small device.
@@ -90,14 +95,12 @@ def _distances(session: Session, inputs: int, styles: np.ndarray) -> dict[str, n
     return found
 
   examples = (
-    {'source': example['source'], 'code': code}
-    for example, codes in zip(
-      session.pictures(session.split, inputs, roles=('source',)), styles, strict=True
-    )
-    for code in codes
+    {**example, 'code': scores.at(styles, (i, j))}
+    for i, example in enumerate(session.sources(inputs))
+    for j in range(count)
   )
   outputs = map(resizing.resize_for_lpips, session.translations(examples))
-  sets = ({'outputs': np.stack(rows)} for rows in chunks(outputs, styles.shape[1]))
+  sets = ({'outputs': np.stack(rows)} for rows in chunks(outputs, count))
   params = session.put({item.name: item.params for item in session.learned})
   return stack(session.stream(compare, (params,), sets, batch_size=1))
 

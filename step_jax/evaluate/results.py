@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping, Sequence
 import hashlib
-import importlib.metadata
 import itertools
 import json
 import logging
@@ -13,9 +12,9 @@ import re
 import jax
 import numpy as np
 
-from step_jax import files, methods, untrusted
+from step_jax import files, machine, methods, untrusted
 from step_jax.errors import ConfigError, RunError, is_printable
-from step_jax.evaluate import diversity, realism
+from step_jax.evaluate import diversity, realism, reconstruction
 from step_jax.evaluate import session as session_lib
 from step_jax.evaluate.protocols import GROUPS
 from step_jax.evaluate.scores import Score, Skipped
@@ -36,6 +35,7 @@ _SCORE = {
 }
 # What measures runs of every method, and the groups that its scores are of.
 _MEASURES: tuple[tuple[Callable, frozenset[str]], ...] = (
+  (reconstruction.measure, frozenset({'reconstruction', 'style'})),
   (diversity.measure, frozenset({'diversity'})),
   (realism.measure, frozenset({'realism'})),
 )
@@ -92,8 +92,8 @@ def evaluate(
       'split': split,
       'fingerprint': session.found.fingerprint,
     },
-    'features': session.features.label,
-    'versions': {package: importlib.metadata.version(package) for package in _PACKAGES},
+    'features': session.features.label if session.features else 'none',
+    'versions': machine.versions(_PACKAGES),
     'groups': {},
     'skipped': {},
     'pictures': session.found.split(split).names(),
@@ -101,7 +101,9 @@ def evaluate(
   }
   merged = _merge(_read_file(file), results)
   own = methods.METHODS[session.run.method].hook('measures') or ()
-  left = [(measure, of) for measure, of in (*own, *_MEASURES) if of & set(groups)]
+  covered = set().union(*(of for _, of in own))
+  general = [(measure, of) for measure, of in _MEASURES if not of <= covered]
+  left = [(measure, of) for measure, of in (*own, *general) if of & set(groups)]
   skipped = {group: [] for group in GROUPS if group in groups}
   while left:
     measure, measured = left.pop(0)

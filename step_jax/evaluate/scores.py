@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
 import itertools
+from typing import Any
 
 import jax
 import numpy as np
@@ -70,6 +71,11 @@ def in_order(
     while following in waiting:
       yield waiting.pop(following)
       following += 1
+
+
+def at(tree: Any, index: Any) -> Any:
+  """What stands at an index of the first axis of every array of a tree, as codes are."""
+  return jax.tree.map(lambda x: x[index], tree)
 
 
 def chunks(items: Iterable, size: int) -> Iterator[list]:

@@ -1,12 +1,13 @@
 """A trained run, its data and its weights, opened for evaluation."""
 
-import abc
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import dataclasses
 import functools
 import hashlib
+import itertools
 import logging
 import os
+from typing import Any
 
 import jax
 import ml_collections
@@ -30,15 +31,18 @@ NO_STYLES = 'the run has no styles'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Session(abc.ABC):
-  """What evaluation works on; each method has its own, which knows how its codes are used.
+class Session:
+  """What evaluation works on.
+
+  This one knows of a run what `methods.Run` says of it, and lets it translate on one device. A
+  method may have its own, which computes on all of them.
 
   Attributes:
     folder: of the stage.
     run: the run.
     found: the data set.
     split: name of the split that is scored.
-    features: the run's own feature net.
+    features: the run's own feature net; None where its configuration has none.
     learned: every LPIPS that has weights.
     mesh: all devices.
     params: of the run, on every device.
@@ -49,7 +53,7 @@ class Session(abc.ABC):
   run: methods.Run
   found: data.PairSet
   split: str
-  features: weights.Features
+  features: weights.Features | None
   learned: Sequence[lpips_lib.Lpips]
   mesh: jax.sharding.Mesh
   params: Mapping
@@ -125,39 +129,63 @@ class Session(abc.ABC):
     return mesh_lib.put_replicated(self.mesh, tree)
 
   @property
-  @abc.abstractmethod
+  def method(self) -> methods.Method:
+    """Of the run."""
+    return methods.METHODS[self.run.method]
+
+  @property
   def styled(self) -> bool:
     """Whether there are styles at all."""
+    return True
 
   @property
-  @abc.abstractmethod
   def sampling(self) -> str:
     """Where drawn styles come from, for definitions: a rule, so that runs can be compared."""
+    return f'as runs of {self.run.method} draw codes by default'
 
   @property
-  @abc.abstractmethod
   def drawn_by(self) -> dict[str, str]:
     """Which sampler that was in this run, and what it was fitted to."""
+    return {}
 
-  @abc.abstractmethod
-  def codes(self, split: str) -> np.ndarray:
-    """Codes `[N, …]` of the targets of a split."""
+  @functools.cache  # noqa: B019
+  def codes(self, split: str) -> Any:
+    """Codes `[N, …]` of the targets of a split: an array, or a tree of arrays."""
+    roles = self.method.code_of
+    parts = [
+      self.run.encode(*(np.stack([example[role] for example in group]) for role in roles))
+      for group in _alike(self.pictures(split, roles=roles))
+    ]
+    return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
-  @abc.abstractmethod
-  def draw(self, count: int) -> np.ndarray:
-    """New codes `[count, …]`; the same for the same seed."""
+  def draw(self, count: int) -> Any:
+    """New codes `[count, …]`, as `codes`; the same for the same seed."""
+    return self.run.draw(count, self.seed)
 
-  @abc.abstractmethod
-  def translations(self, examples: Iterable[Mapping[str, np.ndarray]]) -> Iterator[np.ndarray]:
-    """Outputs uint8 `[H, W, 3]` of `{'source': uint8 [H, W, 3], 'code': […]}`, in order."""
+  def sources(self, limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
+    """What is translated of the examples of the split, in order; to be given to `translations`."""
+    return self.pictures(self.split, limit, roles=(self.method.source,))
+
+  def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
+    """Outputs uint8 `[H, W, 3]` of sources with a `code` each (or None), in order."""
+    for group in _alike(examples):
+      sources = np.stack([example[self.method.source] for example in group])
+      codes = jax.tree.map(lambda *arrays: np.stack(arrays), *(e['code'] for e in group))
+      yield from self.run.translate(sources, codes)
 
   def sampled(self, count: int) -> Iterator[np.ndarray]:
     """Outputs for the first `count` sources of the split, each in one drawn style."""
-    sources = self.pictures(self.split, count, roles=('source',))
     codes = self.draw(count)
     return self.translations(
-      {**example, 'code': code} for example, code in zip(sources, codes, strict=True)
+      {**example, 'code': scores.at(codes, i)} for i, example in enumerate(self.sources(count))
     )
+
+
+def _alike(examples: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
+  """Examples in order, by at most `BATCH` neighbours of one size."""
+  shapes = lambda example: jax.tree.map(np.shape, dict(example))
+  for _, group in itertools.groupby(examples, shapes):
+    yield from scores.chunks(group, BATCH)
 
 
 def feature_name(net: str, features: weights.Features) -> str:
@@ -196,11 +224,10 @@ def open_run(
   found.split(split)
   if warning := contents.evaluation_warning(folder, found, split):
     log.warning('%s', warning)
-  features = weights.load_features(
-    config.features.net, config.features.taps, config.features.weights
-  )
+  net = config.get('features')
+  features = net and weights.load_features(net.net, net.taps, net.weights)
   mesh = mesh_lib.make_mesh()
-  return method.hook('session')(
+  return (method.hook('session') or Session)(
     folder=folder,
     run=run,
     found=found,

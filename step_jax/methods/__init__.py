@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
-from step_jax.methods import psp, step
-from step_jax.methods.method import Method, Option, Preset, Run, Stage
+from step_jax.methods import psp, step, superstylenet
+from step_jax.methods.method import Encoder, Importer, Method, Option, Preset, Run, Stage
 
 if TYPE_CHECKING:
   import ml_collections
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
   from step_jax.train import stage as stage_lib
 
 __all__ = [
+  'Encoder',
+  'Importer',
   'METHODS',
   'Method',
   'Option',
@@ -26,16 +28,38 @@ __all__ = [
   'find',
   'load',
   'of_stage',
+  'register',
   'train',
   'validate',
 ]
 
-METHODS: dict[str, Method] = {method.name: method for method in (step.METHOD, psp.METHOD)}
+METHODS: dict[str, Method] = {}
+STAGES: dict[str, Stage] = {}
 
 
-STAGES: dict[str, Stage] = {
-  stage.name: stage for method in METHODS.values() for stage in method.stages
-}
+def register(method: Method) -> None:
+  """Adds a method: the command line, `find`, `load` and all applications know it from then on.
+
+  A method that is registered again, as when its configuration file is read again, replaces itself.
+
+  Raises:
+    ValueError: another method has a stage of the same name.
+  """
+  others = [other for name, other in METHODS.items() if name != method.name]
+  taken = {stage.name for other in others for stage in other.stages}
+  for stage in method.stages:
+    if stage.name in taken:
+      raise ValueError(f'method {method.name!r}: another method has a stage {stage.name!r}')
+  METHODS[method.name] = method
+  for stage in method.stages:
+    STAGES[stage.name] = stage
+    if stage.config:
+      config_lib.FILES[stage.name] = stage.config
+
+
+register(step.METHOD)
+register(psp.METHOD)
+register(superstylenet.METHOD)
 
 
 def of_stage(name: str) -> tuple[Method, Stage]:

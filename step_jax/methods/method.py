@@ -17,25 +17,67 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-  """An option of `translate`, as a flag of the command line and a control of the demo page.
+  """An option of using a run: a flag of the command line and a control of the demo page.
+
+  Flags of one name must mean the same for all methods that have it.
 
   Attributes:
-    name: of the flag, without dashes; as an argument of `Run.translate` with underscores.
+    name: of the flag, without dashes.
     help: one line, with the unit.
+    of: the function that takes it, as an argument of this name with underscores: `translate`,
+      `draw` or `encode` of the run, or the method's hook `codes`. `step-jax translate` has those of
+      the first three, where options of `encode` are called `--style-NAME`; `step-jax codes` has
+      those of the last two.
     default: value where none is given.
     kind: text -> value; raises `argparse.ArgumentTypeError` for values out of range.
     choices: the values that it may have, where these can be listed.
     nargs: as in `argparse`: how many values it takes, or None for one.
     metavar: what the help shows for the value.
+    read: of options whose values (nargs `+`) are files, one for each input (of `encode`: for each
+      style image), given in order or as one folder, where they are called like the images:
+      `package.module:function`, `(run, path, image) -> value`. The function that takes the option
+      is called with that value for one image at a time; `image` is that one, as it gets it.
   """
 
   name: str
   help: str
+  of: str = 'translate'
   default: Any = None
   kind: Callable[[str], Any] = str
   choices: tuple[str, ...] = ()
   nargs: str | int | None = None
   metavar: str | tuple[str, ...] | None = None
+  read: str = ''
+
+  @property
+  def argument(self) -> str:
+    """What the function that takes it calls it."""
+    return self.name.replace('-', '_')
+
+
+@dataclasses.dataclass(frozen=True)
+class Importer:
+  """A run from a file of somebody else: an action of `step-jax weights`.
+
+  Attributes:
+    name: of the action, as `import-NAME`.
+    help: one line.
+    metavar: what the help shows for the file.
+    target: `package.module:function`, `(file, workdir, **options) -> folder`.
+    nargs: as in `argparse`, where there are several files; the function then gets a list.
+    options: of the function; those that are not given have its own defaults.
+  """
+
+  name: str
+  help: str
+  metavar: str
+  target: str
+  nargs: str | None = None
+  options: tuple[Option, ...] = ()
+
+  def function(self) -> Callable[..., Any]:
+    """The function, imported now."""
+    return pkgutil.resolve_name(self.target)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,15 +98,18 @@ class Stage:
   """A stage of training: one configuration file, one folder of a run.
 
   Attributes:
-    name: of `configs/NAME.py` and of the folder; unique over all methods.
+    name: of the folder, and of `step-jax train NAME`; unique over all methods.
     module: name of the module that holds `build(config, workdir, mesh) -> train.stage.Training`
       and, where its step can be compiled without data, `abstract(config, size) ->
       train.stage.AbstractStep`; it may hold `check(config)`, which raises ConfigError for
       combinations of fields that do not work. Or these functions by name.
+    config: path of its configuration file, for methods outside of this package; by default
+      `configs/NAME.py`.
   """
 
   name: str
   module: str | Mapping[str, Callable]
+  config: str = ''
 
   def hook(self, name: str) -> Callable | None:
     """A function of the stage; None where it has none of that name."""
@@ -87,17 +132,29 @@ class Method:
     run: `(folder, which) -> Run`: opens the folder of a translating stage at its `latest` or
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
-    options: of `translate`.
+    source: role of what `Run.translate` takes, in examples of the data: `source`, or `labels` for
+      label maps.
+    code_of: roles of what `Run.encode` takes, its arguments in order.
+    options: of using a run.
+    read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
+      `Run.translate` takes it and as an image uint8 `[H, W, 3]` to show; `half` is `left` or
+      `right` where it is that half of an A|B image, else empty. By default an RGB image, scaled as
+      in training.
+    codes: `(**options) -> Encoder`: codes of images without a trained run, for methods whose codes
+      come from images alone; its arguments are the options with `of='codes'`.
     presets: by name; no data set has the same. The file of every stage passes them to
       `config.make`; `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` applies one.
-    session: subclass of `evaluate.session.Session`.
+    session: subclass of `evaluate.session.Session`, which by default uses the run alone.
     measures: `(function, groups)` pairs of scores that only this method has: the function takes the
-      session and yields `evaluate.scores.Score` or `Skipped`.
-    galleries: `run -> {title: uint8 [H, W, 3]}` for the report.
+      session and yields `evaluate.scores.Score` or `Skipped`. What measures runs of every method
+      is left out where its groups are all among these.
+    galleries: `run -> {title: uint8 [H, W, 3]}` for the report; by default those of
+      `report.galleries`.
     warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
     programs: `run -> export.programs.Bundle`.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
+    importers: actions of `step-jax weights`.
     cases: module of its benchmarks, see `bench.measure`.
     quickstart: `quickstart.Recipe`.
   """
@@ -108,7 +165,11 @@ class Method:
   translating: tuple[str, ...]
   run: str
   needs_code: bool = True
+  source: str = 'source'
+  code_of: tuple[str, ...] = ('target',)
   options: tuple[Option, ...] = ()
+  read_source: str = ''
+  codes: str = ''
   presets: Mapping[str, Preset] = dataclasses.field(default_factory=dict)
   session: str = ''
   measures: str = ''
@@ -117,6 +178,7 @@ class Method:
   programs: str = ''
   page: str = ''
   tables: str = ''
+  importers: tuple[Importer, ...] = ()
   cases: str = ''
   quickstart: str = ''
 
@@ -126,27 +188,45 @@ class Method:
     return pkgutil.resolve_name(target) if target else None
 
 
-class Run(Protocol):
-  """A trained run in use.
+class Encoder(Protocol):
+  """What makes codes of images.
 
-  Images are uint8 `[H, W, 3]` or `[N, H, W, 3]`; results have the same leading axes. A code is what
-  the method calls a style, an array or a tree of arrays with the same leading axes: `[Z]` for StEP,
-  `[n, 512]` for pSp, `[L, C]` and a mask `[L]` for SuperStyleNet.
+  A code is what the method calls a style, an array or a tree of arrays with the leading axes of the
+  images: `[Z]` for StEP, `[n, 512]` for pSp, `[L, C]` and a mask `[L]` for SuperStyleNet. A tree
+  has `interpolate(other, share)`; and its encoder has `pack(code) -> array`, with NaN for what has
+  no code, and `unpack(array) -> code` for files, which raises ValueError, in one line, for arrays
+  of another shape.
 
   Attributes:
     method: its name.
-    config: of the stage that trained it.
-    step: of its checkpoint.
-    params: what its functions take first, a tree of arrays.
+    code_shape: of the array that stands for a code in a file.
+    code_digest: a text; codes of encoders with the same digest can be used for each other.
   """
 
   method: str
+  code_shape: tuple[int, ...]
+  code_digest: str
+
+  def encode(self, images: np.ndarray, **options: Any) -> Any:
+    """Codes of images."""
+
+
+class Run(Encoder, Protocol):
+  """A trained run in use.
+
+  Images are uint8 `[H, W, 3]` or `[N, H, W, 3]`; results have the same leading axes.
+
+  Attributes:
+    config: of the stage that trained it.
+    step: of its checkpoint.
+    params: what its functions take first, a tree of arrays.
+    note: one line for people on how codes are drawn, or empty.
+  """
+
   config: ml_collections.ConfigDict
   step: int
   params: Any
-
-  def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> Any:
-    """Codes of images; `labels` are integer label maps `[N, H, W]`, for methods that need them."""
+  note: str
 
   def translate(self, sources: np.ndarray, code: Any = None, **options: Any) -> np.ndarray:
     """Translations of sources in the style of a code, one for each or one for all."""

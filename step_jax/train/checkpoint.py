@@ -86,11 +86,12 @@ class Checkpoints:
     """Validation scores that a checkpoint was saved with; none where it was not evaluated."""
     return dict(self._manager.metrics(step) or {})
 
-  def networks(self) -> set[str]:
-    """Names of the networks in the latest checkpoint whose description can be read."""
+  def names(self, part: str = 'params') -> set[str]:
+    """Names in a part of the latest checkpoint whose description can be read, as of networks."""
     for step in self._newest_first():
       try:
-        return set(self._stored(step)['params'])
+        stored = self._stored(step)
+        return set(stored['params'] if part == 'params' else stored.get(part) or {})
       except KeyError:
         log.warning('%s', _Damaged(self._folder, step, 'it names no networks').told)
       except _Damaged as error:

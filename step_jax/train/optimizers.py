@@ -1,4 +1,4 @@
-"""Adam as TensorFlow computes it, and StEP's schedule of learning rates."""
+"""Adam as TensorFlow and as PyTorch compute it, and StEP's schedule of learning rates."""
 
 from typing import Any, NamedTuple
 
@@ -48,6 +48,16 @@ def scale_by_tf_adam(b1: float, b2: float) -> optax.GradientTransformation:
     return directions, AdamState(count, mu, nu)
 
   return optax.GradientTransformation(init, update)
+
+
+def scale_by_torch_adam(b1: float, b2: float) -> optax.GradientTransformation:
+  """Adam's direction as PyTorch computes it, epsilon 1e-8 outside of the root.
+
+  With `b1 = 0` the first moment would equal the gradient, and none is kept.
+  """
+  if b1:
+    return optax.scale_by_adam(b1, b2, eps=ADAM_EPSILON)
+  return optax.scale_by_rms(b2, eps=ADAM_EPSILON, eps_in_sqrt=False, bias_correction=True)
 
 
 def lr_factor(step: jax.Array, batch_size: int, fixed_kimg: float, total_kimg: float) -> jax.Array:

@@ -20,6 +20,7 @@ from step_jax.errors import RunError
 from step_jax.train import checkpoint, lock, loop, profiling, same_data, stopping, writers
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
+from step_jax.train import state as state_lib
 
 log = logging.getLogger(__name__)
 
@@ -242,7 +243,10 @@ def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
     state = stage.step.init(key)
     # Averages start from the given networks too. The original's start from its random ones.
     averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
-    stats = {**state.stats, **warm_stats} if warm_stats else state.stats
+    stats = state.stats
+    if warm_stats:
+      ours = {state_lib.AVERAGED.format(name): tree for name, tree in warm_stats.items()}
+      stats = {**stats, **warm_stats, **{name: ours[name] for name in ours.keys() & stats.keys()}}
     return state.replace(params={**state.params, **warm}, ema=averaged, stats=stats)
 
   return jax.jit(init, out_shardings=shardings)(key, stage.warm_start, stage.warm_stats)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from step_jax import config as config_lib
 from step_jax import files
 from step_jax.data import pipeline
 from step_jax.errors import RunError
@@ -29,7 +30,7 @@ class Training:
     items_per_step: pictures (codes) a step.
     frozen: arrays that steps read and do not change, on the host or on every device.
     warm_start: network -> parameters to start from in place of fresh ones.
-    warm_stats: the same of members of `TrainState.stats`.
+    warm_stats: likewise network -> statistics; an average of the network starts from them too.
     evaluate: scores a state, whose networks are on every device, on all hosts together; or None.
     features: which feature net is used, for the log; `random` where it is not a trained one.
   """
@@ -95,14 +96,44 @@ def stage_folder(workdir: files.Path, name: str) -> files.Path:
   return files.join(files.path(workdir), name)
 
 
-def stored_networks(folder: files.Path) -> set[str]:
-  """Names of the networks in a stage's latest checkpoint.
+def warm_start(
+  config: ml_collections.ConfigDict,
+  workdir: files.Path,
+  step: state_lib.TrainStep,
+  mesh: jax.sharding.Mesh,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+  """What a stage has in common with the one that it starts from, `config.init_from`.
+
+  Args:
+    config: of the stage that starts; an empty `init_from` gives nothing.
+    workdir: of the run.
+    step: of the stage that starts.
+    mesh: where arrays go, copied to every device.
+
+  Returns:
+    `Training.warm_start` and `Training.warm_stats`: the latest parameters of all networks that both
+    have, and the statistics of these networks.
 
   Raises:
-    RunError: there is no checkpoint.
+    RunError: the stage has no checkpoint, no such network, or networks that do not fit.
   """
+  if not config.init_from:
+    return {}, {}
+  folder = stage_folder(workdir, config.init_from)
+  wanted = jax.eval_shape(step.init, jax.random.key(0))
   with _open_checkpoints(folder) as checkpoints:
-    return checkpoints.networks()
+    params, stats = checkpoints.names('params'), checkpoints.names('stats')
+  like = {name: tree for name, tree in wanted.params.items() if name in params}
+  if not like:
+    raise RunError(
+      f'{folder}: holds none of the networks of this stage ({", ".join(wanted.params)}), only '
+      f'{", ".join(sorted(params))}: set init_from to another stage'
+    )
+  own = wanted.stats or {}
+  of_these = {name: own[name] for name in own if name in like and name in stats}
+  # An empty dict is no part of a checkpoint.
+  found = load_networks(folder, {'params': like, **({'stats': of_these} if of_these else {})}, mesh)
+  return found['params'], found.get('stats', {})
 
 
 def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:
@@ -130,6 +161,37 @@ def load_newest(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> tuple
   )
   with _open_checkpoints(folder) as checkpoints:
     return checkpoints.restore_newest(like)
+
+
+def load_run(folder: files.Path, like: Any, which: str = 'latest') -> tuple[int, Any, dict]:
+  """Reads part of a trained stage's state to the default device, to use it.
+
+  Args:
+    folder: of that stage.
+    like: subtree of a `TrainState` as dicts, of `jax.ShapeDtypeStruct`: networks in `ema` or
+      `params`, their statistics in `stats`.
+    which: `latest` or `best` checkpoint.
+
+  Returns:
+    The step of the checkpoint, what was read, and the scores of the checkpoint.
+
+  Raises:
+    RunError: there is no such checkpoint, or it cannot be read.
+  """
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  like = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+  )
+  checkpoints = checkpoint.Checkpoints(folder, config_lib.read(folder).best_metric, create=False)
+  try:
+    if which == 'best':
+      step = checkpoints.best
+      state = checkpoints.restore(like, step)
+    else:
+      step, state = checkpoints.restore_newest(like)
+    return step, state, checkpoints.scores(step)
+  finally:
+    checkpoints.close()
 
 
 @contextlib.contextmanager

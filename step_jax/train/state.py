@@ -14,6 +14,9 @@ import optax
 
 from step_jax.train import optimizers
 
+# What the statistics of the moving average of a network are called in `TrainState.stats`.
+AVERAGED = 'averaged_{}'
+
 Params = dict[str, Any]
 Metrics = dict[str, jax.Array]
 
@@ -27,8 +30,9 @@ class TrainState(flax.struct.PyTreeNode):
     ema: moving averages of those networks that are used after training.
     opt: optimiser -> its state.
     stats: what a step changes that is neither a parameter nor an optimiser's: statistics of
-      batch and spectral norm by network, running means, IMLE's pairing. None where there is none,
-      so that checkpoints without it load.
+      batch and spectral norm by network (those of averages are called `AVERAGED`), running means,
+      the latest value of a lazy loss term. None where there is none, so that checkpoints without
+      it load.
   """
 
   step: jax.Array

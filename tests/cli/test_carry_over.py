@@ -4,6 +4,7 @@ import pytest
 
 from step_jax import cli
 from step_jax import config as config_lib
+from step_jax.cli import training
 from step_jax.errors import ConfigError
 
 
@@ -26,8 +27,7 @@ def keep(folder, path, arg='size=64,features=squeezenet1_1', **fields):
 
 def configure(workdir, *options, stage='translate'):
   arguments = ['train', stage, '--workdir', str(workdir), *map(str, options)]
-  args, args.fields = cli._parser().parse_known_args(arguments)
-  return cli.train_config(args)
+  return training.train_config(cli.parse(arguments))
 
 
 def test_options_that_are_repeated_change_nothing(before):

@@ -33,24 +33,6 @@ def refuse(capsys, *arguments):
 TINY = [f'--config.{name}={value}' for name, value in tiny.FIELDS.items()]
 
 
-@pytest.mark.parametrize(
-  'verb', ['quickstart', 'prepare', 'train', 'evaluate', 'translate', 'demo', 'bench']
-)
-def test_every_verb_explains_itself(capsys, verb):
-  with pytest.raises(SystemExit) as stop:
-    cli.main([verb, '--help'])
-  assert stop.value.code == 0
-  assert len(capsys.readouterr().out) > 250
-
-
-def test_help_tells_a_newcomer_the_way(capsys):
-  with pytest.raises(SystemExit):
-    cli.main(['--help'])
-  text = capsys.readouterr().out
-  for word in ('step-jax train pretrain', 'step-jax evaluate', 'quickstart', 'weights'):
-    assert word in text
-
-
 def test_prepare_and_train_on_it(capsys, picture_folder, tmp_path):
   status, out, _ = run(capsys, 'prepare', picture_folder, '--out', tmp_path / 'set')
   assert status == 0 and '24 train, 5 val' in out
@@ -80,12 +62,31 @@ def test_translate_writes_pictures(capsys, trained_run, picture_folder, tmp_path
     status, text, _ = run(
       capsys, 'translate', *inputs, '--workdir', workdir, '--out', out, '--side-by-side', *options
     )
-    assert status == 0 and f'{2 * count} pictures' in text
+    assert status == 0 and f'{2 * count} images' in text
     files = sorted(path.name for path in out.iterdir())
     assert len(files) == 2 * count + 1 and 'grid.png' in files
     for name in files:
       if name != 'grid.png':
         assert pictures.read_picture(out / name).shape == (16, 20, 3)
+
+
+def test_codes_are_styles(capsys, trained_run, picture_folder, tmp_path):
+  image, work = picture_folder / 'val/00.png', ['--workdir', trained_run[0], '--side-by-side']
+  status, out, _ = run(capsys, 'codes', image, *work, '--out', tmp_path / 'codes')
+  assert status == 0 and '1 codes and codes.json' in out
+  results = []
+  for style in (image, tmp_path / 'codes/00.npy'):
+    out = ['--out', tmp_path / style.suffix]
+    assert run(capsys, 'translate', image, *work, *out, '--style', style)[0] == 0
+    results.append(pictures.read_picture(tmp_path / style.suffix / '00.png'))
+  np.testing.assert_array_equal(*results)
+  wrong = tmp_path / 'wrong.npy'
+  np.save(wrong, np.zeros(3))
+  line = refuse(capsys, 'translate', image, *work, '--out', tmp_path / 'no', '--style', wrong)
+  assert 'wrong.npy: is no code of this run: float64 [3], where finite numbers [8]' in line
+  line = refuse(capsys, 'translate', image, *work, '--out', tmp_path, '--style', image, '--sampler',
+                'gaussian')  # fmt: skip
+  assert '--sampler: is an option of drawn styles: give it with --sample' in line
 
 
 def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):

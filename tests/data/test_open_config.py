@@ -4,6 +4,7 @@ import pathlib
 import re
 import types
 
+import jax.numpy as jnp
 import numpy as np
 from PIL import Image
 import pytest
@@ -17,6 +18,8 @@ from step_jax.methods.step import galleries
 from step_jax.methods.step.mining import table
 from step_jax.methods.step.page import run_pictures
 from step_jax.reproduce import run as reproduce
+from step_jax.train import checkpoint, mesh, stage
+from step_jax.train import state as state_lib
 
 PACKAGE = pathlib.Path(step_jax.__file__).parent
 
@@ -81,15 +84,13 @@ def test_a_small_validation_image_is_named_before_mining(tmp_path, monkeypatch):
     tiny.train('pretrain', tmp_path / 'in', tmp_path / 'run')
 
 
-def test_a_stage_without_a_common_network_is_named(monkeypatch):
-  from step_jax.methods.step.stages import translate
-  from step_jax.train import stage
-
-  monkeypatch.setattr(stage, 'stored_networks', lambda folder: {'mapper'})
+def test_a_stage_without_a_common_network_is_named(tmp_path):
+  checkpoints = checkpoint.Checkpoints(tmp_path / 'mapper')
+  checkpoints.save(1, {'params': {'mapper': jnp.zeros(1)}})
+  checkpoints.close()
   config = tiny.make_config('translate', 'x', init_from='mapper')
-  shapes = types.SimpleNamespace(params={'style_encoder': np.zeros(1)})
-  method = types.SimpleNamespace(init=lambda key: shapes)
-  monkeypatch.setattr(translate.jax, 'eval_shape', lambda function, key: function(key))
+  params = {'style_encoder': jnp.zeros(1)}
+  step = state_lib.TrainStep(lambda key: state_lib.create(params, {}), None)
   with pytest.raises(RunError, match='holds none of the networks of this stage') as error:
-    translate._warm_start(config, pathlib.Path('run'), method, None)
+    stage.warm_start(config, tmp_path, step, mesh.make_mesh())
   assert '\n' not in str(error.value)

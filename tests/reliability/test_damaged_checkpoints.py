@@ -130,7 +130,7 @@ def test_descriptions_that_are_something_else(name, stopped, tmp_path):
   for content in (*NOT_AS_WRITTEN, '{"commit_timestamp_nsecs": 99999999999999999999999}'):
     path.write_text(content)
     opened = checkpoint.Checkpoints(folder, 'score', create=False)
-    assert opened.latest == 6 and opened.networks() == {'net'}
+    assert opened.latest == 6 and opened.names() == {'net'}
     assert opened.best == (4 if 'metrics' in name else 6)
     assert opened.restore_newest(like())[0] in (4, 6)
 

@@ -83,6 +83,6 @@ def final(folder) -> tuple[int, np.ndarray]:
   return step, np.asarray(found['params']['net']['w'])
 
 
-methods.METHODS['toy'] = methods.Method(
-  'toy', 'a few numbers', (methods.Stage('toy', __name__),), translating=(), run=''
+methods.register(
+  methods.Method('toy', 'a few numbers', (methods.Stage('toy', __name__),), translating=(), run='')
 )

@@ -172,7 +172,7 @@ def test_latest_and_best_are_kept(tmp_path):
   assert kept == [3, 5, 6]
   checkpoints = checkpoint.Checkpoints(tmp_path, 'score', create=False)
   assert (checkpoints.latest, checkpoints.best) == (6, 3)
-  assert checkpoints.networks() == {'net'}
+  assert checkpoints.names() == {'net'}
   restored = checkpoints.restore(like(state_at(0)))
   np.testing.assert_array_equal(restored['params']['net']['w'], np.full((3, 2), 6.0))
   part = checkpoints.restore({'params': like(state_at(0))['params']}, step=3)

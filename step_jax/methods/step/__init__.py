@@ -1,6 +1,6 @@
 """StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
 
-from step_jax.methods.method import Method, Option, Stage
+from step_jax.methods.method import Importer, Method, Option, Stage
 from step_jax.methods.step.presets import PRESETS
 
 _HERE = 'step_jax.methods.step'
@@ -20,6 +20,7 @@ METHOD = Method(
     Option(
       'sampler',
       'what draws new styles (default: the one whose codes are closer to held-out ones)',
+      of='draw',
       default='',
       choices=('mapper', 'gaussian'),
     ),
@@ -32,6 +33,19 @@ METHOD = Method(
   programs=f'{_HERE}.programs:bundle',
   page=f'{_HERE}.page.page:open_page',
   tables=f'{_HERE}.reproduce.tables:TABLES',
+  importers=(
+    Importer(
+      'import-step',
+      'a run from a TensorFlow checkpoint of the original StEP',
+      'CHECKPOINT',
+      f'{_HERE}.original.import_step:import_step',
+      options=(
+        Option('data', 'images, for evaluation and further training'),
+        Option('preset', 'settings of a known data set'),
+        Option('codes', 'zs_train.npy, for a mapper'),
+      ),
+    ),
+  ),
   cases=f'{_HERE}.cases',
   quickstart=f'{_HERE}.quickstart:RECIPE',
 )

@@ -17,6 +17,7 @@ from step_jax.errors import RunError, shown
 from step_jax.evaluate import scores
 from step_jax.methods.step import METHOD, fitted, functions, networks, samplers
 from step_jax.train import checkpoint
+from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +69,16 @@ class Translator:
     encoder, generator = networks.style_encoder(config), networks.generator(config)
     self._encode = jax.jit(functools.partial(functions.encode, encoder))
     self._generate = jax.jit(functools.partial(functions.generate, generator))
+
+  @property
+  def code_shape(self) -> tuple[int]:
+    """Of a style code."""
+    return (self.config.model.z_dim,)
+
+  @functools.cached_property
+  def code_digest(self) -> str:
+    """Digest of the style encoder."""
+    return fitted.digest(self.params['style_encoder'])
 
   def encode(self, pictures: np.ndarray) -> np.ndarray:
     """Style codes of pictures: `[N, H, W, 3] -> [N, Z]`, or `[H, W, 3] -> [Z]`."""
@@ -209,7 +220,8 @@ def load(folder: files.Path, which: str = 'latest') -> Translator:
       )
     ),
   }
-  step, params, _ = _restore(folder, 'ema', like, which)
+  step, state, _ = stage_lib.load_run(folder, {'ema': like}, which)
+  params = state['ema']
   return Translator(config, step, params, **_stored_sampler(folder, config, step, params, which))
 
 
@@ -247,7 +259,7 @@ def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -
       lambda: module.init(jax.random.key(0), jnp.zeros((1, mapper_config.model.z_dim)))['params']
     )
   }
-  _, restored, scores_ = _restore(mapper_folder, 'params', like, which)
+  _, restored, scores_ = stage_lib.load_run(mapper_folder, {'params': like}, which)
   codes = fitted.read_codes(mapper_folder, config.model.z_dim)
   name, note = 'mapper', ''
   if not before:
@@ -267,7 +279,7 @@ def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -
     )
   return {
     'codes': codes,
-    'mapper': samplers.mapper(mapper_config, restored['mapper'], codes),
+    'mapper': samplers.mapper(mapper_config, restored['params']['mapper'], codes),
     'sampler_name': name,
     'note': note,
     'fitted_to': before,
@@ -279,23 +291,3 @@ def _config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigD
   if config.stage not in stages:
     raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
   return config
-
-
-def _restore(
-  folder: files.Path, part: str, like: dict, which: str
-) -> tuple[int, dict, dict[str, float]]:
-  """Reads networks to the default device; returns the step and scores of their checkpoint too."""
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
-  )
-  checkpoints = checkpoint.Checkpoints(folder, config_lib.read(folder).best_metric, create=False)
-  try:
-    if which == 'best':
-      step = checkpoints.best
-      found = checkpoints.restore({part: like}, step)
-    else:
-      step, found = checkpoints.restore_newest({part: like})
-    return step, found[part], checkpoints.scores(step)
-  finally:
-    checkpoints.close()

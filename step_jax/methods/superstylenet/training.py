@@ -39,17 +39,6 @@ def network_codes(codes: jax.Array) -> jax.Array:
   return (codes - 0.5) / 0.5
 
 
-def adam(b1: float, b2: float) -> optax.GradientTransformation:
-  """Adam's direction as PyTorch computes it, epsilon 1e-8 outside of the root.
-
-  With `b1 = 0`, the default of this method, the first moment would equal the gradient and none is
-  kept.
-  """
-  if b1:
-    return optax.scale_by_adam(b1, b2, eps=1e-8)
-  return optax.scale_by_rms(b2, eps=1e-8, eps_in_sqrt=False, bias_correction=True)
-
-
 @dataclasses.dataclass(frozen=True)
 class Objectives:
   """The losses of both networks.
@@ -189,7 +178,7 @@ class Trainer:
   @property
   def optimizers(self) -> dict[str, state_lib.Optimizer]:
     """One Adam for each network."""
-    transform = adam(self.b1, self.b2)
+    transform = optimizers.scale_by_torch_adam(self.b1, self.b2)
     return {
       name: state_lib.Optimizer((name,), transform, rate)
       for name, rate in self.learning_rates.items()

@@ -15,6 +15,7 @@ from step_jax.methods.superstylenet import torch_state, training
 from step_jax.methods.superstylenet.discriminator import Discriminator
 from step_jax.methods.superstylenet.generator import Generator
 from step_jax.models.features import read_raw_pixels
+from step_jax.train import optimizers
 
 
 def reference_trainer():
@@ -223,7 +224,7 @@ def test_without_averages_the_live_generator_is_used():
 @pytest.mark.parametrize('b1', [0.0, 0.5])
 def test_adam_is_pytorchs(b1):
   """theta -= lr * (m / (1 - b1^t)) / (sqrt(v / (1 - b2^t)) + eps)."""
-  transform, b2 = training.adam(b1, 0.9), 0.9
+  transform, b2 = optimizers.scale_by_torch_adam(b1, 0.9), 0.9
   state, m, v = transform.init(jnp.zeros(3)), 0.0, 0.0
   for t in range(1, 4):
     g = np.array([1e-8, 0.3, -2.0]) * t

@@ -13,7 +13,6 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax import data, files, models, weights
 from step_jax.data import augment, pipeline
-from step_jax.errors import RunError
 from step_jax.evaluate import parallel, scores
 from step_jax.infer import gallery
 from step_jax.methods.step import functions, networks
@@ -46,6 +45,7 @@ def build(
   )
   step = translate.make(config, features.module)
   frozen = mesh_lib.put_replicated(mesh, {'features': features.params})
+  warm_start, warm_stats = stage_lib.warm_start(config, workdir, step, mesh)
   return stage_lib.Training(
     step=step,
     batches=lambda start: _train_batches(config, found, start),
@@ -53,7 +53,8 @@ def build(
     items_per_step=config.batch_size,
     features=features.label,
     frozen=frozen,
-    warm_start=_warm_start(config, workdir, step, mesh),
+    warm_start=warm_start,
+    warm_stats=warm_stats,
     evaluate=_evaluator(config, found, features.module, frozen, mesh),
   )
 
@@ -116,26 +117,6 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
   return pipeline.train_batches(
     np.arange(len(split)), load, config.batch_size, config.seed, start, stage_lib.shard()
   )
-
-
-def _warm_start(config, workdir, step, mesh):
-  """Networks of the stage before: its style encoder after stage 1, else all in common.
-
-  Raises:
-    RunError: that stage has no checkpoint, or networks that do not fit.
-  """
-  if not config.init_from:
-    return {}
-  folder = stage_lib.stage_folder(workdir, config.init_from)
-  wanted = jax.eval_shape(step.init, jax.random.key(0)).params
-  stored = stage_lib.stored_networks(folder)
-  like = {name: tree for name, tree in wanted.items() if name in stored}
-  if not like:
-    raise RunError(
-      f'{folder}: holds none of the networks of this stage ({", ".join(wanted)}), only '
-      f'{", ".join(sorted(stored))}: set init_from to another stage'
-    )
-  return stage_lib.load_networks(folder, {'params': like}, mesh)['params']
 
 
 def _evaluator(config, found: data.PairSet, module: models.FeatureNet, frozen, mesh):

@@ -1,0 +1,79 @@
+"""SuperStyleNet: draw images from label maps and one style code per region.
+
+  step-jax train superstylenet --data swatches --workdir runs/regions
+  step-jax train superstylenet --data facades --size 64 --workdir runs/facades
+  python -m step_jax.main --config=configs/superstylenet.py:facades --workdir=runs/facades
+
+Images need label maps. The style codes of all images are extracted at the first start and kept.
+Expected: `val_psnr`, with an image's own codes, rises above `val_psnr_other`, with the codes of
+another image, from a few kimg on.
+"""
+
+from ml_collections import ConfigDict
+
+from step_jax import config as config_lib
+from step_jax import fields
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, each, number, shared
+from step_jax.methods.superstylenet import METHOD
+
+_FEATURES = fields.FEATURES['vgg19']
+
+FIELDS = shared(
+  'fsdp',
+  data=(*DATA, 'crop', 'eval_crop'),
+  stage='superstylenet',
+  method='superstylenet',
+  batch_size=8,
+  features=dict(net=_FEATURES['net'], taps=_FEATURES['taps'], weights=''),
+  optimizer=dict(b1=0.0, b2=0.9),
+  schedule=dict(total_kimg=1500.0, fixed_kimg=1500.0),
+  every=dict(log=50, checkpoint=1000, evaluate=1250),
+  best_metric='val_l1',
+) | {
+  'data.classes': Field(0, 'labels of the label maps', NOT_NEGATIVE),
+  'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
+  'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
+  'eval_pictures': Field(
+    128, 'validation pictures that are scored during training; `step-jax evaluate` takes all', COUNT
+  ),
+  'features.tap_weights': Field(
+    _FEATURES['tap_weights'],
+    'how much each tap counts in the perceptual loss',
+    each(float, NOT_NEGATIVE, 'numbers'),
+  ),
+  'codes.size': Field(
+    512,
+    'side of the squares that images are resized to before their style codes are extracted, px',
+    number('at least 16'),
+  ),
+  'model.generator_width': Field(64, 'channels of the first layer of the generator', COUNT),
+  'model.discriminator_width': Field(
+    64, 'channels of the first layer of each discriminator', COUNT
+  ),
+  'model.num_upsamplings': Field(
+    0,
+    'doublings from the smallest map to the image, 1 to 6; 0: at most 5, with a smallest map of at '
+    'least 8 px',
+    NOT_NEGATIVE,
+  ),
+  'model.label_width': Field(
+    0, "outputs of each label's fully connected layer; 0: the length of a code, 512", NOT_NEGATIVE
+  ),
+  'model.spade_width': Field(128, 'channels of the hidden layers that read the label map', COUNT),
+  'loss.gan': Field(1.0, "weight of the generator's adversarial loss", NOT_NEGATIVE),
+  'loss.feature_matching': Field(
+    10.0, "mean absolute difference of the discriminator's maps of both images", NOT_NEGATIVE
+  ),
+  'loss.perceptual': Field(
+    10.0, "mean absolute difference of the feature net's maps of both images", NOT_NEGATIVE
+  ),
+  'optimizer.generator_lr': Field(
+    1e-4, 'of the generator, and of an encoder that is trained along', NOT_NEGATIVE
+  ),
+  'optimizer.discriminator_lr': Field(4e-4, 'of the discriminators', NOT_NEGATIVE),
+}
+
+
+def get_config(arg: str | None = None) -> ConfigDict:
+  """The defaults of SuperStyleNet for a data set; see `step_jax.config.Options` for `arg`."""
+  return config_lib.make(FIELDS, arg, METHOD.presets)

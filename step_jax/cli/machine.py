@@ -1,0 +1,74 @@
+"""Verbs about what this machine has: weights, and what is wrong."""
+
+import pathlib
+
+from step_jax import methods
+from step_jax.cli import arguments
+
+
+def add_weights(verbs, name: str) -> None:
+  """Adds `weights`, with the importers of all methods."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _weights,
+    'weights of feature nets: get, convert, list; runs from published checkpoints',
+    'The perceptual loss and style mining want a feature net that was trained on ImageNet. '
+    'Its weights are kept in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights.',
+  )
+  actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
+  get = actions.add_parser('get', help='download (vgg16, squeezenet1_1, alexnet, lpips_alex, …)')
+  get.add_argument('name', help='of the net, or of the LPIPS heads')
+  get.add_argument('--url', action='append', help='a mirror; …#sha256=HEX pins its content')
+  convert = actions.add_parser(
+    'convert', help='read vgg16.npy, Keras .h5, torchvision .pth, .safetensors or .npz'
+  )
+  convert.add_argument('file', type=pathlib.Path)
+  convert.add_argument('--name', default='', help='of the net, where the file does not tell')
+  convert.add_argument('--out', type=pathlib.Path, help='default: into the store')
+  actions.add_parser('list', help='what the store holds')
+  for method in methods.METHODS.values():
+    for importer in method.importers:
+      action = actions.add_parser(importer.name, help=importer.help)
+      action.add_argument('file', metavar=importer.metavar, nargs=importer.nargs, type=pathlib.Path)
+      arguments.add_workdir(action)
+      for option in importer.options:
+        arguments.add_option(action, option.name, option)
+      action.set_defaults(importer=importer)
+
+
+def _weights(args) -> None:
+  from step_jax import places, weights
+
+  if args.action == 'get':
+    print(weights.get(args.name, args.url))
+  elif args.action == 'convert':
+    print(weights.convert(args.file, args.name or None, args.out))
+  elif hasattr(args, 'importer'):
+    options = arguments.given(args, [option.name for option in args.importer.options])
+    print(args.importer.function()(args.file, args.workdir, **options))
+  else:
+    files = sorted(places.weights().glob('*.safetensors'))
+    print('\n'.join(map(str, files)) or f'{places.weights()}: holds no weights yet')
+
+
+def add_doctor(verbs, name: str) -> None:
+  """Adds `doctor`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _doctor,
+    'what is installed, found and wrong on this machine',
+    'Prints versions, devices, memory, weights and folders, then what is wrong and what to do '
+    'about it. The exit status is 1 when something is wrong, else 0.',
+  )
+  verb.add_argument('--workdir', type=pathlib.Path, help='folder whose disk is looked at too')
+
+
+def _doctor(args) -> int:
+  from step_jax import doctor
+
+  machine = doctor.look(args.workdir)
+  wrong = doctor.problems(machine)
+  print(doctor.text(machine, wrong))
+  return int(bool(wrong))

@@ -1,0 +1,174 @@
+"""Verbs that train."""
+
+import argparse
+import pathlib
+
+from step_jax import config as config_lib
+from step_jax import files, methods
+from step_jax import main as main_lib
+from step_jax.cli import arguments
+from step_jax.errors import ConfigError
+
+
+def add_quickstart(verbs, name: str) -> None:
+  """Adds `quickstart`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _quickstart,
+    'all four stages on synthetic pictures, in minutes on a laptop CPU',
+    'Trains all four stages on the built-in synthetic pairs at 64 px with narrow networks, '
+    'evaluates, and writes pictures and a report.',
+  )
+  verb.add_argument(
+    '--workdir',
+    type=arguments.path,
+    default=pathlib.Path('runs/quickstart'),
+    help='folder of the run',
+  )
+  verb.add_argument(
+    '--method', choices=tuple(methods.METHODS), default='step', help='which to show (default: step)'
+  )
+
+
+def _quickstart(args) -> None:
+  from step_jax import quickstart
+
+  quickstart.run(args.workdir, args.method)
+
+
+def add_train(verbs, name: str) -> None:
+  """Adds `train`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _train,
+    'train a stage, or go on with it',
+    'Trains one stage of a run. Later stages take data, feature net and networks from the stage '
+    'before, unless told otherwise. Any field of the configuration can be set: '
+    '--config.optimizer.generator_lr=5e-4',
+  )
+  verb.add_argument('stage', choices=tuple(methods.STAGES), help=', '.join(methods.STAGES))
+  arguments.add_workdir(verb)
+  names = ', '.join(config_lib.DATASETS)
+  verb.add_argument(
+    '--data',
+    default='',
+    help='folder of images, prepared or not; or NAME of a known data set; or NAME=FOLDER for one '
+    f'that lies elsewhere: {names}',
+  )
+  verb.add_argument(
+    '--preset',
+    default='',
+    metavar='NAME',
+    help='settings of the method, or of a known data set; of methods: '
+    + '; '.join(
+      f'{method.name}: {", ".join(method.presets)}'
+      for method in methods.METHODS.values()
+      if method.presets
+    ),
+  )
+  verb.add_argument(
+    '--size', type=arguments.positive, default=0, help='train on squares of so many px'
+  )
+  verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
+  verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
+  verb.add_argument('--kimg', type=arguments.amount, help='thousands of pictures to train on')
+  main_lib.add_change_config(verb)
+  verb.set_defaults(takes_fields=True)
+
+
+def _train(args) -> None:
+  config = train_config(args)
+  main_lib.set_fields(config, args.fields)
+  folder = methods.train(config, args.workdir, args.change_config)
+  print(f'{folder}: trained')
+
+
+def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
+  """The configuration of `step-jax train`, without fields set by `--config.…`.
+
+  The settings of the stage that this one starts from come first, then the options.
+
+  Raises:
+    ConfigError: no such data set or preset; or neither data nor a stage before that names them.
+  """
+  source = config_lib.Source.parse(args.data)
+  name, preset = source.name, args.preset
+  method, _ = methods.of_stage(args.stage)
+  if preset:
+    config_lib.choose({**method.presets, **config_lib.DATASETS}, preset, '--preset')
+  if preset in config_lib.DATASETS:
+    name, preset = preset, ''
+  options = [name]
+  options += [f'preset={preset}'] if preset else []
+  options += [f'size={args.size}'] if args.size else []
+  options += [f'features={args.features}'] if args.features else []
+  config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
+  init_from = main_lib.split_fields(args.fields).get('init_from', config.get('init_from', ''))
+  before = files.join(args.workdir, init_from)
+  if init_from and (before / config_lib.FILE).is_file():
+    config = config_lib.following(args.stage, config_lib.read(before), ','.join(options))
+  if args.data:
+    config.data.path = source.path or config_lib.DATASETS[source.name]['path']
+  if not config.data.path:
+    raise ConfigError('--data is missing: give a folder of pictures, or swatches')
+  if args.weights:
+    config_lib.set_field(config, 'features.weights', args.weights)
+  if args.kimg is not None:
+    config_lib.set_kimg(config, args.kimg)
+  return config
+
+
+def add_reproduce(verbs, name: str) -> None:
+  """Adds `reproduce`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _reproduce,
+    "one of the paper's tables: trains, scores and prints every row",
+    'Trains every row of a table from the same pictures for as many steps, scores all by the same '
+    'protocols, and writes table.md, table.html and gallery.png to the work directory. What rows '
+    'share is made once; given again, the command goes on where it stopped. Fields that are set '
+    '(--config.optimizer.generator_lr=5e-3) are set in every stage that has them.',
+  )
+  verb.add_argument('table', help='reconstruction, ablation, diversity or generalisation')
+  arguments.add_workdir(verb)
+  verb.add_argument('--data', required=True, help='pictures: PATH, PRESET=PATH, or a known set')
+  verb.add_argument('--related', default='', help='the same, for generalisation')
+  verb.add_argument('--unrelated', default='swatches', help='the same, for generalisation')
+  verb.add_argument(
+    '--size', type=arguments.not_negative, default=64, help='train on squares of so many px'
+  )
+  verb.add_argument('--features', default='vgg16', help='feature net')
+  verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
+  verb.add_argument(
+    '--kimg', type=arguments.amount, default=8.0, help='thousands of pictures a row'
+  )
+  verb.add_argument(
+    '--pretrain-kimg', type=arguments.amount, default=0.0, help='of triplets (default: as --kimg)'
+  )
+  verb.add_argument(
+    '--seeds', type=arguments.positive, default=3, help='how often everything is trained'
+  )
+  verb.add_argument('--rows', nargs='+', default=(), help='some rows only, by preset')
+  verb.add_argument('--dry-run', action='store_true', help='print the plan and how long it takes')
+  verb.set_defaults(takes_fields=True)
+
+
+def _reproduce(args) -> None:
+  from step_jax import reproduce
+
+  sources = {'target': args.data, 'related': args.related, 'unrelated': args.unrelated}
+  settings = reproduce.Settings(
+    sources={role: reproduce.Source.parse(text) for role, text in sources.items() if text},
+    size=args.size,
+    features=args.features,
+    weights=args.weights,
+    kimg=args.kimg,
+    pretrain_kimg=args.pretrain_kimg or args.kimg,
+    seeds=args.seeds,
+    fields=main_lib.split_fields(args.fields),
+  )
+  make = reproduce.plan if args.dry_run else reproduce.reproduce
+  print(make(args.table, settings, args.workdir, args.rows))

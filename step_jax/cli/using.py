@@ -1,0 +1,155 @@
+"""Verbs that use a trained run."""
+
+import pathlib
+
+from step_jax import demo, methods
+from step_jax.cli import arguments
+from step_jax.infer import options
+
+
+def add_translate(verbs, name: str) -> None:
+  """Adds `translate`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _translate,
+    'translate pictures in given, drawn or blended styles',
+    'Writes one PNG per translation, named after its input, and grid.png with all of them. '
+    'Files of these names in --out are replaced, but never an input.',
+  )
+  verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
+  arguments.add_workdir(verb)
+  arguments.add_checkpoint(verb)
+  verb.add_argument('--out', required=True, type=arguments.path, help='folder for the results')
+  style = verb.add_mutually_exclusive_group()
+  style.add_argument(
+    '--style', nargs='+', metavar='FILE', help='images, or codes (.npy), whose style to use'
+  )
+  style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
+  style.add_argument('--sample', type=arguments.positive, metavar='N', help='draw N new styles')
+  verb.add_argument('--steps', type=arguments.positive, default=8, help='of an interpolation')
+  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='of drawn styles')
+  _add_options(verb, 'translate')
+  verb.add_argument(
+    '--side-by-side',
+    action='store_true',
+    help='inputs and styles are A|B pictures: take the source half, and the target half for styles',
+  )
+
+
+def _translate(args) -> None:
+  from step_jax.infer import files
+
+  written = files.translate(
+    args.workdir,
+    args.inputs,
+    args.out,
+    styles=args.style,
+    interpolate=args.interpolate,
+    sample=args.sample,
+    steps=args.steps,
+    seed=args.seed,
+    side_by_side=args.side_by_side,
+    which=args.checkpoint,
+    options=arguments.given(args, options.flags('translate')),
+  )
+  print(f'{args.out}: {len(written)} images and grid.png')
+
+
+def add_codes(verbs, name: str) -> None:
+  """Adds `codes`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _codes,
+    'style codes of images, as .npy files that translate takes as styles',
+    'Writes NAME.npy for each image NAME.jpg, and codes.json, which says whose codes they are. '
+    'Codes of the same encoder that lie in --out already stay, and no input is replaced.',
+  )
+  verb.add_argument('inputs', nargs='+', help='images, or folders of them')
+  encoder = verb.add_mutually_exclusive_group(required=True)
+  encoder.add_argument('--workdir', type=arguments.path, help='folder of the run')
+  without = [method.name for method in methods.METHODS.values() if method.codes]
+  encoder.add_argument(
+    '--method',
+    choices=tuple(methods.METHODS),
+    help=f'method whose codes need no run: {", ".join(without) or "none yet"}',
+  )
+  arguments.add_checkpoint(verb)
+  verb.add_argument('--out', required=True, type=arguments.path, help='folder for the codes')
+  _add_options(verb, 'codes')
+  verb.add_argument(
+    '--side-by-side', action='store_true', help='inputs are A|B images: take the target half'
+  )
+
+
+def _codes(args) -> None:
+  from step_jax.infer import encoding
+
+  written = encoding.write(
+    args.inputs,
+    args.out,
+    workdir=args.workdir or '',
+    method=args.method or '',
+    which=args.checkpoint,
+    side_by_side=args.side_by_side,
+    options=arguments.given(args, options.flags('codes')),
+  )
+  print(f'{args.out}: {len(written)} codes and codes.json')
+
+
+def _add_options(verb, command: str) -> None:
+  for name, of_methods in options.flags(command).items():
+    option = next(iter(of_methods.values()))
+    arguments.add_option(verb, name, option, f'{", ".join(of_methods)}: ')
+
+
+def add_demo(verbs, name: str) -> None:
+  """Adds `demo`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _demo,
+    'a local page to try a trained run on: inputs, styles, sliders, a map of styles',
+    'Serves a page, to this machine alone unless told otherwise. It needs the extra demo: pip '
+    "install 'step_jax[demo]'. docs/demo.md shows how to use it on a remote machine.",
+  )
+  arguments.add_workdir(verb)
+  arguments.add_checkpoint(verb)
+  verb.add_argument('--host', default=demo.HOST, help=f'to bind to (default: {demo.HOST})')
+  verb.add_argument(
+    '--port', type=arguments.port, default=demo.PORT, help=f'(default: {demo.PORT})'
+  )
+
+
+def _demo(args) -> None:
+  demo.serve(args.workdir, args.host, args.port, args.checkpoint)
+
+
+def add_export(verbs, name: str) -> None:
+  """Adds `export`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _export,
+    'a trained run as files that run without step_jax',
+    'Writes StableHLO for CPU, CUDA and TPU, for any batch and size, with the parameters, a '
+    'manifest, a README and an example that needs JAX alone. docs/export.md says more.',
+  )
+  arguments.add_workdir(verb)
+  arguments.add_checkpoint(verb)
+  verb.add_argument('--out', type=pathlib.Path, help='folder to make (default: WORKDIR/export)')
+  verb.add_argument(
+    '--onnx',
+    type=arguments.positive,
+    default=0,
+    metavar='PX',
+    help='ONNX too, for squares of so many px',
+  )
+
+
+def _export(args) -> None:
+  from step_jax import export
+
+  run = methods.load(args.workdir, args.checkpoint)
+  print(export.write(run, args.out or args.workdir / 'export', args.onnx))

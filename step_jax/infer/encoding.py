@@ -1,0 +1,80 @@
+"""Codes of image files, by a trained run or by a method that needs none."""
+
+from collections.abc import Mapping, Sequence
+import itertools
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from step_jax import files, methods
+from step_jax.errors import ConfigError
+from step_jax.infer import codes, paths, reading
+from step_jax.infer import options as options_lib
+
+
+def write(
+  inputs: Sequence[str | os.PathLike],
+  out: str | os.PathLike,
+  *,
+  workdir: str | os.PathLike = '',
+  method: str = '',
+  which: str = 'latest',
+  side_by_side: bool = False,
+  options: Mapping[str, Any] | None = None,
+) -> list[files.Path]:
+  """Writes `NAME.npy` for each image `NAME.jpg`, float32 `Encoder.code_shape`, and `codes.json`.
+
+  Codes of the same encoder that lie there stay; no input is ever replaced. Rows of NaN stand for
+  parts of an image that have no code, such as regions that it lacks.
+
+  Args:
+    inputs: images, or folders of them.
+    out: folder for the codes; made where missing.
+    workdir: of a trained run; or
+    method: whose codes need none.
+    which: `latest` or `best` checkpoint.
+    side_by_side: whether files are A|B pairs, whose target half gives the code.
+    options: flags of the method, with underscores -> values.
+
+  Returns:
+    The files of the codes.
+
+  Raises:
+    UserError: the run or an image cannot be used; two codes would have one name, or replace an
+      input; or codes of another encoder lie in `out`. Names are checked before anything is written.
+  """
+  inputs, out = [files.path(path) for path in inputs], files.path(out)
+  images = paths.expand(inputs)
+  outputs = list(itertools.chain(*paths.plan(images, out, codes.FILE, suffix=codes.SUFFIX)))
+  written = [out / codes.FILE, *outputs]
+  paths.check_kept([*inputs, *images], out, written)
+  run, given = _open(workdir, method, which, options or {})
+  record = codes.record_of(run, out)
+  reader = reading.Reader(run, given, side_by_side)
+  own_files = reader.files_of_styles(images)
+  paths.check_kept([path for own in own_files for _, path in own], out, written)
+  for image, own, output in zip(images, own_files, outputs, strict=True):
+    code, _ = reader.style(image, own)
+    array = np.asarray(codes.of_trees(run, 'pack')(code), np.float32)
+    files.make_folder(out)
+    files.write_array(output, array)
+    record['codes'][output.name] = os.fspath(image)
+  files.write_text(out / codes.FILE, json.dumps(record, indent=2) + '\n')
+  return outputs
+
+
+def _open(
+  workdir: str | os.PathLike, method: str, which: str, options: Mapping[str, Any]
+) -> tuple[methods.Encoder, options_lib.Given]:
+  if workdir:
+    run = methods.load(workdir, which)
+    given = options_lib.Given(run.method, 'codes', options)
+    given.refuse('codes', 'is for codes without a run (--method NAME): leave it out')
+    return run, given
+  make = methods.METHODS[method].hook('codes')
+  if make is None:
+    raise ConfigError(f'--method {method}: its codes come from a trained run: give --workdir')
+  given = options_lib.Given(method, 'codes', options)
+  return make(**given.of('codes')), given

@@ -1,0 +1,77 @@
+"""Reading inputs and styles as a run takes them."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from step_jax import files, methods
+from step_jax.data import pairs, pictures
+from step_jax.errors import ConfigError, DataError, RunError, shown
+from step_jax.infer import codes as codes_lib
+from step_jax.infer import options as options_lib
+
+# What is shown of a code in a file, and where nothing is.
+WHITE = np.full((1, 1, 3), 255, np.uint8)
+
+
+class Reader:
+  """Reads the files of a command.
+
+  Args:
+    run: a run, or an encoder without one, which takes images in their own size.
+    given: the options of the command.
+    side_by_side: whether files are A|B pairs: sources are one half, styles the other one.
+
+  Raises:
+    ConfigError: without a run, nothing says which half is which.
+  """
+
+  def __init__(self, run: methods.Encoder, given: options_lib.Given, side_by_side: bool):
+    self._run, self._given = run, given
+    config = getattr(run, 'config', None)
+    if side_by_side and config is None:
+      raise ConfigError('--side-by-side: needs a run (--workdir), which says what each half is')
+    self._resize = config.data.resize if config else 0
+    self._halves = ('', '')
+    if side_by_side:
+      forward = config.data.direction == 'AtoB'
+      self._halves = ('left', 'right') if forward else ('right', 'left')
+    self._read_source = methods.METHODS[run.method].hook('read_source')
+
+  def source(self, path: files.Path) -> tuple[Any, np.ndarray]:
+    """An input as `Run.translate` takes it, and an image uint8 `[H, W, 3]` of it."""
+    if self._read_source:
+      return self._read_source(self._run, path, self._halves[0])
+    image = self._image(path, self._halves[0])
+    return image, image
+
+  def files_of_styles(self, paths: Sequence[files.Path]) -> list[options_lib.OwnFiles]:
+    """For each style the files of options of `encode`; codes have none."""
+    images = [path for path in paths if not codes_lib.is_code(path)]
+    of_images = iter(self._given.files_of('encode', images))
+    return [() if codes_lib.is_code(path) else next(of_images) for path in paths]
+
+  def style(self, path: files.Path, own_files: options_lib.OwnFiles) -> tuple[Any, np.ndarray]:
+    """The code of a style, an image or a code in a file, and an image uint8 `[H, W, 3]` of it.
+
+    Raises:
+      UserError: it cannot be read, or has no code.
+    """
+    if codes_lib.is_code(path):
+      return codes_lib.read(self._run, path), WHITE
+    image = self._image(path, self._halves[1])
+    arguments = self._given.of('encode') | options_lib.read(self._run, own_files, image)
+    try:
+      return self._run.encode(image, **arguments), image
+    except (DataError, RunError) as error:
+      raise type(error)(f'{shown(str(path))}: {error}') from None
+
+  def _image(self, path: files.Path, half: str) -> np.ndarray:
+    image = pictures.read_picture(path)
+    if half:
+      middle = image.shape[1] // 2
+      if not middle:
+        raise DataError(f'{shown(str(path))}: is 1 px wide, which has no two halves: replace it')
+      image = image[:, :middle] if half == 'left' else image[:, middle:]
+    return pairs.fit(image, self._resize)

@@ -1,0 +1,261 @@
+"""Style codes of images of any size and of whole data sets, which are kept once they are made."""
+
+from collections.abc import Iterator, Mapping
+import hashlib
+import json
+import logging
+import pathlib
+import time
+
+import jax
+from jax.experimental import multihost_utils
+import numpy as np
+import tqdm
+
+from step_jax import data, files, places, untrusted
+from step_jax.data import pictures, pipeline
+from step_jax.errors import RunError
+from step_jax.evaluate import parallel, scores
+from step_jax.methods.superstylenet.codes import RegionCodes
+from step_jax.methods.superstylenet.spse import CODE_SIZE, Outcome, extract, spline_table
+
+log = logging.getLogger(__name__)
+
+# Side of the squares that codes are extracted from in the original, in pixels.
+SIZE = 512
+# Bump when what is extracted changes: kept codes of older versions are then extracted again.
+_VERSION = 1
+# Images in a file of kept codes; an interrupted extraction loses the work of one file at most.
+_IN_FILE = 32
+# Seconds between lines of the log about progress, for terminals that show no progress bar.
+_LOG_SECONDS = 60.0
+
+
+def fit(image: np.ndarray, labels: np.ndarray, size: int) -> dict[str, np.ndarray]:
+  """An image and its label map as squares, whatever their aspect, as in the original.
+
+  Args:
+    image: uint8 `[H, W, 3]`, resized by bicubic interpolation.
+    labels: int `[H, W]`, resized to the nearest neighbour.
+    size: side of the square in pixels.
+
+  Returns:
+    `image`, uint8 `[size, size, 3]`, and `labels`, int32 `[size, size]`.
+  """
+  if image.shape[:2] != labels.shape:
+    raise ValueError(f'image is {image.shape[:2]} but its label map is {labels.shape}')
+  rows, columns = (np.arange(size) * side // size for side in labels.shape)
+  return {
+    'image': pictures.resize(image, (size, size)) if image.shape[:2] != (size, size) else image,
+    'labels': labels[rows[:, None], columns].astype(np.int32),
+  }
+
+
+class Extractor:
+  """Extracts codes on all devices, one image at a time on each.
+
+  Args:
+    num_labels: labels that count, L.
+    size: side of the squares that images are resized to, in pixels.
+    mesh: the devices; by default one of this process.
+  """
+
+  def __init__(self, num_labels: int, size: int = SIZE, mesh: jax.sharding.Mesh | None = None):
+    self.num_labels = num_labels
+    self.size = size
+    self._mesh = mesh or jax.make_mesh((1,), ('data',), devices=jax.local_devices()[:1])
+    self._table = spline_table()
+    self._extract = parallel.over_devices(self._mesh, self._one)
+
+  def _one(self, table, batch):
+    found = extract(batch['image'], batch['labels'], self.num_labels, table)
+    return {'codes': found.codes, 'outcome': found.outcome, 'superpixels': found.label_full}
+
+  def each(self, examples: Iterator[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
+    """Results of examples as `fit` gives them, in order.
+
+    Yields:
+      `codes` float32 `[L, 512]`, `outcome` int32 `[L]`, `superpixels` int32 `[size, size]`.
+    """
+    batches = pipeline.eval_batches(examples, 1, self._mesh.size)
+    return scores.in_order(lambda batch: self._extract(self._table, batch), batches)
+
+  def __call__(self, image: np.ndarray, labels: np.ndarray) -> RegionCodes:
+    """Codes of one image, uint8 `[H, W, 3]`, with its label map, int `[H, W]`."""
+    return codes_of(next(self.each(iter([fit(image, labels, self.size)]))))
+
+  def superpixels(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Superpixel of every pixel of an image as `fit` resizes it: int `[size, size]`, -1 for none.
+
+    They are numbered within each label.
+    """
+    return next(self.each(iter([fit(image, labels, self.size)])))['superpixels']
+
+
+def codes_of(result: Mapping[str, np.ndarray]) -> RegionCodes:
+  """The codes in what `Extractor.each` yields."""
+  return RegionCodes(result['codes'], result['outcome'] == Outcome.OK)
+
+
+class KeptCodes:
+  """Codes of the examples of a split, read from their files when they are asked for.
+
+  Args:
+    folder: of the files, as `keep` wrote them.
+    count: number of examples.
+  """
+
+  def __init__(self, folder: pathlib.Path, count: int):
+    self._folder = folder
+    self._count = count
+    self._open: dict[int, np.ndarray] = {}
+
+  def __len__(self) -> int:
+    return self._count
+
+  def __getitem__(self, index: int) -> RegionCodes:
+    """Codes `[L, 512]` of an example."""
+    if not 0 <= index < self._count:
+      raise IndexError(index)
+    number, row = divmod(index, _IN_FILE)
+    if number not in self._open:
+      self._open[number] = np.load(_file(self._folder, number), mmap_mode='r')
+    return _unmarked(np.array(self._open[number][row]))
+
+  def some(self, most: int, seed: int) -> RegionCodes:
+    """Codes `[N, L, 512]` of at most so many examples, a random choice where there are more."""
+    chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:most])
+    found = [self[int(i)] for i in chosen]
+    return RegionCodes(*map(np.stack, zip(*found, strict=True)))
+
+  def mean(self) -> RegionCodes:
+    """The mean code of each label over all examples that have one, `[L, 512]`."""
+    total, count = 0.0, 0
+    for i in range(len(self)):
+      codes, valid = self[i]
+      total = total + codes.astype(np.float64)
+      count = count + valid
+    codes = total / np.maximum(count, 1)[:, None]
+    return RegionCodes(codes.astype(np.float32), count > 0)
+
+
+def keep(
+  dataset: data.PairSet,
+  split: str,
+  side: str,
+  num_labels: int,
+  size: int,
+  mesh: jax.sharding.Mesh,
+) -> KeptCodes:
+  """The codes of a split of a data set; those that this machine does not have yet are extracted.
+
+  They are kept in the cache (`places.cache`) under a digest of the images and of all settings, so
+  runs share them. Extraction is shared out over the devices of all hosts, and one that was
+  interrupted resumes at the file of 32 images where it was.
+
+  Args:
+    dataset: with label maps.
+    split: of it.
+    side: `A` or `B`, the image of an example whose codes are meant.
+    num_labels: labels that count, L.
+    size: side of the squares that images are resized to, in pixels.
+    mesh: all devices.
+  """
+  settings = {
+    'version': _VERSION,
+    'images': dataset.fingerprint,
+    'side': side,
+    'labels': num_labels,
+    'size': size,
+  }
+  digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
+  name = files.short_name(dataset.folder.name)
+  folder = places.cache() / 'codes' / f'{name}-{digest}' / split
+  count = dataset.splits[split]
+  numbers = range(-(-count // _IN_FILE))
+  here = np.array(
+    [_is_whole(_file(folder, n), min(_IN_FILE, count - n * _IN_FILE), num_labels) for n in numbers]
+  )
+  # What one host lacks, all extract: their devices work on every image together.
+  everywhere = np.all(multihost_utils.process_allgather(here).reshape(-1, len(here)), axis=0)
+  missing = [n for n in numbers if not everywhere[n]]
+  if missing:
+    folder.mkdir(parents=True, exist_ok=True)
+    _extract_files(dataset.split(split), side, folder, missing, Extractor(num_labels, size, mesh))
+  return KeptCodes(folder, count)
+
+
+def _extract_files(examples, side, folder, numbers, extractor: Extractor) -> None:
+  rows = [range(n * _IN_FILE, min((n + 1) * _IN_FILE, len(examples))) for n in numbers]
+  total = sum(map(len, rows))
+  log.info(
+    '%s: extracting the style codes of %d images at %d px, once', folder, total, extractor.size
+  )
+  fitted = (
+    fit(examples[i][side], examples[i]['labels'], extractor.size) for own in rows for i in own
+  )
+  found = extractor.each(fitted)
+  start = told = time.monotonic()
+  done = 0
+  with tqdm.tqdm(total=total, desc='style codes', unit='images', disable=None) as bar:
+    for number, own in zip(numbers, rows, strict=True):
+      marked = []
+      for _ in own:
+        codes, valid = codes_of(next(found))
+        marked.append(np.where(valid[:, None], codes, np.nan).astype(np.float32))
+        done += 1
+        bar.update()
+        if time.monotonic() - told > _LOG_SECONDS:
+          told = time.monotonic()
+          left = (told - start) / done * (total - done)
+          log.info('style codes: %d of %d images, %.0f min left', done, total, left / 60)
+      files.write_array(_file(folder, number), np.stack(marked))
+
+
+def _file(folder: pathlib.Path, number: int) -> pathlib.Path:
+  return folder / f'{number:05d}.npy'
+
+
+def _is_whole(path: pathlib.Path, count: int, num_labels: int) -> bool:
+  """Whether a file of kept codes is there and has the right shape; damaged ones are made again."""
+  try:
+    return np.load(path, mmap_mode='r').shape == (count, num_labels, CODE_SIZE)
+  except FileNotFoundError:
+    return False
+  except (OSError, ValueError, EOFError) as error:
+    log.warning('%s: is damaged (%s): its codes are extracted again', path, error)
+    return False
+
+
+def _unmarked(marked: np.ndarray) -> RegionCodes:
+  """Codes from an array `[L, 512]` with NaN for labels without one."""
+  valid = ~np.isnan(marked).any(axis=-1)
+  return RegionCodes(np.where(valid[..., None], marked, 0.0).astype(np.float32), valid)
+
+
+def read_bank(path: files.Path, num_labels: int) -> tuple[RegionCodes, RegionCodes]:
+  """What `write_bank` wrote.
+
+  Returns:
+    Codes `[N, L, 512]` of some training images, and the mean code of each label, `[L, 512]`.
+
+  Raises:
+    RunError: the file is missing or damaged.
+  """
+  remedy = 're-run the training command, which writes it again'
+  if not path.is_file():
+    raise RunError(f'{path}: is missing: {remedy}')
+  arrays = untrusted.read_arrays(path, remedy)
+  try:
+    some, mean = arrays['some'], arrays['mean']
+    if some.shape[1:] != (num_labels, CODE_SIZE) or mean.shape != some.shape[1:]:
+      raise ValueError(f'codes are {some.shape}')
+  except (KeyError, ValueError) as error:
+    raise untrusted.damaged(path, error, remedy) from None
+  return _unmarked(some), _unmarked(mean)
+
+
+def write_bank(path: files.Path, some: RegionCodes, mean: RegionCodes) -> None:
+  """Keeps codes of some training images and the mean codes in a file, for `read_bank`."""
+  mark = lambda codes: np.where(codes.valid[..., None], codes.codes, np.nan).astype(np.float32)
+  files.write_arrays(path, {'some': mark(some), 'mean': mark(mean)})

@@ -1,0 +1,274 @@
+"""A trained run as an object: encode, edit, translate, sample, interpolate, on numpy arrays."""
+
+from collections.abc import Iterable
+import functools
+import logging
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from step_jax import config as config_lib
+from step_jax import files
+from step_jax.errors import DataError, RunError, shown
+from step_jax.methods.superstylenet import extraction, networks, stage, training
+from step_jax.methods.superstylenet.codes import RegionCodes
+from step_jax.methods.superstylenet.drawing import Drawer
+from step_jax.methods.superstylenet.spse import CODE_SIZE
+from step_jax.train import checkpoint
+
+log = logging.getLogger(__name__)
+
+# Styles of one layout that are drawn at a time.
+_BATCH = 8
+
+
+class RegionRun:
+  """A trained generator with the codes that it draws with.
+
+  Sources are label maps, int `[H, W]` or `[N, H, W]`; results are uint8 images with the same
+  leading axes. Codes are `RegionCodes` of one image, `[L, 512]`, or with leading axes.
+
+  Attributes:
+    config: of the stage.
+    step: of the checkpoint.
+    params: parameters and statistics of the generator, as its module takes them.
+    bank: codes `[N, L, 512]` of training images, which `draw` draws from.
+    mean: the mean code of each label, `[L, 512]`, over all training images.
+  """
+
+  method = 'superstylenet'
+
+  def __init__(
+    self,
+    config: ml_collections.ConfigDict,
+    step: int,
+    params: dict[str, Any],
+    bank: RegionCodes,
+    mean: RegionCodes,
+  ):
+    """See the attributes."""
+    self.config = config
+    self.step = step
+    self.params = params
+    self.bank = bank
+    self.mean = mean
+    self.generator = networks.generator(config)
+    self._drawer = Drawer(self.generator, params)
+
+  @property
+  def num_labels(self) -> int:
+    """Labels of the maps."""
+    return self.generator.num_labels
+
+  @functools.cached_property
+  def extractor(self) -> extraction.Extractor:
+    """What `encode` extracts codes with."""
+    return extraction.Extractor(self.num_labels, self.config.codes.size)
+
+  def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> RegionCodes:
+    """Codes of images: `[H, W, 3] -> [L, 512]`, or `[N, H, W, 3] -> [N, L, 512]`.
+
+    Args:
+      images: uint8.
+      labels: the label map of each, int `[H, W]` or `[N, H, W]`.
+
+    Raises:
+      DataError: there are no label maps, or they do not fit.
+    """
+    if labels is None:
+      raise DataError('codes of regions need the label map of the image: give --style-labels')
+    self._check(labels)
+    if images.ndim == 3:
+      return self.extractor(images, labels)
+    pairs = zip(images, labels, strict=True)
+    return RegionCodes(*map(np.stack, zip(*(self.extractor(*pair) for pair in pairs), strict=True)))
+
+  def translate(
+    self,
+    sources: np.ndarray,
+    code: RegionCodes | None = None,
+    fallback: RegionCodes | None = None,
+    noise_seed: int | None = None,
+  ) -> np.ndarray:
+    """Draws label maps with codes; logs which labels had no code of their own.
+
+    Args:
+      sources: int `[H, W]` or `[N, H, W]`.
+      code: `[L, 512]` for all, `[N, L, 512]` for each; by default the mean codes.
+      fallback: codes `[L, 512]` for labels that `code` lacks; by default the mean codes.
+      noise_seed: of the generator's noise; by default it draws without noise.
+
+    Returns:
+      uint8 `[H, W, 3]` or `[N, H, W, 3]`.
+    """
+    self._check(sources)
+    code = self.mean if code is None else code
+    if sources.ndim == 2:
+      return self.draw_styles(sources, _add_axis(code), fallback, noise_seed)[0]
+    each = [code if code.valid.ndim == 1 else _row(code, i) for i in range(len(sources))]
+    return np.stack(
+      [
+        self.translate(labels, own, fallback, noise_seed)
+        for labels, own in zip(sources, each, strict=True)
+      ]
+    )
+
+  def draw_styles(
+    self,
+    labels: np.ndarray,
+    codes: RegionCodes,
+    fallback: RegionCodes | None = None,
+    noise_seed: int | None = None,
+  ) -> np.ndarray:
+    """Draws one layout in many styles; what depends on the layout alone is computed once.
+
+    Args:
+      labels: int `[H, W]`.
+      codes: `[N, L, 512]`.
+      fallback, noise_seed: see `translate`.
+
+    Returns:
+      uint8 `[N, H, W, 3]`.
+    """
+    complete, notes = self.complete(labels, codes, fallback)
+    for note in notes:
+      log.warning('%s', note)
+    size = min(_BATCH, len(codes.codes))
+    drawn = []
+    for start in range(0, len(codes.codes), size):
+      part = complete.codes[start : start + size]
+      filled = np.resize(part, (size, *part.shape[1:]))
+      images = self._drawer.draw(labels, RegionCodes(filled, filled.any(-1)), noise_seed)
+      drawn.append(images[: len(part)])
+    return np.concatenate(drawn)
+
+  def complete(
+    self, labels: np.ndarray, codes: RegionCodes, fallback: RegionCodes | None = None
+  ) -> tuple[RegionCodes, list[str]]:
+    """Codes for all labels of a map, and what to tell about labels that had none.
+
+    Args:
+      labels: int `[H, W]`, the map to be drawn.
+      codes: `[..., L, 512]`.
+      fallback: codes for labels without one; by default, and for labels that it lacks too, the mean
+        codes.
+    """
+    notes, source = [], 'the code of the other image'
+    for other in ([] if fallback is None else [fallback]) + [self.mean]:
+      source = 'the mean code of the label' if other is self.mean else source
+      completed = codes.complete(other)
+      borrowed = completed.borrowed.reshape(-1, self.num_labels).any(axis=0)
+      notes += completed._replace(borrowed=borrowed).notes(labels, source)[: int(borrowed.any())]
+      codes = completed.codes
+    missing = completed.missing(labels)
+    if missing:
+      listed = ', '.join(map(str, missing))
+      notes.append(f'labels {listed} have no code at all: drawn with the code of black')
+    return codes, notes
+
+  def draw(self, count: int, seed: int = 0) -> RegionCodes:
+    """New codes `[count, L, 512]`: the code of every label is that of some training image."""
+    return self.bank.sample(count, seed)
+
+  def sample(self, sources: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
+    """Translations in `count` drawn styles, the same ones for all sources: `[count, …]`."""
+    return self._in_styles(sources, self.draw(count, seed))
+
+  def interpolate(
+    self,
+    sources: np.ndarray,
+    a: RegionCodes,
+    b: RegionCodes,
+    steps: int = 8,
+    regions: Iterable[int] | None = None,
+  ) -> np.ndarray:
+    """Translations in styles on the line from codes `a` to `b`, both included: `[steps, …]`.
+
+    Args:
+      sources: int `[H, W]` or `[N, H, W]`.
+      a, b: codes `[L, 512]` of two images.
+      steps: how many styles.
+      regions: labels whose code changes; the others keep that of `a`. None changes all.
+    """
+    regions = None if regions is None else list(regions)
+    line = [a.interpolate(b, float(share), regions) for share in np.linspace(0, 1, steps)]
+    return self._in_styles(sources, RegionCodes(*map(np.stack, zip(*line, strict=True))))
+
+  def _in_styles(self, sources: np.ndarray, codes: RegionCodes) -> np.ndarray:
+    self._check(sources)
+    if sources.ndim == 2:
+      return self.draw_styles(sources, codes)
+    return np.stack([self.draw_styles(labels, codes) for labels in sources], axis=1)
+
+  def _check(self, labels: np.ndarray) -> None:
+    """Makes sure that label maps are of this run.
+
+    Raises:
+      ValueError: they are no label maps.
+      DataError: a label that the run does not have.
+    """
+    labels = np.asarray(labels)
+    if labels.ndim not in (2, 3) or labels.dtype.kind not in 'iu':
+      raise ValueError(
+        f'label maps must be integers [H, W] or [N, H, W], got {labels.dtype} {list(labels.shape)}'
+      )
+    highest = int(labels.max(initial=0))
+    if highest >= self.num_labels:
+      raise DataError(
+        f'the label map has the class {highest}, but this run has the classes 0 to '
+        f'{self.num_labels - 1}: give a map of these classes'
+      )
+
+
+def _add_axis(codes: RegionCodes) -> RegionCodes:
+  return RegionCodes(codes.codes[None], codes.valid[None])
+
+
+def _row(codes: RegionCodes, index: int) -> RegionCodes:
+  return RegionCodes(codes.codes[index], codes.valid[index])
+
+
+def load(folder: files.Path, which: str = 'latest') -> RegionRun:
+  """Opens the folder of a trained stage.
+
+  Args:
+    folder: as `methods.find` gives it.
+    which: `latest` or `best` checkpoint.
+
+  Raises:
+    RunError: the stage is of another kind, or its checkpoint cannot be read.
+  """
+  config = config_lib.read(folder)
+  if config.stage != 'superstylenet':
+    raise RunError(f"{folder}: was trained as {shown(config.stage)!r}, not as 'superstylenet'")
+  module = networks.generator(config)
+  labels = jnp.zeros((1, *config.data.crop), jnp.int32)
+  codes = jnp.zeros((1, module.num_labels, CODE_SIZE))
+  params, stats = _split(jax.eval_shape(module.init, jax.random.key(0), labels, codes))
+  averaged = bool(config.ema_decay)
+  part, name = ('ema', training.AVERAGED) if averaged else ('params', 'generator')
+  like = {part: {'generator': params}, 'stats': {name: stats}}
+  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+  like = jax.tree.map(
+    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
+  )
+  checkpoints = checkpoint.Checkpoints(folder, config.best_metric, create=False)
+  try:
+    if which == 'best':
+      step = checkpoints.best
+      restored = checkpoints.restore(like, step)
+    else:
+      step, restored = checkpoints.restore_newest(like)
+  finally:
+    checkpoints.close()
+  variables = {'params': restored[part]['generator'], **restored['stats'][name]}
+  bank = extraction.read_bank(folder / stage.BANK_FILE, module.num_labels)
+  return RegionRun(config, step, variables, *bank)
+
+
+def _split(variables):
+  stats = {name: tree for name, tree in variables.items() if name != 'params'}
+  return variables['params'], stats
