@@ -23,7 +23,8 @@ def prepare(config: ml_collections.ConfigDict, source: np.ndarray, factor: int =
 
   Args:
     config: of the stage.
-    source: uint8 `[H, W, 3]`; for `segmentation` also classes `[H, W]`.
+    source: uint8 `[H, W, 3]`, for `sketch` also `[H, W, 1]`; for `segmentation` classes `[H, W]`,
+      or an image whose channels are equal.
     factor: by which it is reduced first, and then enlarged again; 0 for not at all.
 
   Returns:
@@ -39,7 +40,9 @@ def prepare(config: ml_collections.ConfigDict, source: np.ndarray, factor: int =
     transforms.check_labels(labels, channels, 'a label map')
     return transforms.resize_labels(labels, size)
   if config.task == 'sketch':
-    grey = np.asarray(Image.fromarray(source).convert('L'))
+    grey = source[..., 0]
+    if source.shape[-1] == 3:
+      grey = np.asarray(Image.fromarray(source).convert('L'))
     return _resized(grey, size)[..., None]
   source = _resized(source, size)
   return transforms.degrade(source, factor) if factor else source
@@ -69,6 +72,11 @@ def train_example(
   return {'source': source, 'target': np.ascontiguousarray(images['target'])}
 
 
+def eval_crop(config: ml_collections.ConfigDict) -> tuple[int, int]:
+  """Height and width of targets for validation; whole images would not be squares."""
+  return config.data.eval_crop if any(config.data.eval_crop) else config.data.crop
+
+
 def eval_examples(
   config: ml_collections.ConfigDict,
   found: data.PairSet,
@@ -79,8 +87,9 @@ def eval_examples(
 
   Super-resolution takes its factors in turn.
   """
-  crop = config.data.eval_crop if any(config.data.eval_crop) else config.data.crop
-  examples = pipeline.eval_examples(found.split(split), sides(config, found), crop, limit)
+  examples = pipeline.eval_examples(
+    found.split(split), sides(config, found), eval_crop(config), limit
+  )
   factors = config.data.factors if config.task == 'super_resolution' else (0,)
   for i, example in enumerate(examples):
     source = prepare(config, example['source'], factors[i % len(factors)])

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 import functools
+import hashlib
 from typing import Any
 
 import flax.linen as nn
@@ -11,13 +12,12 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import files
+from step_jax import files, methods
 from step_jax.errors import RunError, shown
 from step_jax.methods.psp import METHOD, functions, inputs, networks, styles, train_psp
-from step_jax.train import checkpoint
+from step_jax.train import stage as stage_lib
 
 _BATCH = 8
-MASKED = ('mean', 'zero')
 
 
 class PspRun:
@@ -35,6 +35,7 @@ class PspRun:
   """
 
   method = 'psp'
+  note = ''
 
   def __init__(self, config: ml_collections.ConfigDict, step: int, params: Mapping[str, Any]):
     """See the attributes."""
@@ -49,49 +50,70 @@ class PspRun:
       encode = functools.partial(encode_sources, config, networks.encoder(config), generator)
       self._encode = jax.jit(encode)
 
-  def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> np.ndarray:
+  @property
+  def code_shape(self) -> tuple[int, int]:
+    """Of a code."""
+    return self.num_styles, self.config.model.style_dim
+
+  @functools.cached_property
+  def code_digest(self) -> str:
+    """Digest of the generator: all encoders into it have codes of one kind."""
+    sha256 = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params['generator']['params']):
+      sha256.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return sha256.hexdigest()
+
+  def encode(self, images: np.ndarray, run: str = '') -> np.ndarray:
     """Codes of images, or of label maps where those are what the encoder reads.
 
+    Args:
+      images: see above.
+      run: folder of another run with the same generator, whose encoder is used.
+
     Raises:
-      RunError: this is a run of StyleGAN2 alone.
+      RunError: this is a run of StyleGAN2 alone, or that run has another generator.
     """
+    if run:
+      return self._other(run).encode(images)
     if 'encoder' not in self.params:
       raise RunError('this run has no encoder, and draws images alone: step-jax train psp')
-    given = images if labels is None else labels
-    single = given.ndim == (3 if labels is None else 2)
-    given = given[None] if single else given
+    labels = self.config.task == 'segmentation' and images.shape[-1] != 3
+    single = images.ndim == (2 if labels else 3)
+    given = images[None] if single else images
     sources = np.stack([inputs.prepare(self.config, source) for source in given])
     codes = _in_batches(self._encode, self.params, sources)
     return codes[0] if single else codes
+
+  @functools.lru_cache(maxsize=1)  # noqa: B019
+  def _other(self, folder: str) -> 'PspRun':
+    other = methods.load(folder)
+    if other.method != self.method or other.code_digest != self.code_digest:
+      raise RunError(f'{folder}: has another generator, so its styles mean nothing here')
+    return other
 
   def translate(
     self,
     sources: np.ndarray,
     code: np.ndarray | None = None,
-    labels: np.ndarray | None = None,
     layers: str = '',
     alpha: float = 1.0,
     masked: str = 'mean',
-    **options: Any,
   ) -> np.ndarray:
     """Images of the codes of sources.
 
     Args:
       sources: see above.
       code: replaces the styles of `layers`, `[N, n, D]`, or `[n, D]` for all.
-      labels: label maps of the sources, for `segmentation`.
       layers: such as `8-`, see `styles.parse_layers`; by default, where a code is given, the layers
         from `styles.first_fine` on, which leave the layout as it is.
       alpha: how much of `code` is taken.
       masked: what `layers` take where no code is given: the `mean` style, or `zero`, as pSp's
         reference has it.
-      options: of `draw`.
 
     Returns:
       uint8 `[size, size, 3]` or `[N, size, size, 3]`.
     """
-    del options
-    own = self.encode(sources, labels)
+    own = self.encode(sources)
     return self.generate(self.mix_codes(own, code, layers, alpha, masked))
 
   def mix_codes(
@@ -149,7 +171,7 @@ class PspRun:
       return self.generate(codes[None])[0]
     return _in_batches(self._draw, self.params, codes)
 
-  def draw(self, count: int, seed: int = 0, truncation: float = 1.0, **options: Any) -> np.ndarray:
+  def draw(self, count: int, seed: int = 0, truncation: float = 1.0) -> np.ndarray:
     """New codes `[count, n, D]`, the same style for all layers; the same seed draws the same ones.
 
     Args:
@@ -157,18 +179,26 @@ class PspRun:
       seed: see above.
       truncation: 1 for all that there is, less for styles nearer to the mean: better images, and
         less variety.
-      options: of `translate`.
     """
-    del options
     # Each code derives from its own number, so that more of them begin with the same ones.
     dim = self.config.model.style_dim
     z = [np.random.default_rng([seed, i]).standard_normal(dim) for i in range(count)]
     random = lambda params, z: self._random(params, z, jnp.float32(truncation))
     return _in_batches(random, self.params, np.stack(z).astype(np.float32))
 
-  def sample(self, sources: np.ndarray, count: int, seed: int = 0, **options: Any) -> np.ndarray:
-    """Translations in `count` drawn styles, the same ones for all sources: `[count, …]`."""
-    codes = self.draw(count, seed, **options)
+  def sample(
+    self,
+    sources: np.ndarray,
+    count: int,
+    seed: int = 0,
+    truncation: float = 1.0,
+    **options: Any,
+  ) -> np.ndarray:
+    """Translations in `count` drawn styles, the same ones for all sources: `[count, …]`.
+
+    A run of StyleGAN2 alone draws images, whatever the sources.
+    """
+    codes = self.draw(count, seed, truncation)
     if 'encoder' not in self.params:
       return self.generate(codes)
     return np.stack([self.translate(sources, code, **options) for code in codes])
@@ -239,21 +269,5 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
       'params': {'encoder': encoder['params'], 'generator': shapes['params']},
       'stats': {'encoder': encoder['batch_stats'], 'noise': shapes['noise'], 'mean_style': mean},
     }
-  step, found = _restore(folder, like, which)
+  step, found, _ = stage_lib.load_run(folder, like, which)
   return PspRun(config, step, functions.variables(found))
-
-
-def _restore(folder: files.Path, like: dict, which: str) -> tuple[int, dict]:
-  """Reads part of a checkpoint to the default device."""
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
-  )
-  checkpoints = checkpoint.Checkpoints(folder, config_lib.read(folder).best_metric, create=False)
-  try:
-    if which == 'best':
-      step = checkpoints.best
-      return step, checkpoints.restore(like, step)
-    return checkpoints.restore_newest(like)
-  finally:
-    checkpoints.close()

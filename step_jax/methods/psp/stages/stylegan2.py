@@ -14,7 +14,7 @@ from step_jax import data, files
 from step_jax.data import augment, pipeline
 from step_jax.evaluate import parallel, realism, resizing, scores
 from step_jax.infer import gallery
-from step_jax.methods.psp import functions, networks, train_stylegan2
+from step_jax.methods.psp import functions, inputs, networks, train_stylegan2
 from step_jax.train import loop
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
@@ -117,7 +117,7 @@ def _evaluator(config, found: data.PairSet, mesh):
   judge = realism.judge()
   log.info('val_frechet is %s', judge.frechet.format(**judge.blanks))
   judge_params = mesh_lib.put_replicated(mesh, judge.features.params)
-  crop = config.data.eval_crop if any(config.data.eval_crop) else config.data.crop
+  crop = inputs.eval_crop(config)
   split = found.split('train')
   _, target = data.sides(found, config.data.direction)
   count = min(config.eval_pictures, len(split))
