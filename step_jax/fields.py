@@ -243,7 +243,7 @@ SHARED = _ALWAYS | {
   'data.eval_crop': Field(
     (0, 0), 'height and width of the middle crop for validation, px; 0, 0: whole', _EVAL_CROP
   ),
-  'data.flip': Field(False, 'whether half of the examples are mirrored left to right'),
+  'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
   'data.unreadable': Field(
     'stop', 'what to do about a record that cannot be read', one_of('stop', 'skip')
   ),

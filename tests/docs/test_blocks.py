@@ -195,11 +195,15 @@ LISTED: list[tuple[str, str, Callable]] = [
 # Whole blocks, and pages whose commands train for an hour.
 LISTED_BLOCKS = {
   'while sleep 300; do': 'waits for a node to be taken away: read by bash',
+  'run.mix(picture': 'needs a run of pSp: tests/methods/psp',
   "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
 }
 # Names of files that look like a field of a group.
 FILES = ('.json', '.md', '.npz', '.npy')
-LISTED_PAGES = {'docs/results.md': 'an hour each: the configuration of every stage is made'}
+LISTED_PAGES = {
+  'docs/results.md': 'an hour each: the configuration of every stage is made',
+  'docs/psp.md': 'wide networks: small ones are in tests/methods/psp',
+}
 
 
 # ---- The folder in which everything is run.

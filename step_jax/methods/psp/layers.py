@@ -57,7 +57,7 @@ def _transposed_by_products(x, kernel):
   """
   dtype = jnp.result_type(x, kernel)
   y = jnp.einsum('bhwi,klio->klbhwo', x.astype(dtype), kernel.astype(dtype))
-  rows = [_interleave([y[k, l] for l in range(3)], axis=2) for k in range(3)]
+  rows = [_interleave([y[i, j] for j in range(3)], axis=2) for i in range(3)]
   return _interleave(rows, axis=1)
 
 
