@@ -312,8 +312,8 @@ class Node:
     """The error for what gcloud gave as its reason."""
     for status, pattern, message in KNOWN:
       if re.search(pattern, reason, re.I):
-        known = message.format(**dataclasses.asdict(self.state))
-        return self.error(status, f'{known} ({reason})')
+        reason_given = message.format(**dataclasses.asdict(self.state))
+        return self.error(status, f'{reason_given} ({reason})')
     return self.error(Exit.OTHER, f'{what} failed: {reason}')
 
   # Commands, here and on the hosts.

@@ -98,8 +98,8 @@ def _plain(value: Any) -> str:
   return str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _changes(what: str, known: Mapping[str, Mapping[str, Any]]) -> str:
-  rows = [(f'`{name}`', _settings(settings)) for name, settings in known.items()]
+def _changes(what: str, settings_of: Mapping[str, Mapping[str, Any]]) -> str:
+  rows = [(f'`{name}`', _settings(settings)) for name, settings in settings_of.items()]
   return _table((what, 'sets'), rows)
 
 

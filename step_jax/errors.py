@@ -49,11 +49,11 @@ def shown(text: str) -> str:
   return text if is_printable(text) else ascii(text)[1:-1]
 
 
-def suggestion(name: str, known: Iterable[str], listing: str = 'use one of') -> str:
+def suggestion(name: str, names: Iterable[str], listing: str = 'use one of') -> str:
   """What to use in place of an unknown name: the nearest one, or all of them after `listing`."""
-  known = list(known)
-  near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-  return f'did you mean {near[0]}?' if near else f'{listing} {", ".join(known)}'
+  names = list(names)
+  near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+  return f'did you mean {near[0]}?' if near else f'{listing} {", ".join(names)}'
 
 
 def first_line(error: Exception | str) -> str:

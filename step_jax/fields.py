@@ -77,6 +77,9 @@ _EVAL_CROP = Rule(
 )
 
 
+_PAIR = Rule(
+  'two classes', lambda pair: len(pair) == 2 and all(is_a(x, int) and 0 <= x < 255 for x in pair)
+)
 _STEPS = Rule(
   'a first and a last step, as 100,110',
   lambda steps: (
@@ -117,12 +120,17 @@ KINDS = {
 # Defaults of data sets that differ: crop sizes, halves, rescaling and scene rule of the original. A
 # is the left half of a picture, B the right one.
 DATASETS = {
-  'swatches': dict(path='swatches', resize=64, crop=(64, 64)),
+  'swatches': dict(path='swatches', resize=64, crop=(64, 64), palette='swatches', classes=5),
   'edges2shoes': dict(path='data/edges2shoes', eval_crop=(256, 256)),
   'edges2handbags': dict(path='data/edges2handbags', eval_crop=(256, 256)),
   'night2day': dict(path='data/night2day', eval_crop=(256, 256), rescale=((0.5, 1.25),)),
   'facades': dict(
-    path='data/facades', direction='BtoA', eval_crop=(256, 256), rescale=((0.5, 1.25), (0.25, 1.5))
+    path='data/facades',
+    direction='BtoA',
+    eval_crop=(256, 256),
+    rescale=((0.5, 1.25), (0.25, 1.5)),
+    palette='facades',
+    classes=12,
   ),
   'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
   'space_needle_timelapse': dict(
@@ -132,6 +140,22 @@ DATASETS = {
     scene=r'(.)\.[^.]*$',
     num_nearest=15,
     num_farthest=78,
+  ),
+  # Swatches with a style per class.
+  'swatches_regional': dict(
+    path='swatches_regional', resize=64, crop=(64, 64), palette='swatches', classes=5
+  ),
+  # Faces with the 19 classes of CelebAMask-HQ: eyes, brows and ears are left and right.
+  'celebamask_hq': dict(
+    path='data/celebamask_hq',
+    eval_crop=(256, 256),
+    palette='index',
+    classes=19,
+    flip_swaps=((4, 5), (6, 7), (8, 9)),
+  ),
+  # CMP facades with the label maps of that project, whose classes count from 1.
+  'cmp_facade': dict(
+    path='data/cmp_facade', eval_crop=(256, 256), palette='index_from_1', classes=12
   ),
 }
 
@@ -226,7 +250,7 @@ SHARED = _ALWAYS | {
   'data.layout': Field(
     'auto',
     'how the pictures lie; see [data.md](data.md)',
-    one_of('auto', 'side_by_side', 'two_folders', 'unpaired'),
+    one_of('auto', 'side_by_side', 'two_folders', 'images_labels', 'unpaired'),
   ),
   'data.direction': Field('AtoB', 'which picture of a pair is the source', one_of('AtoB', 'BtoA')),
   'data.val_fraction': Field(
@@ -244,6 +268,22 @@ SHARED = _ALWAYS | {
     (0, 0), 'height and width of the middle crop for validation, px; 0, 0: whole', _EVAL_CROP
   ),
   'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
+  'data.palette': Field(
+    'index',
+    'how label maps show their classes: `index` (numbers from 0), `index_from_1`, `index_void` '
+    '(255 is no class, and becomes the last one), `facades`, `swatches`, or a file with one '
+    '`R G B` per line; see [data.md](data.md#label-maps)',
+    NAME,
+  ),
+  'data.classes': Field(
+    0, 'number of classes of label maps, at most 255', number('at least 0', 'at most 255')
+  ),
+  'data.flip_swaps': Field(
+    (),
+    'pairs of classes that change places when an image is mirrored, as left and right eye: '
+    '`((4,5),(6,7))`',
+    each(tuple, _PAIR, 'pairs', range(128)),
+  ),
   'data.unreadable': Field(
     'stop', 'what to do about a record that cannot be read', one_of('stop', 'skip')
   ),
@@ -270,6 +310,8 @@ SHARED = _ALWAYS | {
 
 # Fields of the group `data` that whoever reads pictures needs.
 DATA = ('path', 'layout', 'direction', 'val_fraction', 'resize', 'unreadable')
+# … and those of whoever reads label maps, too.
+LABELS = ('palette', 'classes', 'flip_swaps')
 
 
 def shared(*names: str, **choices: Any) -> dict[str, Field]:

@@ -42,13 +42,13 @@ def path(text: str | os.PathLike) -> Path:
     RunError: an address of another kind, without a bucket, or without the libraries for it.
   """
   text = os.fspath(text)
-  found = _ADDRESS.match(text)
-  if not found:
+  match = _ADDRESS.match(text)
+  if not match:
     return pathlib.Path(text)
-  if found[1] != _BUCKET:
+  if match[1] != _BUCKET:
     raise RunError(f'{text}: only folders and gs:// buckets can be used: mount it as a folder')
   # `pathlib.Path('gs://…')` has lost a slash.
-  rest = posixpath.normpath(text[found.end() :].lstrip('/')).lstrip('.')
+  rest = posixpath.normpath(text[match.end() :].lstrip('/')).lstrip('.')
   if not rest:
     raise RunError(f'{text}: names no bucket: give gs://BUCKET/FOLDER')
   _prepare_libraries(text)
@@ -227,10 +227,10 @@ def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
   import fsspec
 
   with told(folder):
-    found = fsspec.filesystem('gcs').find(os.fspath(folder), detail=True)
+    objects = fsspec.filesystem('gcs').find(os.fspath(folder), detail=True)
   return {
     epath.Path(f'{_BUCKET}://{name}'): f'{about["size"]}\0{about["generation"]}'
-    for name, about in found.items()
+    for name, about in objects.items()
   }
 
 

@@ -34,8 +34,8 @@ class Recipe:
   def config(self, stage: str, fields: Mapping[str, Any] | None = None) -> config_lib.ConfigDict:
     """The configuration of a stage, with `fields` in place of its own."""
     config = config_lib.load(f'{config_lib.stage_file(stage)}:{self.arg}')
-    known = dict(config_lib.flatten(config))
-    values = {field: value for field, value in self.fields.items() if field in known}
+    own_fields = dict(config_lib.flatten(config))
+    values = {field: value for field, value in self.fields.items() if field in own_fields}
     own = self.stages[stage] if fields is None else fields
     config.update_from_flattened_dict({**values, **own})
     return config
@@ -47,10 +47,10 @@ def recipe(method: str) -> Recipe:
   Raises:
     ConfigError: it has none.
   """
-  found = methods.METHODS[method].hook('quickstart')
-  if found is None:
+  recipe_ = methods.METHODS[method].hook('quickstart')
+  if recipe_ is None:
     raise ConfigError(f'--method {method}: has no quickstart')
-  return found
+  return recipe_
 
 
 def run(workdir: str | os.PathLike, method: str = 'step') -> None:
@@ -61,10 +61,10 @@ def run(workdir: str | os.PathLike, method: str = 'step') -> None:
   for stage in shown.stages:
     log.info('--- stage %s', stage)
     methods.train(shown.config(stage), workdir)
-  found = results.evaluate(workdir)
+  scores = results.evaluate(workdir)
   lines = shown.show(workdir)
   page = report.write(workdir)
-  print(results.table(found))
+  print(results.table(scores))
   print(
     f"""
 Done in {(time.monotonic() - started) / 60:.1f} minutes. Made in {workdir}:

@@ -94,8 +94,8 @@ def _members(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
 
 
 def _opened(path: files.Path) -> BinaryIO:
-  found = files.readable(path)
-  return found if isinstance(found, io.BytesIO) else found.open('rb')
+  source = files.readable(path)
+  return source if isinstance(source, io.BytesIO) else source.open('rb')
 
 
 def _size(file: BinaryIO) -> int:
@@ -135,12 +135,12 @@ def read_json(text: str) -> dict[str, Any]:
     ValueError: it is none, is no object, or is nested without end.
   """
   try:
-    found = json.loads(text)
+    value = json.loads(text)
   except RecursionError:
     raise ValueError('nested too deeply') from None
-  if not isinstance(found, dict):
+  if not isinstance(value, dict):
     raise ValueError('not an object')
-  return found
+  return value
 
 
 def check_links(folder: files.Path) -> None:

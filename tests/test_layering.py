@@ -78,7 +78,7 @@ def test_names_of_step_stand_in_its_folder_alone():
 
 
 # To be split.
-LONG = {'step_jax.config', 'step_jax.data.pairs'}
+LONG = {'step_jax.config'}
 
 
 @pytest.mark.parametrize('name', sorted(set(MODULES) - LONG))

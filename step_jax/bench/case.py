@@ -142,14 +142,14 @@ def library_flops(text: str) -> float:
 
 def collective_bytes(text: str) -> dict[str, int]:
   """What devices exchange in a compiled program as XLA prints it: operation -> bytes of results."""
-  found = {}
+  counts = {}
   for shapes, operation in _COLLECTIVE.findall(text):
     count = sum(
       math.prod(_dimensions(shape)) * (int(bits or 8) // 8)
       for _, bits, shape in _SHAPE.findall(shapes)
     )
-    found[operation] = found.get(operation, 0) + count
-  return found
+    counts[operation] = counts.get(operation, 0) + count
+  return counts
 
 
 def _dimensions(shape: str) -> list[int]:

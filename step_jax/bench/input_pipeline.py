@@ -11,7 +11,7 @@ import jax
 from step_jax import methods
 from step_jax.bench import case, timing
 from step_jax.bench.settings import Settings
-from step_jax.data import pairs, swatches
+from step_jax.data import builder, swatches
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
@@ -32,7 +32,7 @@ def prepared_pairs(settings: Settings) -> Iterator[str]:
   with tempfile.TemporaryDirectory() as scratch:
     folder = pathlib.Path(scratch) / 'pairs'
     drawn = swatches.picture_set(int(settings.size * _MARGIN), _SYNTHETIC_PAIRS, 2)
-    pairs.prepare(drawn, folder)
+    builder.prepare(drawn, folder)
     yield str(folder)
 
 

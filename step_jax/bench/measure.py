@@ -67,43 +67,43 @@ def try_variants(
   return trials, best, best_name
 
 
-def measure_case(settings: Settings, found: case.Case, exact: bool) -> dict:
+def measure_case(settings: Settings, benchmark: case.Case, exact: bool) -> dict:
   """One case's part of a record: ours, the best variant of the peer, and the ceilings, in turn.
 
   Args:
     settings: of the bench.
-    found: the case.
+    benchmark: the case.
     exact: whether ours computes its products exactly, whatever the settings allow.
 
   Raises:
     RunError: a peer is asked for, and no variant of it runs.
   """
-  works = {OURS: found.work}
+  works = {OURS: benchmark.work}
   trials, peer = [], ''
   if settings.vs:
-    trials, work, peer = try_variants(_chosen(found.variants(), settings.variants))
+    trials, work, peer = try_variants(_chosen(benchmark.variants(), settings.variants))
     if work is None:
       reasons = '; '.join(f'{trial.name}: {trial.failure}' for trial in trials)
-      raise RunError(f'--vs {settings.vs}: no variant of {found.name} runs here: {reasons}')
+      raise RunError(f'--vs {settings.vs}: no variant of {benchmark.name} runs here: {reasons}')
     works[peer] = work
   dtype = 'float32' if exact else settings.dtype
   works[MATMUL], matmul_flops = machine.matmul_ceiling(dtype, 'highest' if exact else None)
   works[COPY], copy_bytes = machine.copy_ceiling()
   seconds = timing.in_turn(works, settings.repeats, settings.at_least)
   spread = {name: timing.Spread.of(taken) for name, taken in seconds.items()}
-  ours, program = spread[OURS].median, found.program
+  ours, program = spread[OURS].median, benchmark.program
   ceilings = {
     'matmul_flops_per_second': matmul_flops / spread[MATMUL].median,
     'copy_bytes_per_second': copy_bytes / spread[COPY].median,
     'matmul_dtype': dtype,
   }
   result = {
-    'name': found.name,
-    'items': found.items,
-    'unit': found.unit,
+    'name': benchmark.name,
+    'items': benchmark.items,
+    'unit': benchmark.unit,
     'seconds': spread[OURS],
     'rounds': seconds[OURS],
-    'items_per_second': found.items / ours,
+    'items_per_second': benchmark.items / ours,
     'program': program,
     'ceilings': ceilings,
     'flops_share': share(program.flops, ours, ceilings['matmul_flops_per_second']),
@@ -150,13 +150,13 @@ def run(settings: Settings) -> dict:
   if settings.name == 'input_pipeline':
     from step_jax.bench import input_pipeline
 
-    program, found = input_pipeline.measure(settings)
-    return {**record, 'program': program, 'found': found}
+    program, rates = input_pipeline.measure(settings)
+    return {**record, 'program': program, 'found': rates}
   exact = settings.name in ('mining', 'imle')
   _set_precision(settings, exact)
-  cases = [measure_case(settings, found, exact) for found in _cases(settings)]
+  cases = [measure_case(settings, benchmark, exact) for benchmark in _cases(settings)]
   if settings.memory:
-    names = [memory.OURS, *(found['peer']['name'] for found in cases if 'peer' in found)]
+    names = [memory.OURS, *(case['peer']['name'] for case in cases if 'peer' in case)]
     record['memory'] = memory.peaks(settings, names)
   return {**record, 'cases': cases}
 

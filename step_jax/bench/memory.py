@@ -31,7 +31,7 @@ def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
   Raises:
     RunError: a process failed.
   """
-  found = {}
+  peak_of = {}
   for name in names:
     given = json.dumps({'settings': dataclasses.asdict(settings), 'name': name})
     command = [sys.executable, '-m', 'step_jax.bench.memory', given]
@@ -39,8 +39,8 @@ def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
     if done.returncode:
       last = (done.stderr.strip().splitlines() or ['no message'])[-1]
       raise RunError(f'--memory: the process that runs {name} failed: {last}')
-    found[name] = int(done.stdout.splitlines()[-1])
-  return found
+    peak_of[name] = int(done.stdout.splitlines()[-1])
+  return peak_of
 
 
 def peak(settings: Settings, name: str) -> int:
@@ -87,10 +87,10 @@ def _resident(field: str) -> int:
     RunError: this system does not tell.
   """
   text = _STATUS.read_text() if _STATUS.exists() else ''
-  found = re.search(rf'^{field}:\s+(\d+) kB', text, re.MULTILINE)
-  if not found:
+  match = re.search(rf'^{field}:\s+(\d+) kB', text, re.MULTILINE)
+  if not match:
     raise RunError('--memory: this system does not tell how much memory a process has (Linux does)')
-  return int(found.group(1)) * 1024
+  return int(match.group(1)) * 1024
 
 
 def _main() -> None:

@@ -43,8 +43,8 @@ def write(path: pathlib.Path, record: Mapping) -> None:
 def text(record: Mapping) -> str:
   """A record for the terminal."""
   lines = [*_head(record)]
-  for found in record.get('cases', ()):
-    lines += ['', *_case(found)]
+  for case in record.get('cases', ()):
+    lines += ['', *_case(case)]
   if 'found' in record:
     lines += ['', f'{record["bench"]}: median (quartiles)']
     lines += _rows([(name.replace('_', ' '), _value(v)) for name, v in record['found'].items()])
@@ -73,22 +73,22 @@ def _head(record: Mapping) -> list[str]:
   ]
 
 
-def _case(found: Mapping) -> list[str]:
-  ceilings = found['ceilings']
+def _case(case: Mapping) -> list[str]:
+  ceilings = case['ceilings']
   matmul = f'{_si(ceilings["matmul_flops_per_second"])}FLOP/s'
   rows = [
-    ('seconds a call', _value(found['seconds'])),
-    (f'{found["unit"]} a second', f'{found["items_per_second"]:.4g}'),
-    *_program(found['program']),
+    ('seconds a call', _value(case['seconds'])),
+    (f'{case["unit"]} a second', f'{case["items_per_second"]:.4g}'),
+    *_program(case['program']),
     (f'ceiling, {ceilings["matmul_dtype"]} matmul', matmul),
     ('ceiling, copy', f'{_si(ceilings["copy_bytes_per_second"])}B/s'),
-    ('share of matmul ceiling', _percent(found['flops_share'])),
-    ('share of copy ceiling', _percent(found['bytes_share'])),
+    ('share of matmul ceiling', _percent(case['flops_share'])),
+    ('share of copy ceiling', _percent(case['bytes_share'])),
   ]
-  lines = [f'{found["name"]}: {found["items"]} {found["unit"]} a call', *_rows(rows)]
-  if 'peer' not in found:
+  lines = [f'{case["name"]}: {case["items"]} {case["unit"]} a call', *_rows(rows)]
+  if 'peer' not in case:
     return lines
-  peer = found['peer']
+  peer = case['peer']
   tried = [(trial.name, trial.failure or f'{trial.seconds:.4g} s') for trial in peer['variants']]
   pairs = ' '.join(f'{ratio:.3f}' for ratio in peer['ratios'])
   return [

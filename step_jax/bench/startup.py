@@ -36,10 +36,10 @@ def first_step(settings: Settings, folder: str, started: float) -> dict:
 
   from step_jax.train import mesh as mesh_lib
 
-  found, events = {}, []
+  seconds, events = {}, []
   jax.monitoring.register_event_listener(lambda event, **_: events.append(event))
   jax.monitoring.register_event_duration_secs_listener(lambda event, *_, **__: events.append(event))
-  note = lambda name: found.update({name: time.time() - started})
+  note = lambda name: seconds.update({name: time.time() - started})
   note('imported')
   stage = input_pipeline.open_stage(settings, folder)
   mesh = mesh_lib.make_mesh()
@@ -53,7 +53,7 @@ def first_step(settings: Settings, folder: str, started: float) -> dict:
   jax.block_until_ready(step(state, mesh_lib.to_global(mesh, next(batches)), frozen))
   note('first_step')
   programs = events.count(_COMPILE_EVENT)
-  return {**found, 'programs': programs, 'compiled': programs - events.count(_HIT_EVENT)}
+  return {**seconds, 'programs': programs, 'compiled': programs - events.count(_HIT_EVENT)}
 
 
 def spawn(settings: Settings, folder: str, cache: pathlib.Path) -> dict:

@@ -52,19 +52,25 @@ def main(argv: Sequence[str] | None = None) -> int:
   return main_lib.guarded(lambda: args.run(args))
 
 
-def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
-  """The arguments of a command; `run` is what to call with them. Exits on arguments of no verb."""
-  parser = arguments.Parser(
+def parser() -> argparse.ArgumentParser:
+  """The parser of all verbs."""
+  found = arguments.Parser(
     prog='step-jax',
     description=_DESCRIPTION,
     formatter_class=arguments.Formatter,
     allow_abbrev=False,
   )
-  verbs = parser.add_subparsers(dest='verb', required=True, metavar='VERB')
+  verbs = found.add_subparsers(dest='verb', required=True, metavar='VERB')
   for name, add in VERBS.items():
     add(verbs, name)
-  args, rest = parser.parse_known_args(argv)
+  return found
+
+
+def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
+  """The arguments of a command; `run` is what to call with them. Exits on arguments of no verb."""
+  of_verbs = parser()
+  args, rest = of_verbs.parse_known_args(argv)
   if rest and not getattr(args, 'takes_fields', False):
-    parser.error(f'unknown argument {rest[0]!r} of {args.verb}')
+    of_verbs.error(f'unknown argument {rest[0]!r} of {args.verb}')
   args.fields = rest
   return args

@@ -34,10 +34,10 @@ def add_prepare(verbs, name: str) -> None:
 
 
 def _prepare(args) -> None:
-  from step_jax.data import folders, pairs
+  from step_jax.data import builder, folders
 
   found = folders.scan(args.folder, args.layout, args.val_fraction)
-  make = pairs.prepare_in_bucket if files.in_bucket(args.out) else pairs.prepare
+  make = builder.prepare_in_bucket if files.in_bucket(args.out) else builder.prepare
   make(found, args.out, args.resize)
   counts = ', '.join(f'{len(examples)} {split}' for split, examples in found.splits.items())
   print(f'{args.out}: {counts} ({found.layout}); use it as --data {args.out}')

@@ -1,11 +1,13 @@
-"""Pictures in: folders to prepared pairs, pairs to batches."""
+"""Images, label maps and arrays: folders to prepared sets, these to batches."""
 
 import pathlib
 
 import ml_collections
 
 from step_jax import files, places
-from step_jax.data import folders, pairs, swatches
+from step_jax.data import builder, folders, pairs, swatches
+from step_jax.data.labels import NONE as NO_LABELS
+from step_jax.data.labels import Labels
 from step_jax.data.pairs import PairSet
 from step_jax.errors import DataError
 
@@ -16,7 +18,7 @@ def open_config(
   """Opens the data set that a configuration names: the one way to it for training and all else.
 
   Args:
-    settings: `config.data`.
+    settings: `config.data`. Label maps and arrays are read where it names a palette.
     path: another data set, to be opened with the same settings.
     paired: whether only pairs will do.
 
@@ -29,6 +31,7 @@ def open_config(
     settings.val_fraction,
     settings.resize,
     settings.unreadable,
+    Labels.of(settings),
   )
   if paired and not found.paired:
     raise DataError(
@@ -44,6 +47,7 @@ def open_data(
   val_fraction: float = 0.1,
   resize: int = 0,
   unreadable: str = 'stop',
+  labels: Labels = NO_LABELS,
 ) -> PairSet:
   """Opens a data set, preparing it first where need be.
 
@@ -54,28 +58,32 @@ def open_data(
       cache.
     layout, val_fraction: see `folders.scan`.
     resize: shorter side in pixels; the side of `swatches`; 0 keeps the size of pictures.
-    unreadable: see `PairSet`.
+    unreadable, labels: see `PairSet`.
 
   Raises:
     DataError: nothing usable there.
   """
-  return PairSet(_prepared(path, layout, val_fraction, resize), unreadable)
+  return PairSet(_prepared(path, layout, val_fraction, resize, labels), unreadable, labels)
 
 
-def _prepared(path: str, layout: str, val_fraction: float, resize: int) -> str | pathlib.Path:
+def _prepared(
+  path: str, layout: str, val_fraction: float, resize: int, labels: Labels
+) -> str | pathlib.Path:
   """The folder of the prepared set, which is made if it is not there."""
   cache = places.cache() / 'data'
-  if path == 'swatches' and not pathlib.Path(path).exists():
-    picture_set = swatches.picture_set(resize or 64)
+  if path in swatches.SETS and not pathlib.Path(path).exists():
+    picture_set = swatches.picture_set(
+      resize or 64, labelled=bool(labels.palette), regional=path == 'swatches_regional'
+    )
   elif pairs.is_prepared(path):
     found = files.path(path)
     return pairs.fetch(found, cache) if files.in_bucket(found) else path
   else:
-    picture_set = folders.scan(path, layout, val_fraction)
+    picture_set = folders.scan(path, layout, val_fraction, labels)
   name = files.short_name(files.resolve(files.path(path)).name)
-  folder = cache / f'{name}-{picture_set.fingerprint}-{resize}-{pairs.VERSION}'
+  folder = cache / f'{name}-{picture_set.fingerprint}-{resize}-{builder.VERSION}'
   if not pairs.is_prepared(folder):
-    pairs.prepare(picture_set, folder, resize)
+    builder.prepare(picture_set, folder, resize)
   return folder
 
 
@@ -89,3 +97,14 @@ def sides(found: PairSet, direction: str) -> tuple[str, str]:
   if not found.paired:
     return 'A', 'A'
   return ('A', 'B') if direction == 'AtoB' else ('B', 'A')
+
+
+def roles(found: PairSet, direction: str) -> dict[str, str]:
+  """What each part of an example is for: role -> its name in the example.
+
+  `source` and `target`, see `sides`; and `labels` and arrays, which are called alike, where they
+  are read.
+  """
+  source, target = sides(found, direction)
+  labels = ['labels'] if found.labels.palette else []
+  return {'source': source, 'target': target} | {name: name for name in (*labels, *found.arrays)}

@@ -1,4 +1,4 @@
-"""Random views of a training example; pictures of one example always share the view."""
+"""Random views of a training example; images and label maps of one example share the view."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,26 +6,30 @@ import numpy as np
 
 from step_jax.data import pictures
 
-Images = Mapping[str, np.ndarray]
+Arrays = Mapping[str, np.ndarray]
 
 
 def augment(
-  images: Images,
+  example: Arrays,
   rng: np.random.Generator,
   crop: tuple[int, int],
   rescale: Sequence[tuple[float, float]] = (),
   flip: bool = False,
+  mirror: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-  """A random view of pictures of one size: rescaled, cropped, perhaps mirrored, all alike.
+  """A random view of images of one size: rescaled, cropped, perhaps mirrored, all alike.
 
   Args:
-    images: uint8 `[H, W, 3]` each, at least `crop` large.
+    example: images, uint8 `[H, W, 3]`, and label maps, uint8 `[H, W]`, each at least `crop` large.
+      Arrays of other types are passed on, whatever their shape.
     rng: draws the view.
     crop: height and width of the result.
     rescale: `(probability, factor)` pairs; with what probability is left, the size stays. StEP's
       rule for facades is `((0.5, 1.25), (0.25, 1.5))`.
     flip: whether to mirror left and right with probability one half.
+    mirror: the class of a mirrored pixel by its class, see `labels.Labels.mirror`; None keeps it.
   """
+  images = {name: array for name, array in example.items() if array.dtype == np.uint8}
   factor = _draw_factor(rng, rescale)
   if factor != 1.0:
     images = {name: _scale(image, factor) for name, image in images.items()}
@@ -37,11 +41,13 @@ def augment(
   }
   if flip and rng.random() < 0.5:
     images = {name: image[:, ::-1] for name, image in images.items()}
-  return images
+    if mirror is not None:
+      images = {name: mirror[x] if x.ndim == 2 else x for name, x in images.items()}
+  return {**example, **images}
 
 
 def center_crop(image: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
-  """The middle `crop = (height, width)` of `[H, W, 3]`; a picture smaller than that stays whole."""
+  """The middle `crop = (height, width)` of `[H, W, …]`; an image smaller than that stays whole."""
   top, left = (max(0, (side - size) // 2) for side, size in zip(image.shape, crop, strict=False))
   return image[top : top + crop[0], left : left + crop[1]]
 

@@ -1,7 +1,8 @@
-"""Folders of pictures as examples: which files belong together, and to which split.
+"""Folders of images as examples: which files belong together, and to which split.
 
-An example has a name and one or two pictures, `A` and `B`. Which of them is the source is decided
-when training reads them (`config.data.direction`), so that a prepared set serves both directions.
+An example has a name and one or two images, `A` and `B`; perhaps a label map, `labels`; and arrays,
+each named after its folder. Which image is the source is decided when training reads them
+(`config.data.direction`), so that a prepared set serves both directions.
 """
 
 from collections.abc import Callable, Collection, Mapping
@@ -14,20 +15,31 @@ import pathlib
 import numpy as np
 
 from step_jax import files as files_lib
+from step_jax import untrusted
 from step_jax.data import pictures
-from step_jax.errors import DataError
+from step_jax.data.labels import NONE as NO_LABELS
+from step_jax.data.labels import Labels
+from step_jax.errors import DataError, shown
 
-LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'unpaired')
+LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'images_labels', 'unpaired')
 _SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 _PAIR_NAMES = (('A', 'B'), ('source', 'target'), ('input', 'output'))
+# What an example holds besides arrays, which must not have these names.
+IMAGES = ('A', 'B')
+LABELS = 'labels'
+_RESERVED = {'name', 'source', 'target', 'labels', 'index', 'mask', 'code', 'input', 'output'}
+_REMEDY = 'replace or remove it'
+# Side -> its file.
+Paths = Mapping[str, files_lib.Path]
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One pair (or one lone picture): its name, unique in its split, and how to get its pictures.
+  """One pair (or one lone image): its name, unique in its split, and how to get what it holds.
 
-  `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`; it may raise
-  DataError. `content` identifies what `load()` returns; empty: a hash of the pixels does.
+  `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`, and perhaps `labels`,
+  uint8 `[H, W]`, and arrays, float32; it may raise DataError. `content` identifies what `load()`
+  returns; empty: a hash of it does.
   """
 
   name: str
@@ -39,26 +51,53 @@ class Example:
 class PictureSet:
   """Examples by split, and a fingerprint that changes when they do.
 
-  `held_out` tells whether the validation split was chosen by `hold_out`.
+  Attributes:
+    layout: one of `LAYOUTS`.
+    splits: name -> examples.
+    fingerprint: of all of them.
+    held_out: whether the validation split was chosen by `hold_out`.
+    palette: of their label maps; empty: they have none.
+    arrays: name -> shape of the array that every example has of that name.
   """
 
   layout: str
   splits: Mapping[str, list[Example]]
   fingerprint: str
   held_out: bool = False
+  palette: str = ''
+  arrays: Mapping[str, tuple[int, ...]] = dataclasses.field(default_factory=dict)
+
+  @property
+  def images(self) -> tuple[str, ...]:
+    """Names of the images of an example."""
+    return IMAGES if self.layout in ('side_by_side', 'two_folders') else IMAGES[:1]
 
 
-def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 0.1) -> PictureSet:
-  """Finds the examples of a folder without opening a picture.
+def scan(
+  folder: str | os.PathLike,
+  layout: str = 'auto',
+  val_fraction: float = 0.1,
+  labels: Labels = NO_LABELS,
+) -> PictureSet:
+  """Finds the examples of a folder without opening an image.
 
-  Layouts (`docs/data.md` draws each): `side_by_side`, pictures whose left half is A and right half
+  Layouts (`docs/data.md` draws each): `side_by_side`, images whose left half is A and right half
   B; `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`) paired by
-  file stem; `unpaired`, lone pictures. `auto` takes `two_folders` where such folders exist, else
-  `side_by_side`. Splits are folders `train`, `val`, `test`; without `val`, about `val_fraction` of
-  the training pictures are held out, see `hold_out`.
+  file stem; `images_labels`, `images/` and `labels/`, paired alike; `unpaired`, lone images. `auto`
+  takes `two_folders` or `images_labels` where such folders exist, else `side_by_side`. Splits are
+  folders `train`, `val`, `test`; without `val`, about `val_fraction` of the training images are
+  held out, see `hold_out`.
+
+  Args:
+    folder: see above.
+    layout: see above.
+    val_fraction: see above.
+    labels: how label maps are read: those of a folder `labels/` beside the others, or of one image
+      of each pair. Arrays (`.npy`) of further folders come with them.
 
   Raises:
-    DataError: no such folder, no pictures, or names without a partner.
+    DataError: no such folder, no images, names without a partner, or no label maps where they are
+      asked for.
   """
   folder = files_lib.path(folder).expanduser()
   if layout not in LAYOUTS:
@@ -66,50 +105,68 @@ def scan(folder: str | os.PathLike, layout: str = 'auto', val_fraction: float = 
   if not folder.is_dir():
     raise DataError(f'{folder}: no such folder: give the folder that holds your pictures')
   sides = _find_sides(folder)
+  labelled = _find_labelled(folder)
   if layout == 'auto':
-    layout = 'two_folders' if sides else 'side_by_side'
+    layout = 'two_folders' if sides else 'images_labels' if labelled else 'side_by_side'
   if layout == 'two_folders':
     if not sides:
       raise DataError(
         f'{folder}: no two folders of pictures here: expected A/ and B/, source/ and target/, '
         'or trainA/ and trainB/'
       )
-    found = {split: _pair_files(a, b) for split, (a, b) in sides.items()}
+    roots = sides
+  elif layout == 'images_labels':
+    if not labelled:
+      raise DataError(f'{folder}: no folders images/ and labels/ here, nor in its train/')
+    roots = labelled
   else:
-    roots = _split_folders(folder) or {'train': folder}
-    found = {split: [(file,) for file in _picture_files(root)] for split, root in roots.items()}
-    for split, files in found.items():
-      if not files:
-        raise DataError(f'{roots[split]}: holds no png, jpg or webp pictures')
+    roots = {
+      split: {'A': root} for split, root in (_split_folders(folder) or {'train': folder}).items()
+    }
+  if labels.palette:
+    roots = {split: root | _find_extras(root) for split, root in roots.items()}
+  found = {split: _match_files(root) for split, root in roots.items()}
   if 'train' not in found:
     raise DataError(f'{folder}: holds {", ".join(found)} but no train: add train pictures')
+  arrays = _check_alike(folder, layout, found, labels)
   named = {
-    split: {files[0].relative_to(folder).as_posix(): files for files in tuples}
-    for split, tuples in found.items()
+    split: {paths['A'].relative_to(folder).as_posix(): paths for paths in examples}
+    for split, examples in found.items()
   }
   held_out = 'val' not in named
   if held_out:
     train = named['train']
     held = hold_out(train, val_fraction)
-    named['train'] = {name: files for name, files in train.items() if name not in held}
-    named['val'] = {name: files for name, files in train.items() if name in held}
-  loader = {'side_by_side': _load_halves, 'two_folders': _load_two, 'unpaired': _load_one}[layout]
+    named['train'] = {name: paths for name, paths in train.items() if name not in held}
+    named['val'] = {name: paths for name, paths in train.items() if name in held}
+  load = functools.partial(_load, layout, labels, arrays)
   splits = {
-    split: [Example(name, functools.partial(loader, *files)) for name, files in examples.items()]
+    split: [Example(name, functools.partial(load, paths)) for name, paths in examples.items()]
     for split, examples in named.items()
   }
-  return PictureSet(layout, splits, _fingerprint(folder, named, layout), held_out)
+  fingerprint = _fingerprint(folder, named, layout + labels.identity)
+  return PictureSet(layout, splits, fingerprint, held_out, labels.palette, arrays)
 
 
-def _picture_files(folder: files_lib.Path) -> list[files_lib.Path]:
-  """All pictures below `folder`, sorted by name; hidden files and folders are left out."""
+def _files(side: str, folder: files_lib.Path) -> list[files_lib.Path]:
+  """All images (or arrays) below `folder`, sorted by name; hidden files and folders are left out.
+
+  Raises:
+    DataError: there are none.
+  """
   bucket = files_lib.in_bucket(folder)
   unhidden = (
     path
     for path in (files_lib.listing(folder) if bucket else folder.rglob('*'))
     if not any(part.startswith('.') for part in path.relative_to(folder).parts)
   )
-  return [path for path in pictures.find(unhidden, folder) if bucket or path.is_file()]
+  images = side in (*IMAGES, LABELS)
+  named = pictures.find(unhidden, folder, pictures.EXTENSIONS if images else ('.npy',))
+  found = [path for path in named if bucket or path.is_file()]
+  if not found:
+    what = 'png, jpg or webp pictures' if images else 'arrays (npy)'
+    raise DataError(f'{folder}: holds no {what}')
+  return found
 
 
 def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
@@ -121,8 +178,8 @@ def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
   return found
 
 
-def _find_sides(folder: files_lib.Path) -> dict[str, tuple[files_lib.Path, files_lib.Path]]:
-  """Finds the two folders of every split.
+def _find_sides(folder: files_lib.Path) -> dict[str, Paths]:
+  """Finds the two folders of every split, `{'A': …, 'B': …}`.
 
   These are `train/A` and `train/B`, `trainA` and `trainB`, or `A` and `B`.
   """
@@ -130,49 +187,144 @@ def _find_sides(folder: files_lib.Path) -> dict[str, tuple[files_lib.Path, files
   for a, b in _PAIR_NAMES:
     for split, root in _split_folders(folder).items():
       if (root / a).is_dir() and (root / b).is_dir():
-        sides[split] = (root / a, root / b)
+        sides[split] = {'A': root / a, 'B': root / b}
     for name, split in _SPLITS.items():
       if (folder / f'{name}{a}').is_dir() and (folder / f'{name}{b}').is_dir():
-        sides[split] = (folder / f'{name}{a}', folder / f'{name}{b}')
+        sides[split] = {'A': folder / f'{name}{a}', 'B': folder / f'{name}{b}'}
     if not sides and (folder / a).is_dir() and (folder / b).is_dir():
-      sides['train'] = (folder / a, folder / b)
+      sides['train'] = {'A': folder / a, 'B': folder / b}
   return sides
 
 
-def _pair_files(
-  a: files_lib.Path, b: files_lib.Path
-) -> list[tuple[files_lib.Path, files_lib.Path]]:
-  by_stem = []
-  for side in (a, b):
-    stems = {}
-    for file in _picture_files(side):
-      stem = file.relative_to(side).with_suffix('').as_posix()
-      if stem in stems:
-        raise DataError(f'{stems[stem]} and {file.name} have one stem: remove or rename one')
-      stems[stem] = file
-    if not stems:
-      raise DataError(f'{side}: holds no png, jpg or webp pictures')
-    by_stem.append(stems)
-  for here, there, other in ((*by_stem, b), (*reversed(by_stem), a)):
-    lonely = sorted(here.keys() - there.keys())
-    if lonely:
-      raise DataError(
-        f'{here[lonely[0]]}: has no partner of that stem in {other} '
-        f'({len(lonely)} such in all): add the missing pictures or remove these'
-      )
-  return [(by_stem[0][stem], by_stem[1][stem]) for stem in sorted(by_stem[0])]
+def _find_labelled(folder: files_lib.Path) -> dict[str, Paths]:
+  """Folders `images` and `labels` of every split: `{'A': images, 'labels': labels}`."""
+  roots = _split_folders(folder) or {'train': folder}
+  return {
+    split: {'A': root / 'images', LABELS: root / LABELS}
+    for split, root in roots.items()
+    if (root / 'images').is_dir() and (root / LABELS).is_dir()
+  }
 
 
-def _load_one(path: files_lib.Path) -> dict[str, np.ndarray]:
-  return {'A': pictures.read_picture(path)}
+def _find_extras(sides: Paths) -> Paths:
+  """Folders of label maps and of arrays beside those of images.
+
+  Raises:
+    DataError: a folder of arrays has a name that is taken.
+  """
+  if len(sides) < 2:
+    return {}
+  root = sides['A'].parent
+  extras = {}
+  for child in sorted(root.iterdir()):
+    if child in sides.values() or child.name.startswith('.') or not child.is_dir():
+      continue
+    if child.name == LABELS:
+      extras[LABELS] = child
+    elif any(path.suffix == '.npy' for path in child.iterdir()):
+      if not child.name.isidentifier() or child.name in _RESERVED | set(IMAGES):
+        raise DataError(
+          f'{shown(str(child))}: arrays are named after their folder, and cannot have this name: '
+          'rename the folder, as codes'
+        )
+      extras[child.name] = child
+  return extras
 
 
-def _load_two(path_a: files_lib.Path, path_b: files_lib.Path) -> dict[str, np.ndarray]:
-  return {'A': pictures.read_picture(path_a), 'B': pictures.read_picture(path_b)}
+def _match_files(sides: Paths) -> list[dict[str, files_lib.Path]]:
+  """Files of one stem in every folder: for each example `{side: file}`."""
+  if len(sides) == 1:
+    return [{'A': file} for file in _files('A', sides['A'])]
+  by_stem = {side: _stems(side, root) for side, root in sides.items()}
+  first = by_stem['A']
+  for side, stems in by_stem.items():
+    for here, there, other in ((first, stems, sides[side]), (stems, first, sides['A'])):
+      lonely = sorted(here.keys() - there.keys())
+      if lonely:
+        raise DataError(
+          f'{here[lonely[0]]}: has no partner of that stem in {other} '
+          f'({len(lonely)} such in all): add the missing pictures or remove these'
+        )
+  return [{side: stems[stem] for side, stems in by_stem.items()} for stem in sorted(first)]
 
 
-def _load_halves(path: files_lib.Path) -> dict[str, np.ndarray]:
-  image = pictures.read_picture(path)
+def _stems(side: str, folder: files_lib.Path) -> dict[str, files_lib.Path]:
+  """The files of a folder by their names below it, without ending.
+
+  Raises:
+    DataError: there are none, or two of one name.
+  """
+  stems: dict[str, files_lib.Path] = {}
+  for file in _files(side, folder):
+    stem = file.relative_to(folder).with_suffix('').as_posix()
+    if stem in stems:
+      raise DataError(f'{stems[stem]} and {file.name} have one stem: remove or rename one')
+    stems[stem] = file
+  return stems
+
+
+def _check_alike(
+  folder: files_lib.Path,
+  layout: str,
+  found: Mapping[str, list[dict[str, files_lib.Path]]],
+  labels: Labels,
+) -> dict[str, tuple[int, ...]]:
+  """Shapes of the arrays of an example, by name.
+
+  Raises:
+    DataError: splits hold different things, or there are no label maps where they are asked for.
+  """
+  sides = {split: set(examples[0]) for split, examples in found.items()}
+  for split, others in sides.items():
+    for name in others ^ sides['train']:
+      has, lacks = (split, 'train') if name in others else ('train', split)
+      raise DataError(f'{folder}: {has} has a folder {name}, {lacks} has none: add or remove one')
+  if labels.palette and LABELS not in sides['train'] and layout == 'unpaired':
+    raise DataError(
+      f'{folder}: has no label maps, which this stage needs: put them into labels/ beside images/'
+    )
+  first = found['train'][0]
+  return {
+    name: untrusted.npy_type(path, _REMEDY)[0]
+    for name, path in first.items()
+    if name not in (*IMAGES, LABELS)
+  }
+
+
+def _load(
+  layout: str, labels: Labels, arrays: Mapping[str, tuple[int, ...]], paths: Paths
+) -> dict[str, np.ndarray]:
+  loaded = {side: pictures.read_picture(paths[side]) for side in IMAGES if side in paths}
+  if layout == 'side_by_side':
+    loaded = _halves(paths['A'], loaded['A'])
+  if LABELS in paths and labels.palette:
+    loaded[LABELS] = labels.stored(paths[LABELS])
+  elif labels.palette:
+    loaded[LABELS] = labels.from_image(loaded[labels.side], shown(str(paths['A'])))
+  for name, shape in arrays.items():
+    loaded[name] = _read_array(paths[name], shape)
+  return loaded
+
+
+def _read_array(path: files_lib.Path, shape: tuple[int, ...]) -> np.ndarray:
+  """Reads an array of numbers as float32; some may be NaN.
+
+  Raises:
+    RunError: the file is damaged.
+    DataError: it holds something else, or has another shape than the first one of its folder.
+  """
+  array = untrusted.read_arrays(path, _REMEDY)['']
+  if array.dtype.kind not in 'fiub':
+    raise DataError(f'{shown(str(path))}: holds {array.dtype}, not numbers: {_REMEDY}')
+  if array.shape != shape:
+    raise DataError(
+      f'{shown(str(path))}: has the shape {array.shape}, the first array of this kind {shape}: '
+      'give arrays of one shape'
+    )
+  return array.astype(np.float32)
+
+
+def _halves(path: files_lib.Path, image: np.ndarray) -> dict[str, np.ndarray]:
   width = image.shape[1]
   if width % 2:
     raise DataError(
@@ -213,14 +365,14 @@ def hold_out(names: Collection[str], fraction: float) -> set[str]:
 
 def _fingerprint(
   folder: files_lib.Path,
-  named: Mapping[str, Mapping[str, tuple[files_lib.Path, ...]]],
+  named: Mapping[str, Mapping[str, Paths]],
   layout: str,
 ) -> str:
   """Identifies the splits by names, sizes and times of their files: none of them is read."""
   digest = hashlib.sha256(layout.encode())
   changes = files_lib.listing(folder) if files_lib.in_bucket(folder) else {}
   for split, examples in named.items():
-    for file in (file for files in examples.values() for file in files):
+    for file in (file for paths in examples.values() for file in paths.values()):
       change = changes[file] if changes else _change(file)
       digest.update(f'{split}\0{file.relative_to(folder)}\0{change}\0'.encode())
   return digest.hexdigest()[:16]

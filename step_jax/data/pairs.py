@@ -1,11 +1,11 @@
-"""A TFDS data set of picture pairs.
+"""A TFDS data set of image pairs, label maps and arrays, open for reading.
 
-Prepared once from a folder or from `swatches`, read at random ever after.
+`builder` prepares it once from a folder or from `swatches`; it is read at random ever after.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent import futures
+from collections.abc import Callable, Sequence
 import contextlib
+import dataclasses
 import hashlib
 import io
 import itertools
@@ -14,17 +14,18 @@ import logging
 import os
 import pathlib
 import struct
-import tempfile
 import threading
 from typing import Any
 
 import numpy as np
 from PIL import Image
 import tensorflow_datasets as tfds
-import tqdm
 
 from step_jax import files
-from step_jax.data import folders, pictures
+from step_jax.data import pictures
+from step_jax.data.folders import IMAGES, LABELS
+from step_jax.data.labels import NONE as NO_LABELS
+from step_jax.data.labels import Labels
 from step_jax.errors import DataError, first_line, shown
 
 log = logging.getLogger(__name__)
@@ -37,124 +38,24 @@ _UNREADABLE = (
 # Bytes of decoded pictures that a split keeps in memory: small sets are decoded once. 2,500 pairs
 # of 256 px.
 _CACHE_BYTES = 2**30
-# Bump when what is written changes: cached sets of older versions are then made anew.
-VERSION = '1.1.0'
 # All that a prepared set is made of. TFDS would import whatever module features.json names.
 _FEATURES = {
   f'tensorflow_datasets.core.features.{name}'
-  for name in ('features_dict.FeaturesDict', 'image_feature.Image', 'text_feature.Text')
+  for name in (
+    'features_dict.FeaturesDict',
+    'image_feature.Image',
+    'tensor_feature.Tensor',
+    'text_feature.Text',
+  )
 }
 # By which a prepared set is known.
-_MARK = 'dataset_info.json'
-
-
-class Pairs(tfds.core.GeneratorBasedBuilder):
-  """Pictures `A` and `B` (`A` alone when unpaired) and their `name`, as PNG in array_record files.
-
-  PNG and not the original bytes: halves are split, rotations and odd colour modes resolved, and
-  damaged files found once, when the set is made; and every machine then decodes the same pixels.
-  """
-
-  VERSION = tfds.core.Version(VERSION)
-
-  def __init__(self, *, picture_set: folders.PictureSet, resize: int = 0, **kwargs):
-    self._picture_set = picture_set
-    self._resize = resize
-    self._metadata = tfds.core.MetadataDict(
-      layout=picture_set.layout,
-      fingerprint=picture_set.fingerprint,
-      resize=resize,
-      held_out=picture_set.held_out,
-      smallest={},
-      contents={split: {} for split in picture_set.splits},
-    )
-    super().__init__(file_format='array_record', **kwargs)
-
-  def _info(self) -> tfds.core.DatasetInfo:
-    sides = 'A' if self._picture_set.layout == 'unpaired' else 'AB'
-    image = lambda: tfds.features.Image(shape=(None, None, 3), encoding_format='png')
-    return tfds.core.DatasetInfo(
-      builder=self,
-      features=tfds.features.FeaturesDict(
-        {'name': tfds.features.Text(), **{side: image() for side in sides}}
-      ),
-      metadata=self._metadata,
-      disable_shuffling=True,
-    )
-
-  def _split_generators(self, download_manager) -> dict[str, Iterator]:
-    del download_manager  # Pictures are here already.
-    return {split: self._generate_examples(split) for split in self._picture_set.splits}
-
-  def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
-    examples = self._picture_set.splits[split]
-    progress = tqdm.tqdm(
-      total=len(examples), desc=f'preparing {split}', unit='pictures', disable=None
-    )
-    with futures.ThreadPoolExecutor(os.cpu_count()) as pool, progress:
-      # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
-      for start in range(0, len(examples), 64):
-        window = examples[start : start + 64]
-        for i, (example, (shape, content, encoded)) in enumerate(
-          zip(window, pool.map(self._encoded, window), strict=True)
-        ):
-          self._note_size(split, example.name, shape)
-          self._metadata['contents'][split][example.name] = content
-          yield start + i, {'name': example.name, **encoded}
-          progress.update()
-
-  def _encoded(self, example: folders.Example) -> tuple[tuple[int, ...], str, dict[str, bytes]]:
-    """Shape, hash of the content, and PNG files of an example's pictures.
-
-    They are not returned decoded: a window of them could fill the memory.
-    """
-    loaded = example.load()
-    sides = {side: fit(image, self._resize) for side, image in loaded.items()}
-    shapes = {image.shape for image in sides.values()}
-    if len(shapes) > 1:
-      a, b = (f'{image.shape[1]}x{image.shape[0]}' for image in sides.values())
-      raise DataError(
-        f'{example.name}: A is {a} but B is {b} px: the two of a pair must match in size'
-      )
-    content = example.content or _hash(loaded)
-    return shapes.pop(), content, {side: _encode(image) for side, image in sides.items()}
-
-  def _note_size(self, split: str, name: str, shape: tuple[int, ...]) -> None:
-    """Keeps the smallest height and width of a split and whose they are, for `check_crop`."""
-    smallest = self._metadata['smallest'].setdefault(split, {})
-    for axis, side in zip(('height', 'width'), shape[:2], strict=True):
-      if axis not in smallest or side < smallest[axis][0]:
-        smallest[axis] = [int(side), name]
-
-
-def fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
-  """Scales so that the shorter side is `shorter_side`, keeping the aspect.
-
-  0 leaves the picture as it is.
-  """
-  if not shorter_side:
-    return image
-  height, width = image.shape[:2]
-  scale = shorter_side / min(height, width)
-  return pictures.resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
-
-
-def _hash(sides: Mapping[str, np.ndarray]) -> str:
-  """Identifies pictures by their pixels before any resizing."""
-  sha256 = hashlib.sha256()
-  for side, image in sides.items():
-    sha256.update(f'{side}{image.shape}'.encode() + image.tobytes())
-  return sha256.hexdigest()[:16]
-
-
-def _encode(image: np.ndarray) -> bytes:
-  buffer = io.BytesIO()
-  Image.fromarray(image).save(buffer, 'png', compress_level=1)
-  return buffer.getvalue()
+MARK = 'dataset_info.json'
 
 
 class PairSplit(Sequence):
   """Random access to the examples of one split: `{'name': str, 'A': uint8 [H, W, 3], 'B': …}`.
+
+  With these come `labels`, uint8 `[H, W]`, and arrays, float32, where they are read.
 
   In place of an example that cannot be read stands the next one that can, so that what is at an
   index never depends on what was read before; or reading it is an error. Decoded pictures are kept
@@ -164,13 +65,21 @@ class PairSplit(Sequence):
     source: examples as they are stored.
     where: of which set and split, for messages.
     skip: whether to put up with examples that cannot be read.
+    labels: how label maps are read; without a palette, neither they nor arrays are.
 
   Raises:
     DataError: by all methods, for an example that cannot be read, or if none can.
   """
 
-  def __init__(self, source: Sequence[dict], where: str = '', skip: bool = False):
+  def __init__(
+    self,
+    source: Sequence[dict],
+    where: str = '',
+    skip: bool = False,
+    labels: Labels = NO_LABELS,
+  ):
     self._source = source
+    self._labels = labels
     self._where = where
     self._skip = skip
     self._unreadable: set[int] = set()
@@ -203,9 +112,13 @@ class PairSplit(Sequence):
     if index in self._decoded:
       return dict(self._decoded[index])
     stored = self._stored(index)
-    images = {side: _decode(stored[side]) for side in ('A', 'B') if side in stored}
-    example = {'name': stored['name'].decode(), **images}
-    size = sum(image.nbytes for image in images.values())
+    arrays = {side: _decode(stored[side]) for side in IMAGES if side in stored}
+    if self._labels.palette:
+      arrays[LABELS] = _read_only(self._labels.numbered(_decode(stored[LABELS], 'L')))
+      names = stored.keys() - {'name', LABELS, *IMAGES}
+      arrays |= {name: _read_only(stored[name]) for name in sorted(names)}
+    example = {'name': stored['name'].decode(), **arrays}
+    size = sum(array.nbytes for array in arrays.values())
     with self._counting:
       if size <= self._bytes_left and index not in self._decoded:
         self._bytes_left -= size
@@ -240,13 +153,16 @@ class PairSplit(Sequence):
         )  # fmt: skip
 
 
-def _decode(png: bytes) -> np.ndarray:
+def _decode(png: bytes, mode: str = 'RGB') -> np.ndarray:
   with pictures.open_image(io.BytesIO(png)) as opened:
-    if opened.mode != 'RGB':
-      raise ValueError(f'it is {opened.mode}, not RGB')
-    image = np.array(opened)
-  image.flags.writeable = False  # It may be kept.
-  return image
+    if opened.mode != mode:
+      raise ValueError(f'it is {opened.mode}, not {mode}')
+    return _read_only(np.array(opened))
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+  array.flags.writeable = False  # It may be kept.
+  return array
 
 
 class PairSet:
@@ -259,16 +175,22 @@ class PairSet:
     fingerprint: changes when the pictures do.
     held_out: whether `val` was chosen by `folders.hold_out`; False for sets of older versions,
       which had another rule.
+    labels: how its label maps are read; without a palette, neither they nor arrays are.
+    arrays: name -> shape of an example's array of that name.
 
   Args:
     folder: where it lies.
     unreadable: what to do about records that cannot be read: `stop` or `skip`, see `PairSplit`.
+    labels: how to read label maps.
 
   Raises:
-    DataError: the folder is damaged, or asks for code that is not of a prepared set.
+    DataError: the folder is damaged, asks for code that is not of a prepared set, has no label maps
+      where they are to be read, or has other classes.
   """
 
-  def __init__(self, folder: str | pathlib.Path, unreadable: str = 'stop'):
+  def __init__(
+    self, folder: str | pathlib.Path, unreadable: str = 'stop', labels: Labels = NO_LABELS
+  ):
     self.folder = pathlib.Path(folder)
     self._unreadable = unreadable
     try:
@@ -276,18 +198,35 @@ class PairSet:
       self._builder = tfds.builder_from_directory(str(folder))
       self._metadata = self._builder.info.metadata
       self.splits = {name: info.num_examples for name, info in self._builder.info.splits.items()}
-      self.paired = 'B' in self._builder.info.features
+      features = self._builder.info.features
+      self.paired = 'B' in features
       self.fingerprint = f'{self._metadata["fingerprint"]}-{self._metadata["resize"]}'
       self.held_out = bool(self._metadata.get('held_out'))
       self._contents = {
         split: {str(name): str(content) for name, content in examples.items()}
         for split, examples in self._metadata.get('contents', {}).items()
       }
+      self.labels, self.arrays, values = labels, {}, {}
+      if labels.palette and LABELS in features:
+        names = features.keys() - {'name', LABELS, *IMAGES}
+        self.arrays = {name: tuple(features[name].shape) for name in sorted(names)}
+        # Files have become numbers when the set was prepared, by the palette of then.
+        palette = 'index_void' if self._metadata['palette'] == 'index_void' else 'index'
+        self.labels = dataclasses.replace(labels, palette=palette)
+        values = {int(value): str(name) for value, name in self._metadata['classes'].items()}
     except Exception as error:  # Whatever TFDS meets in a damaged file.
       raise DataError(
         f'{folder}: is no prepared set, or is damaged ({first_line(error)}): remove it, and '
         'prepare it anew'
       ) from None
+    if labels.palette:
+      if not values:
+        raise DataError(
+          f'{folder}: was prepared without label maps, which this stage needs: prepare it anew by '
+          'step-jax prepare --palette'
+        )
+      labels.check_colors()
+      self.labels.check_values(values)
 
   def split(self, name: str) -> PairSplit:
     """The examples of a split.
@@ -298,9 +237,9 @@ class PairSet:
     if name not in self.splits:
       raise DataError(f'{self.folder}: has no split {name!r}; it has {", ".join(self.splits)}')
     skip = tfds.decode.SkipDecoding()
-    decoders = {'A': skip, 'B': skip} if self.paired else {'A': skip}
-    source = self._builder.as_data_source(name, decoders=decoders)
-    return PairSplit(source, f'{self.folder}, {name}', self._unreadable == 'skip')
+    encoded = self._builder.info.features.keys() & {*IMAGES, LABELS}
+    source = self._builder.as_data_source(name, decoders=dict.fromkeys(encoded, skip))
+    return PairSplit(source, f'{self.folder}, {name}', self._unreadable == 'skip', self.labels)
 
   def contents(self, split: str) -> dict[str, str]:
     """What the examples of a split are: name -> hash of the pixels before resizing.
@@ -339,83 +278,32 @@ def _check_features(found: Any) -> None:
       _check_features(value)
 
 
-def prepare_in_bucket(picture_set: folders.PictureSet, out: files.Path, resize: int = 0) -> None:
-  """As `prepare`, in a bucket: made on this machine, and copied there. It counts once it is whole.
-
-  Raises:
-    DataError: as `prepare`.
-  """
-  if files.listing(out):
-    raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
-  with tempfile.TemporaryDirectory(prefix='step_jax-') as here:
-    made = prepare(picture_set, pathlib.Path(here) / out.name, resize)
-    files.upload_folder(made.folder, out, last=_MARK)
-
-
 def fetch(folder: files.Path, cache: pathlib.Path) -> pathlib.Path:
   """The copy in `cache` of a prepared data set of a bucket, made unless it is there already.
 
   Records are read at random, and array_record reads files of this machine only.
   """
-  mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / _MARK]}'.encode()).hexdigest()
+  mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / MARK]}'.encode()).hexdigest()
   here = cache / f'{files.short_name(folder.name)}-{mark[:16]}'
   if not is_prepared(here):
     log.info('%s: is copied to %s', folder, here)
     with files.fetched(folder, cache) as part:
-      _move(part, here)
+      move(part, here)
   return here
 
 
-def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0) -> PairSet:
-  """Writes a data set to the folder `out` and opens it. It appears whole or not at all.
-
-  Args:
-    picture_set: what to write, from `folders.scan` or `swatches.picture_set`.
-    out: folder to make; it must not be there, or be empty.
-    resize: scale pictures so that their shorter side has this many pixels; 0 keeps their size.
-
-  Raises:
-    DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in
-      size.
-  """
-  out = pathlib.Path(out).expanduser()
-  if out.exists() and (not out.is_dir() or any(out.iterdir())):
-    raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
-  out.parent.mkdir(parents=True, exist_ok=True)
-  tfds.disable_progress_bar()
-  with files.temporary_folder(out.parent, out.name) as part:
-    builder = Pairs(picture_set=picture_set, resize=resize, data_dir=part)
-    try:
-      # TFDS announces itself on standard output; our own progress bar says enough.
-      with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(download_dir=part)
-    except Exception as error:
-      raise _underlying(error) from None
-    if out.exists() and not is_prepared(out):
-      out.rmdir()
-    _move(pathlib.Path(builder.data_dir), out)
-  return PairSet(out)
-
-
-def _move(made: pathlib.Path, out: pathlib.Path) -> None:
+def move(made: pathlib.Path, out: pathlib.Path) -> None:
+  """Moves a prepared set to its place, unless another process has made the same meanwhile."""
   try:
     made.rename(out)
   except OSError:
-    # Another process has made the same meanwhile, as two trainings that start together do.
+    # As two trainings that start together do.
     if not is_prepared(out):
       raise
 
 
-def _underlying(error: BaseException) -> BaseException:
-  """The user's error below what TFDS wraps around it, or `error` itself."""
-  cause = error
-  while cause is not None and not isinstance(cause, DataError):
-    cause = cause.__cause__ or cause.__context__
-  return cause or error
-
-
 def is_prepared(folder: str | os.PathLike) -> bool:
   """Whether `folder` is a prepared data set."""
-  mark = files.path(folder).expanduser() / _MARK
+  mark = files.path(folder).expanduser() / MARK
   with files.told(mark) if files.in_bucket(mark) else contextlib.nullcontext():
     return mark.is_file()

@@ -59,13 +59,15 @@ def open_image(file: pathlib.Path | BinaryIO) -> Image.Image:
   return image
 
 
-def find(paths: Iterable[files.Path], folder: files.Path) -> list[files.Path]:
-  """Those of the paths below a folder that are called like pictures, sorted.
+def find(
+  paths: Iterable[files.Path], folder: files.Path, extensions: tuple[str, ...] = EXTENSIONS
+) -> list[files.Path]:
+  """Those of the paths below a folder whose names end like those of pictures, sorted.
 
   Raises:
     DataError: one has a name that could not be told in a line.
   """
-  found = sorted(path for path in paths if path.suffix.lower() in EXTENSIONS)
+  found = sorted(path for path in paths if path.suffix.lower() in extensions)
   for path in found:
     if not is_printable(str(path.relative_to(folder))):
       raise DataError(
@@ -87,10 +89,26 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes uint8 `[H, W, 3]` to `size = (height, width)`, bicubic, antialiased when it shrinks."""
+  """Resizes uint8 `[H, W, 3]` to `size = (height, width)`, bicubic, antialiased when it shrinks.
+
+  A label map `[H, W]` gets the class of the nearest pixel.
+  """
   if image.shape[:2] == tuple(size):
     return image
-  return np.asarray(Image.fromarray(image).resize((size[1], size[0]), Image.Resampling.BICUBIC))
+  kind = Image.Resampling.NEAREST if image.ndim == 2 else Image.Resampling.BICUBIC
+  return np.asarray(Image.fromarray(image).resize((size[1], size[0]), kind))
+
+
+def fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
+  """Scales so that the shorter side is `shorter_side`, keeping the aspect.
+
+  0 leaves the image as it is. Images and label maps as `resize`.
+  """
+  if not shorter_side:
+    return image
+  height, width = image.shape[:2]
+  scale = shorter_side / min(height, width)
+  return resize(image, (max(1, round(height * scale)), max(1, round(width * scale))))
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:

@@ -78,29 +78,33 @@ def eval_examples(
   """Examples `start` to `limit` of a split as `{role: uint8 [H, W, 3]}`, in their middle crop.
 
   Args:
-    split: random access to `{'A', 'B'}`.
-    side_of: role (`source`, `target`) -> side.
+    split: random access to `{'A', 'B'}`, and what else the set has.
+    side_of: role -> side, see `data.roles`.
     crop: height and width; zeros keep pictures whole.
     limit: all by default.
     start: the first one.
   """
   for i in range(start, len(split) if limit is None else min(limit, len(split))):
     example = split[i]
-    pictures = {role: example[side] for role, side in side_of.items()}
+    arrays = {role: example[side] for role, side in side_of.items()}
     if any(crop):
-      pictures = {role: augment.center_crop(image, crop) for role, image in pictures.items()}
-    yield pictures
+      arrays |= {
+        role: augment.center_crop(image, crop)
+        for role, image in arrays.items()
+        if image.dtype == np.uint8
+      }
+    yield arrays
 
 
 def eval_batches(examples: Iterable[Batch], batch_size: int, parts: int = 1) -> Iterator[Batch]:
-  """Batches of whole pictures, each picture once, those of one size together.
+  """Batches of whole images, each image once, those of one size together.
 
   A batch is made of `parts` smaller ones, one for each device. Which pictures meet in one of these
   does not depend on how many there are.
 
   Args:
-    examples: `{'source': uint8 [H, W, 3], …}`; all arrays of an example are of one height and
-      width, or of none (codes).
+    examples: `{'source': uint8 [H, W, 3], …}`, the first of them an image or a label map; others
+      are of its height and width, or of none (codes).
     batch_size: of one part; where pictures run out a part is filled with copies of its own.
     parts: how many parts a batch has; missing ones are copies of the last.
 

@@ -6,9 +6,12 @@ every class its colour, woven stripes give it texture, and a light from one side
 and throws their shadows. Palette, texture and light are drawn per picture from continuous ranges
 and do not depend on the layout, so a source has endlessly many right answers and the style of a
 picture is exactly its `Style`.
+
+In `swatches_regional` every class of a picture has its own colour and stripes, independent of those
+of the others; the light is common. The style of a region is exactly that of `region_styles_of`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 import dataclasses
 import functools
 
@@ -16,6 +19,8 @@ import numpy as np
 
 from step_jax.data import folders
 
+# Built-in data sets, as `data.path` names them.
+SETS = ('swatches', 'swatches_regional')
 NUM_CLASSES = 5
 # Flat colours of the classes in a source: sky, ground, disc, box, triangle.
 CLASS_COLORS = np.array(
@@ -58,6 +63,10 @@ RANGES = {
   'light_angle': (0.0, 2 * np.pi),
   'light_strength': (0.1, 0.7),
 }
+
+
+# Factors in which the classes of a picture of `swatches_regional` differ.
+REGION_FACTORS = ('hue', 'saturation', 'brightness', 'frequency', 'contrast')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +141,22 @@ def render_source(layout: Layout, size: int) -> np.ndarray:
   return _shrink(CLASS_COLORS[_label_map(layout, x, y)])
 
 
-def render_target(layout: Layout, style: Style, size: int) -> np.ndarray:
-  """The picture of a layout in a style: uint8 `[size, size, 3]`."""
+def render_labels(layout: Layout, size: int) -> np.ndarray:
+  """The class of each pixel of a layout: uint8 `[size, size]`."""
+  return _label_map(layout, *_grid(size)).astype(np.uint8)
+
+
+def render_target(layout: Layout, style: Style | Sequence[Style], size: int) -> np.ndarray:
+  """The picture of a layout in a style: uint8 `[size, size, 3]`.
+
+  A style for each class gives its colour and stripes; the light is that of the first.
+  """
   x, y = _grid(2 * size)
   labels = _label_map(layout, x, y)
-  color = palette(style)[labels] * (1 + _stripes(style, labels, x, y))[..., None]
+  styles = [style] * NUM_CLASSES if isinstance(style, Style) else style
+  style = styles[0]
+  colors = np.stack([palette(own)[number] for number, own in enumerate(styles)])
+  color = colors[labels] * (1 + _stripes(styles, labels, x, y))[..., None]
   light_x, light_y = np.cos(style.light_angle), np.sin(style.light_angle)
   shade = style.light_strength * ((x - 0.5) * light_x + (y - 0.5) * light_y)
   for shape in layout.shapes:
@@ -160,11 +180,15 @@ def palette(style: Style) -> np.ndarray:
   return (values[:, None] * (1 - style.saturation * (1 - pure))).astype(np.float32)
 
 
-def _stripes(style: Style, labels: np.ndarray, x: np.ndarray, y: np.ndarray) -> np.ndarray:
-  """Stripes of the style's frequency; each class has a direction of its own."""
+def _stripes(
+  styles: Sequence[Style], labels: np.ndarray, x: np.ndarray, y: np.ndarray
+) -> np.ndarray:
+  """Stripes of the frequency of each class's style; each class has a direction of its own."""
   angle = np.pi * np.arange(NUM_CLASSES, dtype=np.float32)[labels] / NUM_CLASSES
-  phase = 2 * np.pi * style.frequency * (x * np.cos(angle) + y * np.sin(angle))
-  return style.contrast * np.sin(phase)
+  frequency = np.array([2 * np.pi * style.frequency for style in styles], np.float32)
+  contrast = np.array([style.contrast for style in styles], np.float32)
+  phase = frequency[labels] * (x * np.cos(angle) + y * np.sin(angle))
+  return contrast[labels] * np.sin(phase)
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
@@ -178,29 +202,72 @@ def style_of(name: str, seed: int = 0) -> Style:
   return draw_style(_generator(name, 'style', seed))
 
 
-def render(name: str, size: int, seed: int = 0) -> Mapping[str, np.ndarray]:
-  """The pair of that name: `{'A': source, 'B': target}`, uint8 `[size, size, 3]`."""
-  layout = draw_layout(_generator(name, 'layout', seed))
-  target = render_target(layout, style_of(name, seed), size)
-  return {'A': render_source(layout, size), 'B': target}
+def region_styles_of(name: str, seed: int = 0) -> tuple[Style, ...]:
+  """Styles of the classes in the example of that name of `swatches_regional`: its ground truth.
+
+  The factors `REGION_FACTORS` of each class are drawn independently; all have the light of
+  `style_of`, and no spread.
+  """
+  light = {key: getattr(style_of(name, seed), key) for key in ('light_angle', 'light_strength')}
+  return tuple(
+    dataclasses.replace(draw_style(_generator(name, f'region{i}', seed)), spread=0.0, **light)
+    for i in range(NUM_CLASSES)
+  )
+
+
+def layout_of(name: str, seed: int = 0) -> Layout:
+  """The layout of the example of that name."""
+  return draw_layout(_generator(name, 'layout', seed))
+
+
+def render(
+  name: str, size: int, seed: int = 0, labelled: bool = False, regional: bool = False
+) -> Mapping[str, np.ndarray]:
+  """The pair of that name: `{'A': source, 'B': target}`, uint8 `[size, size, 3]`.
+
+  Args:
+    name: of an example.
+    size: side of the images, px.
+    seed: of the data set.
+    labelled: whether to add `labels`, uint8 `[size, size]`, the class of each pixel.
+    regional: whether every class has a style of its own, see `region_styles_of`.
+  """
+  layout = layout_of(name, seed)
+  styles = region_styles_of(name, seed) if regional else [style_of(name, seed)] * NUM_CLASSES
+  pair = {'A': render_source(layout, size), 'B': render_target(layout, styles, size)}
+  return pair | ({'labels': render_labels(layout, size)} if labelled else {})
 
 
 def _generator(name: str, purpose: str, seed: int) -> np.random.Generator:
   return np.random.default_rng([seed, *f'{purpose}/{name}'.encode()])
 
 
-def picture_set(size: int, train: int = 2000, val: int = 64, seed: int = 0) -> folders.PictureSet:
+def picture_set(
+  size: int,
+  train: int = 2000,
+  val: int = 64,
+  seed: int = 0,
+  labelled: bool = False,
+  regional: bool = False,
+) -> folders.PictureSet:
   """The data set, ready to prepare.
 
-  `train` and `val` pairs of `size` px, the same for the same arguments.
+  `train` and `val` pairs of `size` px, the same for the same arguments, see `render`.
   """
+  set_name = SETS[regional]
+  label = '-labels' * labelled
   splits = {
     split: [
-      # Pixels of other machines may differ in the last bit; what is drawn does not.
-      folders.Example(name, functools.partial(render, name, size, seed), f'swatches-{seed}')
+      folders.Example(
+        name,
+        functools.partial(render, name, size, seed, labelled, regional),
+        # Pixels of other machines may differ in the last bit; what is drawn does not.
+        f'{set_name}-{seed}{label}',
+      )
       for name in (f'{split}/{i:05d}' for i in range(count))
     ]
     for split, count in (('train', train), ('val', val))
   }
-  fingerprint = f'swatches-{size}-{train}-{val}-{seed}'
-  return folders.PictureSet('two_folders', splits, fingerprint)
+  fingerprint = f'{set_name}-{size}-{train}-{val}-{seed}{label}'
+  palette = 'swatches' * labelled
+  return folders.PictureSet('two_folders', splits, fingerprint, palette=palette)

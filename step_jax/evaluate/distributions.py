@@ -82,12 +82,12 @@ def accumulate(batches: Iterable[np.ndarray]) -> Moments:
   Raises:
     ValueError: the stream is empty.
   """
-  found = None
+  total = None
   for batch in batches:
-    found = moments(batch) if found is None else merge(found, moments(batch))
-  if found is None:
+    total = moments(batch) if total is None else merge(total, moments(batch))
+  if total is None:
     raise ValueError('a stream of features is empty')
-  return found
+  return total
 
 
 def frechet_distance(a: Moments, b: Moments) -> float:

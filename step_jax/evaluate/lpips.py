@@ -61,14 +61,14 @@ class Lpips:
 
 def available() -> list[Lpips]:
   """Every LPIPS whose trunk and heads are in the store of weights."""
-  found = []
+  nets = []
   for version in VERSIONS:
     for net in NETS:
       try:
-        found.append(load(net, version))
+        nets.append(load(net, version))
       except WeightsError as error:
         log.debug('%s', error)
-  return found
+  return nets
 
 
 def load(net: str, version: str = '0.1') -> Lpips:

@@ -100,7 +100,7 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
 
 
 def distances(
-  real: Iterable[np.ndarray], made: Iterable[np.ndarray]
+  real: Iterable[np.ndarray], generated: Iterable[np.ndarray]
 ) -> tuple[float, distributions.KernelScore]:
   """Fréchet and kernel distance of two streams of as many feature vectors `[D]`.
 
@@ -109,11 +109,11 @@ def distances(
   """
   kernel = distributions.KernelDistance()
   moments = None
-  for pairs in chunks(zip(real, made, strict=True), _ROWS):
+  for pairs in chunks(zip(real, generated, strict=True), _ROWS):
     blocks = [np.stack(block) for block in zip(*pairs, strict=True)]
     kernel.add(*blocks)
-    found = [distributions.moments(block) for block in blocks]
-    moments = list(map(distributions.merge, moments, found)) if moments else found
+    latest = [distributions.moments(block) for block in blocks]
+    moments = list(map(distributions.merge, moments, latest)) if moments else latest
   return distributions.frechet_distance(*moments), kernel.score()
 
 

@@ -81,14 +81,20 @@ class Session:
     return dict(zip(settings.taps, settings.tap_weights, strict=True))
 
   def pictures(
-    self, split: str, limit: int | None = None, roles: Sequence[str] = ('source', 'target')
+    self, split: str, limit: int | None = None, roles: Sequence[str] = ()
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Pictures of a split in order, `{role: uint8 [H, W, 3]}`, cropped as for evaluation."""
-    source, target = data.sides(self.found, self.config.data.direction)
-    side_of = {'source': source, 'target': target}
+    """Pictures of a split in order, `{role: uint8 [H, W, 3]}`, cropped as for evaluation.
+
+    Args:
+      split: name.
+      limit: so many; all by default.
+      roles: of `data.roles`; all by default, with label maps `[H, W]` and arrays where the run
+        reads them.
+    """
+    side_of = data.roles(self.found, self.config.data.direction)
     return pipeline.eval_examples(
       self.found.split(split),
-      {role: side_of[role] for role in roles},
+      {role: side_of[role] for role in roles or side_of},
       self.config.data.eval_crop,
       limit,
     )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from step_jax import files, methods
-from step_jax.data import pairs, pictures
+from step_jax.data import pictures
 from step_jax.errors import ConfigError, DataError, RunError, shown
 from step_jax.infer import codes as codes_lib
 from step_jax.infer import options as options_lib
@@ -74,4 +74,4 @@ class Reader:
       if not middle:
         raise DataError(f'{shown(str(path))}: is 1 px wide, which has no two halves: replace it')
       image = image[:, :middle] if half == 'left' else image[:, middle:]
-    return pairs.fit(image, self._resize)
+    return pictures.fit(image, self._resize)

@@ -144,16 +144,16 @@ class FeatureNet(nn.Module):
       if tap not in names:
         raise ValueError(f'{type(self).__name__} has no tap {tap!r}; it has {", ".join(names)}')
     x = Input(name='input')(image)
-    found = {}
+    activations = {}
     for name, layer in self.PLAN:
       x = layer(self.dtype, name)(x)
       if name.startswith('conv'):
         x = nn.relu(x)
       if name in self.taps:
-        found[name] = x
-      if len(found) == len(self.taps):
+        activations[name] = x
+      if len(activations) == len(self.taps):
         break
-    return {tap: found[tap] for tap in self.taps}
+    return {tap: activations[tap] for tap in self.taps}
 
 
 def _vgg(counts: Sequence[int], ceil: bool) -> tuple:

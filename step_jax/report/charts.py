@@ -22,8 +22,8 @@ def curves(rows: Sequence[Mapping[str, float]]) -> str:
   Returns:
     SVG markup.
   """
-  found = sorted({name for row in rows for name in row} - {'step'})
-  families = [list(family) for _, family in itertools.groupby(found, _family)]
+  metrics = sorted({name for row in rows for name in row} - {'step'})
+  families = [list(family) for _, family in itertools.groupby(metrics, _family)]
   columns = 4
   lines = -(-len(families) // columns)
   fig = figure.Figure(figsize=(3.0 * columns, 1.9 * max(lines, 1)), layout='constrained')

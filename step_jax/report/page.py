@@ -66,8 +66,8 @@ def _stage(folder: files.Path) -> dict:
 
 def _last_signs(rows: list[dict]) -> dict[str, float]:
   """The latest value of everything that was found at evaluations."""
-  found = {name: value for row in rows for name, value in row.items()}
-  return {k.removeprefix('val_'): value for k, value in found.items() if k.startswith('val_')}
+  latest = {name: value for row in rows for name, value in row.items()}
+  return {k.removeprefix('val_'): value for k, value in latest.items() if k.startswith('val_')}
 
 
 def _translations(workdir: files.Path) -> dict:

@@ -69,7 +69,7 @@ def seconds_left(jobs: Sequence[Job], workdir: files.Path) -> list[float]:
   """Estimated time to train what is left of each job; 0 for what is trained already."""
   rate = flops_per_second()
   flops: dict[tuple, float] = {}
-  found = []
+  estimates = []
   for job in jobs:
     rows = writers.read_metrics(workdir / job.folder)
     done = max((row['step'] for row in rows), default=0)
@@ -78,5 +78,5 @@ def seconds_left(jobs: Sequence[Job], workdir: files.Path) -> list[float]:
     if kind not in flops:
       flops[kind] = step_flops(job.config)
     steps = stage_lib.num_steps(job.config) if flops[kind] else 0
-    found.append(max(0, steps - done) * flops[kind] / rate)
-  return found
+    estimates.append(max(0, steps - done) * flops[kind] / rate)
+  return estimates

@@ -97,13 +97,13 @@ def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
   Raises:
     ConfigError: a field that no stage has.
   """
-  found: dict[tuple, Job] = {}
+  jobs: dict[tuple, Job] = {}
   for seed in range(settings.seeds):
     for row in rows:
       for job in table.jobs(table, settings, row, seed):
-        found.setdefault((job.run, job.config.stage), job)
-  known = {field for job in found.values() for field, _ in config_lib.flatten(job.config)}
+        jobs.setdefault((job.run, job.config.stage), job)
+  fields = {field for job in jobs.values() for field, _ in config_lib.flatten(job.config)}
   for field in settings.fields:
-    if field not in known:
+    if field not in fields:
       raise ConfigError(f'config field {field!r} is unknown to every stage of this table')
-  return list(found.values())
+  return list(jobs.values())

@@ -41,17 +41,17 @@ def columns(lines: Sequence[Line]) -> dict[str, Mapping]:
   Raises:
     RunError: two rows have it by different definitions.
   """
-  found: dict[str, Mapping] = {}
+  scores: dict[str, Mapping] = {}
   for line in lines:
     for results in line.results:
       for name, score in results['scores'].items():
-        first = found.setdefault(name, score)
+        first = scores.setdefault(name, score)
         if first['hash'] != score['hash']:
           raise RunError(
             f'{line.title}: {name} was measured by another definition than in the rows above: '
             'evaluate all rows on the same data with the same weights'
           )
-  return found
+  return scores
 
 
 def cell(values: Sequence[float | None]) -> str:
@@ -67,14 +67,14 @@ def body(lines: Sequence[Line]) -> list[list[str]]:
   """The table as text: a line of headings, then one a row."""
   heads = columns(lines)
   titles = [f'{name} {_ARROWS[score["better"]]}'.strip() for name, score in heads.items()]
-  found = [['', *titles, 'minutes to train']]
+  rows = [['', *titles, 'minutes to train']]
   for line in lines:
     cells = [
       cell([results['scores'].get(name, {}).get('value') for results in line.results])
       for name in heads
     ]
-    found.append([line.title, *cells, cell([seconds / 60 for seconds in line.seconds])])
-  return found
+    rows.append([line.title, *cells, cell([seconds / 60 for seconds in line.seconds])])
+  return rows
 
 
 def strip(lines: Sequence[Line], header: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:

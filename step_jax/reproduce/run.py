@@ -33,17 +33,17 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
   Raises:
     ConfigError: no row has such a name, or none can be made.
   """
-  known = {row.run for row in table.rows} | {row.preset for row in table.rows}
+  row_names = {row.run for row in table.rows} | {row.preset for row in table.rows}
   for name in names:
-    if name not in known:
-      raise ConfigError(f'no row is called {name!r}; there are {", ".join(sorted(known))}')
+    if name not in row_names:
+      raise ConfigError(f'no row is called {name!r}; there are {", ".join(sorted(row_names))}')
   wanted = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
-  made = [row for row in wanted if set(row.needs) <= set(settings.sources)]
+  rows = [row for row in wanted if set(row.needs) <= set(settings.sources)]
   for missing in sorted({role for row in wanted for role in row.needs} - set(settings.sources)):
     log.warning('rows of a %s set are left out: give --%s', missing, missing)
-  if not made:
+  if not rows:
     raise ConfigError('no row is left to make: give --related, or other --rows')
-  return made
+  return rows
 
 
 def reproduce(
@@ -115,10 +115,10 @@ def tables() -> dict[str, Table]:
 
 
 def _table(name: str) -> Table:
-  known = tables()
-  if name not in known:
-    raise ConfigError(f'no table is called {name!r}; there are {", ".join(known)}')
-  return known[name]
+  all_tables = tables()
+  if name not in all_tables:
+    raise ConfigError(f'no table is called {name!r}; there are {", ".join(all_tables)}')
+  return all_tables[name]
 
 
 def _take_neighbors(workdir: files.Path, job: jobs.Job) -> None:
@@ -159,11 +159,11 @@ def _line(
 
 def _score(folder: files.Path, step: int, groups: Sequence[str]) -> dict:
   """The results of a stage's last step, measured now if they are not there."""
-  found = results_lib.read(folder)
-  if found and _is_for_table(found, folder, step):
+  results = results_lib.read(folder)
+  if results and _is_for_table(results, folder, step):
     # A group that cannot be measured is complete, and not tried again.
-    if set(groups) <= set(found['groups']):
-      return found
+    if set(groups) <= set(results['groups']):
+      return results
   log.info('scoring %s', folder)
   return results_lib.evaluate(folder, groups=groups)
 
@@ -180,11 +180,11 @@ def _is_for_table(results: Mapping, folder: files.Path, step: int) -> bool:
 def _examples(config) -> list[dict[str, np.ndarray]]:
   """Validation pairs for the gallery: inputs first, then styles."""
   settings = config.data
-  found = data.open_config(settings)
-  source, target = data.sides(found, settings.direction)
+  pairs = data.open_config(settings)
+  source, target = data.sides(pairs, settings.direction)
   roles = {'source': source, 'target': target}
   examples = pipeline.eval_examples(
-    found.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES
+    pairs.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES
   )
   return list(examples)
 

@@ -261,8 +261,8 @@ class _Search:
     """Folds a tile into the lists of its rows, in place."""
     lists = [_Best(*(_fill(values[rows], self.block) for values in best)) for best in (near, far)]
     merged = jax.device_get(_merge(products, self.rounding, query_items, key_items, *lists))
-    for best, found in zip((near, far), merged, strict=True):
-      for values, new in zip(best, found, strict=True):
+    for best, folded in zip((near, far), merged, strict=True):
+      for values, new in zip(best, folded, strict=True):
         values[rows] = new[: len(values[rows])]
 
 
@@ -338,10 +338,10 @@ def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _B
   """What `_save` wrote, of the shapes and types of the lists that are given."""
   remedy = f'remove {path.parent}, and the same command begins anew'
   saved = untrusted.read_arrays(path, remedy)
-  found = {}
+  arrays = {}
   for name, lists in (('near', near), ('far', far)):
     for field, like in lists._asdict().items():
-      array = found[name, field] = saved.get(f'{name}_{field}')
+      array = arrays[name, field] = saved.get(f'{name}_{field}')
       if array is None or array.shape != like.shape or array.dtype != like.dtype:
         raise untrusted.damaged(path, f'no {name}_{field}', remedy)
       if field == 'index' and array.max(initial=-1) >= len(array):
@@ -349,7 +349,7 @@ def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _B
   first = saved.get('first')
   if first is None or first.shape != () or first.dtype.kind != 'i' or first < 0:
     raise untrusted.damaged(path, 'no first', remedy)
-  near, far = (_Best(found[name, 'lowest'], found[name, 'index']) for name in ('near', 'far'))
+  near, far = (_Best(arrays[name, 'lowest'], arrays[name, 'index']) for name in ('near', 'far'))
   return int(first), near, far
 
 

@@ -118,17 +118,17 @@ def read(path: pathlib.Path) -> dict[str, dict[str, Tensor]]:
   if not isinstance(notes, dict):
     raise _foreign(path, 'it holds no networks')
   content = storages.content(notes)
-  found = {}
+  networks = {}
   for name in NETWORKS:
     if isinstance(notes.get(name), _Module):
-      found[name] = {}
-      _collect(path, content, notes[name], (), set(), found[name])
-  if not found:
+      networks[name] = {}
+      _collect(path, content, notes[name], (), set(), networks[name])
+  if not networks:
     raise _foreign(path, f'it holds none of {", ".join(NETWORKS)}')
-  return found
+  return networks
 
 
-def _collect(path, content, module: _Module, names: tuple, seen: set, found: dict) -> None:
+def _collect(path, content, module: _Module, names: tuple, seen: set, arrays: dict) -> None:
   """Adds the parameters and buffers of a module and of those in it, each of which is there once."""
   state = module.state
   if id(module) in seen or len(names) > _MOST_NESTED or not isinstance(state, dict):
@@ -138,10 +138,10 @@ def _collect(path, content, module: _Module, names: tuple, seen: set, found: dic
     for name, note in _dict(state, kind).items():
       if isinstance(name, str) and isinstance(note, torch_file.TensorNote):
         full = '.'.join((*names, name))
-        found[full] = torch_file.tensor(path, content, full, note)
+        arrays[full] = torch_file.tensor(path, content, full, note)
   for name, inner in _dict(state, '_modules').items():
     if isinstance(name, str) and isinstance(inner, _Module):
-      _collect(path, content, inner, (*names, name), seen, found)
+      _collect(path, content, inner, (*names, name), seen, arrays)
 
 
 def _dict(state: dict, kind: str) -> dict:

@@ -174,8 +174,8 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
   Raises:
     WeightsError: none fits, the file holds another net, or several fit (a few first layers).
   """
-  known = list(_layouts())
-  named = [layout for layout in known if not layout.foreign(tensors) and tensors]
+  all_layouts = list(_layouts())
+  named = [layout for layout in all_layouts if not layout.foreign(tensors) and tensors]
   fitting = [layout for layout in named if not _misshapen(layout, tensors)]
   if name:
     chosen = [x for x in fitting if x.name == name]
@@ -195,7 +195,7 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
       f'{where} is no {nearest.name}: {file_name} is {list(tensors[file_name].shape)}, expected '
       f'{list(nearest.shape(nearest.paths[file_name]))}; convert a file of {", ".join(nets.NAMES)}'
     )
-  nearest = min(known, key=lambda layout: len(layout.foreign(tensors)))
+  nearest = min(all_layouts, key=lambda layout: len(layout.foreign(tensors)))
   foreign = nearest.foreign(tensors)
   looks = (
     f'looks like {nearest.title}, but' if len(foreign) < len(tensors) else 'is of no net here:'
@@ -208,5 +208,5 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
 
 def _misshapen(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
   """Names in the file whose shape is not that of the layout."""
-  found = [name for name in tensors if name in layout.paths]
-  return [name for name in found if tensors[name].shape != layout.shape(layout.paths[name])]
+  shared = [name for name in tensors if name in layout.paths]
+  return [name for name in shared if tensors[name].shape != layout.shape(layout.paths[name])]

@@ -63,16 +63,16 @@ def shapes(name: str) -> Mapping[str, tuple[int, ...]]:
     return _shapes(Inception(), image)
   plan = [layer for layer, _ in FEATURE_NETS[name].PLAN]
   image = jnp.zeros((1, 64, 64, 3))
-  found = _shapes(FEATURE_NETS[name](taps=plan[-1:]), image)
+  by_path = _shapes(FEATURE_NETS[name](taps=plan[-1:]), image)
   order = ['input', *plan]
-  paths = sorted(found, key=lambda path: (order.index(layer_of(path)), path))
-  return {path: found[path] for path in paths}
+  paths = sorted(by_path, key=lambda path: (order.index(layer_of(path)), path))
+  return {path: by_path[path] for path in paths}
 
 
 def _shapes(module: nn.Module, image: jax.Array) -> dict[str, tuple[int, ...]]:
   params = jax.eval_shape(module.init, jax.random.key(0), image)['params']
-  found = flax.traverse_util.flatten_dict(params, sep='/')
-  return {path: array.shape for path, array in found.items()}
+  arrays = flax.traverse_util.flatten_dict(params, sep='/')
+  return {path: array.shape for path, array in arrays.items()}
 
 
 def layer_of(path: str) -> str:
@@ -111,10 +111,10 @@ def held(name: str, paths: Iterable[str], where: str) -> list[str]:
     WeightsError: a layer in between, or a part of a layer, is missing.
   """
   paths = set(paths)
-  found = [layer for layer in layers(name) if any(layer_of(path) == layer for path in paths)]
-  expected = layers(name) if name in _WHOLE else layers(name)[: len(found)]
+  present = [layer for layer in layers(name) if any(layer_of(path) == layer for path in paths)]
+  expected = layers(name) if name in _WHOLE else layers(name)[: len(present)]
   for path in shapes(name):
-    needed = layer_of(path) in expected or layer_of(path) in found
+    needed = layer_of(path) in expected or layer_of(path) in present
     if needed and path not in paths:
       raise WeightsError(f'{where} lacks {path} of {name}; get a file that is whole')
-  return found
+  return present

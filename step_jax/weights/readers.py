@@ -85,10 +85,10 @@ def _h5_array(path: pathlib.Path, name: str) -> np.ndarray:
   import h5py
 
   with h5py.File(path, 'r') as file:
-    found = file[name]
-    if found.dtype.kind != 'f':  # One number may be an array of its own, of any size.
+    array = file[name]
+    if array.dtype.kind != 'f':  # One number may be an array of its own, of any size.
       raise ValueError('type')
-    return found[()]
+    return array[()]
 
 
 def _read_safetensors(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:

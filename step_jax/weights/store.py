@@ -30,11 +30,11 @@ def find(name: str, path: str = '') -> pathlib.Path:
     WeightsError: it is not there; the message says how to get it.
   """
   stored = place(name)
-  found = pathlib.Path(path).expanduser() if path else stored
-  if found.is_file():
-    return found
+  file = pathlib.Path(path).expanduser() if path else stored
+  if file.is_file():
+    return file
   if path:
-    raise WeightsError(f'no weights file at {found} for {name}; check the path')
+    raise WeightsError(f'no weights file at {file} for {name}; check the path')
   remedy = f'run `step-jax weights get {name}` or `step-jax weights convert FILE`'
   if name in FEATURE_NETS:
     remedy += ', or set features.weights=random to train with random features knowingly'

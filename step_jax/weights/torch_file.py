@@ -154,19 +154,19 @@ def _plain(path, content: Content, notes: dict, names: tuple, seen: set) -> dict
   if id(notes) in seen or len(names) > _MOST_NESTED:
     raise _damaged(path, 'a dict that is there twice, or dicts nested too deeply')
   seen.add(id(notes))
-  found = {}
+  values = {}
   for name, note in notes.items():
     if not isinstance(name, str):
       continue
     if isinstance(note, dict):
-      found[name] = _plain(path, content, note, (*names, name), seen)
+      values[name] = _plain(path, content, note, (*names, name), seen)
     elif isinstance(note, TensorNote):
-      found[name] = tensor(path, content, '.'.join((*names, name)), note)
+      values[name] = tensor(path, content, '.'.join((*names, name)), note)
     elif note is None or isinstance(note, str | int | float):
-      found[name] = note
+      values[name] = note
     elif isinstance(note, list | tuple) and len(note) <= _MOST_VALUES:
-      found[name] = [x for x in note if isinstance(x, str | int | float)]
-  return found
+      values[name] = [x for x in note if isinstance(x, str | int | float)]
+  return values
 
 
 def _open_zip(path: pathlib.Path, names: dict) -> Content:

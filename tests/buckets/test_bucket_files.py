@@ -8,7 +8,7 @@ import pytest
 
 from step_jax import config as config_lib
 from step_jax import data, files, places, untrusted
-from step_jax.data import folders, pairs, pictures
+from step_jax.data import builder, folders, pairs, pictures
 from step_jax.errors import ConfigError, DataError, RunError
 from step_jax.evaluate import results
 
@@ -171,13 +171,13 @@ def test_a_prepared_set_in_a_bucket(bucket, picture_folder, tmp_path, monkeypatc
   # What is cut off before its last file is not taken for a set.
   bucket.refuse = lambda method, name, query: 403 * name.endswith('dataset_info.json')
   with pytest.raises(RunError, match='cannot be used'):
-    pairs.prepare_in_bucket(folders.scan(picture_folder), out)
+    builder.prepare_in_bucket(folders.scan(picture_folder), out)
   bucket.refuse = lambda method, name, query: 0
   assert bucket.names('sets/mine') and not pairs.is_prepared(out)
   bucket.remove('sets')
-  pairs.prepare_in_bucket(folders.scan(picture_folder), out)
+  builder.prepare_in_bucket(folders.scan(picture_folder), out)
   with pytest.raises(DataError, match='is not empty'):
-    pairs.prepare_in_bucket(folders.scan(picture_folder), out)
+    builder.prepare_in_bucket(folders.scan(picture_folder), out)
   found, expected = data.open_data(str(out)), data.open_data(str(picture_folder))
   assert found.splits == expected.splits and found.fingerprint == expected.fingerprint
   assert np.array_equal(found.split('val')[4]['B'], expected.split('val')[4]['B'])

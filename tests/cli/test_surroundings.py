@@ -10,7 +10,7 @@ from test_cli import PRETRAIN, refuse, run
 import tiny
 
 from step_jax import cli, places
-from step_jax.data import open_data, pairs
+from step_jax.data import builder, open_data
 from step_jax.errors import ConfigError
 from step_jax.train import lock
 
@@ -42,7 +42,7 @@ def test_long_names_that_differ_at_the_end_are_two_data_sets(picture_folder, tmp
 def test_a_prepared_set_may_have_the_longest_name(picture_folder, tmp_path):
   from step_jax.data import folders
 
-  made = pairs.prepare(folders.scan(picture_folder), tmp_path / ('n' * 255))
+  made = builder.prepare(folders.scan(picture_folder), tmp_path / ('n' * 255))
   assert made.splits == {'train': 24, 'val': 5}
 
 

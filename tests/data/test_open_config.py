@@ -12,6 +12,7 @@ import tiny
 
 import step_jax
 from step_jax import data, methods
+from step_jax.data import labels
 from step_jax.errors import DataError, RunError
 from step_jax.evaluate import session
 from step_jax.methods.step import galleries
@@ -50,7 +51,7 @@ def test_settings_are_heeded_by_all(open_run, monkeypatch, tmp_path):
   monkeypatch.setattr(methods, 'find', lambda workdir: (method, workdir))
   with pytest.raises(Opened) as found:
     open_run(run)
-  assert found.value.args == ((str(tmp_path), 'auto', 0.4, 24, 'skip'),)
+  assert found.value.args == ((str(tmp_path), 'auto', 0.4, 24, 'skip', labels.NONE),)
 
 
 def test_nothing_else_opens_the_data_of_a_configuration():

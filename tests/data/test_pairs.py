@@ -10,7 +10,7 @@ from PIL import Image
 import pytest
 
 from step_jax import data, files
-from step_jax.data import folders, pairs, swatches
+from step_jax.data import builder, folders, pairs, swatches
 from step_jax.errors import DataError
 
 
@@ -26,7 +26,7 @@ def folder(tmp_path):
 
 def test_what_is_written_is_read(folder, tmp_path):
   scanned = folders.scan(folder)
-  found = pairs.prepare(scanned, tmp_path / 'out')
+  found = builder.prepare(scanned, tmp_path / 'out')
   assert found.splits == {'train': 4, 'val': 1} and found.paired
   for split, examples in scanned.splits.items():
     read = found.split(split)
@@ -39,7 +39,7 @@ def test_what_is_written_is_read(folder, tmp_path):
 
 
 def test_small_sets_are_decoded_once(folder, tmp_path, monkeypatch):
-  split = pairs.prepare(folders.scan(folder), tmp_path / 'set').split('train')
+  split = builder.prepare(folders.scan(folder), tmp_path / 'set').split('train')
   decoded = []
   decode = pairs._decode
   monkeypatch.setattr(pairs, '_decode', lambda png: decoded.append(png) or decode(png))
@@ -61,7 +61,7 @@ def test_small_sets_are_decoded_once(folder, tmp_path, monkeypatch):
 
 def test_a_folder_is_prepared_once(folder, monkeypatch):
   first = data.open_data(str(folder))
-  monkeypatch.setattr(pairs, 'prepare', None)
+  monkeypatch.setattr(builder, 'prepare', None)
   assert data.open_data(str(folder)).folder == first.folder
 
 
@@ -84,7 +84,7 @@ def test_contents_are_of_pixels_and_not_of_times_or_sizes(folder, tmp_path):
   for again in (
     data.open_data(str(folder)),
     data.open_data(str(folder), resize=20),
-    pairs.prepare(folders.scan(folder), tmp_path / 'out'),
+    builder.prepare(folders.scan(folder), tmp_path / 'out'),
   ):
     assert {split: again.contents(split) for split in contents} == contents
   Image.new('RGB', (24, 10)).save(folder / 'train/0.png')
@@ -97,7 +97,7 @@ def test_contents_are_of_pixels_and_not_of_times_or_sizes(folder, tmp_path):
 
 
 def test_a_set_of_an_older_version_is_read(folder, tmp_path):
-  made = pairs.prepare(folders.scan(folder), tmp_path / 'out')
+  made = builder.prepare(folders.scan(folder), tmp_path / 'out')
   path = made.folder / 'metadata.json'
   metadata = json.loads(path.read_text())
   assert metadata.pop('contents') and metadata.pop('held_out')
@@ -114,7 +114,7 @@ def test_what_a_killed_process_left_is_removed(folder, tmp_path):
     (path / 'file').write_text('')
   descriptor = os.open(used, os.O_RDONLY)
   fcntl.flock(descriptor, fcntl.LOCK_SH)
-  pairs.prepare(folders.scan(folder), tmp_path / 'out')
+  builder.prepare(folders.scan(folder), tmp_path / 'out')
   assert {path.name for path in tmp_path.iterdir()} == {'in', 'out', used.name, '.mine'}
   os.close(descriptor)
   with files.temporary_folder(tmp_path, 'x') as part:
@@ -144,14 +144,14 @@ def test_a_folder_with_a_long_name_is_prepared(folder):
 
 
 def test_resize_keeps_the_aspect(folder, tmp_path):
-  found = pairs.prepare(folders.scan(folder), tmp_path / 'out', resize=20)
+  found = builder.prepare(folders.scan(folder), tmp_path / 'out', resize=20)
   heights = sorted(example['A'].shape[:2] for example in found.split('train'))
   assert all(min(shape) == 20 for shape in heights)
   assert heights[0] == (20, 24) or heights[-1] != (20, 20)
 
 
 def test_smallest_picture_is_named_when_a_crop_is_too_large(folder, tmp_path):
-  found = pairs.prepare(folders.scan(folder), tmp_path / 'out')
+  found = builder.prepare(folders.scan(folder), tmp_path / 'out')
   found.check_crop('train', (10, 12))
   with pytest.raises(DataError, match=r'\d.png: its height of 1\d px is below the crop of 16'):
     found.check_crop('train', (16, 12))
@@ -163,7 +163,7 @@ def test_nothing_is_left_of_a_failure(folder, tmp_path):
   broken = folder / 'train/3.png'
   broken.write_bytes(broken.read_bytes()[:60])
   with pytest.raises(DataError, match='3.png: cannot be read'):
-    pairs.prepare(folders.scan(folder), tmp_path / 'out')
+    builder.prepare(folders.scan(folder), tmp_path / 'out')
   assert sorted(path.name for path in tmp_path.iterdir()) == ['in']
 
 
@@ -173,19 +173,19 @@ def test_pictures_of_a_pair_must_match(tmp_path):
       (tmp_path / 'in' / side).mkdir(parents=True, exist_ok=True)
       Image.new('RGB', size).save(tmp_path / 'in' / side / f'{i}.png')
   with pytest.raises(DataError, match='A is 8x8 but B is 9x8 px'):
-    pairs.prepare(folders.scan(tmp_path / 'in'), tmp_path / 'out')
+    builder.prepare(folders.scan(tmp_path / 'in'), tmp_path / 'out')
 
 
 def test_a_folder_in_use_is_not_overwritten(folder, tmp_path):
   (tmp_path / 'out').mkdir()
   (tmp_path / 'out/precious').write_text('')
   with pytest.raises(DataError, match='is not empty'):
-    pairs.prepare(folders.scan(folder), tmp_path / 'out')
+    builder.prepare(folders.scan(folder), tmp_path / 'out')
   assert (tmp_path / 'out/precious').exists()
 
 
 def test_unknown_split(folder, tmp_path):
-  found = pairs.prepare(folders.scan(folder), tmp_path / 'out')
+  found = builder.prepare(folders.scan(folder), tmp_path / 'out')
   with pytest.raises(DataError, match="no split 'test'; it has train, val"):
     found.split('test')
 

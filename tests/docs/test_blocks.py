@@ -27,10 +27,11 @@ import pytest
 import tf_bundle
 import tiny
 
-from step_jax import bench, cli, doctor, methods, reproduce, weights
+from step_jax import cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
-from step_jax.data import folders, pairs
+from step_jax.bench import measure, record
+from step_jax.data import builder, folders
 from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
 from step_jax.train import hosts
@@ -75,7 +76,7 @@ def blocks(page: str) -> list[Block]:
 def parse(shop, words):
   """The command line takes these arguments."""
   assert words[0] == 'step-jax', words
-  args, rest = cli._parser().parse_known_args(words[1:])
+  args, rest = cli.parser().parse_known_args(words[1:])
   assert not rest or args.takes_fields, rest
   main_lib.split_fields(rest)
 
@@ -115,9 +116,9 @@ def known_weights(shop, words):
 
 def make_settings(shop, words):
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(bench, 'run', lambda settings: {})
-    patch.setattr(bench, 'text', lambda record: '')
-    patch.setattr(bench, 'write', lambda path, record: None)
+    patch.setattr(measure, 'run', lambda settings: {})
+    patch.setattr(record, 'text', lambda record: '')
+    patch.setattr(record, 'write', lambda path, record: None)
     shop.call(words)
 
 
@@ -289,7 +290,7 @@ class Shop:
     """Makes the folder that is drawn, and scans it; the label says what it should be taken for."""
     root = self.folder / 'trees' / str(block.line)
     if block.label == 'prepared':
-      made = pairs.prepare(folders.scan('pictures'), root).folder
+      made = builder.prepare(folders.scan('pictures'), root).folder
       assert sorted(block.text.split()[1:]) == sorted(path.name for path in made.iterdir())
       return
     path: list[str] = []
@@ -420,7 +421,7 @@ def spans(page: str) -> list[str]:
 
 @pytest.mark.parametrize('page', PAGES)
 def test_commands_within_lines_can_be_parsed(page):
-  verbs = set(next(a for a in cli._parser()._actions if a.dest == 'verb').choices)
+  verbs = set(next(a for a in cli.parser()._actions if a.dest == 'verb').choices)
   for span in spans(page):
     if not span.startswith('step-jax ') or '|' in span:
       continue
@@ -437,7 +438,7 @@ def test_commands_within_lines_can_be_parsed(page):
 
 
 def verb_help(verb: str) -> str:
-  verbs = next(action for action in cli._parser()._actions if action.dest == 'verb')
+  verbs = next(action for action in cli.parser()._actions if action.dest == 'verb')
   return verbs.choices[verb].format_help()
 
 

@@ -187,7 +187,7 @@ def test_swatches_are_probed_and_binned(trained_run, tmp_path, monkeypatch, empt
   from step_jax.data import swatches
 
   make = swatches.picture_set
-  monkeypatch.setattr(swatches, 'picture_set', lambda size: make(16, train=40, val=20))
+  monkeypatch.setattr(swatches, 'picture_set', lambda size, **options: make(16, train=40, val=20))
   workdir = tmp_path / 'run'
   shutil.copytree(trained_run[0], workdir)
   found = results.evaluate(workdir, path='swatches', groups=['style', 'diversity'])

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 import pytest
 
-from step_jax.data import folders, pairs, pictures
+from step_jax.data import builder, folders, pairs, pictures
 from step_jax.errors import DataError
 from step_jax.infer import files
 
@@ -119,9 +119,9 @@ def test_many_large_pictures_do_not_pile_up(apart):
   for i in range(24):
     Image.new('RGB', (side, side), (i, 0, 0)).save(apart / f'{i:02d}.png', compress_level=1)
   found = folders.scan(apart, 'unpaired')
-  builder = pairs.Pairs(picture_set=found, data_dir=str(apart / 'out'))
+  made = builder.Pairs(picture_set=found, data_dir=str(apart / 'out'))
   threads = os.cpu_count() or 1
-  took = peak(lambda: list(builder._generate_examples('train')))
+  took = peak(lambda: list(made._generate_examples('train')))
   assert took < (2 + threads) * 24 * side * side / 2 + 24 * MIB
 
 
@@ -148,7 +148,7 @@ def test_odd_names_are_names(apart):
   found = folders.scan(apart)
   names = [example.name for split in found.splits.values() for example in split]
   assert sorted(names) == sorted(HARMLESS)
-  prepared = pairs.prepare(found, apart / 'out')
+  prepared = builder.prepare(found, apart / 'out')
   names = [name for split in prepared.splits for name in prepared.split(split).names()]
   assert sorted(names) == sorted(HARMLESS)
 
@@ -169,7 +169,7 @@ def test_links_out_of_a_folder_tell_nothing(apart):
   names = [example.name for split in found.splits.values() for example in split]
   assert sorted(names) == ['0.png', '1.png', '2.png']
   (folder / 'link.png').symlink_to(secret)
-  message = refused(lambda: pairs.prepare(folders.scan(folder), apart / 'out'), DataError)
+  message = refused(lambda: builder.prepare(folders.scan(folder), apart / 'out'), DataError)
   assert 'link.png' in message and 'secret' not in message
   assert not (apart / 'out').exists()
 
@@ -187,7 +187,7 @@ def test_a_result_is_not_written_through_a_link(apart):
 def prepared(apart):
   for i in range(3):
     Image.new('RGB', (16, 8)).save(apart / f'{i}.png')
-  return pairs.prepare(folders.scan(apart), apart / 'out').folder
+  return builder.prepare(folders.scan(apart), apart / 'out').folder
 
 
 @pytest.mark.parametrize('style', ['pythonClassName', 'python_class_name', 'type'])

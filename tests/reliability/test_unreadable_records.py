@@ -14,9 +14,11 @@ from step_jax.errors import ConfigError, DataError
 
 @pytest.fixture(scope='module')
 def prepared(picture_folder, tmp_path_factory):
-  from step_jax.data import folders, pairs
+  from step_jax.data import builder, folders
 
-  return pairs.prepare(folders.scan(picture_folder), tmp_path_factory.mktemp('set') / 'set').folder
+  return builder.prepare(
+    folders.scan(picture_folder), tmp_path_factory.mktemp('set') / 'set'
+  ).folder
 
 
 def records(folder):
@@ -152,16 +154,16 @@ def test_the_field_is_checked():
 
 def test_two_processes_may_prepare_one_set(picture_folder, tmp_path, monkeypatch):
   """The second finds that of the first where it wanted to put its own."""
-  from step_jax.data import folders, pairs
+  from step_jax.data import builder, folders
 
   found = folders.scan(picture_folder)
-  prepare = pairs.Pairs.download_and_prepare
+  prepare = builder.Pairs.download_and_prepare
 
   def late(self, *args, **kwargs):
     prepare(self, *args, **kwargs)
     monkeypatch.undo()
-    pairs.prepare(found, tmp_path / 'set')
+    builder.prepare(found, tmp_path / 'set')
 
-  monkeypatch.setattr(pairs.Pairs, 'download_and_prepare', late)
-  assert pairs.prepare(found, tmp_path / 'set').splits == {'train': 24, 'val': 5}
+  monkeypatch.setattr(builder.Pairs, 'download_and_prepare', late)
+  assert builder.prepare(found, tmp_path / 'set').splits == {'train': 24, 'val': 5}
   assert [path.name for path in tmp_path.iterdir()] == ['set']

@@ -42,13 +42,13 @@ def find_neighbors(
     distance = norms[rows, None] + norms[None] - 2 * vectors[rows] @ vectors.T
     own = torch.arange(rows.start, rows.stop, device=vectors.device)
     place = own - rows.start
-    for found, count, sign in ((nearest, num_nearest, 1), (farthest, num_farthest, -1)):
+    for neighbors, count, sign in ((nearest, num_nearest, 1), (farthest, num_farthest, -1)):
       distance[place, own] = sign * torch.inf
       keep = min(count + _SPARE, len(vectors) - 1)
       candidates = torch.topk(sign * distance, keep, largest=False).indices.sort().values
       exact = exact_distances(vectors, own, candidates)
       order = torch.sort(sign * exact, dim=1, stable=True).indices[:, :count]
-      found.append(candidates.gather(1, order))
+      neighbors.append(candidates.gather(1, order))
   return tuple(torch.cat(rows).cpu().numpy() for rows in (nearest, farthest))
 
 

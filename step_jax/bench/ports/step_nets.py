@@ -340,9 +340,9 @@ class VGG16(nn.Module):
 
   def forward(self, pictures):
     x = self.input(pictures)
-    found = []
+    activations = []
     for name in self.names:
       x = getattr(self, name)(x) if name.startswith('conv') else F.max_pool2d(x, 2, ceil_mode=True)
       if name in self.taps:
-        found.append(x)
-    return found
+        activations.append(x)
+    return activations

@@ -190,9 +190,9 @@ class TranslateStep(Program):
     self.features = self.place(torch_nets.VGG16(config.features.taps), frozen['features'])
     self.source, self.target = self.pictures(batch['source']), self.pictures(batch['target'])
     self.encoder.requires_grad_(config.train_encoder)
-    self.made = [*self.encoder.parameters(), *self.generator.parameters()]
-    self.average = [parameter.detach().clone() for parameter in self.made]
-    trained = [parameter for parameter in self.made if parameter.requires_grad]
+    self.weights = [*self.encoder.parameters(), *self.generator.parameters()]
+    self.average = [parameter.detach().clone() for parameter in self.weights]
+    trained = [parameter for parameter in self.weights if parameter.requires_grad]
     self.generator_adam = _adam(trained, config, rates.generator_lr)
     self.judge_adam = _adam(self.discriminator.parameters(), config, rates.discriminator_lr)
     self.generator_objective = self.maybe_compile(self.generator_objective_)
@@ -206,11 +206,11 @@ class TranslateStep(Program):
       fake = self.generator(source, z)
       with torch.no_grad():
         wanted = self.features(target)
-      found = self.features(fake)
+      activations = self.features(fake)
       logits = self.discriminator(fake, source)
     terms = (
       weight * (perceptual.FEATURE_SCALE * (x.float() - y.float())).square().mean()
-      for weight, x, y in zip(self.tap_weights, found, wanted, strict=True)
+      for weight, x, y in zip(self.tap_weights, activations, wanted, strict=True)
     )
     # Halved, as the original averages a term with a zero.
     gan = sum((scale - 1.0).square().mean() for scale in logits) / 2
@@ -225,9 +225,9 @@ class TranslateStep(Program):
     source, target = torch_nets.to_float(source), torch_nets.to_float(target)
     with self.autocast():
       real = self.discriminator(target, source)
-      made = self.discriminator(fake, source)
+      judged = self.discriminator(fake, source)
     real = sum((scale - 1.0).square().mean() for scale in real) / 2
-    return real + sum(scale.square().mean() for scale in made) / 2
+    return real + sum(scale.square().mean() for scale in judged) / 2
 
   def call(self):
     self.discriminator.requires_grad_(False)
@@ -241,7 +241,7 @@ class TranslateStep(Program):
     self.generator_adam.step()
     self.judge_adam.step()
     with torch.no_grad():
-      torch._foreach_lerp_(self.average, self.made, 1 - _EMA_DECAY)
+      torch._foreach_lerp_(self.average, self.weights, 1 - _EMA_DECAY)
     return {
       'loss_generator': generator_loss.detach(),
       'loss_discriminator': judge_loss.detach(),

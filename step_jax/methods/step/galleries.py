@@ -17,11 +17,11 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
     seed: of the samples.
   """
   config = translator.config
-  found = data.open_config(config.data)
-  source, target = data.sides(found, config.data.direction)
+  pairs = data.open_config(config.data)
+  source, target = data.sides(pairs, config.data.direction)
   examples = list(
     pipeline.eval_examples(
-      found.split('val'), {'source': source, 'target': target}, config.data.eval_crop, count
+      pairs.split('val'), {'source': source, 'target': target}, config.data.eval_crop, count
     )
   )
   sources = [example['source'] for example in examples]
@@ -33,7 +33,7 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
     return [translator.translate(picture, z) for z in codes]
 
   rows = zip(sources, targets, strict=True)
-  found = {
+  grids = {
     'Reconstruction: source, true picture, translation in its own style': gallery.grid(
       [
         [picture, truth, translator.translate(picture, z)]
@@ -52,7 +52,7 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
   }
   for how, sampler in translator.samplers.items():
     codes = sampler.draw(count, seed)
-    found[f'Samples: styles drawn by the {how}'] = gallery.grid(
+    grids[f'Samples: styles drawn by the {how}'] = gallery.grid(
       [[picture, *in_styles(picture, codes)] for picture in sources]
     )
-  return found
+  return grids

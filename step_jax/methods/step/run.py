@@ -149,10 +149,10 @@ class Translator:
   def _encode_training(self) -> np.ndarray:
     """Style codes `[N, Z]` of the training images."""
     settings = self.config.data
-    found = data.open_config(settings)
-    train = found.split('train')
+    pairs = data.open_config(settings)
+    train = pairs.split('train')
     log.info('encoding %d training images, to draw styles like theirs', len(train))
-    _, target = data.sides(found, settings.direction)
+    _, target = data.sides(pairs, settings.direction)
     examples = pipeline.eval_examples(train, {'target': target}, settings.eval_crop)
     return scores.collect(
       lambda batch: {'z': self._encode(self.params, batch['target'])},

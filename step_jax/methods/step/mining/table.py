@@ -33,11 +33,11 @@ def scenes(names: Sequence[str], pattern: str) -> list[str] | None:
     expression = re.compile(pattern)
   except re.error as error:
     raise ConfigError(f'config field data.scene={pattern!r} is no valid pattern: {error}') from None
-  found = [expression.search(name) for name in names]
-  for name, match in zip(names, found, strict=True):
+  matches = [expression.search(name) for name in names]
+  for name, match in zip(names, matches, strict=True):
     if match is None or not expression.groups:
       raise ConfigError(f'config field data.scene={pattern!r} finds no scene in {name!r}')
-  return [match.group(1) for match in found]
+  return [match.group(1) for match in matches]
 
 
 def fit_counts(
@@ -95,19 +95,19 @@ def mine(
   return neighbors.find_neighbors(vectors, nearest, farthest, groups, progress=progress)
 
 
-def _check(found: neighbors.Neighbors) -> neighbors.Neighbors:
+def _check(mined: neighbors.Neighbors) -> neighbors.Neighbors:
   """Makes sure that a table names only pictures that there are.
 
   Raises:
     ValueError: it does not.
   """
-  count = len(found.nearest)
-  for array in (found.nearest, found.farthest):
+  count = len(mined.nearest)
+  for array in (mined.nearest, mined.farthest):
     if array.dtype != np.int32 or array.ndim != 2 or len(array) != count or not array.shape[1]:
       raise ValueError('no table of neighbours')
     if array.min(initial=0) < 0 or array.max(initial=0) >= count:
       raise ValueError('neighbours that are no pictures')
-  return found
+  return mined
 
 
 def load_or_mine(
@@ -138,10 +138,10 @@ def load_or_mine(
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir(parents=True)
     key_path.write_text(key, 'utf-8')
-  found = mine_now(scratch)
+  mined = mine_now(scratch)
   # All hosts find the same; of two that write one file at a time, one could put the other's half of
   # it in its place.
   if jax.process_index() == 0:
-    files.write_arrays(path, {'key': key, **dataclasses.asdict(found)}, compress=True)
+    files.write_arrays(path, {'key': key, **dataclasses.asdict(mined)}, compress=True)
   shutil.rmtree(scratch)
-  return found
+  return mined

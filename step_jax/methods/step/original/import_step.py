@@ -75,16 +75,16 @@ def import_step(
         raise WeightsError(f'{prefix}: holds no {name} of StEP: give another checkpoint')
   config = config_lib.load(f'{config_lib.stage_file(stage)}:{preset}')
   config.data.path = data or config.data.path
-  found = np.zeros((0, 0))
+  train_codes = np.zeros((0, 0))
   if stage == 'mapper':
-    found = _read_codes(codes)
+    train_codes = _read_codes(codes)
     _set_mapper_shape(config, prefix, params['mapper'])
-    if found.shape[1] != config.model.z_dim:
+    if train_codes.shape[1] != config.model.z_dim:
       raise WeightsError(
-        f'{codes}: codes of {found.shape[1]} numbers, but {prefix} was fitted to codes of '
+        f'{codes}: codes of {train_codes.shape[1]} numbers, but {prefix} was fitted to codes of '
         f'{config.model.z_dim}: give those'
       )
-    init = mapper.make(config, len(found)).init
+    init = mapper.make(config, len(train_codes)).init
   else:
     _set_shape(config, prefix, params)
     init = (pretrain if stage == 'pretrain' else translate).abstract(config, _ANY_SIZE).step.init
@@ -102,7 +102,7 @@ def import_step(
     log.info('%s: holds no %s, which starts fresh', prefix, name)
   for name in sorted(set(params) - set(state.params)):
     log.info('%s: its %s is left out: this stage has none', prefix, name)
-  return _save(stage_lib.stage_folder(workdir, stage), config, state, step, found)
+  return _save(stage_lib.stage_folder(workdir, stage), config, state, step, train_codes)
 
 
 def _is_ours(name: str) -> bool:
@@ -123,10 +123,10 @@ def _step(prefix: pathlib.Path, tensors: Mapping[str, Tensor]) -> int:
   """How many steps were trained; 0 where that was not kept."""
   if _STEP not in tensors:
     return 0
-  found = tensors[_STEP].read()
-  if found.shape or found.dtype.kind != 'i' or not 0 <= found < 2**31:
+  step = tensors[_STEP].read()
+  if step.shape or step.dtype.kind != 'i' or not 0 <= step < 2**31:
     raise WeightsError(f'{prefix}: its {_STEP} is no number of steps: copy it again')
-  return int(found)
+  return int(step)
 
 
 def _set_shape(
@@ -163,10 +163,10 @@ def _side(prefix: pathlib.Path, params: Mapping, path: str, axis: int) -> int:
   Raises:
     WeightsError: there is no such kernel, or it has no such axis.
   """
-  found = params
+  node = params
   for name in (*path.split('/'), 'kernel'):
-    found = found.get(name) if isinstance(found, Mapping) else None
-  shape = getattr(found, 'shape', ())
+    node = node.get(name) if isinstance(node, Mapping) else None
+  shape = getattr(node, 'shape', ())
   if len(shape) <= max(axis, 0) or not 0 < shape[axis] <= _WIDEST:
     raise WeightsError(f'{prefix}: holds no {path}/kernel of StEP: give another checkpoint')
   return shape[axis]

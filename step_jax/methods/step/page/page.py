@@ -62,7 +62,7 @@ def _picture_file(**options) -> gr.Image:
   return picture
 
 
-def told(handler: Callable) -> Callable:
+def with_messages(handler: Callable) -> Callable:
   """Shows on the page what a user can mend."""
 
   @functools.wraps(handler)
@@ -235,8 +235,8 @@ class Page:
 
     def on(event, handler, *inputs, mode='once'):
       event(
-        told(handler), [self.choice, *inputs], outputs, trigger_mode=mode, api_visibility='private',
-        concurrency_id='run', show_progress_on=[self.result],
+        with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
+        api_visibility='private', concurrency_id='run', show_progress_on=[self.result],
       )  # fmt: skip
 
     blocks.load(None, js=_NAME_GROUPS)

@@ -61,15 +61,15 @@ def load(
 
 def _with_pictures(translator, inputs: int, styles: int, encoded: int) -> RunPictures:
   config = translator.config
-  found = data.open_config(config.data)
-  source, target = data.sides(found, config.data.direction)
+  pair_set = data.open_config(config.data)
+  source, target = data.sides(pair_set, config.data.direction)
   crop = config.data.eval_crop
-  sources = pipeline.eval_examples(found.split('val'), {'source': source}, crop, inputs)
-  train = found.split('train')
+  sources = pipeline.eval_examples(pair_set.split('val'), {'source': source}, crop, inputs)
+  train = pair_set.split('train')
   stored = translator.codes
   if stored is not None and len(stored) != len(train):
     raise DataError(
-      f'{found.folder}: has {len(train)} training pictures, the run was trained on {len(stored)}'
+      f'{pair_set.folder}: has {len(train)} training pictures, the run was trained on {len(stored)}'
     )
   chosen = _some(len(train), styles if stored is not None else encoded)
   pictures = [_picture(train, int(i), target, crop) for i in chosen]

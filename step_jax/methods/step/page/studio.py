@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from step_jax import methods
-from step_jax.data import pairs, pictures
+from step_jax.data import pictures
 from step_jax.errors import DataError, RunError
 from step_jax.methods.step import run as step_run
 from step_jax.methods.step import samplers
@@ -36,20 +36,20 @@ class Studio:
     self,
     workdir: str | pathlib.Path,
     translator: step_run.Translator,
-    found: run_pictures.RunPictures,
+    shown: run_pictures.RunPictures,
   ):
     self.workdir = workdir
     self.translator = translator
-    self.pictures = found
-    known = found.codes if len(found.codes) else np.zeros((1, self.z_dim), np.float32)
-    self.sliders = codes.Sliders.of(known)
+    self.pictures = shown
+    train_codes = shown.codes if len(shown.codes) else np.zeros((1, self.z_dim), np.float32)
+    self.sliders = codes.Sliders.of(train_codes)
     self.style_map = None
-    if len(found.codes) > 2 and self.z_dim:
-      style_map = codes.StyleMap.of(found.codes)
-      self.style_map = map_picture.MapPicture.of(style_map, found.thumbnails)
-    self.first_styles = (0, codes.farthest(found.codes, 0)) if len(found.codes) else None
-    self.palette = drawing.palette(found.inputs)
-    self._middle = known.mean(axis=0)
+    if len(shown.codes) > 2 and self.z_dim:
+      style_map = codes.StyleMap.of(shown.codes)
+      self.style_map = map_picture.MapPicture.of(style_map, shown.thumbnails)
+    self.first_styles = (0, codes.farthest(shown.codes, 0)) if len(shown.codes) else None
+    self.palette = drawing.palette(shown.inputs)
+    self._middle = train_codes.mean(axis=0)
     self._compiled: set[tuple] = set()
 
   @property
@@ -82,7 +82,7 @@ class Studio:
       # Where the page keeps uploads is nobody's concern; their names are.
       path = pathlib.Path(path)
       raise DataError(str(error).replace(str(path), path.name, 1)) from None
-    image = pairs.fit(image, self.translator.config.data.resize)
+    image = pictures.fit(image, self.translator.config.data.resize)
     height, width = image.shape[:2]
     scale = LONGEST_SIDE / max(height, width)
     if scale < 1:

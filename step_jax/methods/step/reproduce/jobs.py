@@ -13,7 +13,7 @@ def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
   run = f'{row.run}/seed{seed}'
   target = settings.sources['target']
   start = ''
-  found = []
+  jobs = []
   if row.encoder in settings.sources:
     encoder_run = f'encoder-{row.encoder}/seed{seed}'
     start = f'../../{encoder_run}/pretrain'
@@ -21,20 +21,20 @@ def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
     mined_by = f'encoder-{row.encoder}/seed0' if seed else ''
     config = _config('pretrain', settings, settings.sources[row.encoder], seed)
     config_lib.set_kimg(config, settings.pretrain_kimg)
-    found.append(Job(encoder_run, config, mined_by))
+    jobs.append(Job(encoder_run, config, mined_by))
   shares = {'translate': _FROZEN_SHARE, 'finetune': 1 - _FROZEN_SHARE}
   for stage in row.stages:
     config = _config(stage, settings, target, seed, row.preset)
     config_lib.set_kimg(config, settings.kimg * (shares[stage] if row.encoder else 1))
     if stage == 'translate':
       config.init_from = start
-    found.append(Job(run, config))
+    jobs.append(Job(run, config))
   # Where styles are drawn, every run needs a mapper.
   if {'diversity', 'realism'} & set(table.groups):
     config = _config('mapper', settings, target, seed)
     config.init_from = row.stages[-1]
-    found.append(Job(run, config))
-  return found
+    jobs.append(Job(run, config))
+  return jobs
 
 
 def _config(stage: str, settings: Settings, source: Source, seed: int, preset: str = ''):
@@ -42,9 +42,9 @@ def _config(stage: str, settings: Settings, source: Source, seed: int, preset: s
   options += [f'size={settings.size}'] if settings.size else []
   options += [f'preset={preset}'] if preset else []
   config = config_lib.load(f'{config_lib.stage_file(stage)}:{",".join(options)}')
-  known = {field for field, _ in config_lib.flatten(config)}
+  own_fields = {field for field, _ in config_lib.flatten(config)}
   for field, text in settings.fields.items():
-    if field in known:
+    if field in own_fields:
       config_lib.set_field(config, field, text)
   config.seed = seed
   if source.path:

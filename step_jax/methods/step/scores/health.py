@@ -32,7 +32,7 @@ def compare_styles(
   features: models.FeatureNet,
   tap_weights: Mapping[str, float],
   feature_params: Mapping,
-  made: Mapping[str, jax.Array],
+  rebuilt: Mapping[str, jax.Array],
   mask: jax.Array,
 ) -> dict[str, jax.Array]:
   """How differently two styles of one input look, float32 `[B]` each.
@@ -43,18 +43,18 @@ def compare_styles(
 
   Args:
     features, tap_weights, feature_params: the feature net.
-    made: from `reconstruction.rebuild`.
+    rebuilt: from `reconstruction.rebuild`.
     mask: `[B]`, 1 for true pictures, 0 for fillers.
   """
   taps = {
-    name: features.apply({'params': feature_params}, images.to_float(made[name]))
+    name: features.apply({'params': feature_params}, images.to_float(rebuilt[name]))
     for name in ('own', 'other', 'target', 'next')
   }
   values = {
     'styles': losses.perceptual_distance(taps['own'], taps['other'], tap_weights),
     'photos': losses.perceptual_distance(taps['target'], taps['next'], tap_weights),
-    'change': metrics.l1(made['own'], made['other']),
-    'code_change': jnp.linalg.norm(made['z'] - made['z_other'], axis=1),
+    'change': metrics.l1(rebuilt['own'], rebuilt['other']),
+    'code_change': jnp.linalg.norm(rebuilt['z'] - rebuilt['z_other'], axis=1),
   }
   alone = jnp.sum(mask) < 2
   return {name: jnp.where(alone, jnp.nan, value) for name, value in values.items()}
@@ -94,41 +94,41 @@ def summarize(values: Mapping[str, np.ndarray]) -> dict[str, float]:
   - `judged_real`, `judged_encoded`, `judged_drawn`: mean logit of the discriminator on true
     pictures, and on outputs in the style of a picture and in a drawn one.
   """
-  found = {}
+  summary = {}
   z = np.asarray(values['z'], np.float64)
   if z.shape[1] and len(z) > 1:
-    found['diversity'] = _ratio(values['styles'], values['photos'])
-    found['sensitivity'] = _ratio(values['change'], values['code_change'])
+    summary['diversity'] = _ratio(values['styles'], values['photos'])
+    summary['sensitivity'] = _ratio(values['change'], values['code_change'])
     eigenvalues = np.linalg.eigvalsh(samplers.covariance(z))
     squares = np.square(eigenvalues).sum()
-    found['code_dimensions'] = float(eigenvalues.sum() ** 2 / squares) if squares else 0.0
-    found |= {f'code_deviation/{i}': float(d) for i, d in enumerate(z.std(axis=0))}
+    summary['code_dimensions'] = float(eigenvalues.sum() ** 2 / squares) if squares else 0.0
+    summary |= {f'code_deviation/{i}': float(d) for i, d in enumerate(z.std(axis=0))}
   judged = ('judged_real', 'judged_encoded', 'judged_drawn')
-  found |= {name: known_mean(values[name]) for name in judged if name in values}
-  return {name: value for name, value in found.items() if np.isfinite(value)}
+  summary |= {name: known_mean(values[name]) for name in judged if name in values}
+  return {name: value for name, value in summary.items() if np.isfinite(value)}
 
 
-def warnings(found: Mapping[str, float]) -> list[str]:
+def warnings(summary: Mapping[str, float]) -> list[str]:
   """A line for everything in `summarize`'s numbers that bodes ill, with the remedy."""
-  deviations = [value for name, value in found.items() if name.startswith('code_deviation/')]
+  deviations = [value for name, value in summary.items() if name.startswith('code_deviation/')]
   lines = []
   if deviations and max(deviations) < _LEAST_DEVIATION:
     lines.append(
       f'the style encoder has collapsed: no dimension of the codes deviates by more than '
       f'{max(deviations):.1g}; pre-train it longer, or lower loss.z_l2 and loss.z_kl'
     )
-  elif found.get('code_dimensions', np.inf) < _LEAST_DIMENSIONS:
+  elif summary.get('code_dimensions', np.inf) < _LEAST_DIMENSIONS:
     lines.append(
-      f'the style encoder has all but collapsed: codes vary along {found["code_dimensions"]:.1f} '
+      f'the style encoder has all but collapsed: codes vary along {summary["code_dimensions"]:.1f} '
       'dimensions; pre-train it longer, or lower loss.z_l2 and loss.z_kl'
     )
-  if found.get('diversity', np.inf) < _LEAST_DIVERSITY:
+  if summary.get('diversity', np.inf) < _LEAST_DIVERSITY:
     lines.append(
       f'the generator ignores the style (mode collapse): two styles differ by '
-      f'{found["diversity"]:.1%} of what two pictures do; train longer, fine-tune, or raise '
+      f'{summary["diversity"]:.1%} of what two pictures do; train longer, fine-tune, or raise '
       'loss.recon_l1'
     )
-  lead = found.get('judged_real', 0.0) - found.get('judged_encoded', 0.0)
+  lead = summary.get('judged_real', 0.0) - summary.get('judged_encoded', 0.0)
   if lead > _MOST_LEAD:
     lines.append(
       f'the discriminator wins: its logits are {lead:.2f} apart (1 is certain); lower '

@@ -71,10 +71,11 @@ def _rows(session: Session) -> Iterator[dict[str, np.ndarray]]:
   kept = ('z', *_PICTURES) if session.learned else ('z',)
 
   def rebuild(params, feature_params, batch):
-    made = reconstruction.rebuild(encoder, generator, params, batch)
-    scores = reconstruction.score(module, session.tap_weights, feature_params, made, batch['mask'])
+    rebuilt = reconstruction.rebuild(encoder, generator, params, batch)
+    distance = module, session.tap_weights, feature_params
+    scores = reconstruction.score(*distance, rebuilt, batch['mask'])
     # Pictures, which are many and of all sizes, are for LPIPS alone.
-    return {name: made[name] for name in kept} | scores
+    return {name: rebuilt[name] for name in kept} | scores
 
   def compare(lpips_params, batch):
     distances = {}

@@ -48,7 +48,7 @@ def score(
   features: models.FeatureNet,
   tap_weights: Mapping[str, float],
   feature_params: Mapping,
-  made: Mapping[str, jax.Array],
+  rebuilt: Mapping[str, jax.Array],
   mask: jax.Array,
 ) -> dict[str, jax.Array]:
   """Scores of `rebuild`'s pictures as they would be saved, float32 `[B]` each.
@@ -60,17 +60,17 @@ def score(
 
   Args:
     features, tap_weights, feature_params: the feature net; content is compared at its middle tap.
-    made: from `rebuild`.
+    rebuilt: from `rebuild`.
     mask: `[B]`, 1 for true pictures, 0 for fillers.
   """
-  own, other, target = made['own'], made['other'], made['target']
+  own, other, target = rebuilt['own'], rebuilt['other'], rebuilt['target']
   with jax.default_matmul_precision('highest'):
     taps = {
-      name: features.apply({'params': feature_params}, images.to_float(made[name]))
+      name: features.apply({'params': feature_params}, images.to_float(rebuilt[name]))
       for name in ('own', 'other', 'target')
     }
   middle = features.taps[len(features.taps) // 2]
-  seen = {name: found[middle] for name, found in taps.items()}
+  seen = {name: activations[middle] for name, activations in taps.items()}
   scores = {
     'psnr': metrics.psnr(own, target),
     'ssim': metrics.ssim(own, target),
@@ -83,7 +83,7 @@ def score(
     'content_photos': metrics.content_distance(
       seen['target'], jnp.roll(seen['target'], -1, axis=0)
     ),
-    'code_error': jnp.linalg.norm(made['z_back'] - made['z_other'], axis=1),
+    'code_error': jnp.linalg.norm(rebuilt['z_back'] - rebuilt['z_other'], axis=1),
   }
   alone = jnp.sum(mask) < 2
   return scores | {name: jnp.where(alone, jnp.nan, value) for name, value in pairs.items()}

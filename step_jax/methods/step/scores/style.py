@@ -95,8 +95,8 @@ def retrieval_precision(z: np.ndarray, nearest: np.ndarray) -> np.ndarray:
   shares = []
   for i, distance in enumerate(_distances(z)):
     distance[i] = np.inf
-    found = np.argsort(distance, kind='stable')[:k]
-    shares.append(len(set(found) & set(nearest[i])) / k)
+    retrieved = np.argsort(distance, kind='stable')[:k]
+    shares.append(len(set(retrieved) & set(nearest[i])) / k)
   return np.array(shares)
 
 
@@ -115,15 +115,15 @@ def probe(
   """
   mean, deviation = train_codes.mean(axis=0), train_codes.std(axis=0) + 1e-12
   inputs, test_inputs = ((c - mean) / deviation for c in (train_codes, codes))
-  found = {}
+  errors_of = {}
   for group, factors in FACTORS.items():
     targets, test_targets = (_factors(n, factors) for n in (train_names, names))
     centre = targets.mean(axis=0)
     gram = inputs.T @ inputs + _RIDGE * len(inputs) * np.eye(inputs.shape[1])
     weights = np.linalg.solve(gram, inputs.T @ (targets - centre))
     errors = test_targets - centre - test_inputs @ weights, test_targets - test_targets.mean(axis=0)
-    found[group] = np.square(np.stack(errors, axis=1))
-  return found
+    errors_of[group] = np.square(np.stack(errors, axis=1))
+  return errors_of
 
 
 def r_squared(errors: np.ndarray) -> float:

@@ -104,16 +104,16 @@ def _has_codes(folder: files.Path, z_dim: int) -> bool:
 
 def _encode(config, params) -> dict[str, np.ndarray]:
   """Style codes `[N, Z]` of the targets of `train` and `val`."""
-  found = data.open_config(config.data)
-  _, target = data.sides(found, config.data.direction)
+  pairs = data.open_config(config.data)
+  _, target = data.sides(pairs, config.data.direction)
   module = networks.style_encoder(config)
   encode = jax.jit(lambda params, pictures: {'z': functions.encode(module, params, pictures)})
   codes = {}
   for split in ('train', 'val'):
     codes[split] = np.zeros((0, config.model.z_dim), np.float32)
-    if found.splits.get(split):
+    if pairs.splits.get(split):
       examples = pipeline.eval_examples(
-        found.split(split), {'target': target}, config.data.eval_crop
+        pairs.split(split), {'target': target}, config.data.eval_crop
       )
       batches = pipeline.eval_batches(examples, _ENCODE_BATCH)
       codes[split] = scores.collect(lambda batch: encode(params, batch['target']), batches)['z']
@@ -133,27 +133,27 @@ def _evaluator(config, codes):
   count = max(_DRAWN_PER_HELD * len(real), _FEWEST_DRAWN)
 
   def score(sampler: samplers.Sampler) -> dict[str, float]:
-    found = distributions.sample_distances(real, sampler.draw(count, config.seed))
+    distances = distributions.sample_distances(real, sampler.draw(count, config.seed))
     return {
-      f'val_{sampler.name}_distance': found.coverage,
-      f'val_{sampler.name}_precision': found.precision,
-      f'val_{sampler.name}_energy': found.energy,
+      f'val_{sampler.name}_distance': distances.coverage,
+      f'val_{sampler.name}_precision': distances.precision,
+      f'val_{sampler.name}_energy': distances.energy,
     }
 
   gaussian = score(samplers.gaussian(codes['train']))
 
   def evaluate(state):
     params = jax.device_get(state.params['mapper'])
-    found = score(samplers.mapper(config, params, codes['train'])) | gaussian
-    if not samplers.mapper_wins(found):
+    scores_ = score(samplers.mapper(config, params, codes['train'])) | gaussian
+    if not samplers.mapper_wins(scores_):
       log.warning(
         'the mapper draws worse codes than the Gaussian of the training codes (energy distance to '
         '%d real codes %.4g against %.4g), so styles are drawn from the Gaussian unless told '
         'otherwise (--sampler mapper); more epochs or more training images may help',
         len(real),
-        found['val_mapper_energy'],
-        found['val_gaussian_energy'],
+        scores_['val_mapper_energy'],
+        scores_['val_gaussian_energy'],
       )
-    return loop.Evaluation(found)
+    return loop.Evaluation(scores_)
 
   return evaluate

@@ -38,23 +38,23 @@ def build(
       'with the translate stage'
     )
   mesh_lib.check_batch_size(config.batch_size)
-  found = data.open_config(config.data)
-  _, side = data.sides(found, config.data.direction)
+  pairs = data.open_config(config.data)
+  _, side = data.sides(pairs, config.data.direction)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
   for split in ('train', 'val'):
-    found.check_crop(split, config.data.crop)
+    pairs.check_crop(split, config.data.crop)
   loaders = {}
   for split in ('train', 'val'):
     try:
-      loaders[split] = _triplet_loader(config, workdir, found, split, side, features)
+      loaders[split] = _triplet_loader(config, workdir, pairs, split, side, features)
     except DataError:
       # A handful of validation pictures may be too few for triplets; training pictures must do.
       if split == 'train':
         raise
       log.warning('too few val pictures to score pre-training on')
-  size = found.splits['train']
+  size = pairs.splits['train']
 
   def batches(start):
     return pipeline.train_batches(
@@ -67,7 +67,7 @@ def build(
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     features=features.label,
-    evaluate=_evaluator(config, found, loaders['val'], mesh) if 'val' in loaders else None,
+    evaluate=_evaluator(config, pairs, loaders['val'], mesh) if 'val' in loaders else None,
   )
 
 
@@ -78,13 +78,13 @@ def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_
   )
 
 
-def _triplet_loader(config, workdir, found: data.PairSet, split, side, features):
-  examples = found.split(split)
+def _triplet_loader(config, workdir, pairs: data.PairSet, split, side, features):
+  examples = pairs.split(split)
   names = examples.names()
   groups = table.scenes(names, config.data.scene)
   counts = config.mining.num_nearest, config.mining.num_farthest
   taps, projection = tuple(config.features.taps), config.mining.projection
-  contents = found.contents(split)
+  contents = pairs.contents(split)
   images = [(name, contents.get(name)) for name in names]
   digest = hashlib.sha256(repr((images, config.data.resize)).encode()).hexdigest()
   key = repr((digest, side, features.label, taps, groups, counts, projection))
@@ -104,10 +104,10 @@ def _triplet_loader(config, workdir, found: data.PairSet, split, side, features)
   return triplets.loader(examples, side, mined.nearest, mined.farthest, config.data.crop)
 
 
-def _evaluator(config, found: data.PairSet, load, mesh):
+def _evaluator(config, pairs: data.PairSet, load, mesh):
   """Scores the encoder on one fixed triplet of every validation picture."""
   encoder = networks.style_encoder(config)
-  count = found.splits['val']
+  count = pairs.splits['val']
 
   def score_triplets(params, batch):
     anchor, positive, negative = pretrain.encode_triplets(encoder, params, batch)

@@ -38,8 +38,8 @@ def build(
 ) -> stage_lib.Training:
   """Makes stage 2, stage 3 or a baseline ready."""
   mesh_lib.check_batch_size(config.batch_size)
-  found = data.open_config(config.data, paired=True)
-  found.check_crop('train', config.data.crop)
+  pairs = data.open_config(config.data, paired=True)
+  pairs.check_crop('train', config.data.crop)
   features = weights.load_features(
     config.features.net, config.features.taps, config.features.weights
   )
@@ -48,14 +48,14 @@ def build(
   warm_start, warm_stats = stage_lib.warm_start(config, workdir, step, mesh)
   return stage_lib.Training(
     step=step,
-    batches=lambda start: _train_batches(config, found, start),
+    batches=lambda start: _train_batches(config, pairs, start),
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     features=features.label,
     frozen=frozen,
     warm_start=warm_start,
     warm_stats=warm_stats,
-    evaluate=_evaluator(config, found, features.module, frozen, mesh),
+    evaluate=_evaluator(config, pairs, features.module, frozen, mesh),
   )
 
 
@@ -92,10 +92,10 @@ def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_
   )
 
 
-def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+def _train_batches(config, pairs: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
   settings = config.data
-  split = found.split('train')
-  source, target = data.sides(found, config.data.direction)
+  split = pairs.split('train')
+  source, target = data.sides(pairs, config.data.direction)
   suffixes = ('', '_b') if Plan.of(config).cycle else ('',)
 
   def load(index, rng):
@@ -119,7 +119,7 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
   )
 
 
-def _evaluator(config, found: data.PairSet, module: models.FeatureNet, frozen, mesh):
+def _evaluator(config, pairs: data.PairSet, module: models.FeatureNet, frozen, mesh):
   """Rebuilds validation pictures with averaged weights, and shows some in the styles of others.
 
   Pictures are shared out over all devices, each of which takes them in batches of one size, so that
@@ -127,7 +127,7 @@ def _evaluator(config, found: data.PairSet, module: models.FeatureNet, frozen, m
 
   Args:
     config: of the stage.
-    found: the data.
+    pairs: the data.
     module: the feature net.
     frozen: `{'features': its parameters}`, on every device.
     mesh: all devices.
@@ -147,24 +147,24 @@ def _evaluator(config, found: data.PairSet, module: models.FeatureNet, frozen, m
     return {'output': functions.generate(generator, params, batch['source'], batch['z'])}
 
   def score_pairs(params, judges, feature_params, batch):
-    made = reconstruction.rebuild(encoder, generator, params, batch)
-    scores_ = reconstruction.score(*distance, feature_params, made, batch['mask'])
-    signs = health.compare_styles(*distance, feature_params, made, batch['mask'])
+    rebuilt = reconstruction.rebuild(encoder, generator, params, batch)
+    scores_ = reconstruction.score(*distance, feature_params, rebuilt, batch['mask'])
+    signs = health.compare_styles(*distance, feature_params, rebuilt, batch['mask'])
     if 'discriminator' in judges:
       pictures = {
         'judged_real': batch['target'],
-        'judged_encoded': made['own'],
+        'judged_encoded': rebuilt['own'],
         'judged_drawn': functions.generate(generator, params, batch['source'], batch['drawn']),
       }
       signs |= health.judge(discriminator, judges['discriminator'], batch['source'], pictures)
-    return {**scores_, **signs, 'z': made['z']}
+    return {**scores_, **signs, 'z': rebuilt['z']}
 
   encode, translate_, score = (
     parallel.over_devices(mesh, function)
     for function in (encode_targets, translate_sources, score_pairs)
   )
-  source, target = data.sides(found, config.data.direction)
-  split = found.split('val')
+  source, target = data.sides(pairs, config.data.direction)
+  split = pairs.split('val')
   roles = {'source': source, 'target': target}
 
   def collect(function, constants, examples):
@@ -173,8 +173,8 @@ def _evaluator(config, found: data.PairSet, module: models.FeatureNet, frozen, m
 
   def sample_grid(params, examples, codes):
     """Rows: an input, its true picture, and its translation in the styles of all of these."""
-    pairs = [{'source': example['source'], 'z': z} for example in examples for z in codes]
-    batches = pipeline.eval_batches(pairs, _EVAL_BATCH, mesh.size)
+    styled = [{'source': example['source'], 'z': z} for example in examples for z in codes]
+    batches = pipeline.eval_batches(styled, _EVAL_BATCH, mesh.size)
     outputs = (
       row['output'] for row in scores.in_order(functools.partial(translate_, params), batches)
     )

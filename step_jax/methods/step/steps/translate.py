@@ -153,10 +153,10 @@ class Objectives:
   ) -> dict[str, list[jax.Array]]:
     """Kind of generated picture -> losses of one discriminator, weighted, one a pair."""
     weights = self.plan.judged(name)
-    found = self.judge(params, sources, [fakes[kind] for kind in weights], label)
+    terms = self.judge(params, sources, [fakes[kind] for kind in weights], label)
     count = self.num_pairs
     return {
-      kind: [weight * loss for loss in found[i * count : (i + 1) * count]]
+      kind: [weight * loss for loss in terms[i * count : (i + 1) * count]]
       for i, (kind, weight) in enumerate(weights.items())
     }
 
@@ -170,12 +170,12 @@ class Objectives:
     if not self.plan.on('gan'):
       return {}
     latent_kinds = ('random', 'swap') if self.plan.on('z_recon') else ('random',)
-    found = {'generator': [], 'latent': []}
+    terms_of = {'generator': [], 'latent': []}
     for name in self.plan.discriminators:
       judged = self.judge_fakes(name, params[name], sources, fakes, losses.REAL)
       for kind, terms in judged.items():
-        found['latent' if kind in latent_kinds else 'generator'] += terms
-    return {name: losses.average_with_zero(terms) for name, terms in found.items() if terms}
+        terms_of['latent' if kind in latent_kinds else 'generator'] += terms
+    return {name: losses.average_with_zero(terms) for name, terms in terms_of.items() if terms}
 
   def gradients(
     self, params: Mapping, trained: tuple[str, ...], batch: Mapping, frozen: Mapping, noise: Mapping
@@ -299,9 +299,9 @@ def make_optimizers(
   def optimizer(nets, rate):
     return state_lib.Optimizer(nets, adam, networks.schedule(config, rate))
 
-  found = {'generator': optimizer(trained, rates.generator_lr)}
+  optimizers_ = {'generator': optimizer(trained, rates.generator_lr)}
   if plan.latent:
-    found['latent'] = optimizer(('generator',), rates.latent_lr)
+    optimizers_['latent'] = optimizer(('generator',), rates.latent_lr)
   for name in plan.discriminators:
-    found[name] = optimizer((name,), rates.discriminator_lr)
-  return found
+    optimizers_[name] = optimizer((name,), rates.discriminator_lr)
+  return optimizers_
