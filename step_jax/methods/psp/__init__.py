@@ -66,6 +66,7 @@ METHOD = Method(
       'run', 'a run with the same generator, which reads style images', of='encode', default=''
     ),
   ),
+  read_source=f'{_HERE}.inputs:read',
   presets=PRESETS,
   session=f'{_HERE}.scores:PspSession',
   measures=f'{_HERE}.scores:MEASURES',

@@ -1,8 +1,9 @@
 """Fields of the configurations of both stages: the generator, and the terms of the encoder."""
 
 from collections.abc import Callable
+import dataclasses
 
-from step_jax.fields import COUNT, NOT_NEGATIVE, Field, Rule, each, number, one_of
+from step_jax.fields import COUNT, NOT_NEGATIVE, SHARED, TEXT, Field, Rule, each, number, one_of
 
 POWER_OF_TWO = 'a power of two'
 
@@ -75,6 +76,10 @@ _TERMS = {
 }
 
 PSP = GENERATOR | {
+  # Read for `segmentation` alone, and by default of CelebAMask-HQ.
+  'data.palette': dataclasses.replace(SHARED['data.palette'], default='', rule=TEXT),
+  'data.classes': dataclasses.replace(SHARED['data.classes'], default=19),
+  'data.flip_swaps': SHARED['data.flip_swaps'],
   'task': Field(
     'translate',
     'what the encoder reads: the source of a pair (of lone images themselves), the target itself '
@@ -102,9 +107,6 @@ PSP = GENERATOR | {
   ),
   'model.encoder_size': Field(
     256, 'side of what the encoder reads, px; images are resized to it', power_of_two(64)
-  ),
-  'model.input_channels': Field(
-    3, 'channels of what the encoder reads; the number of classes for `segmentation`', COUNT
   ),
   'model.body_width': Field(
     64, 'channels of the first stage of the body; doubled in each stage', number('at least 16')

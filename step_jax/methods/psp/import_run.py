@@ -95,7 +95,9 @@ def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = 
   encoder, model = found.encoder, config.model
   model.encoder = _KINDS[type(encoder)]
   model.encoder_size = encoder.size
-  model.input_channels = found.encoder_variables['params']['body']['conv']['kernel'].shape[2]
+  channels = found.encoder_variables['params']['body']['conv']['kernel'].shape[2]
+  if channels not in (1, 3):
+    config.task, config.data.palette, config.data.classes = 'segmentation', 'index', channels
   model.body_width, model.body_depths = encoder.widths[0], tuple(encoder.depths)
   config.start_from_mean = found.mean_style is not None
   config.init_from = ''

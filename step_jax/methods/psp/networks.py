@@ -28,6 +28,11 @@ def size(config: ml_collections.ConfigDict) -> int:
   return config.model.size or config.data.crop[0]
 
 
+def input_channels(config: ml_collections.ConfigDict) -> int:
+  """Channels of what the encoder reads."""
+  return {'segmentation': config.data.classes, 'sketch': 1}.get(config.task, 3)
+
+
 def generator(config: ml_collections.ConfigDict) -> Generator:
   """The generator of `config.model`."""
   return Generator(_channels(config), config.model.style_dim, config.model.mapping_depth)

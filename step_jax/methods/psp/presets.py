@@ -40,11 +40,11 @@ PRESETS = {
   ),
   'sketch': _preset(
     'images of grey drawings',
-    {'task': 'sketch', 'model.input_channels': 1, 'loss.w_norm': 0.005},
+    {'task': 'sketch', 'loss.w_norm': 0.005},
   ),
   'segmentation': _preset(
-    'images of label maps; set `model.input_channels` to the number of classes',
-    {'task': 'segmentation', 'model.input_channels': 19, 'loss.w_norm': 0.005},
+    'images of label maps; set `data.palette` and `data.classes`',
+    {'task': 'segmentation', 'loss.w_norm': 0.005},
   ),
   'super_resolution': _preset(
     'faces, enlarged', {'task': 'super_resolution', 'loss.identity': 0.1, 'loss.w_norm': 0.005}

@@ -77,8 +77,7 @@ class PspRun:
       return self._other(run).encode(images)
     if 'encoder' not in self.params:
       raise RunError('this run has no encoder, and draws images alone: step-jax train psp')
-    labels = self.config.task == 'segmentation' and images.shape[-1] != 3
-    single = images.ndim == (2 if labels else 3)
+    single = images.ndim == (2 if self.config.task == 'segmentation' else 3)
     given = images[None] if single else images
     sources = np.stack([inputs.prepare(self.config, source) for source in given])
     codes = _in_batches(self._encode, self.params, sources)
@@ -224,7 +223,7 @@ def encode_sources(
   sources: jax.Array,
 ) -> jax.Array:
   """Codes `[B, n, D]` of sources as `inputs.prepare` makes them."""
-  given = train_psp.to_input(sources, config.task, config.model.input_channels)
+  given = train_psp.to_input(sources, config.task, networks.input_channels(config))
   return functions.encode(encoder, generator, variables, given, config.start_from_mean)
 
 
@@ -261,7 +260,7 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
       'stats': {'noise': shapes['noise'], 'w_mean': mean},
     }
   else:
-    side, channels = config.model.encoder_size, config.model.input_channels
+    side, channels = config.model.encoder_size, networks.input_channels(config)
     image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
     init = functools.partial(networks.encoder(config).init, train=False)
     encoder = jax.eval_shape(init, jax.random.key(0), image)

@@ -13,7 +13,7 @@ import optax
 from step_jax import images, losses, models
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp import losses as psp_losses
-from step_jax.methods.psp import resizing
+from step_jax.methods.psp import networks, resizing
 from step_jax.methods.psp.generator import Generator
 from step_jax.methods.psp.irse import FaceEmbedding
 from step_jax.methods.psp.ranger import ranger
@@ -159,7 +159,7 @@ class Objectives:
         which validation uses.
       train: whether batch norm uses the batch.
     """
-    inputs = to_input(batch['source'], self.config.task, self.config.model.input_channels)
+    inputs = to_input(batch['source'], self.config.task, networks.input_channels(self.config))
     mean = stats['mean_style']
     styles, moved = self.encode(params['encoder'], stats['encoder'], mean, inputs, train)
     variables = {'params': params['generator'], 'noise': stats['noise']}
@@ -197,7 +197,7 @@ def make(objectives: Objectives) -> state_lib.TrainStep:
 
   Args:
     objectives: its `config` has `loss.NAME` for the names in `TERMS` (a term with weight 0 does not
-      exist), `task`, `model.input_channels`, `start_from_mean`, `train_generator`,
+      exist), `task`, `data.classes`, `start_from_mean`, `train_generator`,
       `optimizer.{name, learning_rate}` with the name `ranger` or `adam`, and `seed`.
 
   Raises:
@@ -221,7 +221,7 @@ def make(objectives: Objectives) -> state_lib.TrainStep:
 
   def init(key):
     """A fresh state, with a generator that nobody trained: a warm start replaces it."""
-    size, channels = objectives.encoder.size, config.model.input_channels
+    size, channels = objectives.encoder.size, networks.input_channels(config)
     encoder = objectives.encoder.init(key, jnp.zeros((1, size, size, channels)), train=False)
     z = jnp.zeros((1, objectives.generator.style_dim))
     generator = objectives.generator.init(key, z)

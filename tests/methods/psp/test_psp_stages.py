@@ -224,7 +224,7 @@ def test_a_generator_alone_draws(trained):
     ('stylegan2', {'batch_size': 6}, 'groups of 4'),
     ('stylegan2', {'dtype': 'bfloat16'}, 'float32 alone'),
     ('psp', {'loss.identity': 1.0, 'loss.moco': 1.0}, 'exclude each other'),
-    ('psp', {'model.input_channels': 1}, 'reads 3'),
+    ('psp', {'task': 'segmentation'}, 'how label maps show their classes'),
     ('psp', {'model.encoder': 'pyramid'}, '32 px or more'),
     ('psp', {'model.encoder_size': 96}, 'a power of two from 64'),
   ],

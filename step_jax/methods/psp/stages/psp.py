@@ -57,23 +57,22 @@ def check(config: ml_collections.ConfigDict) -> None:
   """Refuses combinations of fields that pSp cannot train with.
 
   Raises:
-    ConfigError: as `stylegan2.check_images`; two terms that exclude each other; or channels that do
-      not fit the task.
+    ConfigError: as `stylegan2.check_images`; two terms that exclude each other; or a task without
+      what it reads.
   """
   stylegan2.check_images(config)
-  loss, channels = config.loss, config.model.input_channels
+  loss = config.loss
   config_lib.demand(
     not (loss.identity and loss.moco),
     'loss.moco',
     loss.moco,
     'loss.identity and loss.moco exclude each other: set one of them to 0',
   )
-  wanted = {'sketch': 1}.get(config.task, 3)
   config_lib.demand(
-    config.task == 'segmentation' or channels == wanted,
-    'model.input_channels',
-    channels,
-    f'the task {config.task} reads {wanted}',
+    config.task != 'segmentation' or config.data.palette,
+    'data.palette',
+    config.data.palette,
+    'say how label maps show their classes, such as index',
   )
   side = networks.size(config)
   config_lib.demand(
@@ -161,7 +160,7 @@ def _start_body(config) -> dict:
     variables = import_weights.read_face_embedding(path)[1]
     body = {collection: tree['body'] for collection, tree in variables.items()}
   encoder, side = networks.encoder(config), config.model.encoder_size
-  image = jnp.zeros((1, side, side, config.model.input_channels))
+  image = jnp.zeros((1, side, side, networks.input_channels(config)))
   fresh = jax.jit(functools.partial(encoder.init, train=False))(jax.random.key(config.seed), image)
   try:
     return encoders.start_from(fresh, body)
@@ -171,9 +170,10 @@ def _start_body(config) -> dict:
 
 def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
   split, side_of = found.split('train'), inputs.sides(config, found)
+  mirror = found.labels.mirror()
 
   def load(index, rng):
-    return inputs.train_example(config, split[index], side_of, rng)
+    return inputs.train_example(config, split[index], side_of, rng, mirror)
 
   return pipeline.train_batches(
     np.arange(len(split)), load, config.batch_size, config.seed, start, stage_lib.shard()
@@ -194,7 +194,7 @@ def _evaluator(config, found: data.PairSet, objectives: train_psp.Objectives, fr
       return {'loss': total, **{name: terms[name] for name in terms if name != 'mixing'}}
 
     found = jax.vmap(one)({name: batch[name] for name in ('source', 'target')})
-    inputs_ = train_psp.to_input(batch['source'], config.task, config.model.input_channels)
+    inputs_ = train_psp.to_input(batch['source'], config.task, networks.input_channels(config))
     styles = functions.encode(encoder, generator, variables, inputs_, config.start_from_mean)
     output = functions.draw(generator, variables, styles)
     side = batch['target'].shape[1]
