@@ -27,7 +27,7 @@ setuptools.setup(
   packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
   package_dir={'step_jax.configs': 'configs'},
   package_data={
-    'step_jax.methods.step.page': ['*.css'],
+    'step_jax.demo': ['*.css'],
     'step_jax.report': ['*.j2'],
     'step_jax.reproduce': ['*.j2'],
   },

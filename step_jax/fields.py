@@ -65,6 +65,9 @@ def is_a(value: Any, kind: type) -> bool:
   return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
+# How the images of a folder lie, see `data.folders`.
+LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'images_labels', 'unpaired')
+
 NAME = Rule('a name', bool)
 TEXT = Rule('text', lambda value: True)
 COUNT = number('at least 1')
@@ -250,7 +253,7 @@ SHARED = _ALWAYS | {
   'data.layout': Field(
     'auto',
     'how the pictures lie; see [data.md](data.md)',
-    one_of('auto', 'side_by_side', 'two_folders', 'images_labels', 'unpaired'),
+    one_of(*LAYOUTS),
   ),
   'data.direction': Field('AtoB', 'which picture of a pair is the source', one_of('AtoB', 'BtoA')),
   'data.val_fraction': Field(

@@ -1,6 +1,9 @@
 """Runs of the toy method `mosaic`, shared by its tests."""
 
+import contextlib
+
 import jax
+import mosaic
 from mosaic import data
 import numpy as np
 
@@ -9,8 +12,22 @@ from step_jax import methods
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
-FIELDS = {'data.crop': (16, 16)}
+FIELDS = {'data.crop': (16, 16), 'data.palette': 'index', 'data.classes': data.LABELS}
 write_data = data.write
+
+
+@contextlib.contextmanager
+def registered():
+  """The method is there while the context lasts: other tests see ours alone."""
+  tables = methods.METHODS, methods.STAGES, config_lib.FILES
+  before = [dict(table) for table in tables]
+  methods.register(mosaic.METHOD)
+  try:
+    yield
+  finally:
+    for table, content in zip(tables, before, strict=True):
+      table.clear()
+      table.update(content)
 
 
 def make_config(folder, **fields):

@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from step_jax import methods
+
 ROOT = pathlib.Path(__file__).parents[1] / 'step_jax'
 MODULES = {
   '.'.join(('step_jax', *path.relative_to(ROOT).with_suffix('').parts)).removesuffix(
@@ -75,6 +77,17 @@ def test_names_of_step_stand_in_its_folder_alone():
     if within(name, 'step_jax.methods.step') or within(name, 'step_jax.bench.ports'):
       continue
     assert not OF_STEP.search(path.read_text('utf-8')), name
+
+
+def test_names_of_step_are_not_public():
+  import step_jax
+
+  assert 'Translator' not in {*step_jax.__all__, *vars(step_jax)}
+  own = {stage.name for stage in methods.METHODS['step'].stages}
+  configs = list((ROOT.parent / 'configs').glob('*.py'))
+  assert own <= {path.stem for path in configs}
+  for path in configs:
+    assert path.stem in own or not OF_STEP.search(path.read_text('utf-8')), path
 
 
 # To be split.

@@ -180,18 +180,13 @@ def _set_precision(settings: Settings, exact: bool) -> None:
     torch_steps.set_precision(settings.tf32 and not exact)
 
 
-def _cases(settings: Settings):
+def _cases(settings: Settings) -> Sequence[case.Case]:
   from step_jax import methods
   from step_jax.bench import searches
 
-  cases = methods.of_stage(settings.step_stage)[0].hook('cases')
-
-  if settings.name == 'inference':
-    return cases.inference_cases(settings)
-  make = {
-    'pretrain_step': lambda: cases.step_case(settings, settings.step_stage),
-    'translate_step': lambda: cases.step_case(settings, settings.step_stage),
-    'mining': lambda: searches.mining_case(settings),
-    'imle': lambda: searches.imle_case(settings),
-  }
-  return [make[settings.name]()]
+  if settings.name == 'mining':
+    return [searches.mining_case(settings)]
+  if settings.name == 'imle':
+    return [searches.imle_case(settings)]
+  method = next(method for method in methods.METHODS.values() if settings.name in method.benches)
+  return method.hook('cases').cases(settings)

@@ -54,7 +54,7 @@ def peak(settings: Settings, name: str) -> int:
   from step_jax import methods
 
   on_cpu = jax.default_backend() == 'cpu'
-  stage = settings.step_stage
+  stage = settings.stage
   cases = methods.of_stage(stage)[0].hook('cases')
   if name == OURS:
     before = _resident('VmRSS')

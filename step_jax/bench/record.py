@@ -6,20 +6,8 @@ import json
 import pathlib
 from typing import Any
 
-from step_jax.bench.settings import Settings
+from step_jax.bench.settings import Settings, benches
 from step_jax.bench.timing import Spread
-
-# What a bench depends on; all depend on the number of rounds.
-_PICTURES = ('size', 'batch', 'width', 'dtype')
-_FIELDS = {
-  'pretrain_step': _PICTURES,
-  'translate_step': (*_PICTURES, 'features', 'stage'),
-  'inference': _PICTURES,
-  'mining': ('count', 'features'),
-  'imle': ('count',),
-  'input_pipeline': (*_PICTURES, 'features', 'stage'),
-  'startup': (*_PICTURES, 'features', 'stage'),
-}
 
 
 def plain(value: Any) -> Any:
@@ -59,7 +47,7 @@ def text(record: Mapping) -> str:
 def _head(record: Mapping) -> list[str]:
   settings: Settings = record['settings']
   machine = record['machine']
-  used = {name: getattr(settings, name) for name in _FIELDS[record['bench']]}
+  used = {name: getattr(settings, name) for name in benches()[record['bench']].fields}
   versions = ', '.join(f'{name} {version}' for name, version in machine['versions'].items())
   allowed = 'may be TF32 where a device has it' if settings.tf32 else 'are float32 throughout'
   return [

@@ -2,26 +2,34 @@
 
 import dataclasses
 
+from step_jax import methods
 from step_jax.config import FEATURES, choose
 from step_jax.errors import ConfigError
 
-# Sizes by name: seconds a call on two cores, so that a bench takes a few minutes there.
-DEFAULTS = {
-  'pretrain_step': dict(size=128, batch=12),
-  'translate_step': dict(size=128, batch=4),
-  'inference': dict(size=256, batch=8),
-  'mining': dict(count=400),
-  'imle': dict(count=5000),
-  'input_pipeline': dict(size=128, batch=4, repeats=3),
-  'startup': dict(size=64, batch=4, repeats=2),
+# Those of no method. What a stage reads can be measured of any method that has benchmarks.
+_ANY_STAGE = ('size', 'batch', 'width', 'dtype', 'features', 'stage')
+_OF_NO_METHOD = {
+  'mining': methods.Bench(dict(count=400), ('count', 'features'), peers=('torch',)),
+  'imle': methods.Bench(dict(count=5000), ('count',), peers=('torch',)),
+  'input_pipeline': methods.Bench(dict(size=128, batch=4, repeats=3), _ANY_STAGE),
+  'startup': methods.Bench(dict(size=64, batch=4, repeats=2), _ANY_STAGE),
 }
-NAMES = tuple(DEFAULTS)
-# Those that another library does too.
-COMPARED = ('pretrain_step', 'translate_step', 'inference', 'mining', 'imle')
-STEPS = ('pretrain_step', 'translate_step')
 DTYPES = ('float32', 'bfloat16')
 PEERS = ('torch',)
-STAGES = ('pretrain', 'translate', 'finetune')
+
+
+def benches() -> dict[str, methods.Bench]:
+  """All benchmarks by name."""
+  of_methods = [method.benches for method in methods.METHODS.values()]
+  return {name: bench for part in (*of_methods, _OF_NO_METHOD) for name, bench in part.items()}
+
+
+def stages(name: str) -> tuple[str, ...]:
+  """Stages that a benchmark can be asked to run, the default first."""
+  if name not in ('input_pipeline', 'startup'):
+    return benches()[name].stages
+  measured = [bench.stages for bench in benches().values()]
+  return tuple(dict.fromkeys(('finetune', *(stage for part in measured for stage in part))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,10 +37,10 @@ class Settings:
   """One bench.
 
   Attributes:
-    name: one of `NAMES`.
+    name: one of `benches()`.
     size: side of the pictures.
     batch: pictures a step; triplets when pre-training.
-    width: of generator and discriminator; the style encoder is twice as wide.
+    width: of the networks, as the method counts it.
     dtype: compute type; `float32` or `bfloat16`.
     repeats: rounds.
     count: style vectors to mine among; codes of IMLE, which has ten times as many samples.
@@ -43,8 +51,7 @@ class Settings:
       and IMLE never do.
     at_least: seconds that a measurement lasts.
     data: pictures for the input pipeline and the start; '' for synthetic ones.
-    stage: whose step `translate_step` (the encoder frozen or trained), `input_pipeline` and
-      `startup` run.
+    stage: that is run, one of `stages(name)`; empty where there are none.
     memory: whether peak memory of a training step is measured too, in processes of its own.
     fsdp: whether a training step splits its state over the devices.
   """
@@ -62,14 +69,9 @@ class Settings:
   tf32: bool = True
   at_least: float = 0.3
   data: str = ''
-  stage: str = 'finetune'
+  stage: str = ''
   memory: bool = False
   fsdp: bool = False
-
-  @property
-  def step_stage(self) -> str:
-    """The stage whose step a bench of a training step measures."""
-    return 'pretrain' if self.name == 'pretrain_step' else self.stage
 
   @classmethod
   def of(cls, name: str, **given) -> 'Settings':
@@ -78,21 +80,27 @@ class Settings:
     Raises:
       ConfigError: an unknown name, a value that makes no sense, or a comparison that there is not.
     """
-    choose(DEFAULTS, name, 'bench')
-    settings = cls(**{'name': name, **DEFAULTS[name], **{k: v for k, v in given.items() if v}})
+    known = benches()
+    bench = choose(known, name, 'bench')
+    stage = next(iter(stages(name)), '')
+    chosen = {field: value for field, value in given.items() if value}
+    settings = cls(**{'name': name, 'stage': stage, **bench.defaults, **chosen})
     settings = dataclasses.replace(settings, tf32=given.get('tf32', True))
     choose(FEATURES, settings.features, 'feature net')
     if settings.size % 8:
       raise ConfigError(f'--size {settings.size}: the generator needs a multiple of 8')
-    if name == 'translate_step' and settings.stage == 'pretrain':
-      raise ConfigError('--stage pretrain: that step is the bench pretrain_step')
-    if settings.memory and name not in STEPS:
-      raise ConfigError(f'--memory: is of training steps: use {_list(STEPS)}')
-    if settings.fsdp and name not in STEPS:
-      raise ConfigError(f'--fsdp: is of training steps: use {_list(STEPS)}')
-    if settings.vs and name not in COMPARED:
-      raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {_list(COMPARED)}')
-    if settings.vs and FEATURES[settings.features]['net'] != 'vgg16':
+    if settings.stage and settings.stage not in stages(name):
+      others = _list(n for n in known if settings.stage in known[n].stages) or 'none'
+      raise ConfigError(f'--stage {settings.stage}: {name} has no such step: use bench {others}')
+    for flag in ('memory', 'fsdp'):
+      if getattr(settings, flag) and not bench.stages:
+        raise ConfigError(
+          f'--{flag}: is of training steps: use {_list(n for n in known if known[n].stages)}'
+        )
+    if settings.vs and settings.vs not in bench.peers:
+      compared = _list(n for n in known if settings.vs in known[n].peers)
+      raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {compared}')
+    if settings.vs and 'features' in bench.fields and FEATURES[settings.features]['net'] != 'vgg16':
       raise ConfigError(f'--vs {settings.vs}: is there with features vgg16 alone')
     return settings
 

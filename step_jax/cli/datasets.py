@@ -1,6 +1,6 @@
 """Verbs that make data sets."""
 
-from step_jax import files
+from step_jax import fields, files
 from step_jax.cli import arguments
 
 
@@ -19,8 +19,9 @@ def add_prepare(verbs, name: str) -> None:
   verb.add_argument(
     '--layout',
     default='auto',
-    choices=('auto', 'side_by_side', 'two_folders', 'unpaired'),
-    help='A and B as halves of one picture, as two folders, or lone pictures (default: look)',
+    choices=fields.LAYOUTS,
+    help='A and B as halves of one picture, as two folders, images with label maps, or lone '
+    'pictures (default: look)',
   )
   verb.add_argument(
     '--resize', type=arguments.not_negative, default=0, help='scale the shorter side to so many px'
@@ -31,12 +32,28 @@ def add_prepare(verbs, name: str) -> None:
     default=0.1,
     help='held out where there is no val folder',
   )
+  verb.add_argument(
+    '--palette',
+    default='',
+    help='how label maps show their classes, see docs/data.md; default: index where there is a '
+    'folder labels/ beside images/, else label maps are left out',
+  )
+  verb.add_argument(
+    '--direction',
+    default='AtoB',
+    choices=('AtoB', 'BtoA'),
+    help='of pairs without label files: --palette is that of A, or of B (default: AtoB)',
+  )
 
 
 def _prepare(args) -> None:
   from step_jax.data import builder, folders
+  from step_jax.data.labels import Labels
 
-  found = folders.scan(args.folder, args.layout, args.val_fraction)
+  given = args.folder, args.layout, args.val_fraction
+  found = folders.scan(*given, Labels(args.palette, side=args.direction[0]))
+  if found.layout == 'images_labels' and not args.palette:
+    found = folders.scan(*given, Labels('index'))
   make = builder.prepare_in_bucket if files.in_bucket(args.out) else builder.prepare
   make(found, args.out, args.resize)
   counts = ', '.join(f'{len(examples)} {split}' for split, examples in found.splits.items())

@@ -3,6 +3,7 @@
 import os
 import pathlib
 
+from step_jax import methods
 from step_jax.bench import settings as bench_settings
 from step_jax.cli import arguments
 from step_jax.evaluate import protocols
@@ -79,9 +80,8 @@ def add_bench(verbs, name: str) -> None:
     'machine can do, measured in the same run. With --vs torch the same work in PyTorch takes '
     'turns with it. Sizes left out are small enough for a laptop. docs/performance.md says more.',
   )
-  verb.add_argument(
-    'name', choices=bench_settings.NAMES, metavar='NAME', help=', '.join(bench_settings.NAMES)
-  )
+  names = tuple(bench_settings.benches())
+  verb.add_argument('name', choices=names, metavar='NAME', help=', '.join(names))
   verb.add_argument(
     '--vs', default='', choices=bench_settings.PEERS, help='the peer to compare with'
   )
@@ -107,7 +107,7 @@ def add_bench(verbs, name: str) -> None:
   verb.add_argument(
     '--stage',
     default='',
-    choices=bench_settings.STAGES,
+    choices=tuple(methods.STAGES),
     help='whose step translate_step, input_pipeline and startup run (default: finetune)',
   )
   verb.add_argument(

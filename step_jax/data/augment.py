@@ -21,7 +21,8 @@ def augment(
 
   Args:
     example: images, uint8 `[H, W, 3]`, and label maps, uint8 `[H, W]`, each at least `crop` large.
-      Arrays of other types are passed on, whatever their shape.
+      Arrays of other types are passed on; only rows of those that have one per class are swapped
+      as `mirror` says.
     rng: draws the view.
     crop: height and width of the result.
     rescale: `(probability, factor)` pairs; with what probability is left, the size stays. StEP's
@@ -39,11 +40,14 @@ def augment(
   images = {
     name: image[top : top + crop[0], left : left + crop[1]] for name, image in images.items()
   }
+  others = {name: array for name, array in example.items() if name not in images}
   if flip and rng.random() < 0.5:
     images = {name: image[:, ::-1] for name, image in images.items()}
     if mirror is not None:
       images = {name: mirror[x] if x.ndim == 2 else x for name, x in images.items()}
-  return {**example, **images}
+      per_class = {name for name, x in others.items() if x.shape[:1] == mirror.shape}
+      others |= {name: others[name][mirror] for name in per_class}
+  return {**example, **images, **others}
 
 
 def center_crop(image: np.ndarray, crop: tuple[int, int]) -> np.ndarray:

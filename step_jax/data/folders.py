@@ -20,8 +20,8 @@ from step_jax.data import pictures
 from step_jax.data.labels import NONE as NO_LABELS
 from step_jax.data.labels import Labels
 from step_jax.errors import DataError, shown
+from step_jax.fields import LAYOUTS
 
-LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'images_labels', 'unpaired')
 _SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 _PAIR_NAMES = (('A', 'B'), ('source', 'target'), ('input', 'output'))
 # What an example holds besides arrays, which must not have these names.

@@ -86,12 +86,12 @@ class Labels:
     return f'{self.palette}{digest}'
 
   def mirror(self) -> np.ndarray:
-    """uint8 `[256]`: the class of a mirrored pixel by its class.
+    """uint8 `[classes]`: the class of a mirrored pixel by its class.
 
     Raises:
       ConfigError: a class to be swapped does not exist.
     """
-    order = np.arange(256, dtype=np.uint8)
+    order = np.arange(self.classes, dtype=np.uint8)
     for a, b in self.flip_swaps:
       if not (0 <= a < self.classes and 0 <= b < self.classes):
         raise ConfigError(

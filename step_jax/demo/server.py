@@ -5,6 +5,7 @@ import contextlib
 import ipaddress
 import os
 import pathlib
+import pkgutil
 import signal
 import tempfile
 import threading
@@ -49,11 +50,9 @@ def running(
   _refuse_telemetry()
   method, _ = methods.find(workdir)
   try:
-    open_page = method.hook('page')
+    open_page = method.hook('page') or pkgutil.resolve_name('step_jax.demo.page:open_page')
   except ModuleNotFoundError as error:
     raise RunError(f"demo: {error.name} is missing: pip install -e '.[demo]'") from None
-  if open_page is None:
-    raise RunError(f'{workdir}: there is no page for runs of {method.name}')
   with tempfile.TemporaryDirectory(prefix='step_jax_demo-') as folder, _uploads(folder):
     page = open_page(workdir, which, pathlib.Path(folder))
     blocks = page.blocks

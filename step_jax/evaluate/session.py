@@ -157,9 +157,9 @@ class Session:
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> Any:
     """Codes `[N, …]` of the targets of a split: an array, or a tree of arrays."""
-    roles = self.method.code_of
+    roles = self.method.code_roles
     parts = [
-      self.run.encode(*(np.stack([example[role] for example in group]) for role in roles))
+      methods.encode(self.run, {role: np.stack([e[role] for e in group]) for role in roles})
       for group in _alike(self.pictures(split, roles=roles))
     ]
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
@@ -170,12 +170,12 @@ class Session:
 
   def sources(self, limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
     """What is translated of the examples of the split, in order; to be given to `translations`."""
-    return self.pictures(self.split, limit, roles=(self.method.source,))
+    return self.pictures(self.split, limit, roles=(self.method.source_role,))
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
     """Outputs uint8 `[H, W, 3]` of sources with a `code` each (or None), in order."""
     for group in _alike(examples):
-      sources = np.stack([example[self.method.source] for example in group])
+      sources = np.stack([example[self.method.source_role] for example in group])
       codes = jax.tree.map(lambda *arrays: np.stack(arrays), *(e['code'] for e in group))
       yield from self.run.translate(sources, codes)
 

@@ -43,17 +43,17 @@ class Bundle:
   Attributes:
     arrays: parameters, `NETWORK/LAYER/…/LEAF -> array`, in alphabetical order.
     programs: name -> program.
-    example: a script that runs the programs with JAX alone, copied into the export.
-    usage: its command lines, for the README.
+    usage: command lines of the example, for the README.
     smallest, multiple: what sides of images must be, in px, where a program fixes its size.
+    example: a script that runs the programs with JAX alone, copied into the export.
   """
 
   arrays: Mapping[str, np.ndarray]
   programs: Mapping[str, Program]
-  example: pathlib.Path
   usage: Sequence[str]
   smallest: int
   multiple: int
+  example: pathlib.Path = pathlib.Path(__file__).with_name('load_example.py')
 
 
 def flatten(params: Mapping) -> dict[str, np.ndarray]:

@@ -1,6 +1,7 @@
 """Pictures side by side."""
 
 from collections.abc import Iterable, Sequence
+import colorsys
 import itertools
 import math
 
@@ -51,6 +52,16 @@ class Grid:
   def image(self) -> np.ndarray:
     """All rows so far, uint8 `[H, W, 3]`."""
     return grid(self._rows)
+
+
+def shown(image: np.ndarray) -> np.ndarray:
+  """An image as people see it, uint8 `[H, W, 3]`: classes of label maps `[H, W]` get colours."""
+  if image.ndim == 3:
+    return image
+  # Hues a golden section apart: neighbouring classes differ, and no class is named.
+  hues = np.arange(256) * 0.618 % 1
+  colors = [colorsys.hsv_to_rgb(hue, 0.65, 0.9) for hue in hues]
+  return np.rint(np.array(colors) * 255).astype(np.uint8)[image]
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 2) -> np.ndarray:

@@ -1,13 +1,14 @@
 """The methods by name, and what is asked of a run without knowing its method."""
 
+from collections.abc import Mapping
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.methods import psp, step, superstylenet
-from step_jax.methods.method import Encoder, Importer, Method, Option, Preset, Run, Stage
+from step_jax.methods.method import Bench, Encoder, Importer, Method, Option, Preset, Run, Stage
 
 if TYPE_CHECKING:
   import ml_collections
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
   from step_jax.train import stage as stage_lib
 
 __all__ = [
+  'Bench',
   'Encoder',
   'Importer',
   'METHODS',
@@ -25,6 +27,7 @@ __all__ = [
   'STAGES',
   'Stage',
   'abstract_step',
+  'encode',
   'find',
   'load',
   'of_stage',
@@ -160,3 +163,15 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
   """
   method, folder = find(workdir)
   return method.hook('run')(folder, which)
+
+
+def encode(run: Run, example: Mapping[str, Any], **options: Any) -> Any:
+  """The code of an example of the data, or the codes of a batch: arrays by role, see `data.roles`.
+
+  Args:
+    run: a trained run.
+    example: what the method's `code_roles` name, at least.
+    options: of `Run.encode`.
+  """
+  image, *others = METHODS[run.method].code_roles
+  return run.encode(example[image], **{role: example[role] for role in others}, **options)

@@ -119,6 +119,23 @@ class Stage:
 
 
 @dataclasses.dataclass(frozen=True)
+class Bench:
+  """Work that `step-jax bench` measures.
+
+  Attributes:
+    defaults: fields of `bench.Settings` -> values with which it takes a few minutes on two cores.
+    fields: of `bench.Settings` that it depends on.
+    stages: of which it measures the training step, the default first; none: other work.
+    peers: others that do the same work, to compare with.
+  """
+
+  defaults: Mapping[str, Any]
+  fields: tuple[str, ...] = ('size', 'batch', 'width', 'dtype')
+  stages: tuple[str, ...] = ()
+  peers: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
 class Method:
   """A way to translate images: its stages, and what a trained run of it can do.
 
@@ -132,9 +149,9 @@ class Method:
     run: `(folder, which) -> Run`: opens the folder of a translating stage at its `latest` or
       `best` checkpoint.
     needs_code: whether `translate` needs a style; methods that have one of their own do not.
-    source: role of what `Run.translate` takes, in examples of the data: `source`, or `labels` for
-      label maps.
-    code_of: roles of what `Run.encode` takes, its arguments in order.
+    source_role: role, in examples of the data, of what `Run.translate` takes: `source`, or `labels`
+      for label maps.
+    code_roles: roles of what `Run.encode` takes: that of its images, then its arguments by name.
     options: of using a run.
     read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
       `Run.translate` takes it and as an image uint8 `[H, W, 3]` to show; `half` is `left` or
@@ -154,8 +171,12 @@ class Method:
     programs: `run -> export.programs.Bundle`.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
+    benches: its benchmarks by name; no other method has the same.
+    cases: module of these: `cases(settings) -> [bench.case.Case]`; `make_config(settings, stage)`,
+      a configuration of that size; and `step_case(settings, stage)`, a training step. Where there
+      are peers: `random_inputs(settings, stage)`, and `step_variants(settings, *inputs)`, see
+      `bench.memory`.
     importers: actions of `step-jax weights`.
-    cases: module of its benchmarks, see `bench.measure`.
     quickstart: `quickstart.Recipe`.
   """
 
@@ -165,8 +186,8 @@ class Method:
   translating: tuple[str, ...]
   run: str
   needs_code: bool = True
-  source: str = 'source'
-  code_of: tuple[str, ...] = ('target',)
+  source_role: str = 'source'
+  code_roles: tuple[str, ...] = ('target',)
   options: tuple[Option, ...] = ()
   read_source: str = ''
   codes: str = ''
@@ -178,6 +199,7 @@ class Method:
   programs: str = ''
   page: str = ''
   tables: str = ''
+  benches: Mapping[str, Bench] = dataclasses.field(default_factory=dict)
   importers: tuple[Importer, ...] = ()
   cases: str = ''
   quickstart: str = ''

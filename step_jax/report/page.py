@@ -10,7 +10,7 @@ from step_jax import files, methods
 from step_jax.data import pictures
 from step_jax.errors import RunError
 from step_jax.evaluate import results as results_lib
-from step_jax.report import charts
+from step_jax.report import charts, galleries
 from step_jax.train import writers
 
 log = logging.getLogger(__name__)
@@ -77,10 +77,8 @@ def _translations(workdir: files.Path) -> dict:
   except RunError as error:
     log.info('no galleries yet: %s', error)
     return {'galleries': [], 'note': ''}
-  make = methods.METHODS[run.method].hook('galleries')
+  make = methods.METHODS[run.method].hook('galleries') or galleries.make
   return {
-    'galleries': [
-      (title, pictures.data_url(image)) for title, image in (make(run) if make else {}).items()
-    ],
+    'galleries': [(title, pictures.data_url(image)) for title, image in make(run).items()],
     'note': run.note,
   }

@@ -60,12 +60,14 @@ class Job:
   Attributes:
     run: work directory of its run, relative to that of the table.
     config: of the stage.
-    mined_by: run whose mined neighbours it takes over; empty where it mines itself.
+    takes_from: run whose files of the same stage it takes over; empty: none.
+    takes: pattern of these files.
   """
 
   run: str
   config: ConfigDict
-  mined_by: str = ''
+  takes_from: str = ''
+  takes: str = ''
 
   @property
   def folder(self) -> pathlib.PurePath:
@@ -83,12 +85,14 @@ class Table:
     groups: of `evaluate.protocols.GROUPS`, that rows are scored by.
     jobs: `(table, settings, row, seed) -> [Job]`: what has to be trained for a row, in order; some
       of it other rows need too.
+    facts: `settings -> sentences`: what a reader must know of how rows were trained.
   """
 
   title: str
   rows: tuple[Row, ...]
   groups: tuple[str, ...]
   jobs: Callable[['Table', Settings, Row, int], list[Job]]
+  facts: Callable[[Settings], Sequence[str]]
 
 
 def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:

@@ -11,6 +11,7 @@ from step_jax import data, files, methods
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
+from step_jax.infer import gallery
 from step_jax.reproduce import estimate, jobs, page
 from step_jax.reproduce.jobs import Row, Table
 from step_jax.train import stage as stage_lib
@@ -73,13 +74,16 @@ def reproduce(
   planned = jobs.make(table, settings, wanted)
   for i, job in enumerate(planned):
     log.info('--- %d of %d: %s', i + 1, len(planned), job.folder)
-    _take_neighbors(workdir, job)
+    _take_files(workdir, job)
     methods.train(job.config, workdir / job.run)
-  examples = _examples(planned[-1].config)
+  config = planned[-1].config
+  examples = _examples(config)
+  role = methods.of_stage(config.stage)[0].source_role
   lines = []
   for row in wanted:
     lines.append(_line(table, row, settings, workdir, examples))
-    path = page.write(workdir, table.title, _facts(settings, lines), lines, _header(examples))
+    facts = _facts(table, settings, lines)
+    path = page.write(workdir, table.title, facts, lines, _header(role, examples))
   return path
 
 
@@ -121,13 +125,13 @@ def _table(name: str) -> Table:
   return all_tables[name]
 
 
-def _take_neighbors(workdir: files.Path, job: jobs.Job) -> None:
-  """Copies mined neighbours from the run that mined them; stage 1 checks whether they fit."""
-  if not job.mined_by:
+def _take_files(workdir: files.Path, job: jobs.Job) -> None:
+  """Copies what another run has made already; the stage checks whether it fits."""
+  if not job.takes_from:
     return
   folder = workdir / job.folder
   files.make_folder(folder)
-  for path in (workdir / job.mined_by / job.config.stage).glob('neighbors_*.npz'):
+  for path in (workdir / job.takes_from / job.config.stage).glob(job.takes):
     if not (folder / path.name).exists():
       files.write_bytes(folder / path.name, path.read_bytes())
 
@@ -151,8 +155,10 @@ def _line(
     results.append(_score(workdir / job.folder, stage_lib.num_steps(job.config), table.groups))
     if not seed:
       trained = methods.load(workdir / job.folder)
+  role = methods.METHODS[trained.method].source_role
   pictures = [
-    trained.translate(source, trained.encode(style)) for source, style in _combinations(examples)
+    trained.translate(example[role], methods.encode(trained, style))
+    for example, style in _combinations(examples)
   ]
   return page.Line(row.title, results, seconds, pictures)
 
@@ -181,32 +187,30 @@ def _examples(config) -> list[dict[str, np.ndarray]]:
   """Validation pairs for the gallery: inputs first, then styles."""
   settings = config.data
   pairs = data.open_config(settings)
-  source, target = data.sides(pairs, settings.direction)
-  roles = {'source': source, 'target': target}
-  examples = pipeline.eval_examples(
-    pairs.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES
+  roles = data.roles(pairs, settings.direction)
+  return list(
+    pipeline.eval_examples(pairs.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES)
   )
-  return list(examples)
 
 
-def _combinations(examples: Sequence[Mapping]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-  """Every `(source, style picture)` of the gallery."""
+def _combinations(examples: Sequence[Mapping]) -> Iterator[tuple[Mapping, Mapping]]:
+  """Every example of the gallery that is translated, with each that gives the style."""
   for example in examples[:_INPUTS]:
     for style in examples[-_STYLES:]:
-      yield example['source'], style['target']
+      yield example, style
 
 
-def _header(examples: Sequence[Mapping]) -> list[tuple[str, list[np.ndarray]]]:
+def _header(role: str, examples: Sequence[Mapping]) -> list[tuple[str, list[np.ndarray]]]:
   pairs = list(_combinations(examples))
   truths = [example['target'] for example in examples[:_INPUTS] for _ in examples[-_STYLES:]]
   return [
-    ('input', [source for source, _ in pairs]),
+    ('input', [gallery.shown(example[role]) for example, _ in pairs]),
     ('its true picture', truths),
-    ('style', [style for _, style in pairs]),
+    ('style', [style['target'] for _, style in pairs]),
   ]
 
 
-def _facts(settings: jobs.Settings, lines: Sequence[page.Line]) -> list[str]:
+def _facts(table: Table, settings: jobs.Settings, lines: Sequence[page.Line]) -> list[str]:
   """What a reader must know of the numbers."""
   first = lines[0].results[0]
   seeds = f'{settings.seeds} seeds: mean ± sample standard deviation'
@@ -214,8 +218,6 @@ def _facts(settings: jobs.Settings, lines: Sequence[page.Line]) -> list[str]:
   return [
     f'{len(first["pictures"])} {first["data"]["split"]} pictures of {first["data"]["path"]}, '
     f'features={first["features"]}; {seeds if settings.seeds > 1 else "one seed, no spread"}.',
-    f'Every generator saw {settings.kimg:g} thousand pictures at {settings.size or "full"} px '
-    '(a row of stage 2 alone: the first 36 % of them); style encoders were pre-trained on '
-    f'{settings.pretrain_kimg:g} thousand triplets, which counts as time to train.',
+    *table.facts(settings),
     *([f'Set for all: {fields}.'] if fields else []),
   ]

@@ -110,6 +110,15 @@ def test_left_and_right_change_places_when_mirrored():
     )
     seen.add(tuple(view['labels'][0].tolist()))
   assert seen == {(1, 1, 0, 3), (1, 0, 3, 3)}
+  # So are the rows of arrays with one per class, and those of no others.
+  arrays = {'codes': np.arange(8.0).reshape(4, 2), 'other': np.arange(3.0), 'number': np.ones(())}
+  for seed in range(8):
+    view = augment.augment(
+      {'labels': labels, **arrays}, np.random.default_rng(seed), (1, 4), (), True, reader.mirror()
+    )
+    order = [0, 1, 2, 3] if view['labels'][0, 1] else [0, 3, 2, 1]
+    np.testing.assert_array_equal(view['codes'], arrays['codes'][order])
+    assert view['other'] is arrays['other'] and view['number'] is arrays['number']
   with pytest.raises(ConfigError, match=r'flip_swaps=.*classes are 0 to 3'):
     Labels('index', 4, ((1, 4),)).mirror()
 

@@ -32,6 +32,7 @@ from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.bench import measure, record
 from step_jax.data import builder, folders
+from step_jax.data.labels import Labels
 from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
 from step_jax.train import hosts
@@ -233,6 +234,7 @@ class Shop:
     (folder / 'MY_INPUTS').mkdir()
     for name in ('INPUT', 'STYLE', 'OTHER', 'MY_INPUTS/one'):
       Image.fromarray(self.session['source']).save(folder / f'{name}.png')
+    Image.fromarray(self.session['source'][..., 0] % 3).save(folder / 'LABELS.png')
 
   def run_page(self, page: str) -> None:
     """Runs the blocks of a page, once."""
@@ -302,14 +304,19 @@ class Shop:
       here = root.joinpath(*path)
       here.mkdir(parents=True, exist_ok=True)
       for file in files:
-        if file != '…':
+        if file.endswith('.npy'):
+          np.save(here / file, np.ones((2, 3)))
+        elif file != '…':
           Image.new('RGB', (8, 4)).save(here / file)
-    found = folders.scan(root / path[0], 'unpaired' if block.label == 'unpaired' else 'auto')
+    layout = 'unpaired' if block.label == 'unpaired' else 'auto'
+    labels = Labels('index' if block.label == 'images_labels' else '')
+    found = folders.scan(root / path[0], layout, labels=labels)
     assert found.layout == block.label, block
     assert {'train', 'val'} <= set(found.splits)
+    parts = {'unpaired': {'A'}, 'images_labels': {'A', 'labels', 'codes'}}
     for examples in found.splits.values():
       for example in examples:
-        assert set(example.load()) == ({'A'} if block.label == 'unpaired' else {'A', 'B'})
+        assert set(example.load()) == parts.get(block.label, {'A', 'B'})
 
   def command(self, words: list[str], page: str, package: pathlib.Path | None) -> None:
     with pytest.MonkeyPatch.context() as patch:

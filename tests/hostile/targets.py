@@ -18,6 +18,7 @@ import weight_files as files
 from step_jax import config as config_lib
 from step_jax import weights
 from step_jax.data import pairs, pictures
+from step_jax.data.labels import Labels
 from step_jax.errors import UserError
 from step_jax.evaluate import results
 from step_jax.methods.step import fitted
@@ -100,6 +101,17 @@ def _picture(kind: str, mode: str, **options) -> Callable[[pathlib.Path], None]:
     Image.fromarray(pixels).convert(mode).save(path, kind, exif=exif, **options)
 
   return make
+
+
+def _label_map(path: pathlib.Path) -> None:
+  labels = Image.fromarray(np.arange(12, dtype=np.uint8).reshape(3, 4) % 3)
+  labels.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255])
+  labels.save(path)
+
+
+def _read_label_map(path: pathlib.Path) -> None:
+  labels = Labels('index', 3).read(path)
+  assert labels.ndim == 2 and labels.dtype == np.uint8 and labels.max() < 3
 
 
 def _read_picture(path: pathlib.Path) -> None:
@@ -198,6 +210,7 @@ TARGETS = {
   'png': Target('x.png', _picture('png', 'RGB'), _read_picture, 50),
   'png with alpha': Target('x.png', _picture('png', 'RGBA'), _read_picture),
   'png of a palette': Target('x.png', _picture('png', 'P'), _read_picture),
+  'label map': Target('x.png', _label_map, _read_label_map, 50),
   'jpeg': Target('x.jpg', _picture('jpeg', 'RGB'), _read_picture, 50),
   'jpeg of four inks': Target('x.jpg', _picture('jpeg', 'CMYK'), _read_picture),
   'webp': Target('x.webp', _picture('webp', 'RGBA'), _read_picture, 50),

@@ -27,9 +27,9 @@ FIELDS = {'optimizer.lr': 1e-7, 'schedule.total_kimg': 0.032, 'every.log': 1}
 
 
 @pytest.fixture(scope='module', autouse=True)
-def importable():
-  """Processes that tests start find the method as packages are found."""
-  with pytest.MonkeyPatch.context() as patch:
+def registered():
+  """Here, and processes that tests start find the method as packages are found."""
+  with mosaic_runs.registered(), pytest.MonkeyPatch.context() as patch:
     patch.setenv('PYTHONPATH', os.pathsep.join([str(TESTS), os.environ.get('PYTHONPATH', '')]))
     yield
 

@@ -11,6 +11,12 @@ from step_jax.train import checkpoint, run, writers
 from step_jax.train import mesh as mesh_lib
 
 
+@pytest.fixture(scope='module', autouse=True)
+def registered():
+  with mosaic_runs.registered():
+    yield
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
   return mosaic_runs.write_data(tmp_path_factory.mktemp('mosaics'))

@@ -8,9 +8,9 @@ the parameters, and a running statistic that is large enough to be split over de
 
 import pathlib
 
-from step_jax import methods
-from step_jax.methods.method import Method, Stage
+from step_jax.methods.method import Bench, Method, Option, Stage
 
+HUES = ('any', 'red', 'green', 'blue')
 METHOD = Method(
   name='mosaic',
   title='one colour per label (a method of the tests)',
@@ -19,5 +19,16 @@ METHOD = Method(
   ),
   translating=('mosaic',),
   run='mosaic.run:load',
+  source_role='labels',
+  code_roles=('target', 'labels'),
+  options=(
+    Option('hue', 'channel of drawn colours', of='draw', default='any', choices=HUES),
+    Option(
+      'labels', 'label map of each image', of='encode', nargs='+', read='mosaic.run:read_labels'
+    ),
+  ),
+  read_source='mosaic.run:read_source',
+  programs='mosaic.programs:bundle',
+  benches={'mosaic_step': Bench(dict(size=16, batch=4), stages=('mosaic',))},
+  cases='mosaic.cases',
 )
-methods.register(METHOD)

@@ -2,6 +2,8 @@
 
 import sys
 
-from step_jax import cli
+import mosaic
+from step_jax import cli, methods
 
+methods.register(mosaic.METHOD)
 sys.exit(cli.main())

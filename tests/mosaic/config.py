@@ -4,14 +4,15 @@ from ml_collections import ConfigDict
 
 import mosaic
 from step_jax import config as config_lib
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, shared
+from step_jax import methods
+from step_jax.fields import COUNT, DATA, LABELS, NOT_NEGATIVE, SHARE, Field, shared
 
-assert mosaic.METHOD
+methods.register(mosaic.METHOD)
 
 FIELDS = shared(
   'init_from',
   'fsdp',
-  data=(*DATA, 'crop', 'eval_crop'),
+  data=(*DATA, *LABELS, 'crop', 'eval_crop'),
   stage='mosaic',
   method='mosaic',
   batch_size=8,

@@ -1,8 +1,12 @@
 """The two networks, and the code of an image."""
 
+from typing import Any
+
 import flax.linen as nn
+import flax.struct
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from step_jax.models.norms import BatchNorm
 from step_jax.models.spectral import SpectralNorm
@@ -11,19 +15,32 @@ from step_jax.models.spectral import SpectralNorm
 BINS = 8
 
 
+class Code(flax.struct.PyTreeNode):
+  """A colour in [-1, 1] per label, `[…, L, 3]`, and whether the label has one, `[…, L]`."""
+
+  colours: Any
+  valid: Any
+
+  def interpolate(self, other, share):
+    """Between two codes; a colour that only one has is that one's."""
+    of_other = np.where(self.valid > 0, np.where(other.valid > 0, share, 0.0), 1.0)[..., None]
+    colours = (1 - of_other) * self.colours + of_other * other.colours
+    return Code(colours.astype(np.float32), np.maximum(self.valid, other.valid))
+
+
 def code_of(image, labels, num_labels):
-  """Mean colour of every label of an image in [-1, 1] `[B, H, W, 3]`: `colours`, `valid`."""
+  """Mean colour of every label of an image in [-1, 1] `[B, H, W, 3]`."""
   mask = jax.nn.one_hot(labels, num_labels)
   area = jnp.sum(mask, axis=(1, 2))
   colours = jnp.einsum('bhwl,bhwc->blc', mask, image) / jnp.maximum(area, 1)[..., None]
-  return {'colours': colours, 'valid': (area > 0).astype(jnp.float32)}
+  return Code(colours, (area > 0).astype(jnp.float32))
 
 
 def histogram(code):
   """How many of the valid colours lie in each bin, `[L, BINS^3]`, summed over the batch."""
-  bins = jnp.clip((code['colours'] + 1) / 2 * BINS, 0, BINS - 1).astype(jnp.int32)
+  bins = jnp.clip((code.colours + 1) / 2 * BINS, 0, BINS - 1).astype(jnp.int32)
   index = bins[..., 0] * BINS**2 + bins[..., 1] * BINS + bins[..., 2]
-  return jnp.einsum('blk,bl->lk', jax.nn.one_hot(index, BINS**3), code['valid'])
+  return jnp.einsum('blk,bl->lk', jax.nn.one_hot(index, BINS**3), code.valid)
 
 
 class Generator(nn.Module):
@@ -35,7 +52,7 @@ class Generator(nn.Module):
   @nn.compact
   def __call__(self, labels, code, noise, train=False):
     mask = jax.nn.one_hot(labels, self.num_labels)
-    painted = jnp.einsum('bhwl,blc->bhwc', mask, code['colours'] * code['valid'][..., None])
+    painted = jnp.einsum('bhwl,blc->bhwc', mask, code.colours * code.valid[..., None])
     x = jnp.concatenate([mask, painted, noise], axis=-1)
     for _ in range(2):
       x = nn.relu(BatchNorm()(nn.Conv(self.width, (3, 3), use_bias=False)(x), train))

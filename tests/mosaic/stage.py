@@ -4,7 +4,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mosaic import data as data_lib
 from mosaic import run as run_lib
 from mosaic import step as step_lib
 from step_jax import config as config_lib
@@ -24,14 +23,16 @@ def check(config):
 
 def build(config, workdir, mesh):
   mesh_lib.check_batch_size(config.batch_size)
-  found = data.open_config(config.data, paired=True)
+  found = data.open_config(config.data)
+  roles = data.roles(found, config.data.direction)
   step = step_lib.make(config)
   warm_start, warm_stats = stage_lib.warm_start(config, workdir, step, mesh)
-  train, val = found.split('train'), found.split('val')
+  train = found.split('train')
 
   def load(index, rng):
-    example = data_lib.read(found, config, train[int(index)])
-    return augment.augment(example, rng, config.data.crop)
+    example = train[int(index)]
+    pair = {role: example[roles[role]] for role in ('target', 'labels')}
+    return augment.augment(pair, rng, config.data.crop)
 
   def batches(start):
     return pipeline.train_batches(
@@ -43,7 +44,7 @@ def build(config, workdir, mesh):
       config,
       variables,
       batch['labels'],
-      run_lib.encode(config, {}, batch['target'], batch['labels']),
+      run_lib.encode(config, batch['target'], batch['labels']),
     )
     difference = jnp.abs(made.astype(jnp.float32) - batch['target'])
     return {'val_l1': jnp.mean(difference, axis=(1, 2, 3)) / 255}
@@ -51,7 +52,7 @@ def build(config, workdir, mesh):
   scored = parallel.over_devices(mesh, score)
 
   def evaluate(state):
-    examples = (data_lib.read(found, config, val[i]) for i in range(len(val)))
+    examples = pipeline.eval_examples(found.split('val'), roles, config.data.eval_crop)
     batches = pipeline.eval_batches(examples, 4, mesh.size)
     variables = run_lib.variables_of(state.ema, state.stats)
     values = scores.collect(lambda batch: scored(variables, batch), batches)

@@ -30,7 +30,7 @@ def test_what_rows_share_is_trained_once(name):
   encoders = {row.encoder for row in TABLES[name].rows} & set(settings.sources)
   pretrained = [job for job in planned if job.config.stage == 'pretrain']
   assert len(pretrained) == 2 * len(encoders)
-  assert [job.mined_by for job in pretrained if job.config.seed == 0] == [''] * len(encoders)
+  assert [job.takes_from for job in pretrained if job.config.seed == 0] == [''] * len(encoders)
   # Whatever a stage starts from comes before it.
   for i, job in enumerate(planned):
     if job.config.get('init_from', ''):

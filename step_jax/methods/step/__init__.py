@@ -1,9 +1,10 @@
 """StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
 
-from step_jax.methods.method import Importer, Method, Option, Stage
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage
 from step_jax.methods.step.presets import PRESETS
 
 _HERE = 'step_jax.methods.step'
+_SIZES = ('size', 'batch', 'width', 'dtype')
 
 METHOD = Method(
   name='step',
@@ -33,6 +34,16 @@ METHOD = Method(
   programs=f'{_HERE}.programs:bundle',
   page=f'{_HERE}.page.page:open_page',
   tables=f'{_HERE}.reproduce.tables:TABLES',
+  benches={
+    'pretrain_step': Bench(dict(size=128, batch=12), stages=('pretrain',), peers=('torch',)),
+    'translate_step': Bench(
+      dict(size=128, batch=4),
+      fields=(*_SIZES, 'features', 'stage'),
+      stages=('finetune', 'translate'),
+      peers=('torch',),
+    ),
+    'inference': Bench(dict(size=256, batch=8), peers=('torch',)),
+  },
   importers=(
     Importer(
       'import-step',

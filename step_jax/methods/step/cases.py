@@ -14,6 +14,13 @@ from step_jax.methods.step import functions, networks
 from step_jax.train import mesh as mesh_lib
 
 
+def cases(settings: Settings) -> Sequence[case.Case]:
+  """What a benchmark measures."""
+  if settings.name == 'inference':
+    return inference_cases(settings)
+  return [step_case(settings, settings.stage)]
+
+
 def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
   """The configuration of a stage at the size of a bench."""
   arg = f'size={settings.size},features={settings.features}'

@@ -67,4 +67,4 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
       f'new style codes (by the {sampler.name}) from noise, which is drawn from the standard '
       'normal distribution',
     )
-  return programs_lib.Bundle(arrays, programs, _EXAMPLE, _USAGE, _MIN_STYLE, SIZE_MULTIPLE)
+  return programs_lib.Bundle(arrays, programs, _USAGE, _MIN_STYLE, SIZE_MULTIPLE, _EXAMPLE)

@@ -1,19 +1,16 @@
 """The page: its layout, and what happens on a click."""
 
-from collections.abc import Callable
 import dataclasses
 import functools
-import itertools
 import logging
 import pathlib
-import shutil
 from typing import Any
 
 import gradio as gr
 import numpy as np
 
-from step_jax.data import pictures
-from step_jax.errors import DataError, UserError
+from step_jax.demo import controls
+from step_jax.errors import DataError
 from step_jax.methods.step.page import choice as choice_lib
 from step_jax.methods.step.page import drawing
 from step_jax.methods.step.page import studio as studio_lib
@@ -22,59 +19,8 @@ from step_jax.methods.step.page.studio import Studio
 
 log = logging.getLogger(__name__)
 
-CSS = pathlib.Path(__file__).parent / 'page.css'
 _IN_GALLERY = 24
 _NEW_STYLES = 6
-# So many translations are kept for download, of all who use the page.
-_FILES = 256
-# Every picture has buttons of the same names: a screen reader is told to which one they belong.
-# What is in a tab comes into being when the tab is opened.
-_NAME_GROUPS = """() => {
-  const name = () => {
-    for (const block of document.querySelectorAll(':is(.whole, .pictures):not([role=group])')) {
-      const label = block.querySelector('[data-testid="block-label"]');
-      if (label) {
-        block.setAttribute('role', 'group');
-        block.setAttribute('aria-label', label.textContent.trim());
-      }
-    }
-  };
-  name();
-  new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
-}"""
-# System fonts: a page that is served offline can ask nobody for others.
-THEME = gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
-
-
-def _picture_file(**options) -> gr.Image:
-  """A picture of the user's, handed over as its file: `data.pictures` reads it or says why not."""
-  picture = gr.Image(
-    sources=['upload', 'clipboard'],
-    type='filepath',
-    format='png',
-    buttons=[],
-    elem_classes='whole',
-    **options,
-  )
-  # Gradio would open it first, with less to say. (Its classes are not made to be derived from: it
-  # writes a file beside the module that does.)
-  picture.preprocess = lambda payload: payload.path if payload else None
-  return picture
-
-
-def with_messages(handler: Callable) -> Callable:
-  """Shows on the page what a user can mend."""
-
-  @functools.wraps(handler)
-  def wrapped(*args):
-    try:
-      return handler(*args)
-    except UserError as error:
-      # Not as an error of Gradio's: that would take the place of the translation.
-      gr.Warning(str(error), duration=15, title='This cannot be done')
-      return gr.skip()
-
-  return wrapped
 
 
 class Page:
@@ -90,13 +36,12 @@ class Page:
     css: file of its style sheet.
   """
 
-  theme = THEME
-  css = CSS
+  theme = controls.THEME
+  css = controls.CSS
 
   def __init__(self, studio: Studio, folder: pathlib.Path):
     self._studio = studio
-    self._folder = folder
-    self._numbers = itertools.count()
+    self._downloads = controls.Downloads(folder)
     with gr.Blocks(title='step_jax', analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
       self._lay_out()
       self._wire(blocks)
@@ -131,13 +76,13 @@ class Page:
     gr.Markdown('## Input')
     with gr.Tabs():
       with gr.Tab('Picture'):
-        self.upload = _picture_file(
+        self.upload = controls.picture_file(
           label='Input: drop a picture, or click to choose one',
           height=266,
           elem_id='input',
           alt_text='The input',
         )
-        self.inputs = _gallery(self._studio.pictures.inputs, "Inputs of the run's data set")
+        self.inputs = controls.gallery(self._studio.pictures.inputs, "Inputs of the run's data set")
       # A photograph is nothing to draw; label maps and edges are.
       if self._studio.palette:
         with gr.Tab('Draw'):
@@ -162,7 +107,7 @@ class Page:
     gr.Markdown('## Style')
     with gr.Row():
       self.ends = {
-        which: _picture_file(
+        which: controls.picture_file(
           label=which,
           height=176,
           min_width=120,
@@ -179,7 +124,7 @@ class Page:
     with gr.Tabs():
       with gr.Tab('Pictures'):
         shown = self._studio.pictures.thumbnails[:_IN_GALLERY]
-        self.styles = _gallery(shown, "Styles of the run's data set")
+        self.styles = controls.gallery(shown, "Styles of the run's data set")
       with gr.Tab('Map'):
         self._lay_out_map()
       with gr.Tab('New'):
@@ -191,7 +136,7 @@ class Page:
           self.draw = gr.Button('Draw new styles', min_width=120)
         if self._studio.translator.note:
           gr.Markdown(self._studio.translator.note)
-        self.drawn = _gallery([], 'The input in new styles')
+        self.drawn = controls.gallery([], 'The input in new styles')
       with gr.Tab('Code'):
         sliders = self._studio.sliders
         values = sliders.values(self._first_choice().code)
@@ -235,11 +180,11 @@ class Page:
 
     def on(event, handler, *inputs, mode='once'):
       event(
-        with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
+        controls.with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
         api_visibility='private', concurrency_id='run', show_progress_on=[self.result],
       )  # fmt: skip
 
-    blocks.load(None, js=_NAME_GROUPS)
+    blocks.load(None, js=controls.NAME_GROUPS)
     on(blocks.load, self._begin)
     on(self.upload.upload, self._use_upload, self.upload)
     on(self.inputs.select, self._use_input)
@@ -279,7 +224,7 @@ class Page:
       update[self.map] = self._studio.style_map.marked(choice.code)
     if choice.source is not None:
       self._tell_of_compiling('translate', choice.source)
-      path = self._save(self._studio.translate(choice.source, choice.code))
+      path = self._downloads.add(self._studio.translate(choice.source, choice.code))
       update |= {self.result: path, self.download: path}
     return update
 
@@ -287,14 +232,6 @@ class Page:
     if self._studio.is_new(what, image):
       height, width = image.shape[:2]
       gr.Info(f'Getting ready for pictures of {width} x {height} px: this takes a while, once.')
-
-  def _save(self, image: np.ndarray) -> str:
-    number = next(self._numbers)
-    path = self._folder / str(number) / 'translation.png'
-    path.parent.mkdir()
-    pictures.write_png(path, image)
-    shutil.rmtree(self._folder / str(number - _FILES), ignore_errors=True)
-    return str(path)
 
   def _use_source(self, choice: Choice, source: np.ndarray) -> dict:
     return self._render(dataclasses.replace(choice, source=source))
@@ -375,10 +312,3 @@ def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> 
   log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
   studio.warm_up()
   return Page(studio, folder)
-
-
-def _gallery(shown: list, label: str) -> gr.Gallery:
-  return gr.Gallery(
-    list(shown), label=label, allow_preview=False, interactive=False, buttons=[],
-    object_fit='cover', format='png', elem_classes='pictures',
-  )  # fmt: skip

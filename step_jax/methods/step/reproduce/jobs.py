@@ -21,7 +21,7 @@ def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
     mined_by = f'encoder-{row.encoder}/seed0' if seed else ''
     config = _config('pretrain', settings, settings.sources[row.encoder], seed)
     config_lib.set_kimg(config, settings.pretrain_kimg)
-    jobs.append(Job(encoder_run, config, mined_by))
+    jobs.append(Job(encoder_run, config, mined_by, 'neighbors_*.npz'))
   shares = {'translate': _FROZEN_SHARE, 'finetune': 1 - _FROZEN_SHARE}
   for stage in row.stages:
     config = _config(stage, settings, target, seed, row.preset)
@@ -52,3 +52,12 @@ def _config(stage: str, settings: Settings, source: Source, seed: int, preset: s
   if settings.weights and 'features' in config:
     config.features.weights = settings.weights
   return config
+
+
+def facts(settings: Settings) -> list[str]:
+  """What a reader must know of how rows were trained."""
+  return [
+    f'Every generator saw {settings.kimg:g} thousand pictures at {settings.size or "full"} px '
+    '(a row of stage 2 alone: the first 36 % of them); style encoders were pre-trained on '
+    f'{settings.pretrain_kimg:g} thousand triplets, which counts as time to train.'
+  ]

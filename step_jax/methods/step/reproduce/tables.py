@@ -10,7 +10,7 @@ import functools
 from step_jax.methods.step.reproduce import jobs
 from step_jax.reproduce.jobs import Table as _Table
 
-Table = functools.partial(_Table, jobs=jobs.of_row)
+Table = functools.partial(_Table, jobs=jobs.of_row, facts=jobs.facts)
 
 
 @dataclasses.dataclass(frozen=True)

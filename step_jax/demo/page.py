@@ -1,0 +1,265 @@
+"""A page for runs of any method: an input, a style, the method's options, translations."""
+
+import argparse
+import dataclasses
+import logging
+import pathlib
+from typing import Any
+
+import gradio as gr
+import numpy as np
+
+from step_jax import data, methods
+from step_jax.data import pipeline
+from step_jax.demo import controls
+from step_jax.errors import ConfigError, DataError
+from step_jax.evaluate import scores
+from step_jax.infer import gallery, reading
+from step_jax.infer import options as options_lib
+
+log = logging.getLogger(__name__)
+
+# Validation examples to choose from, and the most styles that are drawn at a time.
+_EXAMPLES, _MOST_DRAWN = 12, 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """What a user of the page has chosen so far.
+
+  Attributes:
+    source: as `Run.translate` takes it; None before there is one.
+    code: the style in use; None for methods that need none, and before there is one.
+  """
+
+  source: Any = None
+  code: Any = None
+
+
+class Page:
+  """The page of one run.
+
+  Args:
+    run: the run.
+    workdir: that it was opened from.
+    examples: of its data, by role.
+    folder: for translations that are offered for download.
+
+  Attributes:
+    blocks: the page itself.
+    theme: of the page.
+    css: file of its style sheet.
+  """
+
+  theme = controls.THEME
+  css = controls.CSS
+
+  def __init__(
+    self,
+    run: methods.Run,
+    workdir: str | pathlib.Path,
+    examples: list[dict[str, np.ndarray]],
+    folder: pathlib.Path,
+  ):
+    self._run = run
+    self._method = methods.METHODS[run.method]
+    self._examples = examples
+    self._downloads = controls.Downloads(folder)
+    given = options_lib.Given(run.method, 'translate', {})
+    self._reader = reading.Reader(run, given, side_by_side=False)
+    self._files = [o for o in self._method.options if o.of == 'encode' and o.read]
+    self._values = [
+      o for o in self._method.options if o.of in ('encode', 'translate', 'draw') and not o.read
+    ]
+    with gr.Blocks(title='step_jax', analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+      gr.Markdown(
+        f'# {self._method.title}\nRun `{workdir}`, stage {run.config.stage}, step {run.step}.',
+        elem_id='head',
+      )
+      self._lay_out()
+      self._wire(blocks)
+    self.blocks = blocks.queue(default_concurrency_limit=1)
+
+  def _lay_out(self) -> None:
+    self.choice = gr.State(Choice())
+    with gr.Row():
+      with gr.Column(scale=4, min_width=300):
+        gr.Markdown('## Input')
+        kind = 'label map' if self._method.source_role == 'labels' else 'image'
+        self.upload = controls.picture_file(
+          label=f'Input: drop a {kind}, or click to choose one', height=266, elem_id='input',
+          alt_text='The input',
+        )  # fmt: skip
+        shown = [gallery.shown(example[self._method.source_role]) for example in self._examples]
+        self.inputs = controls.gallery(shown, "Inputs of the run's data set")
+      with gr.Column(scale=4, min_width=300):
+        self._lay_out_style()
+      with gr.Column(scale=4, min_width=300, elem_id='result'):
+        gr.Markdown('## Translation')
+        self.result = gr.Image(
+          label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
+          elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
+        )  # fmt: skip
+        self.download = gr.DownloadButton('Download as PNG', variant='primary')
+
+  def _lay_out_style(self) -> None:
+    gr.Markdown('## Style')
+    with gr.Row():
+      self.style = controls.picture_file(
+        label='Style', height=176, min_width=120, elem_id='style', alt_text='The style'
+      )
+      self.files = [
+        controls.picture_file(
+          label=f'Its {option.name}', height=176, min_width=120, alt_text=option.help
+        )
+        for option in self._files
+      ]
+    self.use_style = gr.Button('Use this style')
+    targets = [example['target'] for example in self._examples]
+    self.styles = controls.gallery(targets, "Styles of the run's data set")
+    self.values = [self._control(option) for option in self._values]
+    self.translate = gr.Button('Translate', variant='primary')
+    with gr.Row(elem_id='new'):
+      self.count = gr.Number(
+        4, label='How many', precision=0, minimum=1, maximum=_MOST_DRAWN, min_width=80
+      )
+      self.seed = gr.Number(
+        0, label='Seed', precision=0, minimum=0, maximum=2**31 - 1, min_width=100,
+        info='the same number draws the same styles',
+      )  # fmt: skip
+      self.sample = gr.Button('Draw new styles', min_width=120)
+    if self._run.note:
+      gr.Markdown(self._run.note)
+    self.drawn = controls.gallery([], 'The input in new styles')
+
+  @staticmethod
+  def _control(option: methods.Option) -> Any:
+    label, default = option.name.replace('-', ' '), option.default
+    if option.choices:
+      choices = [('as by default', ''), *((choice, choice) for choice in option.choices)]
+      return gr.Dropdown(choices, value='', label=label, info=option.help)
+    text = '' if default is None else str(default)
+    return gr.Textbox(label=label, info=option.help, placeholder=text)
+
+  def _wire(self, blocks: gr.Blocks) -> None:
+    outputs = [self.choice, self.upload, self.style, self.result, self.download, self.drawn]
+
+    def on(event, handler, *inputs):
+      event(
+        controls.with_messages(handler), [self.choice, *inputs], outputs, api_visibility='private',
+        trigger_mode='once', concurrency_id='run', show_progress_on=[self.result],
+      )  # fmt: skip
+
+    blocks.load(None, js=controls.NAME_GROUPS)
+    on(blocks.load, self.begin)
+    on(self.upload.upload, self.use_upload, self.upload, *self.values)
+    on(self.inputs.select, self._use_input, *self.values)
+    on(self.use_style.click, self.use_files, self.style, *self.files, *self.values)
+    on(self.styles.select, self._use_style, *self.values)
+    on(self.translate.click, self.render, *self.values)
+    on(self.sample.click, self.draw, self.count, self.seed, *self.values)
+
+  def begin(self, choice: Choice) -> dict:
+    """Starts with the first example in its own style, where there are examples."""
+    if not self._examples:
+      return {self.choice: choice}
+    update = self.use_example(choice, 0)
+    if self._method.needs_code:
+      update |= self.use_known(update[self.choice], 0)
+    return update
+
+  def _given(self, function: str, values: tuple[str, ...]) -> dict[str, Any]:
+    """What the controls say of the options of a function.
+
+    Raises:
+      ConfigError: a value that the option does not take.
+    """
+    found = {}
+    # None are given where the page begins: all are as by default.
+    for option, text in zip(self._values, values, strict=False):
+      if option.of == function and text:
+        try:
+          found[option.argument] = option.kind(text)
+        except (ValueError, argparse.ArgumentTypeError) as error:
+          raise ConfigError(f'{option.name}: {error}') from None
+    return found
+
+  def render(self, choice: Choice, *values: str) -> dict:
+    """The input in the style in use."""
+    update = {self.choice: choice}
+    missing = self._method.needs_code and choice.code is None
+    if choice.source is None or missing:
+      return update
+    made = self._run.translate(choice.source, choice.code, **self._given('translate', values))
+    path = self._downloads.add(made)
+    return update | {self.result: path, self.download: path}
+
+  def use_upload(self, choice: Choice, path: str, *values: str) -> dict:
+    """Takes a file of the user's as the input."""
+    source, picture = self._reader.source(pathlib.Path(path))
+    update = self.render(dataclasses.replace(choice, source=source), *values)
+    return update | {self.upload: picture}
+
+  def use_example(self, choice: Choice, index: int, *values: str) -> dict:
+    """Takes an example of the data as the input."""
+    source = self._examples[index][self._method.source_role]
+    update = self.render(dataclasses.replace(choice, source=source), *values)
+    return update | {self.upload: gallery.shown(source)}
+
+  def _use_input(self, choice: Choice, event: gr.SelectData, *values: str) -> dict:
+    return self.use_example(choice, event.index, *values)
+
+  def use_known(self, choice: Choice, index: int, *values: str) -> dict:
+    """Takes the style of an example of the data."""
+    example = self._examples[index]
+    code = methods.encode(self._run, example, **self._given('encode', values))
+    update = self.render(dataclasses.replace(choice, code=code), *values)
+    return update | {self.style: gallery.shown(example[self._method.code_roles[0]])}
+
+  def _use_style(self, choice: Choice, event: gr.SelectData, *values: str) -> dict:
+    return self.use_known(choice, event.index, *values)
+
+  def use_files(self, choice: Choice, path: str | None, *rest: str | None) -> dict:
+    """Takes the style of files of the user's: an image, and what its code needs besides."""
+    own, values = rest[: len(self._files)], rest[len(self._files) :]
+    if not path or not all(own):
+      names = ', '.join(option.name for option in self._files)
+      raise DataError(f'choose a style image{" and its " + names if names else ""} first')
+    files = [(option, pathlib.Path(file)) for option, file in zip(self._files, own, strict=True)]
+    code, _ = self._reader.style(pathlib.Path(path), files)
+    return self.render(dataclasses.replace(choice, code=code), *values)
+
+  def draw(self, choice: Choice, count: float, seed: float, *values: str) -> dict:
+    """The input in new styles."""
+    if choice.source is None:
+      raise DataError('new styles are shown on an input: choose one first')
+    codes = self._run.draw(int(count), int(seed or 0), **self._given('draw', values))
+    options = self._given('translate', values)
+    made = [
+      self._run.translate(choice.source, scores.at(codes, i), **options) for i in range(int(count))
+    ]
+    return {self.choice: choice, self.drawn: gr.Gallery(made, format='png', selected_index=None)}
+
+
+def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:
+  """The page of a run.
+
+  Args:
+    workdir: of a trained run.
+    which: `latest` or `best` checkpoint.
+    folder: for translations that are offered for download.
+
+  Raises:
+    RunError: nothing there can translate yet.
+  """
+  run = methods.load(workdir, which)
+  settings = run.config.data
+  examples = []
+  try:
+    found = data.open_config(settings)
+    roles = data.roles(found, settings.direction)
+    split = found.split('val')
+    examples = list(pipeline.eval_examples(split, roles, settings.eval_crop, _EXAMPLES))
+  except DataError as error:
+    log.warning('the images of the run are missing: %s', error)
+  return Page(run, workdir, examples, folder)

@@ -1,0 +1,62 @@
+"""Runs an export: needs JAX, flatbuffers (which JAX reads programs with) and numpy, nothing else.
+
+python load_example.py PROGRAM INPUT.npy … OUT.npy
+
+README.md says which programs there are, and shape and type of their inputs.
+"""
+
+import hashlib
+import json
+import pathlib
+import struct
+import sys
+
+from jax import export
+import numpy as np
+
+HERE = pathlib.Path(__file__).resolve().parent
+
+
+def load(folder=HERE):
+  """Programs of an export, `name -> function` of its inputs, with the parameters filled in."""
+  folder = pathlib.Path(folder)
+  manifest = json.loads((folder / 'manifest.json').read_text())
+  for name, file in manifest['files'].items():
+    if hashlib.sha256((folder / name).read_bytes()).hexdigest() != file['sha256']:
+      raise SystemExit(f'{folder / name}: is not what was exported: copy it again')
+  arrays = read_safetensors(folder / 'params.safetensors')
+
+  def program(description):
+    exported = export.deserialize(bytearray((folder / description['file']).read_bytes()))
+    params = {name: arrays[name] for name in description['parameters']}
+    return lambda *inputs: np.asarray(exported.call(params, *inputs))
+
+  return {name: program(description) for name, description in manifest['programs'].items()}
+
+
+def read_safetensors(path):
+  """Arrays of a safetensors file: the header's length, the header as JSON, then raw numbers."""
+  data = path.read_bytes()
+  (length,) = struct.unpack('<Q', data[:8])
+  header = json.loads(data[8 : 8 + length])
+  arrays = {}
+  for name, entry in header.items():
+    if name != '__metadata__':
+      start, end = (8 + length + offset for offset in entry['data_offsets'])
+      arrays[name] = np.frombuffer(data[start:end], '<f4').reshape(entry['shape'])
+  return arrays
+
+
+def main(name, *paths):
+  """The command above."""
+  programs = load()
+  if name not in programs:
+    raise SystemExit(f'this export has no {name!r}: use one of {", ".join(programs)}')
+  *inputs, out = paths
+  np.save(out, programs[name](*map(np.load, inputs)))
+
+
+if __name__ == '__main__':
+  if len(sys.argv) < 4:
+    raise SystemExit(__doc__)
+  main(*sys.argv[1:])
