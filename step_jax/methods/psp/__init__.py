@@ -40,7 +40,7 @@ METHOD = Method(
   translating=('psp',),
   run=f'{_HERE}.run:load',
   needs_code=False,
-  code_of=('source',),
+  code_roles=('source',),
   options=(
     Option(
       'layers',
@@ -87,5 +87,6 @@ METHOD = Method(
       options=(_DATA,),
     ),
   ),
+  galleries=f'{_HERE}.galleries:make',
   quickstart=f'{_HERE}.quickstart:RECIPE',
 )

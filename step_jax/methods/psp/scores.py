@@ -22,11 +22,11 @@ class PspSession(Session):
   """Sources are what the encoder reads; outputs are compared in the size of the targets."""
 
   def pictures(
-    self, split: str, limit: int | None = None, roles: Sequence[str] = ('source', 'target')
+    self, split: str, limit: int | None = None, roles: Sequence[str] = ()
   ) -> Iterator[dict[str, np.ndarray]]:
     """Examples of a split in order: sources as the task has them, targets in their middle crop."""
     for example in inputs.eval_examples(self.config, self.found, split, limit):
-      yield {role: example[role] for role in roles}
+      yield {role: example[role] for role in roles or example}
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
     """As `Session.translations`, in the size of the targets."""
