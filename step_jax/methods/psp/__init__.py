@@ -7,7 +7,7 @@ Richardson et al., "Encoding in Style: a StyleGAN Encoder for Image-to-Image Tra
 import argparse
 from collections.abc import Callable
 
-from step_jax.methods.method import Importer, Method, Option, Stage
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage
 from step_jax.methods.psp.presets import PRESETS
 
 _HERE = 'step_jax.methods.psp'
@@ -28,6 +28,7 @@ def _number(least: float, most: float) -> Callable[[str], float]:
   return parse
 
 
+_BENCHED = ('size', 'batch', 'width')
 _DATA = Option('data', 'images, for evaluation and further training', default='')
 
 METHOD = Method(
@@ -71,6 +72,13 @@ METHOD = Method(
   session=f'{_HERE}.scores:PspSession',
   measures=f'{_HERE}.scores:MEASURES',
   programs=f'{_HERE}.programs:bundle',
+  benches={
+    'stylegan2_step': Bench(
+      dict(size=32, batch=8, width=16), fields=_BENCHED, stages=('stylegan2',)
+    ),
+    'psp_step': Bench(dict(size=64, batch=4, width=16), fields=_BENCHED, stages=('psp',)),
+  },
+  cases=f'{_HERE}.cases',
   importers=(
     Importer(
       'import-stylegan2',
