@@ -111,11 +111,15 @@ def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = 
     'encoder': found.encoder_variables['params'],
     'generator': found.generator_variables['params'],
   }
-  mean = state.stats['mean_style'] if found.mean_style is None else found.mean_style
+  mean = state.stats['mean_style']
+  if found.mean_style is not None:
+    mean = np.atleast_2d(found.mean_style)[0]
+    if not np.array_equal(np.broadcast_to(mean, np.shape(found.mean_style)), found.mean_style):
+      raise WeightsError(f'{path}: its mean style differs from layer to layer')
   stats = {
     'encoder': found.encoder_variables['batch_stats'],
     'noise': found.generator_variables['noise'],
-    'mean_style': np.broadcast_to(mean, state.stats['mean_style'].shape),
+    'mean_style': mean,
   }
   return _save(workdir, config, state.replace(params=params, stats=stats))
 
