@@ -5,13 +5,10 @@ A stage's fields are declared in `configs/<stage>.py` (see `step_jax.fields`); e
 `configs/translate.py:facades,size=64,features=squeezenet1_1`.
 """
 
-import ast
 from collections.abc import Mapping
-import dataclasses
 import functools
 import importlib.util
 import json
-import math
 import pathlib
 import traceback
 import types
@@ -19,9 +16,16 @@ from typing import Any
 
 import ml_collections
 
-from step_jax import fields, files, untrusted
+from step_jax import config_values, fields, files, untrusted
+from step_jax.config_values import Options, Source, choose
 from step_jax.errors import ConfigError, RunError, suggestion
 from step_jax.fields import DATASETS, FEATURES
+
+__all__ = [
+  'ConfigDict', 'DATASETS', 'FEATURES', 'FILE', 'FILES', 'Options', 'Source', 'check_names',
+  'choose', 'demand', 'differences', 'flatten', 'following', 'load', 'make', 'read', 'save',
+  'set_field', 'set_kimg', 'stage_file', 'stage_module', 'validate',
+]  # fmt: skip
 
 ConfigDict = ml_collections.ConfigDict
 
@@ -30,67 +34,6 @@ FILE = 'config.json'
 FILES: dict[str, str] = {}
 # Fields of methods of the user's own, by method, where their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
-
-
-@dataclasses.dataclass(frozen=True)
-class Source:
-  """Images: where they lie, and which of `DATASETS` gives their settings; either may be empty."""
-
-  path: str
-  name: str = ''
-
-  @classmethod
-  def parse(cls, text: str) -> 'Source':
-    """Reads `PATH`, `NAME=PATH`, or the name of a known data set.
-
-    Raises:
-      ConfigError: no data set has that name.
-    """
-    name, equals, path = text.partition('=')
-    if not equals or '/' in name:
-      return cls('', text) if text in DATASETS else cls(text)
-    choose(DATASETS, name, 'data set')
-    return cls(path, name)
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-  """What the argument of a configuration file asks for.
-
-  Attributes:
-    name: of the data set in `DATASETS`; empty for a folder of one's own.
-    size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
-    features: of the feature net in `FEATURES`; empty: the stage's default.
-    preset: of the method.
-  """
-
-  name: str = ''
-  size: int = 0
-  features: str = ''
-  preset: str = ''
-
-  @classmethod
-  def parse(cls, arg: str | None) -> 'Options':
-    """Reads `NAME,option=value,…`.
-
-    Raises:
-      ConfigError: an unknown data set, option, or feature net.
-    """
-    first, *rest = (arg or '').split(',')
-    if '=' in first:
-      first, rest = '', [first, *rest]
-    options = {}
-    for item in rest:
-      key, _, value = item.partition('=')
-      if key not in ('size', 'features', 'preset'):
-        raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size, features or preset')
-      options[key] = _parse(f'option {key}', value, getattr(cls, key))
-    found = cls(name=first, **options)
-    if found.name:
-      choose(DATASETS, found.name, 'data set')
-    if found.features:
-      choose(FEATURES, found.features, 'features')
-    return found
 
 
 def make(
@@ -200,31 +143,11 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
     parent, node = node, node[part]
   if isinstance(node, ConfigDict):
     raise ConfigError(f'config field {field!r} is a group: set one of {", ".join(node)}')
-  parent[name] = _parse(f'config field {field}', text, node)
+  parent[name] = config_values.parse(f'config field {field}', text, node)
 
 
 def _unknown(field: str, known: list[str]) -> ConfigError:
   return ConfigError(f'config field {field!r} is unknown: {suggestion(field, known, "fields are")}')
-
-
-def _parse(what: str, text: str, old: Any) -> Any:
-  if isinstance(old, str):
-    return text
-  try:
-    if isinstance(old, bool):
-      return {'true': True, 'false': False}[text.lower()]
-    if isinstance(old, int):
-      return int(text)
-    if isinstance(old, float):
-      value = float(text)
-      if not math.isfinite(value):
-        raise ValueError(text)
-      return value
-    value = ast.literal_eval(text)
-    return _tuples(value if isinstance(value, tuple | list) else (value,))
-  except (ValueError, KeyError, SyntaxError, RecursionError, MemoryError):
-    kind = fields.KINDS[type(old)] + (f' like {old}' if isinstance(old, tuple) else '')
-    raise ConfigError(f'{what}={text!r} is not {kind}') from None
 
 
 def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
@@ -240,7 +163,7 @@ def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
       that `before` was given already changes nothing, so fields set there by hand are kept.
   """
   old = load(f'{stage_file(stage)}:{before.arg}')
-  config = load(f'{stage_file(stage)}:{_merged(before.arg, options)}')
+  config = load(f'{stage_file(stage)}:{config_values.merged(before.arg, options)}')
   groups = ['data', 'model']
   # Taps, their weights and the net's file belong to one net.
   if config.get('features') == old.get('features'):
@@ -250,17 +173,6 @@ def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
       if field in before.get(group, {}) and config[group][field] == old[group][field]:
         config[group][field] = before[group][field]
   return config
-
-
-def _merged(arg: str, options: str) -> str:
-  """An argument of a configuration file with the options of another one in place of its own."""
-  merged = {}
-  for text in (arg, options):
-    for item in filter(None, text.split(',')):
-      key, equals, value = item.partition('=')
-      merged.update({key: value} if equals else {'': item})
-  name = merged.pop('', '')
-  return ','.join([name, *(f'{key}={value}' for key, value in merged.items())])
 
 
 def set_kimg(config: ConfigDict, kimg: float) -> None:
@@ -365,7 +277,7 @@ def read(folder: files.Path) -> ConfigDict:
   if not path.is_file():
     raise RunError(f'{folder}: is not the folder of a trained stage (no {FILE}): train it first')
   try:
-    config = ConfigDict(_tuples(untrusted.read_json(path.read_text('utf-8'))))
+    config = ConfigDict(config_values.tuples(untrusted.read_json(path.read_text('utf-8'))))
     _check_kinds(config)
     return config
   except (ValueError, TypeError, RecursionError) as error:
@@ -402,23 +314,7 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
   A field that `old` does not have is no difference: it was written by a version that did not know
   it. One that `new` lacks has `None` there.
   """
-  values = dict(flatten(ConfigDict(_tuples(new.to_dict()))))
+  values = dict(flatten(ConfigDict(config_values.tuples(new.to_dict()))))
   return {
     field: (value, values.get(field)) for field, value in flatten(old) if values.get(field) != value
   }
-
-
-def _tuples(value: Any) -> Any:
-  """Lists, as JSON has them, as tuples, as configurations have them."""
-  if isinstance(value, list | tuple):
-    return tuple(_tuples(item) for item in value)
-  if isinstance(value, dict):
-    return {key: _tuples(item) for key, item in value.items()}
-  return value
-
-
-def choose(known: Mapping[str, Any], name: str, what: str) -> Any:
-  """`known[name]`, or a ConfigError that says what is known."""
-  if name not in known:
-    raise ConfigError(f'{what} {name!r} is unknown: {suggestion(name, known)}')
-  return known[name]

@@ -136,6 +136,7 @@ DATASETS = {
     classes=12,
   ),
   'maps': dict(path='data/maps', direction='BtoA', eval_crop=(512, 512)),
+  'cityscapes': dict(path='data/cityscapes', direction='BtoA', eval_crop=(256, 256)),
   'space_needle_timelapse': dict(
     path='data/space_needle_timelapse',
     direction='BtoA',

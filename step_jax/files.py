@@ -44,7 +44,7 @@ def path(text: str | os.PathLike) -> Path:
   text = os.fspath(text)
   match = _ADDRESS.match(text)
   if not match:
-    return pathlib.Path(text)
+    return places.expand(text)
   if match[1] != _BUCKET:
     raise RunError(f'{text}: only folders and gs:// buckets can be used: mount it as a folder')
   # `pathlib.Path('gs://…')` has lost a slash.
@@ -243,14 +243,14 @@ def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   be locked, nothing is removed.
   """
   for left in beside.glob('.*-????????.part'):
-    with _folder_lock(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+    with folder_lock(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
       if locked:
         shutil.rmtree(left, ignore_errors=True)
   while True:
     with tempfile.TemporaryDirectory(
       prefix=f'.{short_name(name)}-', suffix='.part', dir=beside, ignore_cleanup_errors=True
     ) as folder:
-      with _folder_lock(pathlib.Path(folder), fcntl.LOCK_SH):
+      with folder_lock(pathlib.Path(folder), fcntl.LOCK_SH):
         # Another process may have taken it for a leftover before it was locked.
         if os.path.isdir(folder):
           yield pathlib.Path(folder)
@@ -258,8 +258,8 @@ def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
 
 
 @contextlib.contextmanager
-def _folder_lock(folder: pathlib.Path, kind: int) -> Iterator[bool]:
-  """Locks a folder, and yields whether that worked."""
+def folder_lock(folder: pathlib.Path, kind: int) -> Iterator[bool]:
+  """Locks a folder by a flag of `fcntl.flock`, and yields whether that worked."""
   try:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   except OSError:

@@ -16,6 +16,23 @@ def weights() -> pathlib.Path:
   return _folder('STEP_JAX_WEIGHTS', '~/.cache/step_jax/weights')
 
 
+def expand(path: str | os.PathLike) -> pathlib.Path:
+  """A path of this machine as a user gives it, with `~` for their home folder.
+
+  Raises:
+    ConfigError: it begins with `~/`, and this account has no home folder.
+  """
+  path = pathlib.Path(path)
+  try:
+    return path.expanduser()
+  except RuntimeError:  # HOME is not set, and the account is in no list of users.
+    if path.parts[0] != '~':
+      return path  # A file that is called so.
+    raise ConfigError(
+      f'{path}: this account has no home folder: set HOME, or give the whole path'
+    ) from None
+
+
 def keep_compiled() -> None:
   """Lets JAX keep compiled programs in `cache()`, unless JAX's own variables say otherwise.
 
@@ -37,8 +54,8 @@ def _folder(variable: str, default: str) -> pathlib.Path:
   if '://' in folder:
     raise ConfigError(f'{variable}={folder}: must be a folder of this machine')
   try:
-    return pathlib.Path(folder).expanduser()
-  except RuntimeError:  # HOME is not set, and the account is in no list of users.
+    return expand(folder)
+  except ConfigError:
     raise ConfigError(
       f'{folder}: this account has no home folder: set HOME, or {variable}, to a folder'
     ) from None

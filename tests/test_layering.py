@@ -90,10 +90,6 @@ def test_names_of_step_are_not_public():
     assert path.stem in own or not OF_STEP.search(path.read_text('utf-8')), path
 
 
-# To be split.
-LONG = {'step_jax.config'}
-
-
-@pytest.mark.parametrize('name', sorted(set(MODULES) - LONG))
+@pytest.mark.parametrize('name', sorted(MODULES))
 def test_no_module_is_longer_than_one_sitting(name):
   assert len(MODULES[name].read_text('utf-8').splitlines()) <= 400

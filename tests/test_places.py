@@ -1,9 +1,12 @@
-"""Where compiled programs are kept."""
+"""Where compiled programs are kept, and what `~` is."""
+
+import pathlib
 
 import jax
 import pytest
 
-from step_jax import places
+from step_jax import files, places
+from step_jax.train import same_data
 
 OPTIONS = ('jax_compilation_cache_dir', 'jax_persistent_cache_min_compile_time_secs')
 
@@ -28,3 +31,11 @@ def test_programs_are_kept_though_jax_was_imported_before(monkeypatch, tmp_path,
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'elsewhere')
   places.keep_compiled()
   assert jax.config.jax_compilation_cache_dir == 'elsewhere'
+
+
+def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+  monkeypatch.setenv('HOME', str(tmp_path))
+  monkeypatch.chdir(tmp_path)
+  assert files.path('~/x') == places.expand('~/x') == tmp_path / 'x'
+  assert files.path('~nobody-of-this-name/x') == pathlib.Path('~nobody-of-this-name/x')
+  assert same_data.is_same_path('~/x', 'x')

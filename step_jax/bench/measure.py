@@ -174,10 +174,10 @@ def _set_precision(settings: Settings, exact: bool) -> None:
         'show one alone (CUDA_VISIBLE_DEVICES=0)'
       )
     try:
-      from step_jax.bench.ports import step_steps as torch_steps
+      from step_jax.bench.ports import running
     except ModuleNotFoundError as error:
       raise RunError(f"--vs torch: {error.name} is missing: pip install -e '.[bench]'") from None
-    torch_steps.set_precision(settings.tf32 and not exact)
+    running.set_precision(settings.tf32 and not exact)
 
 
 def _cases(settings: Settings) -> Sequence[case.Case]:

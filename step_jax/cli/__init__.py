@@ -30,6 +30,7 @@ To see all of it work on synthetic pictures: step-jax quickstart"""
 # Verb -> what adds its parser, in the order of the help.
 VERBS = {
   'quickstart': training.add_quickstart,
+  'data': datasets.add_data,
   'prepare': datasets.add_prepare,
   'train': training.add_train,
   'evaluate': scoring.add_evaluate,

@@ -1,4 +1,7 @@
-"""Verbs that make data sets."""
+"""Verbs that make and get data sets."""
+
+import pathlib
+import sys
 
 from step_jax import fields, files
 from step_jax.cli import arguments
@@ -58,3 +61,54 @@ def _prepare(args) -> None:
   make(found, args.out, args.resize)
   counts = ', '.join(f'{len(examples)} {split}' for split, examples in found.splits.items())
   print(f'{args.out}: {counts} ({found.layout}); use it as --data {args.out}')
+
+
+def add_data(verbs, name: str) -> None:
+  """Adds `data`."""
+  verb = arguments.add_verb(
+    verbs,
+    name,
+    _data,
+    'published data sets by name: get, list',
+    'Downloads a published data set to where `step-jax train --data NAME` looks for it, data/NAME. '
+    'Re-run an interrupted download to resume it. docs/data.md says what the sets are.',
+  )
+  actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
+  get = actions.add_parser('get', help='download (facades, edges2shoes, …; see list)')
+  get.add_argument('name', help='of the data set')
+  get.add_argument('--out', type=pathlib.Path, help='folder to make (default: data/NAME)')
+  get.add_argument(
+    '--url', action='append', help='a mirror; …#sha256=HEX gives the digest that it must have'
+  )
+  get.add_argument(
+    '--accept-licence', action='store_true', help='accept the terms of the data set without asking'
+  )
+  actions.add_parser('list', help='names, sizes, and which are here')
+
+
+def _data(args) -> None:
+  from step_jax.data import published
+
+  if args.action == 'list':
+    print(published.listing())
+    return
+
+  def accept(terms: str) -> bool:
+    say(terms)
+    if args.accept_licence:
+      return True
+    answer = input('Accept these terms? [y/N] ') if sys.stdin.isatty() else ''
+    return answer.strip().lower() in ('y', 'yes')
+
+  def say(line: str) -> None:
+    print(line, file=sys.stderr)
+
+  folder = published.get(args.name, args.out, args.url or (), accept, say)
+  print(f'{folder}: use it as --data {_source(args.name, folder)}')
+
+
+def _source(name: str, folder: pathlib.Path) -> str:
+  """What `--data` must be for a published set in a folder."""
+  from step_jax.data import published
+
+  return name if folder == published.folder_of(name) else f'{name}={folder}'

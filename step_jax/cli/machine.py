@@ -1,7 +1,5 @@
 """Verbs about what this machine has: weights, and what is wrong."""
 
-import pathlib
-
 from step_jax import methods
 from step_jax.cli import arguments
 
@@ -23,14 +21,16 @@ def add_weights(verbs, name: str) -> None:
   convert = actions.add_parser(
     'convert', help='read vgg16.npy, Keras .h5, torchvision .pth, .safetensors or .npz'
   )
-  convert.add_argument('file', type=pathlib.Path)
+  convert.add_argument('file', type=arguments.path)
   convert.add_argument('--name', default='', help='of the net, where the file does not tell')
-  convert.add_argument('--out', type=pathlib.Path, help='default: into the store')
+  convert.add_argument('--out', type=arguments.path, help='default: into the store')
   actions.add_parser('list', help='what the store holds')
   for method in methods.METHODS.values():
     for importer in method.importers:
       action = actions.add_parser(importer.name, help=importer.help)
-      action.add_argument('file', metavar=importer.metavar, nargs=importer.nargs, type=pathlib.Path)
+      action.add_argument(
+        'file', metavar=importer.metavar, nargs=importer.nargs, type=arguments.path
+      )
       arguments.add_workdir(action)
       for option in importer.options:
         arguments.add_option(action, option.name, option)
@@ -62,7 +62,7 @@ def add_doctor(verbs, name: str) -> None:
     'Prints versions, devices, memory, weights and folders, then what is wrong and what to do '
     'about it. The exit status is 1 when something is wrong, else 0.',
   )
-  verb.add_argument('--workdir', type=pathlib.Path, help='folder whose disk is looked at too')
+  verb.add_argument('--workdir', type=arguments.path, help='folder whose disk is looked at too')
 
 
 def _doctor(args) -> int:

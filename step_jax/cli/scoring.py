@@ -1,7 +1,6 @@
 """Verbs that measure: scores and reports of runs, speed of the machine."""
 
 import os
-import pathlib
 
 from step_jax import methods
 from step_jax.bench import settings as bench_settings
@@ -91,7 +90,7 @@ def add_bench(verbs, name: str) -> None:
     metavar='TEXT',
     help="try only those of the peer's with this in their name",
   )
-  verb.add_argument('--json', type=pathlib.Path, metavar='FILE', help='write the record here too')
+  verb.add_argument('--json', type=arguments.path, metavar='FILE', help='write the record here too')
   verb.add_argument('--size', type=arguments.positive, default=0, help='side of the pictures')
   verb.add_argument('--batch', type=arguments.positive, default=0, help='pictures a call')
   verb.add_argument(

@@ -1,7 +1,5 @@
 """Verbs that use a trained run."""
 
-import pathlib
-
 from step_jax import demo, methods
 from step_jax.cli import arguments
 from step_jax.infer import options
@@ -138,7 +136,7 @@ def add_export(verbs, name: str) -> None:
   )
   arguments.add_workdir(verb)
   arguments.add_checkpoint(verb)
-  verb.add_argument('--out', type=pathlib.Path, help='folder to make (default: WORKDIR/export)')
+  verb.add_argument('--out', type=arguments.path, help='folder to make (default: WORKDIR/export)')
   verb.add_argument(
     '--onnx',
     type=arguments.positive,

@@ -15,7 +15,7 @@ from PIL import Image
 import tensorflow_datasets as tfds
 import tqdm
 
-from step_jax import files
+from step_jax import files, places
 from step_jax.data import folders, pictures
 from step_jax.data.folders import LABELS
 from step_jax.data.pairs import MARK, PairSet, is_prepared, move
@@ -85,7 +85,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
         ):
           self._note_size(split, example.name, encoded.size)
           for value in encoded.classes:
-            self._metadata['classes'].setdefault(str(value), f'{split}: {example.name}')
+            self._metadata['classes'].setdefault(str(value), example.name)
           self._metadata['contents'][split][example.name] = encoded.content
           yield start + i, {'name': example.name, **encoded.features}
           progress.update()
@@ -191,7 +191,7 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
     DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in
       size.
   """
-  out = pathlib.Path(out).expanduser()
+  out = places.expand(out)
   if out.exists() and (not out.is_dir() or any(out.iterdir())):
     raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
   out.parent.mkdir(parents=True, exist_ok=True)

@@ -244,7 +244,7 @@ def read_palette(path: str) -> tuple[tuple[int, int, int], ...]:
     ConfigError: there is no such file, or a line that is not like this.
   """
   field = f'config field data.palette={shown(path)}'
-  file = files.path(path).expanduser()
+  file = files.path(path)
   try:
     lines = [line.split() for line in file.read_text('utf-8').splitlines() if line.strip()]
     colors = tuple(tuple(int(part) for part in line[:3]) for line in lines)

@@ -41,6 +41,10 @@ trunk is added where it is not torchvision's, for which heads were fitted
 (`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature net, or `random-…` where nobody trained
 it; `{k}` is a number of neighbours, `{factor}` one of palette, texture, light.
 
+E is what makes codes of images in the method at hand, and z the code. Methods that translate
+without one (pSp) have "every source translated as it is" in place of the pictures below, and so
+other hashes.
+
 Where codes have length zero, as those of pix2pix, scores of the group style and LPIPS diversity are
 left out: nothing there has a style.
 

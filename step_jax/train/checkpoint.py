@@ -19,7 +19,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from step_jax import files
-from step_jax.errors import RunError, shown
+from step_jax.errors import ConfigError, RunError, shown, suggestion
 from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
@@ -44,6 +44,7 @@ class Checkpoints:
   def __init__(self, folder: files.Path, best_metric: str = '', create: bool = True):
     _silence_abandoned_work()
     self._folder = files.absolute(folder / _FOLDER)
+    self._best_metric = best_metric
     # What the libraries raise over a bucket has no base of its own.
     self._refusals = (Exception,) if files.in_bucket(folder) else (OSError, ValueError)
     policies = ocp.checkpoint_managers
@@ -117,6 +118,7 @@ class Checkpoints:
 
     Raises:
       RunError: this one, or the one before, could not be written.
+      ConfigError: it is saved, but the metric by which the best is kept is none of `metrics`.
     """
     if step in self._manager.all_steps():
       return
@@ -128,6 +130,12 @@ class Checkpoints:
       self._manager.save(step, args=arguments, metrics=dict(metrics) if metrics else None)
     except self._refusals as error:
       raise self._not_written(error) from error
+    if metrics and self._best_metric and self._best_metric not in metrics:
+      raise ConfigError(
+        f'config field best_metric={self._best_metric!r}: evaluations give no such score: '
+        f'{suggestion(self._best_metric, metrics)}; step {step} is saved: set the field, and '
+        're-run the command to resume from there'
+      )
 
   def _not_written(self, error: Exception) -> RunError:
     kept = max(_steps(self._folder), default=None)

@@ -29,7 +29,7 @@ LOG_FILE = 'train.log'
 _LOG_SECONDS = 30.0
 # What decides when to end, to look and to stop, and where the state lies, not what was trained so
 # far: may differ from the start before.
-_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile')
+_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile', 'best_metric')
 
 
 Build = Callable[[ml_collections.ConfigDict, files.Path, jax.sharding.Mesh], stage_lib.Training]
@@ -164,6 +164,10 @@ def _train(
 
 
 class _LogFile(logging.FileHandler):
+  def __init__(self, path: pathlib.Path):
+    # Names of files may hold bytes that are no text at all.
+    super().__init__(path, encoding='utf-8', errors='backslashreplace')
+
   def handleError(self, record):  # noqa: N802
     """A line that cannot be written is let go: what matters to the run tells of a full disk."""
 

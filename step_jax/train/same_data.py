@@ -1,11 +1,9 @@
 """A stage must not mix up training and validation images: its own of before, or another stage's."""
 
-import pathlib
-
 import ml_collections
 
 from step_jax import config as config_lib
-from step_jax import files
+from step_jax import files, places
 from step_jax.data import contents as contents_lib
 from step_jax.data.pairs import PairSet
 from step_jax.train import checkpoint
@@ -45,7 +43,7 @@ def problem(config: ml_collections.ConfigDict, workdir: files.Path, dataset: Pai
 
 def is_same_path(a: str, b: str) -> bool:
   """Whether two values of `data.path` name one folder."""
-  return pathlib.Path(a).expanduser().resolve() == pathlib.Path(b).expanduser().resolve()
+  return places.expand(a).resolve() == places.expand(b).resolve()
 
 
 def _changed(folder: files.Path, dataset: PairSet) -> str:

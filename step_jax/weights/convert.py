@@ -6,6 +6,7 @@ import pathlib
 
 import numpy as np
 
+from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.models.features import FEATURE_NETS
 from step_jax.weights import known, layouts, nets, own_format, readers, store
@@ -37,7 +38,7 @@ def convert(
     WeightsError: the file is damaged, altered, of another net, or cannot be read or written.
   """
   weights, _ = read(path, name or '')
-  written = store.place(weights.name) if out is None else pathlib.Path(out).expanduser()
+  written = store.place(weights.name) if out is None else places.expand(out)
   own_format.write(weights, written)
   return written
 
@@ -55,7 +56,7 @@ def read(path: str | os.PathLike, name: str = '') -> tuple[Weights, str]:
   Raises:
     WeightsError: as `convert`.
   """
-  path = pathlib.Path(path).expanduser()
+  path = places.expand(path)
   if name and name not in nets.NAMES:
     raise WeightsError(f'no weights are called {name!r}; there are {", ".join(nets.NAMES)}')
   digest = known.digest(path)

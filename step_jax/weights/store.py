@@ -30,7 +30,7 @@ def find(name: str, path: str = '') -> pathlib.Path:
     WeightsError: it is not there; the message says how to get it.
   """
   stored = place(name)
-  file = pathlib.Path(path).expanduser() if path else stored
+  file = places.expand(path) if path else stored
   if file.is_file():
     return file
   if path:

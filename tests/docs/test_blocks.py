@@ -31,7 +31,7 @@ from step_jax import cli, doctor, methods, reproduce, weights
 from step_jax import config as config_lib
 from step_jax import main as main_lib
 from step_jax.bench import measure, record
-from step_jax.data import builder, folders
+from step_jax.data import builder, folders, published
 from step_jax.data.labels import Labels
 from step_jax.reproduce import jobs
 from step_jax.reproduce import run as reproduce_run
@@ -103,6 +103,12 @@ def known_extras(shop, words):
   assert words[:2] == ['pip', 'install'] and words[2:], words
   for extras in re.findall(r'\[(.*?)\]', ' '.join(words)):
     assert set(extras.split(',')) <= set(doctor._EXTRAS), extras
+
+
+def known_sets(shop, words):
+  """The data set is published."""
+  parse(shop, words)
+  assert words[3] in published.PUBLISHED
 
 
 def known_weights(shop, words):
@@ -182,9 +188,12 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'launch/quickstart\.sh', 'makes an environment: tests/launch/test_environment.py', read_script),
   (r'launch/test\.sh', 'as above, and would not end', read_script),
   (r'launch/tpu_vm\.sh ', 'costs money: tests/launch/test_tpu_vm.py', dry_run),
+  (r'(gcloud|kubectl) ', 'costs money: no test', nothing),
+  (r'docker ', 'needs docker: tests/launch/test_container.py', nothing),
   (r'sbatch ', 'needs SLURM: tests/launch/test_slurm.py', submit),
   (r'ssh ', 'needs another machine', nothing),
   (r'step-jax .*gs://', 'needs a bucket', parse),
+  (r'step-jax data get ', 'needs the network: tests/downloads', known_sets),
   (r'step-jax weights get ', 'needs the network: tests/weights', known_weights),
   (r'step-jax weights convert vgg16\.npy', '60 MB that are not ours: tests/weights', parse),
   (r'step-jax bench ', 'takes minutes: tests/bench', make_settings),

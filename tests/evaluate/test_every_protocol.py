@@ -158,7 +158,7 @@ def measured(opened, tmp_path_factory):
     patch.setattr(bins, 'fit_bins', lambda x, *args: binned.append(x) or fit_bins(x, *args))
     patch.setattr(diversity, 'INPUTS', INPUTS)
     patch.setattr(diversity, '_OUTPUTS_PER_BIN', 2)
-    patch.setattr(swatches, 'picture_set', lambda size: make(28, train=30, val=11))
+    patch.setattr(swatches, 'picture_set', lambda size, **more: make(28, 30, 11, **more))
     trained = weights.Features(Net(('fire9',)), {}, 'made up', '4' * 64)
     patch.setattr(weights, 'load_features', lambda net, taps: trained)
     swatch_session = open_session(data.open_data('swatches'), (16, 22))

@@ -11,7 +11,7 @@ import toy
 from step_jax import config as config_lib
 from step_jax import data, methods
 from step_jax.data import contents, folders
-from step_jax.errors import RunError
+from step_jax.errors import ConfigError, RunError
 from step_jax.train import run, writers
 
 
@@ -30,7 +30,7 @@ def test_told_to_it_goes_on_and_keeps_the_new_one(tmp_path):
   folder = toy.train(tmp_path, **{'schedule.total_kimg': 4.0})
   toy.train(tmp_path, change_config=True, **{'optimizer.lr': 0.25})
   assert config_lib.read(folder).optimizer.lr == 0.25
-  assert 'from here on optimizer.lr: 0.5 -> 0.25' in (folder / 'train.log').read_text()
+  assert 'from here on optimizer.lr: 0.5 -> 0.25' in (folder / 'train.log').read_text('utf-8')
   toy.train(tmp_path, **{'optimizer.lr': 0.25})
   assert [row['step'] for row in writers.read_metrics(folder) if 'loss' in row] == [*range(1, 11)]
 
@@ -40,7 +40,14 @@ def test_length_and_what_is_due_when_may_change(tmp_path, whole):
   folder = toy.train(tmp_path)
   step, found = toy.final(folder)
   assert step == 10 and np.array_equal(found, whole)
-  assert 'schedule.total_kimg: 4.0 -> 10.0' in (folder / 'train.log').read_text()
+  assert 'schedule.total_kimg: 4.0 -> 10.0' in (folder / 'train.log').read_text('utf-8')
+
+
+def test_a_misspelt_metric_of_the_best_checkpoint_is_an_error_and_can_be_corrected(tmp_path):
+  with pytest.raises(ConfigError, match="best_metric='scor'.*did you mean score.; step 4 is saved"):
+    toy.train(tmp_path, best_metric='scor')
+  folder = toy.train(tmp_path)
+  assert toy.final(folder)[0] == 10 and config_lib.read(folder).best_metric == 'score'
 
 
 @pytest.mark.parametrize('kept', [None, '{"stage": "t'])
@@ -150,10 +157,9 @@ def test_a_stage_resumes_only_on_its_images(images, tmp_path):
   assert contents.read(folder) == recorded
 
   train_on(images, tmp_path, change_config=True, schedule__total_kimg=4.0)
-  assert (
-    f'accepted by --change-config: 1 removed from {split["7.png"]}'
-    in (folder / 'train.log').read_text()
-  )
+  assert f'accepted by --change-config: 1 removed from {split["7.png"]}' in (
+    folder / 'train.log'
+  ).read_text('utf-8')
   assert contents.read(folder) == contents.of(data.open_data(str(images), val_fraction=0.3))
   train_on(images, tmp_path, schedule__total_kimg=5.0)
 

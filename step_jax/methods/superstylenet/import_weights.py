@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.methods.superstylenet import torch_state
 from step_jax.methods.superstylenet.discriminator import Discriminator
@@ -71,7 +72,7 @@ def load_generator(path: str | os.PathLike, num_upsamplings: int = 5) -> Importe
   Raises:
     WeightsError: the file is damaged, or is no generator of SuperStyleNet.
   """
-  path = pathlib.Path(path).expanduser()
+  path = places.expand(path)
   params, stats = _translated(torch_state.generator, path)
   num_labels = params['fc']['kernel'].shape[2]
   norm = params['head_0']['ace_0']
@@ -100,7 +101,7 @@ def load_discriminator(path: str | os.PathLike) -> Imported:
   Raises:
     WeightsError: the file is damaged, or is no discriminator of SuperStyleNet.
   """
-  path = pathlib.Path(path).expanduser()
+  path = places.expand(path)
   params, stats = _translated(torch_state.discriminator, path)
   *_, inputs, width = params['scale_0']['conv_0']['kernel'].shape
   module = Discriminator(inputs - 3, width)

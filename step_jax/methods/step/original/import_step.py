@@ -10,7 +10,7 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import files, untrusted
+from step_jax import files, places, untrusted
 from step_jax.errors import RunError, WeightsError
 from step_jax.methods.step.fitted import CODES_FILE
 from step_jax.methods.step.original import step_tf, tf_checkpoint
@@ -56,7 +56,7 @@ def import_step(
   Raises:
     UserError: the files are not StEP's, or not whole, or the stage is there already.
   """
-  prefix, workdir = pathlib.Path(prefix).expanduser(), pathlib.Path(workdir)
+  prefix, workdir = places.expand(prefix), places.expand(workdir)
   tensors = tf_checkpoint.read(prefix)
   variables = {
     name: _finite(prefix, name, tensor.read()) for name, tensor in tensors.items() if _is_ours(name)
@@ -198,7 +198,7 @@ def _of(wanted: Mapping, given: Mapping) -> dict:
 
 def _read_codes(path: str | pathlib.Path) -> np.ndarray:
   """The original's codes `[N, Z]`, float32."""
-  path, remedy = pathlib.Path(path).expanduser(), 'give zs_train.npy'
+  path, remedy = places.expand(path), 'give zs_train.npy'
   if path.suffix != '.npy' or not path.is_file():
     raise WeightsError(f'{path}: no such file of codes: {remedy}')
   codes = untrusted.read_arrays(path, remedy)['']
