@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 import functools
-import pathlib
 
 import jax.numpy as jnp
 
-from step_jax.export import load_any
 from step_jax.export import programs as programs_lib
 from step_jax.methods.psp import functions, networks
 from step_jax.methods.psp import run as run_lib
@@ -78,5 +76,4 @@ def bundle(run: run_lib.PspRun, platforms: Sequence[str] = programs_lib.PLATFORM
       'codes',
       'codes of sources (0..255, or classes), in the size of the encoder',
     )
-  example = pathlib.Path(load_any.__file__)
-  return programs_lib.Bundle(arrays, programs, example, _USAGE, side, side)
+  return programs_lib.Bundle(arrays, programs, _USAGE, side, side)

@@ -15,7 +15,7 @@ from step_jax import cli, methods
 from step_jax import config as config_lib
 from step_jax.errors import ConfigError, RunError, UserError
 from step_jax.evaluate import results
-from step_jax.export import artefact, load_any
+from step_jax.export import artefact, load_example
 from step_jax.methods.psp import import_run, import_weights, networks
 from step_jax.methods.psp import run as psp_run
 from step_jax.train import checkpoint
@@ -180,7 +180,7 @@ def test_a_run_is_scored(trained):
 def test_a_run_is_exported(trained, tmp_path):
   run = methods.load(trained[0])
   folder = artefact.write(run, tmp_path / 'export')
-  example = load_any.load(folder)
+  example = load_example.load(folder)
   codes = example['encode'](np.zeros((2, 64, 64, 3), np.uint8))
   np.testing.assert_allclose(codes, run.encode(np.zeros((2, 64, 64, 3), np.uint8)), atol=1e-5)
   drawn = example['sample'](np.ones((1, 8), np.float32))
