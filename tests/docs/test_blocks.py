@@ -205,6 +205,7 @@ LISTED: list[tuple[str, str, Callable]] = [
 ]
 # Whole blocks, and pages whose commands train for an hour.
 LISTED_BLOCKS = {
+  "step_jax.load('runs/regions')": 'as its page: tests/methods/superstylenet',
   'while sleep 300; do': 'waits for a node to be taken away: read by bash',
   'run.mix(picture': 'needs a run of pSp: tests/methods/psp',
   "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
@@ -213,7 +214,11 @@ LISTED_BLOCKS = {
 FILES = ('.json', '.md', '.npz', '.npy')
 LISTED_PAGES = {
   'docs/results.md': 'an hour each: the configuration of every stage is made',
+<<<<<<< HEAD
   'docs/psp.md': 'wide networks: small ones are in tests/methods/psp',
+=======
+  'docs/superstylenet.md': 'trains for minutes: tests/methods/superstylenet',
+>>>>>>> main
 }
 
 
