@@ -30,6 +30,10 @@ FIELDS = shared(
   every=dict(log=50, checkpoint=1000, evaluate=1250),
   best_metric='val_l1',
 ) | {
+<<<<<<< HEAD
+  'data.classes': fields.SHARED['data.classes'],
+=======
+>>>>>>> main
   'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
   'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
   'eval_pictures': Field(
