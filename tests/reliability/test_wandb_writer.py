@@ -5,6 +5,7 @@ import types
 
 import numpy as np
 import pytest
+import toy
 
 from step_jax import cli
 from step_jax.errors import ConfigError, RunError
@@ -41,13 +42,7 @@ def runs(monkeypatch):
   return started
 
 
-@pytest.fixture
-def toy(monkeypatch):
-  monkeypatch.syspath_prepend('tests/reliability')
-  return pytest.importorskip('toy')
-
-
-def test_a_run_sends_what_it_writes(runs, toy, tmp_path):
+def test_a_run_sends_what_it_writes(runs, tmp_path):
   folder = toy.train(tmp_path / 'mine', wandb='gallery')
   (run,) = runs
   assert run.given['project'] == 'gallery' and run.given['name'] == 'mine/toy'
@@ -59,7 +54,7 @@ def test_a_run_sends_what_it_writes(runs, toy, tmp_path):
   assert run.finished and (folder / 'metrics.jsonl').is_file()
 
 
-def test_a_resumed_run_continues_its_page(runs, toy, tmp_path):
+def test_a_resumed_run_continues_its_page(runs, tmp_path):
   toy.train(tmp_path, wandb='gallery', **{'schedule.total_kimg': 4.0})
   toy.train(tmp_path, wandb='gallery')
   first, second = runs
@@ -67,20 +62,20 @@ def test_a_resumed_run_continues_its_page(runs, toy, tmp_path):
   assert [row['step'] for row in second.rows if 'loss' in row] == list(range(5, 11))
 
 
-def test_it_may_be_asked_for_on_resume(runs, toy, tmp_path):
+def test_it_may_be_asked_for_on_resume(runs, tmp_path):
   toy.train(tmp_path, **{'schedule.total_kimg': 4.0})
   assert not runs and not (tmp_path / 'toy' / wandb_writer.FILE).exists()
   toy.train(tmp_path, wandb='gallery')
   assert len(runs) == 1
 
 
-def test_without_the_library(toy, tmp_path, monkeypatch):
+def test_without_the_library(tmp_path, monkeypatch):
   monkeypatch.setattr(wandb_writer.importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(ConfigError, match=r"--wandb gallery: .*pip install -e '\.\[wandb\]'"):
     toy.train(tmp_path, wandb='gallery')
 
 
-def test_without_a_login(runs, toy, tmp_path, monkeypatch):
+def test_without_a_login(runs, tmp_path, monkeypatch):
   def init(**given):
     raise ValueError('api_key not configured\nmore')
 
