@@ -173,6 +173,7 @@ def _set_precision(settings: Settings, exact: bool) -> None:
         f'--vs {settings.vs}: compares one device with one, and there are {jax.device_count()}: '
         'show one alone (CUDA_VISIBLE_DEVICES=0)'
       )
+  if settings.vs == 'torch':
     try:
       from step_jax.bench.ports import running
     except ModuleNotFoundError as error:

@@ -205,12 +205,16 @@ LISTED: list[tuple[str, str, Callable]] = [
 ]
 # Whole blocks, and pages whose commands train for an hour.
 LISTED_BLOCKS = {
+  "step_jax.load('runs/regions')": 'as its page: tests/methods/superstylenet',
   'while sleep 300; do': 'waits for a node to be taken away: read by bash',
   "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
 }
 # Names of files that look like a field of a group.
 FILES = ('.json', '.md', '.npz', '.npy')
-LISTED_PAGES = {'docs/results.md': 'an hour each: the configuration of every stage is made'}
+LISTED_PAGES = {
+  'docs/results.md': 'an hour each: the configuration of every stage is made',
+  'docs/superstylenet.md': 'trains for minutes: tests/methods/superstylenet',
+}
 
 
 # ---- The folder in which everything is run.
