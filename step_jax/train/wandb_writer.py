@@ -1,16 +1,14 @@
 """Metrics and images of a run in Weights & Biases, beside the files of its folder."""
 
 from collections.abc import Mapping
-import contextlib
 import importlib.util
 import json
 import secrets
-import tempfile
 
 import ml_collections
 import numpy as np
 
-from step_jax import files, untrusted
+from step_jax import files, places, untrusted
 from step_jax.errors import ConfigError, RunError, first_line
 
 # In a stage's folder: by its id an interrupted run continues the same page.
@@ -30,8 +28,8 @@ def check(project: str) -> None:
 class WandbWriter:
   """Sends what a stage reports to Weights & Biases; a writer as `writers.MetricWriter`.
 
-  `wandb login` or WANDB_API_KEY gives access. With WANDB_MODE=offline everything is written to
-  `wandb/` in the stage's folder, to be sent later by `wandb sync`.
+  `wandb login` or WANDB_API_KEY gives access. With WANDB_MODE=offline everything stays in
+  `wandb/` beside the stage's folder (for a bucket: in the cache), to be sent later by `wandb sync`.
 
   Args:
     project: name of the project.
@@ -45,11 +43,9 @@ class WandbWriter:
   def __init__(self, project: str, folder: files.Path, config: ml_collections.ConfigDict):
     import wandb
 
-    self._closing = contextlib.ExitStack()
-    here = folder
-    if files.in_bucket(folder):
-      here = self._closing.enter_context(tempfile.TemporaryDirectory(prefix='step_jax-'))
     absolute = files.absolute(folder)
+    # Not in the stage's folder: the library makes links, which training refuses to write through.
+    here = places.cache() if files.in_bucket(folder) else absolute.parent
     try:
       self._run = wandb.init(
         project=project,
@@ -83,8 +79,7 @@ class WandbWriter:
 
   def close(self) -> None:
     """Waits until everything is sent."""
-    with self._closing:
-      self._run.finish()
+    self._run.finish()
 
 
 def _id(folder: files.Path) -> str:

@@ -46,7 +46,7 @@ def test_a_run_sends_what_it_writes(runs, tmp_path):
   folder = toy.train(tmp_path / 'mine', wandb='gallery')
   (run,) = runs
   assert run.given['project'] == 'gallery' and run.given['name'] == 'mine/toy'
-  assert run.given['dir'] == str(folder) and run.given['config']['optimizer']['lr'] == 0.5
+  assert run.given['dir'] == str(folder.parent) and run.given['config']['optimizer']['lr'] == 0.5
   assert [row['step'] for row in run.rows if 'loss' in row] == list(range(1, 11))
   assert [row['step'] for row in run.rows if 'score' in row] == [4, 8, 10]
   images = [row for row in run.rows if 'samples/picture' in row]
