@@ -59,13 +59,12 @@ def make(
   if options.size:
     square = (options.size, options.size)
     settings.update(resize=options.size, crop=square, eval_crop=square)
+  chosen = choose(presets or {}, options.preset, 'preset').fields if options.preset else {}
+  chosen = chosen.get(declared['stage'].default, {})
   net = FEATURES.get(options.features, {})
-  for group, changes in (('data', settings), ('mining', settings), ('features', net)):
-    named = {f'{group}.{name}': value for name, value in changes.items()}
+  for group, changes in (('data', settings), ('mining', settings), ('', chosen), ('features', net)):
+    named = {f'{group}.{name}' if group else name: value for name, value in changes.items()}
     values |= {name: value for name, value in named.items() if name in declared}
-  if options.preset:
-    preset = choose(presets or {}, options.preset, 'preset')
-    values |= preset.fields.get(declared['stage'].default, {})
   tree: dict[str, Any] = {}
   for name, value in values.items():
     group, _, leaf = name.rpartition('.')
@@ -193,7 +192,8 @@ def set_kimg(config: ConfigDict, kimg: float) -> None:
   problem = fields.SHARED['schedule.total_kimg'].problem(kimg)
   if problem:
     raise ConfigError(f'--kimg {kimg:g}: {problem}')
-  schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
+  if 'fixed_kimg' in schedule:
+    schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
   schedule.total_kimg = kimg
 
 

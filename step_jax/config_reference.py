@@ -48,7 +48,8 @@ def page() -> str:
     parts.append(_table(('field', 'values', 'default', 'meaning'), rows))
   parts += ['## Data sets', 'What `--data NAME` or `--preset NAME` sets beyond the defaults.']
   parts.append(_changes('data set', config_lib.DATASETS))
-  parts += ['## Feature nets', 'What `--features NAME` sets; `vgg16` is the default.']
+  defaults = "`vgg16` is StEP's default, `alexnet` that of pSp."
+  parts += ['## Feature nets', f'What `--features NAME` sets; {defaults}']
   parts.append(_changes('net', config_lib.FEATURES))
   parts += [
     '## Presets of methods',

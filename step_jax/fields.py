@@ -241,6 +241,11 @@ SHARED = _ALWAYS | {
     'stage whose networks this one starts from: a name in the same work directory, or a path; '
     'empty: from scratch',
   ),
+  'eval_pictures': Field(
+    128,
+    'validation pictures that are scored during training; `step-jax evaluate` takes all',
+    COUNT,
+  ),
   'remat': Field(
     False,
     'whether blocks compute their activations again in the backward pass: less memory, more time',
@@ -271,6 +276,7 @@ SHARED = _ALWAYS | {
   'data.eval_crop': Field(
     (0, 0), 'height and width of the middle crop for validation, px; 0, 0: whole', _EVAL_CROP
   ),
+  'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
   'data.palette': Field(
     'index',
     'how label maps show their classes: `index` (numbers from 0), `index_from_1`, `index_void` '
@@ -355,6 +361,7 @@ GROUPS = {
   'loss': 'Loss weights',
   'optimizer': 'Optimisers',
   'schedule': 'Length',
+  'interval': 'Lazy regularisation',
   'imle': 'The mapper',
   'every': 'Intervals',
 }

@@ -268,4 +268,8 @@ def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
       stats = {**stats, **warm_stats, **{name: ours[name] for name in ours.keys() & stats.keys()}}
     return state.replace(params={**state.params, **warm}, ema=averaged, stats=stats)
 
-  return jax.jit(init, out_shardings=shardings)(key, stage.warm_start, stage.warm_stats)
+  # It runs once: optimising it would take CPUs longer than it takes by itself.
+  once = {'xla_backend_optimization_level': 0}
+  return jax.jit(init, out_shardings=shardings, compiler_options=once)(
+    key, stage.warm_start, stage.warm_stats
+  )

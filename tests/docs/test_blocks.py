@@ -207,13 +207,18 @@ LISTED: list[tuple[str, str, Callable]] = [
 LISTED_BLOCKS = {
   "step_jax.load('runs/regions')": 'as its page: tests/methods/superstylenet',
   'while sleep 300; do': 'waits for a node to be taken away: read by bash',
+  'run.mix(picture': 'needs a run of pSp: tests/methods/psp',
   "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
 }
 # Names of files that look like a field of a group.
 FILES = ('.json', '.md', '.npz', '.npy')
 LISTED_PAGES = {
   'docs/results.md': 'an hour each: the configuration of every stage is made',
+<<<<<<< HEAD
+  'docs/psp.md': 'wide networks: small ones are in tests/methods/psp',
+=======
   'docs/superstylenet.md': 'trains for minutes: tests/methods/superstylenet',
+>>>>>>> main
 }
 
 

@@ -126,6 +126,21 @@ def read_psp(path: pathlib.Path) -> Psp:
   return Psp(*encoder, generator, variables, mean, options)
 
 
+def find(term: str, path: str) -> pathlib.Path:
+  """The file of the network behind `loss.identity` or `loss.moco`.
+
+  Raises:
+    WeightsError: it is not there; the message says what to do.
+  """
+  if not path or not pathlib.Path(path).expanduser().is_file():
+    what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
+    raise WeightsError(
+      f'loss.{term} needs {what}, and {path or "no file"} is there: set features.{term} to its '
+      f'file, or loss.{term} to 0'
+    )
+  return pathlib.Path(path).expanduser()
+
+
 def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:
   """Reads a file of ArcFace's IR-SE-50 or of CurricularFace's IR-101.
 
