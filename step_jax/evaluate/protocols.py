@@ -137,7 +137,6 @@ PROTOCOLS = {
       pictures=_OWN, range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1, linear heads',
     ),
     _protocol(
-<<<<<<< HEAD
       'l2/float', 'reconstruction', 'lower', "mean squared difference, as pSp's reference",
       pictures='every source translated, against its target, in the size of the target',
       range='[-1, 1] of uint8', size='of the target',
@@ -148,7 +147,8 @@ PROTOCOLS = {
       pictures='as l2/float', range='[-1, 1] of uint8',
       size='rows 35 to 223 and columns 32 to 220 at 256 px, by means over bins to 112 px',
       formula='inner product of the embeddings of a face network',
-=======
+    ),
+    _protocol(
       'segmentation-miou', 'reconstruction', 'higher',
       'is the label map seen in the output? mean intersection over union',
       pictures=_OWN, range=_UINT8, size='native',
@@ -180,7 +180,6 @@ PROTOCOLS = {
       range=_UINT8, size='native',
       formula='mean absolute change per pixel inside of the region over that outside, each a mean '
       'over pictures; without noise',
->>>>>>> main
     ),
     _protocol(
       'psnr-other-style/uint8', 'style', '',

@@ -59,11 +59,7 @@ class Bundle:
 def flatten(params: Mapping) -> dict[str, np.ndarray]:
   """Host arrays of a tree of parameters, as `Bundle.arrays`."""
   flat = flax.traverse_util.flatten_dict(params, sep='/')
-<<<<<<< HEAD
   # Safetensors writes the memory of an array, whatever its order. Scalars stay scalars.
-=======
-  # Safetensors writes the memory of an array, whatever its order.
->>>>>>> main
   return {name: np.asarray(flat[name], np.float32, order='C') for name in sorted(flat)}
 
 

@@ -214,11 +214,8 @@ LISTED_BLOCKS = {
 FILES = ('.json', '.md', '.npz', '.npy')
 LISTED_PAGES = {
   'docs/results.md': 'an hour each: the configuration of every stage is made',
-<<<<<<< HEAD
   'docs/psp.md': 'wide networks: small ones are in tests/methods/psp',
-=======
   'docs/superstylenet.md': 'trains for minutes: tests/methods/superstylenet',
->>>>>>> main
 }
 
 

@@ -36,9 +36,8 @@ INPUTS = 2
 CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
 
 # Others are of SuperStyleNet, see tests/methods/superstylenet/test_region_scores.py.
-OF_STEP = [
-  name for name in PROTOCOLS if not name.startswith(('nrmse', 'segmentation', 'edit-locality'))
-]
+OTHERS = ('nrmse', 'segmentation', 'edit-locality', 'l2/', 'identity', '{lpips}-diversity-noise')
+OF_STEP = [name for name in PROTOCOLS if not name.startswith(OTHERS)]
 
 
 def taps_of(x):
@@ -398,11 +397,6 @@ def probe_again():
   return found
 
 
-# Those that other methods' runs alone have are tested with these.
-OF_PSP = {'l2/float', 'identity/112', '{lpips}-diversity-noise/256'}
-GENERAL = [name for name in PROTOCOLS if name not in OF_PSP]
-
-
 def ids(protocol):
   """The protocol's ids here, with all blanks filled."""
   lpips_ = 'lpips-made-up'
@@ -411,11 +405,7 @@ def ids(protocol):
   return [protocol.format(lpips=lpips_, net=net, k='5', factor=factor) for factor in factors]
 
 
-<<<<<<< HEAD
-@pytest.mark.parametrize('protocol', GENERAL)
-=======
 @pytest.mark.parametrize('protocol', OF_STEP)
->>>>>>> main
 def test_a_protocol_is_what_it_says(measured, protocol):
   scores, again, _ = measured
   for name in ids(protocol):
@@ -436,11 +426,7 @@ def test_ndb_is_of_the_same_histograms(opened, measured):
 
 def test_none_is_forgotten(measured):
   assert sorted(measured[0]) == sorted(measured[1])
-<<<<<<< HEAD
-  assert sorted(measured[0]) == sorted(name for protocol in GENERAL for name in ids(protocol))
-=======
   assert sorted(measured[0]) == sorted(name for protocol in OF_STEP for name in ids(protocol))
->>>>>>> main
 
 
 def test_pictures_of_many_sizes_need_no_lpips(opened, measured):
