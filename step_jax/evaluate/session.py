@@ -77,8 +77,7 @@ class Session:
   @functools.cached_property
   def tap_weights(self) -> dict[str, float]:
     """Taps of the perceptual distance and how much each counts."""
-    settings = self.config.features
-    return dict(zip(settings.taps, settings.tap_weights, strict=True))
+    return weights.tap_weights(self.config.features)
 
   def pictures(
     self, split: str, limit: int | None = None, roles: Sequence[str] = ()
