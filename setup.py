@@ -90,6 +90,8 @@ setuptools.setup(
     # What jax2onnx imports. Itself it is installed with --no-deps: it asks for an older Orbax than
     # ours, which it does not use.
     'onnx': ['onnx>=1.20', 'onnx-ir>=0.2', 'onnxruntime>=1.24'],
+    # Metrics and images in Weights & Biases.
+    'wandb': ['wandb>=0.19'],
     # A page to try a run on.
     'demo': DEMO,
     # The tour of the page in a browser; the browser itself is a Chromium of the system.

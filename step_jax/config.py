@@ -112,6 +112,11 @@ def stage_module(stage: str) -> types.ModuleType:
   return _module(stage_file(stage))
 
 
+def is_ours(stage: str) -> bool:
+  """Whether a stage's configuration file is one of `configs/`."""
+  return stage in _stage_files()
+
+
 def stage_file(stage: str) -> str:
   """Path of a stage's own configuration file, in a checkout or in an installed package."""
   return FILES.get(stage) or str(_stage_files()[stage])

@@ -24,6 +24,9 @@ have others.
 
 This page is made by `python -m step_jax.config_reference > docs/config.md`."""
 
+# Methods of users and of tests may be registered, too.
+_STAGES = tuple(filter(config_lib.is_ours, methods.STAGES))
+
 
 def page() -> str:
   """The reference of all fields of all stages, in Markdown."""
@@ -63,7 +66,7 @@ def page() -> str:
 def collect() -> dict[str, dict[str, fields.Field]]:
   """Dotted name of a field -> stage -> how it is declared there."""
   declared: dict[str, dict[str, fields.Field]] = {}
-  for stage in methods.STAGES:
+  for stage in _STAGES:
     for name, field in config_lib.stage_module(stage).FIELDS.items():
       declared.setdefault(name, {})[stage] = field
   return declared
@@ -76,7 +79,7 @@ def _values(field: fields.Field) -> str:
   return f'{names[type(field.default)]} {rule}'.strip()
 
 
-def _by_stage(texts: Mapping[str, str], everywhere: int = len(methods.STAGES)) -> str:
+def _by_stage(texts: Mapping[str, str], everywhere: int = len(_STAGES)) -> str:
   """One text where so many stages have the same; `stages: text` where some differ or do without."""
   stages: dict[str, list[str]] = {}
   for stage, text in texts.items():

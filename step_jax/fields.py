@@ -219,6 +219,11 @@ _ALWAYS = {
     'folder; none: no trace',
     _STEPS,
   ),
+  'wandb': Field(
+    '',
+    'project of Weights & Biases that metrics, images and configuration are sent to, beside the '
+    'files in the folder of the stage; empty: none',
+  ),
   'batch_size': Field(8, 'pictures a step over all devices (codes, for the mapper)', COUNT),
   'best_metric': Field(
     '',
