@@ -36,7 +36,10 @@ def page() -> str:
       (
         f'`{name}`',
         _by_stage({stage: _values(field) for stage, field in of_stages.items()}, len(of_stages)),
-        _by_stage({stage: _shown(field.default) for stage, field in of_stages.items()}),
+        _by_stage(
+          {stage: _shown(field.default) for stage, field in of_stages.items()},
+          len(declared['stage']),
+        ),
         next(iter(of_stages.values())).meaning,
       )
       for name, of_stages in declared.items()
@@ -54,7 +57,7 @@ def page() -> str:
   parts += [
     f'### `{method.name}`\n\n{_presets(method)}'
     for method in methods.METHODS.values()
-    if method.presets
+    if method.presets and config_lib.is_ours(method.stages[0].name)
   ]
   return '\n\n'.join(parts) + '\n'
 
@@ -62,7 +65,7 @@ def page() -> str:
 def collect() -> dict[str, dict[str, fields.Field]]:
   """Dotted name of a field -> stage -> how it is declared there."""
   declared: dict[str, dict[str, fields.Field]] = {}
-  for stage in methods.STAGES:
+  for stage in filter(config_lib.is_ours, methods.STAGES):
     for name, field in config_lib.stage_module(stage).FIELDS.items():
       declared.setdefault(name, {})[stage] = field
   return declared
@@ -75,7 +78,7 @@ def _values(field: fields.Field) -> str:
   return f'{names[type(field.default)]} {rule}'.strip()
 
 
-def _by_stage(texts: Mapping[str, str], everywhere: int = len(methods.STAGES)) -> str:
+def _by_stage(texts: Mapping[str, str], everywhere: int) -> str:
   """One text where so many stages have the same; `stages: text` where some differ or do without."""
   stages: dict[str, list[str]] = {}
   for stage, text in texts.items():
