@@ -13,14 +13,14 @@ from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
 from step_jax import fields
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, each, number, shared
+from step_jax.fields import COUNT, DATA, LABELS, NOT_NEGATIVE, SHARE, Field, each, number, shared
 from step_jax.methods.superstylenet import METHOD
 
 _FEATURES = fields.FEATURES['vgg19']
 
 FIELDS = shared(
   'fsdp',
-  data=(*DATA, 'crop', 'eval_crop'),
+  data=(*DATA, *LABELS, 'crop', 'eval_crop'),
   stage='superstylenet',
   method='superstylenet',
   batch_size=8,
@@ -30,7 +30,6 @@ FIELDS = shared(
   every=dict(log=50, checkpoint=1000, evaluate=1250),
   best_metric='val_l1',
 ) | {
-  'data.classes': Field(0, 'labels of the label maps', NOT_NEGATIVE),
   'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
   'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
   'eval_pictures': Field(

@@ -173,11 +173,12 @@ def _set_precision(settings: Settings, exact: bool) -> None:
         f'--vs {settings.vs}: compares one device with one, and there are {jax.device_count()}: '
         'show one alone (CUDA_VISIBLE_DEVICES=0)'
       )
+  if settings.vs == 'torch':
     try:
-      from step_jax.bench.ports import step_steps as torch_steps
+      from step_jax.bench.ports import running
     except ModuleNotFoundError as error:
       raise RunError(f"--vs torch: {error.name} is missing: pip install -e '.[bench]'") from None
-    torch_steps.set_precision(settings.tf32 and not exact)
+    running.set_precision(settings.tf32 and not exact)
 
 
 def _cases(settings: Settings) -> Sequence[case.Case]:

@@ -60,9 +60,9 @@ def peak(settings: Settings, name: str) -> int:
     before = _resident('VmRSS')
     work: timing.Work = cases.step_case(settings, stage).work
   else:
-    from step_jax.bench.ports import step_steps as torch_steps
+    from step_jax.bench.ports import running
 
-    torch_steps.set_precision(settings.tf32)
+    running.set_precision(settings.tf32)
     before = _resident('VmRSS')
     variants = cases.step_variants(settings, *cases.random_inputs(settings, stage))
     work = next(variant for variant in variants if variant.name == name).make()

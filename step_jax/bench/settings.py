@@ -15,7 +15,7 @@ _OF_NO_METHOD = {
   'startup': methods.Bench(dict(size=64, batch=4, repeats=2), _ANY_STAGE),
 }
 DTYPES = ('float32', 'bfloat16')
-PEERS = ('torch',)
+PEERS = ('torch', 'numpy')
 
 
 def benches() -> dict[str, methods.Bench]:

@@ -85,7 +85,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
         ):
           self._note_size(split, example.name, encoded.size)
           for value in encoded.classes:
-            self._metadata['classes'].setdefault(str(value), f'{split}: {example.name}')
+            self._metadata['classes'].setdefault(str(value), example.name)
           self._metadata['contents'][split][example.name] = encoded.content
           yield start + i, {'name': example.name, **encoded.features}
           progress.update()

@@ -5,7 +5,7 @@ each named after its folder. Which image is the source is decided when training 
 (`config.data.direction`), so that a prepared set serves both directions.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 import dataclasses
 import functools
 import hashlib
@@ -155,19 +155,20 @@ def _files(side: str, folder: files_lib.Path) -> list[files_lib.Path]:
   Raises:
     DataError: there are none.
   """
-  bucket = files_lib.in_bucket(folder)
-  unhidden = (
-    path
-    for path in (files_lib.listing(folder) if bucket else folder.rglob('*'))
-    if not any(part.startswith('.') for part in path.relative_to(folder).parts)
-  )
   images = side in (*IMAGES, LABELS)
-  named = pictures.find(unhidden, folder, pictures.EXTENSIONS if images else ('.npy',))
-  found = [path for path in named if bucket or path.is_file()]
+  named = pictures.find(_unhidden(folder), folder, pictures.EXTENSIONS if images else ('.npy',))
+  found = [path for path in named if files_lib.in_bucket(folder) or path.is_file()]
   if not found:
     what = 'png, jpg or webp pictures' if images else 'arrays (npy)'
     raise DataError(f'{folder}: holds no {what}')
   return found
+
+
+def _unhidden(folder: files_lib.Path) -> Iterator[files_lib.Path]:
+  """What is below a folder, but for hidden files and folders."""
+  for path in files_lib.listing(folder) if files_lib.in_bucket(folder) else folder.rglob('*'):
+    if not any(part.startswith('.') for part in path.relative_to(folder).parts):
+      yield path
 
 
 def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
@@ -213,16 +214,15 @@ def _find_extras(sides: Paths) -> Paths:
   Raises:
     DataError: a folder of arrays has a name that is taken.
   """
-  if len(sides) < 2:
+  if sides['A'].name not in ('images', *(a for a, _ in _PAIR_NAMES)):
     return {}
-  root = sides['A'].parent
   extras = {}
-  for child in sorted(root.iterdir()):
+  for child in sorted(sides['A'].parent.iterdir()):
     if child in sides.values() or child.name.startswith('.') or not child.is_dir():
       continue
     if child.name == LABELS:
       extras[LABELS] = child
-    elif any(path.suffix == '.npy' for path in child.iterdir()):
+    elif any(path.suffix == '.npy' for path in _unhidden(child)):
       if not child.name.isidentifier() or child.name in _RESERVED | set(IMAGES):
         raise DataError(
           f'{shown(str(child))}: arrays are named after their folder, and cannot have this name: '

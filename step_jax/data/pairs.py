@@ -213,7 +213,9 @@ class PairSet:
         # Files have become numbers when the set was prepared, by the palette of then.
         palette = 'index_void' if self._metadata['palette'] == 'index_void' else 'index'
         self.labels = dataclasses.replace(labels, palette=palette)
-        values = {int(value): str(name) for value, name in self._metadata['classes'].items()}
+        values = {
+          int(value): f'label map of {name}' for value, name in self._metadata['classes'].items()
+        }
     except Exception as error:  # Whatever TFDS meets in a damaged file.
       raise DataError(
         f'{folder}: is no prepared set, or is damaged ({first_line(error)}): remove it, and '

@@ -32,7 +32,9 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
   inputs = min(INPUTS, session.count)
   facts = {'seed': str(session.seed), 'inputs': str(inputs)}
   exemplars = min(STEP, session.count - 1)
-  if exemplars < 2:
+  if not session.method.needs_code:
+    yield Skipped('exemplar diversity', f'runs of {session.run.method} need no style image')
+  elif exemplars < 2:
     yield Skipped('exemplar diversity', f'{session.split} has {session.count} pictures')
   else:
     found = _distances(session, exemplar_styles(session, inputs, exemplars), inputs, exemplars)

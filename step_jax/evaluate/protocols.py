@@ -41,6 +41,10 @@ trunk is added where it is not torchvision's, for which heads were fitted
 (`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature net, or `random-…` where nobody trained
 it; `{k}` is a number of neighbours, `{factor}` one of palette, texture, light.
 
+E is what makes codes of images in the method at hand, and z the code. Methods that translate
+without one (pSp) have "every source translated as it is" in place of the pictures below, and so
+other hashes.
+
 Where codes have length zero, as those of pix2pix, scores of the group style and LPIPS diversity are
 left out: nothing there has a style.
 
@@ -118,6 +122,12 @@ PROTOCOLS = {
       pictures=_OWN, range=_UINT8, size='native', formula='mean over pixels, channels, pictures',
     ),
     _protocol(
+      'nrmse/uint8', 'reconstruction', 'lower', 'root mean square error in parts of the image',
+      pictures=_OWN, range=_UINT8, size='native',
+      formula='|output - target| / |target|, Euclidean over pixels and channels, mean over '
+      'pictures',
+    ),
+    _protocol(
       'perceptual-{net}/native', 'reconstruction', 'lower', "StEP's perceptual loss",
       pictures=_OWN, range=_UINT8, size='native',
       formula='sum over taps of weight * mean((0.1 * difference of features)^2)',
@@ -125,6 +135,39 @@ PROTOCOLS = {
     _protocol(
       '{lpips}/256', 'reconstruction', 'lower', 'learned perceptual distance',
       pictures=_OWN, range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1, linear heads',
+    ),
+    _protocol(
+      'segmentation-miou', 'reconstruction', 'higher',
+      'is the label map seen in the output? mean intersection over union',
+      pictures=_OWN, range=_UINT8, size='native',
+      formula='labels that a segmenter reads, trained on the real training pairs, against the '
+      'label map; of each label over all pictures, mean over labels that occur',
+    ),
+    _protocol(
+      'segmentation-miou-photos', 'reconstruction', '',
+      'the same of the true pictures: the scale for segmentation-miou',
+      pictures='targets of the split', range=_UINT8, size='native', formula='as segmentation-miou',
+    ),
+    _protocol(
+      'segmentation-accuracy', 'reconstruction', 'higher',
+      'share of pixels of the output that are read as their label',
+      pictures=_OWN, range=_UINT8, size='native',
+      formula='by the segmenter of segmentation-miou, mean over pictures',
+    ),
+    _protocol(
+      'segmentation-accuracy-photos', 'reconstruction', '',
+      'the same of the true pictures: the scale for segmentation-accuracy',
+      pictures='targets of the split', range=_UINT8, size='native',
+      formula='as segmentation-accuracy',
+    ),
+    _protocol(
+      'edit-locality/uint8', 'style', 'higher',
+      'how much more an edited region changes than the rest of the picture',
+      pictures='every source translated with its own code, and with that of one region from the '
+      'next target of its batch of 8 pictures of one size: the largest that both have a code for',
+      range=_UINT8, size='native',
+      formula='mean absolute change per pixel inside of the region over that outside, each a mean '
+      'over pictures; without noise',
     ),
     _protocol(
       'psnr-other-style/uint8', 'style', '',

@@ -9,17 +9,20 @@ from step_jax.evaluate import lpips, metrics, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, Session
 
+# In place of "in its own style", of methods that need none.
+WITHOUT_CODE = 'every source translated as it is, against its target'
 _METRICS = {'psnr': metrics.psnr, 'ssim': metrics.ssim, 'l1': metrics.l1}
 
 
 def measure(session: Session) -> Iterator[Score | Skipped]:
   """Yields the group `reconstruction`, and PSNR in another style of the group `style`."""
   codes = session.codes(session.split) if session.method.needs_code else None
+  facts = {} if session.method.needs_code else {'pictures': WITHOUT_CODE}
   values = _compare(session, codes, range(session.count))
   for name in _METRICS:
-    yield mean_score(session.protocol(f'{name}/uint8'), values[name])
+    yield mean_score(session.protocol(f'{name}/uint8', **facts), values[name])
   for item in session.learned:
-    protocol = session.protocol('{lpips}/256', {'lpips': item.name}, weights=item.weights)
+    protocol = session.protocol('{lpips}/256', {'lpips': item.name}, weights=item.weights, **facts)
     yield mean_score(protocol, values[item.name])
   if not session.learned:
     yield Skipped('LPIPS', lpips.MISSING)

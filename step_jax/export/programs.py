@@ -60,7 +60,7 @@ def flatten(params: Mapping) -> dict[str, np.ndarray]:
   """Host arrays of a tree of parameters, as `Bundle.arrays`."""
   flat = flax.traverse_util.flatten_dict(params, sep='/')
   # Safetensors writes the memory of an array, whatever its order.
-  return {name: np.ascontiguousarray(flat[name], np.float32) for name in sorted(flat)}
+  return {name: np.asarray(flat[name], np.float32, order='C') for name in sorted(flat)}
 
 
 def lower(

@@ -172,8 +172,8 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   monkeypatch.setitem(sys.modules, 'torch', None)
   # Where PyTorch is installed, an earlier test may have imported the port: as a module, and as an
   # attribute of the package, by which `from step_jax.bench.ports import …` finds it too.
-  monkeypatch.delitem(sys.modules, 'step_jax.bench.ports.step_steps', raising=False)
-  monkeypatch.delattr(ports, 'step_steps', raising=False)
+  monkeypatch.delitem(sys.modules, 'step_jax.bench.ports.running', raising=False)
+  monkeypatch.delattr(ports, 'running', raising=False)
   assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
   assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')

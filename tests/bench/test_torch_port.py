@@ -9,6 +9,7 @@ torch = pytest.importorskip('torch', reason="PyTorch is missing: pip install -e 
 # ruff: noqa: E402
 from step_jax import methods
 from step_jax.bench import searches
+from step_jax.bench.ports import running
 from step_jax.bench.ports import searches as torch_searches
 from step_jax.bench.ports import step_nets as torch_nets
 from step_jax.bench.ports import step_steps as torch_steps
@@ -21,7 +22,7 @@ from step_jax.search import neighbors
 TOLERANCE = 1e-4
 # Sizes at which no map of the discriminators shrinks to one pixel, and one that pads unevenly.
 SIZES = (64, 72)
-WAYS = [way for way in torch_steps.ways(bfloat16=False) if not way.compiled]
+WAYS = [way for way in running.ways(bfloat16=False) if not way.compiled]
 
 
 def assert_close(actual, expected):
@@ -149,12 +150,12 @@ def test_steps_agree(stage):
       assert np.corrcoef(moved.ravel(), ours.ravel())[0, 1] > 0.99
 
 
-@pytest.mark.parametrize('way', torch_steps.ways(bfloat16=True)[:4], ids=str)
+@pytest.mark.parametrize('way', running.ways(bfloat16=True)[:4], ids=str)
 def test_autocast_trains_too(way):
   config, step, state, frozen, batch = make('finetune', features='vgg16_low')
   params = jax.device_get(state.params)
   full = dict(compiled=False, channels_last=way.channels_last, grouped=way.grouped)
-  exact = torch_steps.TranslateStep(config, params, frozen, batch, torch_steps.Way(**full))
+  exact = torch_steps.TranslateStep(config, params, frozen, batch, running.Way(**full))
   rounded = torch_steps.TranslateStep(config, params, frozen, batch, way)
   for name, loss in rounded.call().items():
     wanted = float(exact.call()[name])

@@ -4,11 +4,13 @@ import importlib.util
 import pathlib
 
 import numpy as np
+from PIL import Image
 import pytest
 
 from step_jax import config as config_lib
 from step_jax import data, files, places, untrusted
 from step_jax.data import builder, folders, pairs, pictures
+from step_jax.data.labels import Labels
 from step_jax.errors import ConfigError, DataError, RunError
 from step_jax.evaluate import results
 
@@ -163,6 +165,20 @@ def test_two_folders_of_a_bucket(bucket, picture_folder):
   assert len(found.splits['train']) + len(found.splits['val']) == 24
   with pytest.raises(DataError, match='no such folder'):
     folders.scan('gs://bucket/elsewhere')
+
+
+def test_label_maps_and_arrays_of_a_bucket(bucket, picture_folder, tmp_path):
+  upload(picture_folder / 'val', bucket, 'faces/images')
+  for i in range(5):
+    Image.fromarray(np.full((8, 8), i, np.uint8)).save(tmp_path / 'map.png')
+    bucket.put(f'faces/labels/{i:02d}.png', (tmp_path / 'map.png').read_bytes())
+    np.save(tmp_path / 'code.npy', np.full(3, i))
+    bucket.put(f'faces/codes/{i:02d}.npy', (tmp_path / 'code.npy').read_bytes())
+  found = folders.scan('gs://bucket/faces', labels=Labels('index', 5))
+  assert found.layout == 'images_labels' and found.arrays == {'codes': (3,)}
+  for example in (example for examples in found.splits.values() for example in examples):
+    loaded, number = example.load(), int(example.name[-6:-4])
+    assert (loaded['labels'] == number).all() and (loaded['codes'] == number).all()
 
 
 def test_a_prepared_set_in_a_bucket(bucket, picture_folder, tmp_path, monkeypatch):

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 import pytest
 
+from step_jax import cli, data, fields
 from step_jax import config as config_lib
-from step_jax import data, fields
 from step_jax.data import augment, builder, pictures, pipeline, swatches
 from step_jax.data.labels import COLORS, Labels, majority
 from step_jax.errors import ConfigError, DataError, UserError
@@ -237,7 +237,9 @@ def test_large_numbers_are_refused(tmp_path):
 
 def test_the_number_of_classes_is_checked_against_the_data(tmp_path):
   write_set(tmp_path, classes=5)
-  with pytest.raises(DataError, match=r'train/images/\d.jpg: has the class 4, but') as caught:
+  with pytest.raises(
+    DataError, match=r'^label map of \w+/images/\d.jpg: has the class 4, but'
+  ) as caught:
     data.open_config(data_settings(tmp_path, classes=4))
   assert str(caught.value).endswith('set data.classes=5, or correct the label maps')
   assert data.open_config(data_settings(tmp_path, classes=5)).labels.classes == 5
@@ -276,6 +278,25 @@ def test_changed_label_maps_and_arrays_are_noticed(tmp_path):
     contents.append((opened.fingerprint, opened.contents('train')['train/images/0.jpg']))
   for kind in zip(*contents, strict=True):
     assert len(set(kind)) == 3
+
+
+def test_sets_are_prepared_with_their_label_maps(tmp_path, capsys):
+  write_set(tmp_path / 'in')
+  assert cli.main(['prepare', str(tmp_path / 'in'), '--out', str(tmp_path / 'set')]) == 0
+  assert '4 train, 2 val (images_labels)' in capsys.readouterr().out
+  opened = data.open_config(data_settings(tmp_path / 'set', classes=3))
+  assert opened.labels.palette and opened.arrays == {'codes': (3, 2)}
+  # Of pairs, the colours of one image are the classes.
+  (tmp_path / 'pairs/train').mkdir(parents=True)
+  for i in range(2):
+    pair = swatches.render(f'train/{i}', 32)
+    save(tmp_path / f'pairs/train/{i}.png', np.concatenate([pair['B'], pair['A']], axis=1))
+  argv = [str(tmp_path / 'pairs'), '--palette', 'swatches', '--direction', 'BtoA']
+  assert cli.main(['prepare', *argv, '--out', str(tmp_path / 'other')]) == 0
+  opened = data.open_config(data_settings(tmp_path / 'other', palette='swatches', classes=5))
+  for example in opened.split('train'):
+    expected = swatches.render_labels(swatches.layout_of(f'train/{example["name"][6]}'), 32)
+    assert (example['labels'] == expected).mean() > 0.9
 
 
 def test_a_set_without_label_maps_is_named(tmp_path):

@@ -188,6 +188,8 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'launch/quickstart\.sh', 'makes an environment: tests/launch/test_environment.py', read_script),
   (r'launch/test\.sh', 'as above, and would not end', read_script),
   (r'launch/tpu_vm\.sh ', 'costs money: tests/launch/test_tpu_vm.py', dry_run),
+  (r'(gcloud|kubectl) ', 'costs money: no test', nothing),
+  (r'docker ', 'needs docker: tests/launch/test_container.py', nothing),
   (r'sbatch ', 'needs SLURM: tests/launch/test_slurm.py', submit),
   (r'ssh ', 'needs another machine', nothing),
   (r'step-jax .*gs://', 'needs a bucket', parse),
@@ -203,12 +205,16 @@ LISTED: list[tuple[str, str, Callable]] = [
 ]
 # Whole blocks, and pages whose commands train for an hour.
 LISTED_BLOCKS = {
+  "step_jax.load('runs/regions')": 'as its page: tests/methods/superstylenet',
   'while sleep 300; do': 'waits for a node to be taken away: read by bash',
   "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
 }
 # Names of files that look like a field of a group.
 FILES = ('.json', '.md', '.npz', '.npy')
-LISTED_PAGES = {'docs/results.md': 'an hour each: the configuration of every stage is made'}
+LISTED_PAGES = {
+  'docs/results.md': 'an hour each: the configuration of every stage is made',
+  'docs/superstylenet.md': 'trains for minutes: tests/methods/superstylenet',
+}
 
 
 # ---- The folder in which everything is run.

@@ -1,11 +1,13 @@
 """The toy method is evaluated, reported, exported, served and used as any other."""
 
+import dataclasses
 import json
 import runpy
 import socket
 import sys
 import urllib.request
 
+from flax import linen as nn
 import mosaic_runs
 import numpy as np
 from PIL import Image
@@ -16,7 +18,7 @@ from step_jax import cli
 from step_jax.bench import machine, settings
 from step_jax.demo import server
 from step_jax.errors import DataError
-from step_jax.evaluate import diversity, reconstruction, results, scores
+from step_jax.evaluate import diversity, lpips, reconstruction, results, scores
 from step_jax.evaluate import session as session_lib
 from step_jax.export import artefact
 
@@ -90,6 +92,28 @@ def test_codes_of_other_images_are_chosen_by_trees(session):
   for i in range(3):
     one = scores.at(found, (i, 2))
     assert any(np.array_equal(one.colours, codes.colours[j]) for j in range(20) if j != i)
+
+
+class Pixels(nn.Module):
+  """Every 32nd pixel, as a feature net."""
+
+  taps: tuple[str, ...] = ('pixels',)
+
+  def __call__(self, x):
+    return {'pixels': x[:, ::32, ::32]}
+
+
+def test_learned_distances_are_of_any_method(session, monkeypatch):
+  heads = {'pixels': np.ones(3, np.float32)}
+  net = lpips.Lpips('lpips-made-up', '1', Pixels(), {'trunk': {}, 'heads': heads})
+  opened = dataclasses.replace(session, learned=[net])
+  monkeypatch.setattr(diversity, 'INPUTS', 2)
+  measured = [*reconstruction.measure(opened), *diversity.measure(opened)]
+  found = {item.protocol.id: item for item in measured if isinstance(item, scores.Score)}
+  assert found['lpips-made-up/256'].values.shape == (20,)
+  for kind in ('exemplar', 'sampled', 'bicyclegan'):
+    assert found[f'lpips-made-up-diversity-{kind}/256'].values.shape == (2,)
+    assert found[f'lpips-made-up-diversity-{kind}/256'].value > 0
 
 
 def test_the_next_of_a_batch():

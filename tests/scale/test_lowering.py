@@ -32,7 +32,7 @@ def config_of(stage, preset='', **fields):
     f'{config_lib.stage_file(stage)}:' + (f'preset={preset}' if preset else '')
   )
   known = dict(config_lib.flatten(config))
-  wanted = {**tiny.FIELDS, 'model.num_scales': 1, **fields}
+  wanted = {**tiny.FIELDS, 'model.num_scales': 1, 'data.classes': 3, **fields}
   config.update_from_flattened_dict({k: v for k, v in wanted.items() if k in known})
   return config
 
@@ -43,6 +43,7 @@ def config_of(stage, preset='', **fields):
     ('pretrain', '', 'float32'),
     ('finetune', '', 'bfloat16'),
     ('translate', 'munit_p_v1', 'float32'),
+    ('superstylenet', '', 'float32'),
   ],
 )
 def test_training_steps(stage, preset, dtype):

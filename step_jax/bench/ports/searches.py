@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from step_jax.bench import case
-from step_jax.bench.ports import step_steps as torch_steps
+from step_jax.bench.ports import running
 
 # Rows of a block of products, as in `step_jax.search.neighbors`.
 _BLOCK = 1024
@@ -81,7 +81,7 @@ def mining_variants(
   """PyTorch's blocked products."""
 
   def make():
-    device = torch_steps.device()
+    device = running.device()
     shared = torch.from_numpy(vectors)
 
     def work(calls):
@@ -140,12 +140,12 @@ def imle_variants(codes: np.ndarray, samples: np.ndarray) -> Sequence[case.Varia
 
   def on_device(distance):
     def make():
-      arrays = [torch.from_numpy(array).to(torch_steps.device()) for array in (codes, samples)]
+      arrays = [torch.from_numpy(array).to(running.device()) for array in (codes, samples)]
 
       def work(calls):
         for _ in range(calls):
           nearest_by_torch(*arrays, distance)
-        torch_steps.wait()
+        running.wait()
 
       return work
 

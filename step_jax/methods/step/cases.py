@@ -72,10 +72,11 @@ def step_case(settings: Settings, stage: str) -> case.Case:
 
 def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
   """A training step in PyTorch, from parameters and a batch as arrays of the host."""
+  from step_jax.bench.ports import running
   from step_jax.bench.ports import step_steps as torch_steps
 
   step = torch_steps.STEPS[config.method]
-  return torch_steps.variants(functools.partial(step, config, params, frozen, batch), settings)
+  return running.variants(functools.partial(step, config, params, frozen, batch), settings)
 
 
 def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
@@ -112,10 +113,11 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
 
   def make(name, program, function, *args):
     def variants():
+      from step_jax.bench.ports import running
       from step_jax.bench.ports import step_steps as torch_steps
 
       port = functools.partial(torch_steps.Inference, config, jax.device_get(params), batch, name)
-      return torch_steps.variants(port, settings)
+      return running.variants(port, settings)
 
     work = case.calling(function, *args)
     return case.Case(f'inference/{name}', config.batch_size, 'pictures', work, program, variants)

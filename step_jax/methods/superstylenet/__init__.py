@@ -3,10 +3,25 @@
 Kim et al., "SuperStyleNet: Deep Image Synthesis with Superpixel Based Style Encoder", BMVC 2021.
 """
 
-from step_jax.methods.method import Method, Stage
+import argparse
+
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage
 from step_jax.methods.superstylenet.presets import PRESETS
 
 _HERE = 'step_jax.methods.superstylenet'
+
+
+def _region(text: str):
+  from step_jax.methods.superstylenet import regions
+
+  return regions.parse(text)
+
+
+def _positive(text: str) -> int:
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+  return int(text)
+
 
 METHOD = Method(
   name='superstylenet',
@@ -14,5 +29,59 @@ METHOD = Method(
   stages=(Stage('superstylenet', f'{_HERE}.stage'),),
   translating=('superstylenet',),
   run=f'{_HERE}.run:load',
+  source_role='labels',
+  code_roles=('target', 'labels'),
+  options=(
+    Option(
+      'labels', 'label map of each style image, or a folder of them', of='encode',
+      nargs='+', metavar='MAP', read=f'{_HERE}.inputs:read_labels',
+    ),
+    Option(
+      'region', 'codes of single regions from other images; @SHARE blends, as 3=R.png:RL.png@0.5',
+      kind=_region, nargs='+', metavar='LABEL=IMAGE:MAP',
+    ),
+    Option(
+      'fallback', 'image of each input: regions that the style lacks take its codes (default: mean '
+      'codes)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
+    ),
+    Option(
+      'noise-seed', "of the generator's noise (default: no noise)", kind=int, metavar='N',
+    ),
+    Option('classes', 'number of classes of the label maps', of='codes', kind=_positive),
+    Option(
+      'palette', 'how label maps show their classes, as data.palette (default: index)', of='codes'
+    ),
+    Option('size', 'px to which images are resized (default: 512)', of='codes', kind=_positive),
+  ),
+  read_source=f'{_HERE}.inputs:read_source',
+  codes=f'{_HERE}.inputs:encoder',
   presets=PRESETS,
-)
+  session=f'{_HERE}.measures:RegionSession',
+  measures=f'{_HERE}.measures:MEASURES',
+  galleries=f'{_HERE}.galleries:make',
+  programs=f'{_HERE}.programs:bundle',
+  benches={
+    'spse': Bench(dict(size=512, batch=1), fields=('size', 'batch'), peers=('numpy',)),
+    'superstylenet_step': Bench(
+      dict(size=64, batch=4, width=16, features='squeezenet1_1'),
+      fields=('size', 'batch', 'width', 'dtype', 'features'),
+    ),
+  },
+  cases=f'{_HERE}.cases',
+  importers=(
+    Importer(
+      'import-superstylenet',
+      'a run from published checkpoints, G.pth and perhaps D.pth',
+      'FILE',
+      f'{_HERE}.import_run:import_run',
+      nargs='+',
+      options=(
+        Option('classes', 'number of labels, to check the files by', kind=_positive),
+        Option('data', 'images with label maps, for evaluation and further training'),
+        Option('preset', 'settings of a known data set'),
+        Option('upsamplings', 'doublings from the smallest map (default: 5)', kind=_positive),
+      ),
+    ),
+  ),
+  quickstart=f'{_HERE}.quickstart:RECIPE',
+)  # fmt: skip

@@ -151,35 +151,51 @@ def _listed(labels: list[int]) -> str:
   return ', '.join(map(str, labels))
 
 
-def write(path: files.Path, codes: RegionCodes) -> None:
-  """Writes the codes of an image as a `.npy` file: float32 `[L, C]`, NaN for labels without one."""
-  marked = np.where(codes.valid[:, None], codes.codes, np.nan).astype(np.float32)
-  files.write_array(path, marked)
+def pack(codes: RegionCodes) -> np.ndarray:
+  """Codes as one float32 array `[..., L, C]`, with NaN for labels without one."""
+  return np.where(codes.valid[..., None], codes.codes, np.nan).astype(np.float32)
 
 
-def read(path: files.Path, num_labels: int, size: int) -> RegionCodes:
-  """Reads the codes of an image, as `write` or the original SuperStyleNet wrote them.
+def unpack(array: np.ndarray, num_labels: int, size: int) -> RegionCodes:
+  """Codes of an image from `pack`, or as the original SuperStyleNet stores them.
 
   The original's are float64 `[L, 1, 1, 1, C]` and hold zeros for labels without a code.
 
   Args:
-    path: a `.npy` file.
+    array: the codes.
     num_labels: labels that it has to hold, L.
     size: length of a code, C.
 
   Raises:
-    RunError: the file is damaged, of another shape, or some of a label's numbers are not finite.
+    ValueError: it is of another shape, or some of a label's numbers are not finite.
   """
-  array = untrusted.read_arrays(path, _REMEDY)['']
   expected = (num_labels, size), (num_labels, 1, 1, 1, size)
   if array.shape not in expected or array.dtype.kind != 'f':
-    raise RunError(
-      f'{path}: holds {array.dtype} {list(array.shape)}, expected the codes of {num_labels} '
-      f'labels, {list(expected[0])} or {list(expected[1])}: check the number of labels'
+    raise ValueError(
+      f'holds {array.dtype} {list(array.shape)}, expected the codes of {num_labels} labels, '
+      f'{list(expected[0])} or {list(expected[1])}: check the number of labels'
     )
   original = array.ndim > 2
   codes = array.reshape(num_labels, size).astype(np.float32)
   valid = codes.any(axis=1) if original else ~np.isnan(codes).all(axis=1)
   if not np.isfinite(codes[valid]).all():
-    raise untrusted.damaged(path, 'a code is not finite', _REMEDY)
+    raise ValueError('a code is not finite')
   return RegionCodes(np.where(valid[:, None], codes, 0.0).astype(np.float32), valid)
+
+
+def write(path: files.Path, codes: RegionCodes) -> None:
+  """Writes the codes of an image as a `.npy` file; see `pack`."""
+  files.write_array(path, pack(codes))
+
+
+def read(path: files.Path, num_labels: int, size: int) -> RegionCodes:
+  """Reads the codes of an image; see `unpack`.
+
+  Raises:
+    RunError: the file is damaged, of another shape, or some of a label's numbers are not finite.
+  """
+  array = untrusted.read_arrays(path, _REMEDY)['']
+  try:
+    return unpack(array, num_labels, size)
+  except ValueError as error:
+    raise RunError(f'{path}: {error}: {_REMEDY}') from None

@@ -16,6 +16,7 @@ from step_jax import data, files, places, untrusted
 from step_jax.data import pictures, pipeline
 from step_jax.errors import RunError
 from step_jax.evaluate import parallel, scores
+from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.spse import CODE_SIZE, Outcome, extract, spline_table
 
@@ -24,7 +25,7 @@ log = logging.getLogger(__name__)
 # Side of the squares that codes are extracted from in the original, in pixels.
 SIZE = 512
 # Bump when what is extracted changes: kept codes of older versions are then extracted again.
-_VERSION = 1
+VERSION = 1
 # Images in a file of kept codes; an interrupted extraction loses the work of one file at most.
 _IN_FILE = 32
 # Seconds between lines of the log about progress, for terminals that show no progress bar.
@@ -83,6 +84,13 @@ class Extractor:
   def __call__(self, image: np.ndarray, labels: np.ndarray) -> RegionCodes:
     """Codes of one image, uint8 `[H, W, 3]`, with its label map, int `[H, W]`."""
     return codes_of(next(self.each(iter([fit(image, labels, self.size)]))))
+
+  def all(self, images: np.ndarray, labels: np.ndarray) -> RegionCodes:
+    """Codes `[N, L, 512]` of images `[N, H, W, 3]`; or those of one, as `__call__`."""
+    if images.ndim == 3:
+      return self(images, labels)
+    fitted = (fit(*pair, self.size) for pair in zip(images, labels, strict=True))
+    return RegionCodes(*map(np.stack, zip(*map(codes_of, self.each(fitted)), strict=True)))
 
   def superpixels(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Superpixel of every pixel of an image as `fit` resizes it: int `[size, size]`, -1 for none.
@@ -162,7 +170,7 @@ def keep(
     mesh: all devices.
   """
   settings = {
-    'version': _VERSION,
+    'version': VERSION,
     'images': dataset.fingerprint,
     'side': side,
     'labels': num_labels,
@@ -201,8 +209,7 @@ def _extract_files(examples, side, folder, numbers, extractor: Extractor) -> Non
     for number, own in zip(numbers, rows, strict=True):
       marked = []
       for _ in own:
-        codes, valid = codes_of(next(found))
-        marked.append(np.where(valid[:, None], codes, np.nan).astype(np.float32))
+        marked.append(codes_lib.pack(codes_of(next(found))))
         done += 1
         bar.update()
         if time.monotonic() - told > _LOG_SECONDS:
@@ -257,5 +264,4 @@ def read_bank(path: files.Path, num_labels: int) -> tuple[RegionCodes, RegionCod
 
 def write_bank(path: files.Path, some: RegionCodes, mean: RegionCodes) -> None:
   """Keeps codes of some training images and the mean codes in a file, for `read_bank`."""
-  mark = lambda codes: np.where(codes.valid[..., None], codes.codes, np.nan).astype(np.float32)
-  files.write_arrays(path, {'some': mark(some), 'mean': mark(mean)})
+  files.write_arrays(path, {'some': codes_lib.pack(some), 'mean': codes_lib.pack(mean)})

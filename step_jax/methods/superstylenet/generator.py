@@ -1,10 +1,12 @@
 """The generator: draws an image from a label map and one style code per label."""
 
 from collections.abc import Mapping
+import math
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from step_jax.methods.superstylenet import layers
 from step_jax.methods.superstylenet.ace import ACE
@@ -210,7 +212,7 @@ class Generator(nn.Module):
       float32 `[B, H, W, 3]` in [-1, 1].
     """
     noise, layout = noise or {}, layout or {}
-    labels = jnp.broadcast_to(labels, (len(codes), *labels.shape[1:]))
+    labels = jnp.broadcast_to(labels, (codes.shape[0], *labels.shape[1:]))
     sizes = self.sizes(*labels.shape[1:])
     x = layers.nearest_labels(labels, *sizes['head_0'])
     x = self.fc(layers.one_hot(x, self.num_labels, self.dtype))
@@ -228,9 +230,8 @@ def draw_noise(
 ) -> dict[str, dict[str, jax.Array]]:
   """Noise maps for a batch of images, from N(0, 1): block -> norm -> `[B, h, w, 1]`."""
   shapes = generator.noise_shapes(batch, height, width)
-  is_shape = lambda x: isinstance(x, tuple)
-  leaves, tree = jax.tree.flatten(shapes, is_leaf=is_shape)
-  keys = jax.random.split(key, len(leaves))
-  return tree.unflatten(
-    [jax.random.normal(own, shape) for own, shape in zip(keys, leaves, strict=True)]
-  )
+  leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
+  # One draw for all: a generator of random numbers for each takes minutes to compile.
+  ends = np.cumsum([math.prod(shape) for shape in leaves])
+  parts = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])
+  return tree.unflatten([x.reshape(shape) for x, shape in zip(parts, leaves, strict=True)])

@@ -1,6 +1,6 @@
 """A trained run as an object: encode, edit, translate, sample, interpolate, on numpy arrays."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import functools
 import logging
 from typing import Any
@@ -12,12 +12,15 @@ import numpy as np
 
 from step_jax import config as config_lib
 from step_jax import files
+from step_jax.data.labels import Labels
 from step_jax.errors import DataError, RunError, shown
-from step_jax.methods.superstylenet import extraction, networks, stage, training
+from step_jax.methods.superstylenet import codes as codes_lib
+from step_jax.methods.superstylenet import extraction, inputs, networks, stage, training
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.drawing import Drawer
+from step_jax.methods.superstylenet.regions import Region
 from step_jax.methods.superstylenet.spse import CODE_SIZE
-from step_jax.train import checkpoint
+from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
@@ -37,9 +40,13 @@ class RegionRun:
     params: parameters and statistics of the generator, as its module takes them.
     bank: codes `[N, L, 512]` of training images, which `draw` draws from.
     mean: the mean code of each label, `[L, 512]`, over all training images.
+    labels: how label maps are read.
+    code_shape, code_digest: see `methods.method.Encoder`.
+    note: empty.
   """
 
   method = 'superstylenet'
+  note = ''
 
   def __init__(
     self,
@@ -56,6 +63,9 @@ class RegionRun:
     self.bank = bank
     self.mean = mean
     self.generator = networks.generator(config)
+    self.labels = Labels.of(config.data)
+    self.code_shape = (self.num_labels, CODE_SIZE)
+    self.code_digest = inputs.code_digest(self.num_labels, config.codes.size)
     self._drawer = Drawer(self.generator, params)
 
   @property
@@ -81,16 +91,22 @@ class RegionRun:
     if labels is None:
       raise DataError('codes of regions need the label map of the image: give --style-labels')
     self._check(labels)
-    if images.ndim == 3:
-      return self.extractor(images, labels)
-    pairs = zip(images, labels, strict=True)
-    return RegionCodes(*map(np.stack, zip(*(self.extractor(*pair) for pair in pairs), strict=True)))
+    return self.extractor.all(images, labels)
+
+  def pack(self, code: RegionCodes) -> np.ndarray:
+    """A code as an array for a file; see `codes.pack`."""
+    return codes_lib.pack(code)
+
+  def unpack(self, array: np.ndarray) -> RegionCodes:
+    """The code that an array of a file stands for; see `codes.unpack`."""
+    return codes_lib.unpack(array, *self.code_shape)
 
   def translate(
     self,
     sources: np.ndarray,
     code: RegionCodes | None = None,
     fallback: RegionCodes | None = None,
+    region: Sequence[Region] = (),
     noise_seed: int | None = None,
   ) -> np.ndarray:
     """Draws label maps with codes; logs which labels had no code of their own.
@@ -99,6 +115,7 @@ class RegionRun:
       sources: int `[H, W]` or `[N, H, W]`.
       code: `[L, 512]` for all, `[N, L, 512]` for each; by default the mean codes.
       fallback: codes `[L, 512]` for labels that `code` lacks; by default the mean codes.
+      region: single regions whose codes come from files, see `regions.parse`.
       noise_seed: of the generator's noise; by default it draws without noise.
 
     Returns:
@@ -106,12 +123,14 @@ class RegionRun:
     """
     self._check(sources)
     code = self.mean if code is None else code
+    for edit in region:
+      code = self._edited(code, edit)
     if sources.ndim == 2:
       return self.draw_styles(sources, _add_axis(code), fallback, noise_seed)[0]
     each = [code if code.valid.ndim == 1 else _row(code, i) for i in range(len(sources))]
     return np.stack(
       [
-        self.translate(labels, own, fallback, noise_seed)
+        self.translate(labels, own, fallback, (), noise_seed)
         for labels, own in zip(sources, each, strict=True)
       ]
     )
@@ -197,6 +216,21 @@ class RegionRun:
     line = [a.interpolate(b, float(share), regions) for share in np.linspace(0, 1, steps)]
     return self._in_styles(sources, RegionCodes(*map(np.stack, zip(*line, strict=True))))
 
+  def _edited(self, code: RegionCodes, edit: Region) -> RegionCodes:
+    """Codes, `[L, 512]` or `[N, L, 512]`, with that of one region from a file."""
+    other = self._read_region(edit)
+    if code.valid.ndim > 1:
+      each = [self._edited(_row(code, i), edit) for i in range(len(code.valid))]
+      return RegionCodes(*map(np.stack, zip(*each, strict=True)))
+    if edit.share == 1:
+      return code.with_region(edit.label, other)
+    return code.interpolate(other, edit.share, [edit.label])
+
+  # A command edits many sources alike.
+  @functools.lru_cache(maxsize=8)  # noqa: B019
+  def _read_region(self, edit: Region) -> RegionCodes:
+    return inputs.read_region(self, edit)
+
   def _in_styles(self, sources: np.ndarray, codes: RegionCodes) -> np.ndarray:
     self._check(sources)
     if sources.ndim == 2:
@@ -251,19 +285,7 @@ def load(folder: files.Path, which: str = 'latest') -> RegionRun:
   averaged = bool(config.ema_decay)
   part, name = ('ema', training.AVERAGED) if averaged else ('params', 'generator')
   like = {part: {'generator': params}, 'stats': {name: stats}}
-  sharding = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
-  like = jax.tree.map(
-    lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), like
-  )
-  checkpoints = checkpoint.Checkpoints(folder, config.best_metric, create=False)
-  try:
-    if which == 'best':
-      step = checkpoints.best
-      restored = checkpoints.restore(like, step)
-    else:
-      step, restored = checkpoints.restore_newest(like)
-  finally:
-    checkpoints.close()
+  step, restored, _ = stage_lib.load_run(folder, like, which)
   variables = {'params': restored[part]['generator'], **restored['stats'][name]}
   bank = extraction.read_bank(folder / stage.BANK_FILE, module.num_labels)
   return RegionRun(config, step, variables, *bank)

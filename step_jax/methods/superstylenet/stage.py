@@ -104,7 +104,7 @@ def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_
   trainer = networks.trainer(config, features if config.loss.perceptual else None)
   batch = config.batch_size
   shapes = stage_lib.images(config, size, ('image',)) | {
-    'labels': jax.ShapeDtypeStruct((batch, *size), jnp.int32),
+    'labels': jax.ShapeDtypeStruct((batch, *size), jnp.uint8),
     'codes': jax.ShapeDtypeStruct((batch, config.data.classes, CODE_SIZE), jnp.float32),
   }
   frozen = {'features': params} if config.loss.perceptual else {}
@@ -127,13 +127,21 @@ def _train_batches(
   split = dataset.split('train')
   _, side = data.sides(dataset, settings.direction)
 
+  mirror = dataset.labels.mirror()
+
   def load(index, rng):
     example = split[int(index)]
-    # Codes describe the whole image, so they are those of every crop and of its mirror image.
-    view = augment.augment(
-      {'image': example[side], 'labels': example['labels']}, rng, settings.crop, (), settings.flip
-    )
-    return {**view, 'codes': codes[int(index)].codes}
+    # Codes describe the whole image, so they are those of every crop.
+    view = {'image': example[side], 'labels': example['labels'], 'codes': codes[int(index)].codes}
+    view = augment.augment(view, rng, settings.crop)
+    if settings.flip and rng.random() < 0.5:
+      # Where left and right change places, so do their codes.
+      return {
+        'image': view['image'][:, ::-1],
+        'labels': mirror[view['labels'][:, ::-1]],
+        'codes': view['codes'][mirror[: settings.classes]],
+      }
+    return view
 
   return pipeline.train_batches(
     np.arange(len(split)), load, config.batch_size, config.seed, start, stage_lib.shard()

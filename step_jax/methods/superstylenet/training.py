@@ -12,7 +12,7 @@ from step_jax import images, losses
 from step_jax.methods.superstylenet.discriminator import Discriminator
 from step_jax.methods.superstylenet.generator import Generator, draw_noise
 from step_jax.models.features import PIXEL_STD, FeatureNet
-from step_jax.train import optimizers
+from step_jax.train import one_draw, optimizers
 from step_jax.train import state as state_lib
 
 STATS = ('batch_stats', 'spectral')
@@ -186,6 +186,9 @@ class Trainer:
 
   def init(self, key: jax.Array) -> state_lib.TrainState:
     """The state at step 0."""
+    return one_draw.from_one_draw(self._init)(key)
+
+  def _init(self, key):
     generator, discriminator = self.objectives.generator, self.objectives.discriminator
     keys = jax.random.split(key)
     size = 2**generator.num_upsamplings

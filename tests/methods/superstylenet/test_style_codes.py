@@ -90,7 +90,7 @@ def test_files_of_the_original(tmp_path):
   [
     (np.zeros((5, 2), np.float32), r'holds float32 \[5, 2\], expected the codes of 4 labels'),
     (np.zeros((4, 2), int), r'holds int64 \[4, 2\]'),
-    (np.array([[np.nan, 0.0]] * 4), 'is damaged .a code is not finite.: extract the codes again'),
+    (np.array([[np.nan, 0.0]] * 4), 'a code is not finite: extract the codes again'),
     (np.array([[np.inf, 0.0]] * 4).reshape(4, 1, 1, 1, 2), 'not finite'),
     (np.array([{}]), 'is damaged'),
   ],

@@ -1,0 +1,184 @@
+"""The scores of SuperStyleNet: rebuilt, restyled and edited images, and what they show."""
+
+from collections.abc import Iterator, Mapping
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from step_jax import data, images
+from step_jax.evaluate import lpips, metrics, resizing
+from step_jax.evaluate.scores import Score, Skipped, mean_score, stack
+from step_jax.evaluate.session import Session
+from step_jax.methods.superstylenet import layers, networks, segmenter, stage
+from step_jax.methods.superstylenet.codes import RegionCodes
+
+_PICTURES = ('own', 'other', 'target', 'next')
+# Pairs of these that LPIPS compares, by what is added to its name.
+_PAIRS = {'': ('own', 'target'), '-styles': ('own', 'other'), '-photos': ('target', 'next')}
+_SMALLEST_SSIM = 11
+
+
+class RegionSession(Session):
+  """Codes are `RegionCodes`, `[N, L, 512]`."""
+
+  @property
+  def sampling(self) -> str:
+    """Where drawn styles come from, for definitions."""
+    return 'the code of every label is that of a training image, each drawn by itself'
+
+  @functools.cache  # noqa: B019
+  def codes(self, split: str) -> RegionCodes:
+    """Codes `[N, L, 512]` of a split, from the cache where they are there."""
+    kept = stage.kept_codes(self.config, self.found, split, self.mesh)
+    each = [kept[i] for i in range(len(kept))]
+    return RegionCodes(*map(np.stack, zip(*each, strict=True)))
+
+
+def measure(session: RegionSession) -> Iterator[Score | Skipped]:
+  """Yields the groups `reconstruction` and `style`."""
+  net, digest = segmenter.trained(
+    session.found, _side(session), session.run.num_labels, session.config.data.crop
+  )
+  values = stack(_rows(session, net))
+  mean = lambda name, measured, *args, **facts: mean_score(
+    session.protocol(name, *args, **facts), measured
+  )
+  for name in ('psnr', 'ssim', 'l1', 'nrmse'):
+    if name in values:
+      yield mean(f'{name}/uint8', values[name])
+    else:
+      yield Skipped(name, f'images are smaller than {_SMALLEST_SSIM} px')
+  for item in session.learned:
+    yield mean('{lpips}/256', values[item.name], {'lpips': item.name}, weights=item.weights)
+  if not session.learned:
+    yield Skipped('LPIPS', lpips.MISSING)
+  reader = {'segmenter': f'{digest}, {segmenter.SETTINGS}'}
+  for suffix, name in (('', 'confusion'), ('-photos', 'confusion_photos')):
+    table = values[name].astype(np.float64)
+    protocol = session.protocol(f'segmentation-miou{suffix}', **reader)
+    yield Score(protocol, segmenter.mean_iou(table.sum(axis=0)))
+    yield mean(f'segmentation-accuracy{suffix}', segmenter.pixel_accuracy(table), **reader)
+  yield from _style(session, values, mean)
+
+
+def _style(session, values, mean) -> Iterator[Score | Skipped]:
+  alone = np.isnan(values['psnr_other'])
+  if alone.all():
+    yield Skipped('style', 'there is one image only')
+    return
+  yield mean('psnr-other-style/uint8', values['psnr_other'])
+  inside, outside = (np.nanmean(values[name]) for name in ('inside', 'outside'))
+  yield Score(session.protocol('edit-locality/uint8'), float(inside / outside))
+  for item in session.learned:
+    for suffix in ('-styles', '-photos'):
+      measured = np.where(alone, np.nan, values[f'{item.name}{suffix}'])
+      name = {'lpips': item.name}
+      yield mean(f'{{lpips}}{suffix}/256', measured, name, weights=item.weights)
+
+
+def _side(session: Session) -> str:
+  return data.sides(session.found, session.config.data.direction)[1]
+
+
+def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray]]:
+  """Scores of every image, in order."""
+  reader = segmenter.Segmenter(session.run.num_labels)
+  module = session.run.generator
+  kept = _PICTURES if session.learned else ()
+
+  def rebuild(params, net, mean, batch):
+    drawn = draw_edits(module, params, mean, batch)
+    return {name: drawn[name] for name in kept} | score(reader, net, drawn, batch)
+
+  def compare(lpips_params, batch):
+    distances = {}
+    for item in session.learned:
+      params = lpips_params[item.name]
+      seen = {name: item.features(params, batch[name]) for name in _PICTURES}
+      for suffix, (x, y) in _PAIRS.items():
+        distances[f'{item.name}{suffix}'] = item.compare(params, seen[x], seen[y])
+    return {name: value for name, value in batch.items() if name not in _PICTURES} | distances
+
+  codes = session.codes(session.split)
+  examples = (
+    {**example, 'codes': codes.codes[i], 'valid': codes.valid[i]}
+    for i, example in enumerate(session.pictures(session.split, roles=('target', 'labels')))
+  )
+  constants = session.params, session.put(net), session.put(session.run.mean.codes)
+  rows = session.stream(rebuild, constants, examples)
+  if not session.learned:
+    return rows
+  lpips_params = session.put({item.name: item.params for item in session.learned})
+  resize = lambda row: row | {name: resizing.resize_for_lpips(row[name]) for name in _PICTURES}
+  return session.stream(compare, (lpips_params,), map(resize, rows))
+
+
+def draw_edits(
+  module, params: Mapping, mean: jax.Array, batch: Mapping[str, jax.Array]
+) -> dict[str, jax.Array]:
+  """Label maps drawn with their own codes, with the next image's, and with one region of the next.
+
+  Args:
+    module: the generator.
+    params: its variables.
+    mean: code of labels that an image has none for, `[L, 512]`.
+    batch: `target` uint8 `[B, H, W, 3]`, `labels` `[B, H, W]`, raw `codes` `[B, L, 512]`, `valid`
+      `[B, L]`.
+
+  Returns:
+    uint8 images `own`, `other`, `edited`, `target`, `next`; and `region`, bool `[B, H, W]`: the
+    edited one, the largest for which both images have a code.
+  """
+  labels = batch['labels'].astype(jnp.int32)
+  valid, turned = batch['valid'], jnp.roll(batch['valid'], -1, axis=0)
+  own = jnp.where(valid[..., None], batch['codes'], mean)
+  other = jnp.where(turned[..., None], jnp.roll(batch['codes'], -1, axis=0), mean)
+  sizes = jnp.sum(layers.one_hot(labels, len(mean)), axis=(1, 2))
+  label = jnp.argmax(jnp.where(valid & turned, sizes, -1.0), axis=1)
+  chosen = layers.one_hot(label, len(mean))[..., None]
+  edited = jnp.where(chosen > 0, other, own)
+  layout = module.apply(params, labels, method='layout')
+  draw = lambda codes: images.to_uint8(networks.draw(module, params, labels, codes, layout=layout))
+  return {
+    'own': draw(own),
+    'other': draw(other),
+    'edited': draw(edited),
+    'target': batch['target'],
+    'next': jnp.roll(batch['target'], -1, axis=0),
+    'region': labels == label[:, None, None],
+  }
+
+
+def score(
+  reader: segmenter.Segmenter,
+  net: Mapping,
+  drawn: Mapping[str, jax.Array],
+  batch: Mapping[str, jax.Array],
+) -> dict[str, jax.Array]:
+  """Scores of what `draw_edits` drew; those that need another image are NaN where there is none."""
+  own, target, region = drawn['own'], drawn['target'], drawn['region']
+  difference = own.astype(jnp.float32) - target
+  norm = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axis=(1, 2, 3)))
+  found = {
+    'psnr': metrics.psnr(own, target),
+    'l1': metrics.l1(own, target),
+    'nrmse': norm(difference) / norm(target.astype(jnp.float32)),
+    'confusion': segmenter.confusion(reader, net, own, batch['labels']),
+    'confusion_photos': segmenter.confusion(reader, net, target, batch['labels']),
+  }
+  if min(own.shape[1:3]) >= _SMALLEST_SSIM:
+    found['ssim'] = metrics.ssim(own, target)
+  change = jnp.mean(jnp.abs(drawn['edited'].astype(jnp.float32) - own), axis=-1)
+  within = lambda mask: jnp.sum(change * mask, axis=(1, 2)) / jnp.sum(mask, axis=(1, 2))
+  of_others = {
+    'psnr_other': metrics.psnr(drawn['other'], target),
+    'inside': within(region),
+    'outside': within(~region),
+  }
+  alone = jnp.sum(batch['mask']) < 2
+  return found | {name: jnp.where(alone, jnp.nan, value) for name, value in of_others.items()}
+
+
+MEASURES = ((measure, frozenset({'reconstruction', 'style'})),)

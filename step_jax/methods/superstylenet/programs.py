@@ -1,0 +1,76 @@
+"""What a run of SuperStyleNet computes, as programs to export."""
+
+from collections.abc import Sequence
+import functools
+
+import jax.numpy as jnp
+
+from step_jax import images
+from step_jax.export import programs as programs_lib
+from step_jax.methods.superstylenet import networks
+from step_jax.methods.superstylenet.run import RegionRun
+from step_jax.methods.superstylenet.spse import CODE_SIZE, extract, spline_table
+
+_USAGE = ('encode IMAGE.npy MAP.npy CODES.npy', 'generate MAPS.npy CODES.npy OUT.npy')
+
+
+def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
+  """Exports `encode`, for one image of the size of training, and `generate`, for any size.
+
+  In codes NaN stands for a label that has none; `generate` draws such a label with its mean code.
+
+  Args:
+    run: as `step_jax.load` gives it.
+    platforms: that the programs are lowered for.
+
+  Returns:
+    An `export.programs.Bundle`.
+  """
+  module, size = run.generator, run.config.codes.size
+  arrays = programs_lib.flatten(
+    {
+      'generator': {**run.params, 'mean': {'codes': run.mean.codes}},
+      'codes': {'splines': spline_table()},
+    }
+  )
+  multiple = 2**module.num_upsamplings
+  lower = functools.partial(programs_lib.lower, platforms=platforms)
+
+  def encode(params, image, labels):
+    found = extract(image, labels, run.num_labels, params['codes']['splines'])
+    return jnp.where(found.valid[..., None], found.codes, jnp.nan)
+
+  def generate(params, labels, codes):
+    variables = dict(params['generator'])
+    mean = variables.pop('mean')['codes']
+    drawn = networks.draw(
+      module, variables, labels.astype(jnp.int32), jnp.where(jnp.isnan(codes), mean, codes)
+    )
+    return images.to_uint8(drawn)
+
+  code = f'{run.num_labels}, {CODE_SIZE}'
+  programs = {
+    'encode': lower(
+      encode,
+      arrays,
+      'codes',
+      {
+        'image': (f'1, {size}, {size}, 3', jnp.uint8),
+        'labels': (f'1, {size}, {size}', jnp.uint8),
+      },
+      'codes',
+      f'codes of the regions of an image (RGB, 0..255) of {size} x {size} px',
+    ),
+    'generate': lower(
+      generate,
+      arrays,
+      'generator',
+      {
+        'labels': (f'b, {multiple}*h, {multiple}*w', jnp.uint8),
+        'codes': (f'b, {code}', jnp.float32),
+      },
+      'images',
+      'images (RGB, 0..255) of label maps with a code for each label',
+    ),
+  }
+  return programs_lib.Bundle(arrays, programs, _USAGE, multiple, multiple)

@@ -1,0 +1,184 @@
+"""A trained run, from training to files: everything that a method can do, at the smallest size."""
+
+import functools
+import json
+import logging
+
+import jax
+import jax.export
+import numpy as np
+import pytest
+import region_runs
+
+from step_jax import methods, report
+from step_jax.data import pictures, swatches
+from step_jax.errors import DataError
+from step_jax.evaluate import results
+from step_jax.infer import encoding, files
+from step_jax.methods.superstylenet import codes as codes_lib
+from step_jax.methods.superstylenet import extraction, measures, regions, segmenter
+from step_jax.methods.superstylenet.codes import RegionCodes
+from step_jax.train import writers
+
+SIZE = 16
+
+
+@pytest.fixture(scope='module')
+def small_sets():
+  """Built-in data sets of a few images, and a segmenter that hardly trains."""
+  with pytest.MonkeyPatch.context() as patch:
+    few = functools.partial(swatches.picture_set, **region_runs.IMAGES)
+    patch.setattr(swatches, 'picture_set', few)
+    patch.setattr(segmenter, 'SETTINGS', {**segmenter.SETTINGS, 'steps': 4, 'width': 4})
+    yield
+
+
+@pytest.fixture(scope='module')
+def workdir(small_sets, tmp_path_factory):
+  """Trained for two steps, and resumed for four."""
+  folder = tmp_path_factory.mktemp('run')
+  region_runs.train(folder, **{'schedule.total_kimg': 0.008})
+  region_runs.train(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def run(workdir):
+  return methods.load(workdir)
+
+
+@pytest.fixture(scope='module')
+def examples():
+  """Two images with their label maps, of which one lacks a class."""
+  names = [f'val/{i:05d}' for i in range(2)]
+  found = [swatches.render(name, SIZE, labelled=True, regional=True) for name in names]
+  assert len(set(found[0]['labels'].flat) ^ set(found[1]['labels'].flat))
+  return found
+
+
+def test_training_writes_what_it_promises(workdir):
+  folder = workdir / 'superstylenet'
+  rows = writers.read_metrics(folder)
+  assert [row['step'] for row in rows if 'loss_generator' in row] == [2, 4, 6]
+  scored = [row for row in rows if 'val_psnr' in row]
+  assert scored[-1]['step'] == 6
+  assert {'val_psnr_other', 'val_l1', 'val_perceptual'} <= scored[-1].keys()
+  assert (folder / 'codes.npz').is_file()
+
+
+def test_resumed_is_as_trained_at_once(workdir, small_sets, tmp_path):
+  region_runs.train(tmp_path)
+  states = [methods.load(folder).params for folder in (workdir, tmp_path)]
+  jax.tree.map(np.testing.assert_array_equal, *states)
+
+
+def test_translations(run, examples, caplog):
+  a, b = (run.encode(example['B'], example['labels']) for example in examples)
+  both = run.encode(*(np.stack([e[name] for e in examples]) for name in ('B', 'labels')))
+  np.testing.assert_array_equal(both.valid, np.stack([a.valid, b.valid]))
+  maps = np.stack([example['labels'] for example in examples])
+  one = run.translate(maps[0], a)
+  assert one.shape == (SIZE, SIZE, 3) and one.dtype == np.uint8
+  np.testing.assert_array_equal(run.translate(maps, both)[0], one)
+  line = run.interpolate(maps[0], a, b, 3)
+  np.testing.assert_array_equal(line[0], one)
+  np.testing.assert_array_equal(line[2], run.translate(maps[0], b, fallback=a))
+  assert run.sample(maps, 2).shape == (2, 2, SIZE, SIZE, 3)
+  np.testing.assert_array_equal(run.draw(3, 1).codes, run.draw(3, 1).codes)
+  # What no style has is said.
+  lacking = RegionCodes(a.codes * 0, np.zeros_like(a.valid))
+  with caplog.at_level(logging.WARNING):
+    run.translate(maps[0], lacking)
+  assert 'have no code in the style image: used the mean code of the label' in caplog.text
+  with pytest.raises(DataError, match='has the class 9, but this run has the classes 0 to 4'):
+    run.translate(np.full((SIZE, SIZE), 9))
+  with pytest.raises(DataError, match='--style-labels'):
+    run.encode(examples[0]['B'])
+
+
+def test_edits_stay_in_their_region(run, examples):
+  """Between the style of a region and the image are convolutions alone, but no norm at test."""
+  a, b = (run.encode(example['B'], example['labels']) for example in examples)
+  label = int(np.flatnonzero(a.valid & b.valid)[0])
+  edited = a.with_region(label, b)
+  np.testing.assert_array_equal(edited.codes[label], b.codes[label])
+  assert run.translate(examples[0]['labels'], edited).shape == (SIZE, SIZE, 3)
+
+
+@pytest.fixture(scope='module')
+def image_files(examples, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('files')
+  for i, example in enumerate(examples):
+    pictures.write_png(folder / f'image{i}.png', example['B'])
+    colours = swatches.CLASS_COLORS.astype(np.uint8)[example['labels']]
+    pictures.write_png(folder / f'map{i}.png', colours)
+  return folder
+
+
+def test_files(workdir, image_files, examples, run, tmp_path):
+  image, label_map = ([image_files / f'{name}{i}.png' for i in (0, 1)] for name in ('image', 'map'))
+  style = {'styles': [image[0]], 'options': {'style_labels': [label_map[0]]}}
+  (plain,) = files.translate(workdir, [label_map[0]], tmp_path / 'plain', **style)
+  expected = run.translate(
+    examples[0]['labels'], run.encode(examples[0]['B'], examples[0]['labels'])
+  )
+  np.testing.assert_array_equal(pictures.read_picture(plain), expected)
+  region = regions.parse(f'0={image[1]}:{label_map[1]}')
+  style['options'] |= {'region': [region]}
+  (edited,) = files.translate(workdir, [label_map[0]], tmp_path / 'edited', **style)
+  assert not np.array_equal(pictures.read_picture(edited), expected)
+  styles = [image[0], image[1]]
+  files.translate(
+    workdir,
+    [label_map[0]],
+    tmp_path / 'line',
+    interpolate=styles,
+    steps=3,
+    options={'style_labels': label_map},
+  )
+  assert (tmp_path / 'line/map0_02.png').is_file()
+  # Codes of the same images without the run are the same, and serve as styles.
+  written = encoding.write(
+    image,
+    tmp_path / 'codes',
+    method='superstylenet',
+    options={'labels': label_map, 'classes': 5, 'palette': 'swatches', 'size': 32},
+  )
+  stored = codes_lib.read(written[1], 5, 512)
+  own = run.encode(examples[1]['B'], examples[1]['labels'])
+  np.testing.assert_allclose(stored.codes, own.codes, atol=1e-6)
+  files.translate(workdir, [label_map[0]], tmp_path / 'by_code', styles=[written[1]])
+
+
+@pytest.mark.parametrize('text', ['3', '3=a.png', 'x=a.png:b.png', '3=a.png:b.png@x', '3=:b.png'])
+def test_regions_that_cannot_be_read(text):
+  with pytest.raises(Exception, match='is not LABEL=IMAGE:LABELS'):
+    regions.parse(text)
+
+
+def test_scores(workdir):
+  found = results.evaluate(workdir, groups=['reconstruction', 'style'])
+  names = {'psnr/uint8', 'ssim/uint8', 'nrmse/uint8', 'l1/uint8', 'psnr-other-style/uint8'}
+  names |= {f'segmentation-{what}{of}' for what in ('miou', 'accuracy') for of in ('', '-photos')}
+  scores = found['scores']
+  assert names | {'edit-locality/uint8'} <= scores.keys()
+  assert 0 <= scores['segmentation-miou']['value'] <= scores['segmentation-accuracy']['value'] <= 1
+  assert 'segmenter' in scores['segmentation-miou']['definition']
+  assert scores['nrmse/uint8']['value'] > 0
+
+
+def test_a_table_of_labels():
+  table = np.array([[6.0, 2, 0], [1, 3, 0], [0, 0, 0]])
+  assert segmenter.mean_iou(table) == pytest.approx((6 / 9 + 3 / 6) / 2)
+  assert segmenter.pixel_accuracy(table) == pytest.approx(9 / 12)
+
+
+def test_report(workdir):
+  page = report.write(workdir).read_text('utf-8')
+  assert 'Edits of one region' in page
+
+
+def test_bank_of_a_run_that_lacks_it(workdir, tmp_path):
+  with pytest.raises(Exception, match='re-run the training command'):
+    extraction.read_bank(tmp_path / 'codes.npz', 5)
+  assert measures.MEASURES and json
