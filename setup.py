@@ -18,15 +18,22 @@ DEMO = ['gradio>=6.31', 'scikit-learn>=1.6']
 setuptools.setup(
   name='step_jax',
   version=VERSION,
-  description='Multi-modal image-to-image translation in JAX: StEP and its baselines.',
+  description='Multi-modal image-to-image translation in JAX: StEP, pSp and SuperStyleNet.',
   long_description=(HERE / 'README.md').read_text(),
   long_description_content_type='text/markdown',
-  license='Apache-2.0',
+  license_expression='Apache-2.0',
+  license_files=['LICENSE'],
+  project_urls={
+    'StEP': 'https://arxiv.org/abs/2104.07098',
+    'pSp': 'https://arxiv.org/abs/2008.00951',
+    'SuperStyleNet': 'https://arxiv.org/abs/2112.09367',
+  },
   python_requires='>=3.12',
   # The stages' configurations stand at the top of the repository, and inside the installed package.
   packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
   package_dir={'step_jax.configs': 'configs'},
   package_data={
+    'step_jax': ['py.typed'],
     'step_jax.demo': ['*.css'],
     'step_jax.report': ['*.j2'],
     'step_jax.reproduce': ['*.j2'],
@@ -83,6 +90,8 @@ setuptools.setup(
     # What jax2onnx imports. Itself it is installed with --no-deps: it asks for an older Orbax than
     # ours, which it does not use.
     'onnx': ['onnx>=1.20', 'onnx-ir>=0.2', 'onnxruntime>=1.24'],
+    # Metrics and images in Weights & Biases.
+    'wandb': ['wandb>=0.19'],
     # A page to try a run on.
     'demo': DEMO,
     # The tour of the page in a browser; the browser itself is a Chromium of the system.

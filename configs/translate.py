@@ -32,6 +32,8 @@ FIELDS = (
   shared(
     'remat',
     'fsdp',
+    'eval_pictures',
+    'data.flip',
     data=(*DATA, 'crop', 'eval_crop'),
     features=('net', 'taps', 'weights'),
     stage='translate',
@@ -49,17 +51,11 @@ FIELDS = (
     'model.z_dim': dataclasses.replace(_STYLE['model.z_dim'], rule=NOT_NEGATIVE),
     'train_encoder': Field(False, 'whether the style encoder is trained along with the generator'),
     'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
-    'eval_pictures': Field(
-      128,
-      'validation pictures that are scored during training; `step-jax evaluate` takes all',
-      COUNT,
-    ),
     'data.rescale': Field(
       (),
       'pairs of probability and factor: so often a pair is enlarged by that much',
       each(tuple, _PROBABILITY_AND_FACTOR, 'pairs', range(100)),
     ),
-    'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
     'features.tap_weights': Field(
       fields.FEATURES['vgg16']['tap_weights'],
       'how much each tap counts in the perceptual loss',

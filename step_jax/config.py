@@ -59,13 +59,12 @@ def make(
   if options.size:
     square = (options.size, options.size)
     settings.update(resize=options.size, crop=square, eval_crop=square)
+  chosen = choose(presets or {}, options.preset, 'preset').fields if options.preset else {}
+  chosen = chosen.get(declared['stage'].default, {})
   net = FEATURES.get(options.features, {})
-  for group, changes in (('data', settings), ('mining', settings), ('features', net)):
-    named = {f'{group}.{name}': value for name, value in changes.items()}
+  for group, changes in (('data', settings), ('mining', settings), ('', chosen), ('features', net)):
+    named = {f'{group}.{name}' if group else name: value for name, value in changes.items()}
     values |= {name: value for name, value in named.items() if name in declared}
-  if options.preset:
-    preset = choose(presets or {}, options.preset, 'preset')
-    values |= preset.fields.get(declared['stage'].default, {})
   tree: dict[str, Any] = {}
   for name, value in values.items():
     group, _, leaf = name.rpartition('.')
@@ -113,14 +112,14 @@ def stage_module(stage: str) -> types.ModuleType:
   return _module(stage_file(stage))
 
 
+def is_ours(stage: str) -> bool:
+  """Whether a stage's configuration file is one of `configs/`."""
+  return stage in _stage_files()
+
+
 def stage_file(stage: str) -> str:
   """Path of a stage's own configuration file, in a checkout or in an installed package."""
   return FILES.get(stage) or str(_stage_files()[stage])
-
-
-def is_ours(stage: str) -> bool:
-  """Whether `configs/` has a file for the stage."""
-  return stage in _stage_files()
 
 
 @functools.cache
@@ -193,7 +192,8 @@ def set_kimg(config: ConfigDict, kimg: float) -> None:
   problem = fields.SHARED['schedule.total_kimg'].problem(kimg)
   if problem:
     raise ConfigError(f'--kimg {kimg:g}: {problem}')
-  schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
+  if 'fixed_kimg' in schedule:
+    schedule.fixed_kimg = schedule.fixed_kimg / schedule.total_kimg * kimg
   schedule.total_kimg = kimg
 
 

@@ -24,6 +24,9 @@ have others.
 
 This page is made by `python -m step_jax.config_reference > docs/config.md`."""
 
+# Methods of users and of tests may be registered, too.
+_STAGES = tuple(filter(config_lib.is_ours, methods.STAGES))
+
 
 def page() -> str:
   """The reference of all fields of all stages, in Markdown."""
@@ -38,7 +41,7 @@ def page() -> str:
         _by_stage({stage: _values(field) for stage, field in of_stages.items()}, len(of_stages)),
         _by_stage(
           {stage: _shown(field.default) for stage, field in of_stages.items()},
-          len(declared['stage']),
+          len(_STAGES),
         ),
         next(iter(of_stages.values())).meaning,
       )
@@ -48,7 +51,8 @@ def page() -> str:
     parts.append(_table(('field', 'values', 'default', 'meaning'), rows))
   parts += ['## Data sets', 'What `--data NAME` or `--preset NAME` sets beyond the defaults.']
   parts.append(_changes('data set', config_lib.DATASETS))
-  parts += ['## Feature nets', 'What `--features NAME` sets; `vgg16` is the default.']
+  defaults = "`vgg16` is StEP's default, `alexnet` that of pSp."
+  parts += ['## Feature nets', f'What `--features NAME` sets; {defaults}']
   parts.append(_changes('net', config_lib.FEATURES))
   parts += [
     '## Presets of methods',
@@ -65,7 +69,7 @@ def page() -> str:
 def collect() -> dict[str, dict[str, fields.Field]]:
   """Dotted name of a field -> stage -> how it is declared there."""
   declared: dict[str, dict[str, fields.Field]] = {}
-  for stage in filter(config_lib.is_ours, methods.STAGES):
+  for stage in _STAGES:
     for name, field in config_lib.stage_module(stage).FIELDS.items():
       declared.setdefault(name, {})[stage] = field
   return declared

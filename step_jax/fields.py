@@ -219,6 +219,11 @@ _ALWAYS = {
     'folder; none: no trace',
     _STEPS,
   ),
+  'wandb': Field(
+    '',
+    'project of Weights & Biases that metrics, images and configuration are sent to, beside the '
+    'files in the folder of the stage; empty: none',
+  ),
   'batch_size': Field(8, 'pictures a step over all devices (codes, for the mapper)', COUNT),
   'best_metric': Field(
     '',
@@ -235,6 +240,11 @@ SHARED = _ALWAYS | {
     '',
     'stage whose networks this one starts from: a name in the same work directory, or a path; '
     'empty: from scratch',
+  ),
+  'eval_pictures': Field(
+    128,
+    'validation pictures that are scored during training; `step-jax evaluate` takes all',
+    COUNT,
   ),
   'remat': Field(
     False,
@@ -266,6 +276,7 @@ SHARED = _ALWAYS | {
   'data.eval_crop': Field(
     (0, 0), 'height and width of the middle crop for validation, px; 0, 0: whole', _EVAL_CROP
   ),
+  'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
   'data.palette': Field(
     'index',
     'how label maps show their classes: `index` (numbers from 0), `index_from_1`, `index_void` '
@@ -350,6 +361,7 @@ GROUPS = {
   'loss': 'Loss weights',
   'optimizer': 'Optimisers',
   'schedule': 'Length',
+  'interval': 'Lazy regularisation',
   'imle': 'The mapper',
   'every': 'Intervals',
 }

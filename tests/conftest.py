@@ -27,12 +27,13 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
   """Less time for compiling: it is most of what tests would do.
 
-  Programs are kept between test runs and shared with processes that tests start; and LLVM need not
-  optimise what runs once. `XLA_FLAGS= launch/test.sh` tests what users run.
+  Programs, however small, are kept between test runs, and shared between files, workers, and
+  processes that tests start; and LLVM need not optimise what runs once. `XLA_FLAGS= launch/test.sh`
+  tests what users run.
   """
   os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(config.cache.mkdir('compiled')))
-  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
+  os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 
 @pytest.fixture(scope='session', autouse=True)

@@ -76,7 +76,8 @@ def test_all_that_was_compiled_is_there_on_tpus_and_gpus(programs):
   names = {name for name, *_ in programs}
   of_step = {'.'.join(name.split('.')[2:3]) for name in names if name.startswith('methods.step.')}
   assert {'steps', 'stages', 'mining'} <= of_step, names
-  assert {name.partition('.')[0] for name in names} == {'evaluate', 'methods', 'train'}
+  # And `search`, where this test is the first to import it.
+  assert {'evaluate', 'methods', 'train'} <= {name.partition('.')[0] for name in names}
   assert len(programs) > 15, names
 
 

@@ -74,6 +74,9 @@ def add_train(verbs, name: str) -> None:
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
   verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
   verb.add_argument('--kimg', type=arguments.amount, help='thousands of pictures to train on')
+  verb.add_argument(
+    '--wandb', default='', metavar='PROJECT', help='send metrics and images to Weights & Biases too'
+  )
   main_lib.add_change_config(verb)
   verb.set_defaults(takes_fields=True)
 
@@ -115,6 +118,8 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
     raise ConfigError('--data is missing: give a folder of pictures, or swatches')
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
+  if args.wandb:
+    config_lib.set_field(config, 'wandb', args.wandb)
   if args.kimg is not None:
     config_lib.set_kimg(config, args.kimg)
   return config

@@ -137,6 +137,18 @@ PROTOCOLS = {
       pictures=_OWN, range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1, linear heads',
     ),
     _protocol(
+      'l2/float', 'reconstruction', 'lower', "mean squared difference, as pSp's reference",
+      pictures='every source translated, against its target, in the size of the target',
+      range='[-1, 1] of uint8', size='of the target',
+      formula='mean over pixels, channels, pictures',
+    ),
+    _protocol(
+      'identity/112', 'reconstruction', 'higher', 'similarity of identities; for aligned faces',
+      pictures='as l2/float', range='[-1, 1] of uint8',
+      size='rows 35 to 223 and columns 32 to 220 at 256 px, by means over bins to 112 px',
+      formula='inner product of the embeddings of a face network',
+    ),
+    _protocol(
       'segmentation-miou', 'reconstruction', 'higher',
       'is the label map seen in the output? mean intersection over union',
       pictures=_OWN, range=_UINT8, size='native',
@@ -226,6 +238,12 @@ PROTOCOLS = {
       '{lpips}-diversity-sampled/256', 'diversity', 'higher',
       'LPIPS between outputs in 16 drawn styles, as StEP',
       pictures=f'{_DRAWN}, of which the first 16 count', range=_UINT8, size=_RESIZED_OUTPUTS,
+      formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
+    ),
+    _protocol(
+      '{lpips}-diversity-noise/256', 'diversity', '',
+      "LPIPS between outputs that differ in the generator's noise alone: the scale for -sampled",
+      pictures=f'{_INPUTS}, each with 16 draws of noise', range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
     ),
     _protocol(

@@ -59,7 +59,7 @@ class Bundle:
 def flatten(params: Mapping) -> dict[str, np.ndarray]:
   """Host arrays of a tree of parameters, as `Bundle.arrays`."""
   flat = flax.traverse_util.flatten_dict(params, sep='/')
-  # Safetensors writes the memory of an array, whatever its order.
+  # Safetensors writes the memory of an array, whatever its order. Scalars stay scalars.
   return {name: np.asarray(flat[name], np.float32, order='C') for name in sorted(flat)}
 
 

@@ -43,7 +43,7 @@ class Reader:
     """An input as `Run.translate` takes it, and an image uint8 `[H, W, 3]` of it."""
     if self._read_source:
       return self._read_source(self._run, path, self._halves[0])
-    image = self._image(path, self._halves[0])
+    image = read_image(path, self._halves[0], self._resize)
     return image, image
 
   def files_of_styles(self, paths: Sequence[files.Path]) -> list[options_lib.OwnFiles]:
@@ -60,18 +60,29 @@ class Reader:
     """
     if codes_lib.is_code(path):
       return codes_lib.read(self._run, path), WHITE
-    image = self._image(path, self._halves[1])
+    image = read_image(path, self._halves[1], self._resize)
     arguments = self._given.of('encode') | options_lib.read(self._run, own_files, image)
     try:
       return self._run.encode(image, **arguments), image
     except (DataError, RunError) as error:
       raise type(error)(f'{shown(str(path))}: {error}') from None
 
-  def _image(self, path: files.Path, half: str) -> np.ndarray:
-    image = pictures.read_picture(path)
-    if half:
-      middle = image.shape[1] // 2
-      if not middle:
-        raise DataError(f'{shown(str(path))}: is 1 px wide, which has no two halves: replace it')
-      image = image[:, :middle] if half == 'left' else image[:, middle:]
-    return pictures.fit(image, self._resize)
+
+def read_image(path: files.Path, half: str, resize: int) -> np.ndarray:
+  """An image, uint8 `[H, W, 3]`.
+
+  Args:
+    path: its file.
+    half: `left` or `right` for that half of an A|B image, else empty.
+    resize: pixels of the shorter side; 0 keeps the size.
+
+  Raises:
+    DataError: it cannot be read, or has no halves.
+  """
+  image = pictures.read_picture(path)
+  if half:
+    middle = image.shape[1] // 2
+    if not middle:
+      raise DataError(f'{shown(str(path))}: is 1 px wide, which has no two halves: replace it')
+    image = image[:, :middle] if half == 'left' else image[:, middle:]
+  return pictures.fit(image, resize)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from step_jax import config as config_lib
 from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
-from step_jax.methods import step, superstylenet
+from step_jax.methods import psp, step, superstylenet
 from step_jax.methods.method import Bench, Encoder, Importer, Method, Option, Preset, Run, Stage
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ def register(method: Method) -> None:
 
 
 register(step.METHOD)
+register(psp.METHOD)
 register(superstylenet.METHOD)
 
 

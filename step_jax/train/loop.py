@@ -40,7 +40,7 @@ def run(
   num_steps: int,
   every: Every,
   checkpoints: checkpoint.Checkpoints,
-  writer: writers.MetricWriter | None,
+  writer: writers.MetricWriter | writers.Several | None,
   evaluate: Callable[[Any], Evaluation] | None,
   items_per_step: int,
   stop: Callable[[int], bool] = lambda step: False,

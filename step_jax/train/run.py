@@ -17,7 +17,16 @@ from step_jax import config as config_lib
 from step_jax import data, files, untrusted
 from step_jax.data import contents as contents_lib
 from step_jax.errors import RunError
-from step_jax.train import checkpoint, lock, loop, profiling, same_data, stopping, writers
+from step_jax.train import (
+  checkpoint,
+  lock,
+  loop,
+  profiling,
+  same_data,
+  stopping,
+  wandb_writer,
+  writers,
+)
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 from step_jax.train import state as state_lib
@@ -29,7 +38,7 @@ LOG_FILE = 'train.log'
 _LOG_SECONDS = 30.0
 # What decides when to end, to look and to stop, and where the state lies, not what was trained so
 # far: may differ from the start before.
-_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile', 'best_metric')
+_FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile', 'wandb', 'best_metric')
 
 
 Build = Callable[[ml_collections.ConfigDict, files.Path, jax.sharding.Mesh], stage_lib.Training]
@@ -109,6 +118,8 @@ def _train(
   notes: Sequence[str],
   check_held: Callable[[], None],
 ) -> None:
+  project = config.get('wandb', '')
+  wandb_writer.check(project)
   mesh = mesh_lib.make_mesh()
   stage = build(config, workdir, mesh)
   with contextlib.ExitStack() as closing:
@@ -129,6 +140,10 @@ def _train(
         contents_lib.write(images, folder)
       writer = writers.MetricWriter(folder, start)
       closing.callback(writer.close)
+      if project:
+        online = wandb_writer.WandbWriter(project, folder, config)
+        closing.callback(online.close)
+        writer = writers.Several(writer, online)
       log_file = closing.enter_context(_log_to(folder / LOG_FILE))
       # To the file alone: it has one line per array.
       table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
@@ -253,4 +268,8 @@ def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
       stats = {**stats, **warm_stats, **{name: ours[name] for name in ours.keys() & stats.keys()}}
     return state.replace(params={**state.params, **warm}, ema=averaged, stats=stats)
 
-  return jax.jit(init, out_shardings=shardings)(key, stage.warm_start, stage.warm_stats)
+  # It runs once: optimising it would take CPUs longer than it takes by itself.
+  once = {'xla_backend_optimization_level': 0}
+  return jax.jit(init, out_shardings=shardings, compiler_options=once)(
+    key, stage.warm_start, stage.warm_stats
+  )

@@ -10,6 +10,7 @@ import os
 import pathlib
 import tempfile
 import time
+from typing import Any
 
 import numpy as np
 from tensorboardX import summary
@@ -95,6 +96,28 @@ class MetricWriter:
         f'{self._folder}: metrics cannot be written ({error.strerror}); checkpoints are whole: '
         'mend that, and the same command goes on'
       ) from None
+
+
+class Several:
+  """Writers that are all told the same, in order; whoever made them closes them."""
+
+  def __init__(self, *several: Any):
+    self._writers = several
+
+  def write_scalars(self, step: int, scalars: Mapping[str, float]) -> None:
+    """Tells all of them."""
+    for writer in self._writers:
+      writer.write_scalars(step, scalars)
+
+  def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
+    """Tells all of them."""
+    for writer in self._writers:
+      writer.write_images(step, images)
+
+  def flush(self) -> None:
+    """Tells all of them."""
+    for writer in self._writers:
+      writer.flush()
 
 
 class _Events:

@@ -15,15 +15,16 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 # In the order in which a reader takes them: the second opens the run that the first leaves.
-NAMES = ('train_step', 'explore_styles', 'tpu')
+NAMES = ('train_step', 'explore_styles', 'explore_psp', 'tpu')
 # Both runs of the first are equally long, so that they share compiled programs.
 SETTINGS = {
   'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032, TRAINED=False),
   'explore_styles': dict(COUNT=2, STEPS=2),
+  'explore_psp': dict(KIMG=0.032, COUNT=2, STEPS=2),
   'tpu': dict(SIZE=16, BATCH_SIZE=8, STEPS=2),
 }
 # How many pictures a notebook displays.
-PICTURES = {'train_step': 5, 'explore_styles': 6, 'tpu': 1}
+PICTURES = {'train_step': 5, 'explore_styles': 6, 'explore_psp': 5, 'tpu': 1}
 # After four steps nothing has been learnt, and training says so, as it must. These are results of
 # the run (`step_jax.methods.step.scores.health`), not complaints about code.
 UNTRAINED = (
@@ -88,7 +89,7 @@ def pip(line):
 def install(folder, **variables):
   """What the install cell, the same in all notebooks, prints where step_jax is not installed."""
   cells = [[cell for cell in read(name).cells if 'install' in cell.id] for name in NAMES]
-  assert cells[0] == cells[1] == cells[2]
+  assert all(other == cells[0] for other in cells)
   notebook = nbformat.v4.new_notebook()
   notebook.cells = [nbformat.v4.new_code_cell(WITHOUT_STEP_JAX), cells[0][1]]
   execute(notebook, folder, **variables)

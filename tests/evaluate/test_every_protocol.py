@@ -36,9 +36,8 @@ INPUTS = 2
 CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
 
 # Others are of SuperStyleNet, see tests/methods/superstylenet/test_region_scores.py.
-OF_STEP = [
-  name for name in PROTOCOLS if not name.startswith(('nrmse', 'segmentation', 'edit-locality'))
-]
+OTHERS = ('nrmse', 'segmentation', 'edit-locality', 'l2/', 'identity', '{lpips}-diversity-noise')
+OF_STEP = [name for name in PROTOCOLS if not name.startswith(OTHERS)]
 
 
 def taps_of(x):

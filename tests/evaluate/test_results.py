@@ -79,7 +79,7 @@ def test_numbers_are_the_same_on_eight_devices(scored_run, tmp_path):
     again = tmp_path / str(devices)
     shutil.copytree(workdir, again)
     (again / 'finetune' / results.FILE).unlink()
-    flags = f'--xla_force_host_platform_device_count={devices}'
+    flags = f'{environment["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
     subprocess.run(
       [sys.executable, '-m', 'step_jax.cli', 'evaluate', '--workdir', str(again)],
       check=True,

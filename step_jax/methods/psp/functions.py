@@ -12,8 +12,43 @@ import jax.numpy as jnp
 
 from step_jax import images
 from step_jax.methods.psp import generator as generator_lib
+from step_jax.methods.psp import resizing
 from step_jax.methods.psp import styles as styles_lib
 from step_jax.methods.psp.generator import Generator
+
+
+def variables(state: Mapping) -> dict:
+  """Variables of networks as they are used after training.
+
+  Args:
+    state: members of a `TrainState` of either stage, by name.
+  """
+  stats = state['stats']
+  if 'encoder' not in stats:
+    generator, mean = state['ema']['generator'], stats['w_mean']
+    return {'generator': {'params': generator, 'noise': stats['noise']}, 'mean_style': mean}
+  params = state['params']
+  return {
+    'encoder': {'params': params['encoder'], 'batch_stats': stats['encoder']},
+    'generator': {'params': params['generator'], 'noise': stats['noise']},
+    'mean_style': stats['mean_style'],
+  }
+
+
+def stats_of(variables: Mapping) -> dict:
+  """`TrainState.stats` of the stage `psp`, from variables."""
+  return {
+    'encoder': variables['encoder']['batch_stats'],
+    'noise': variables['generator']['noise'],
+    'mean_style': variables['mean_style'],
+  }
+
+
+def fit(pictures: jax.Array, side: int) -> jax.Array:
+  """Images in another size, by means over bins: uint8 `[B, H, W, 3] -> [B, side, side, 3]`."""
+  if pictures.shape[1] == side:
+    return pictures
+  return images.to_uint8(resizing.adaptive_pool(images.to_float(pictures), side))
 
 
 def encode(

@@ -42,8 +42,39 @@ def upsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
   As `torch.nn.functional.conv_transpose2d` without padding, before the blur: input pixel `i` adds
   `x[i] * kernel[a]` to output pixel `2 i + a`.
   """
-  y = _convolve(x, kernel[::-1, ::-1], pad=kernel.shape[0] - 1, lhs_dilation=(2, 2))
+  y = jax.lax.platform_dependent(x, kernel, cpu=_transposed_by_products, default=_transposed)
   return fir.blur(y, pad=1, gain=4.0)
+
+
+def _transposed(x, kernel):
+  return _convolve(x, kernel[::-1, ::-1], pad=kernel.shape[0] - 1, lhs_dilation=(2, 2))
+
+
+def _transposed_by_products(x, kernel):
+  """`_transposed` for 3x3 kernels without a dilated convolution.
+
+  The gradient of that by its kernel takes CPUs 7 to 18 times as long.
+  """
+  dtype = jnp.result_type(x, kernel)
+  y = jnp.einsum('bhwi,klio->klbhwo', x.astype(dtype), kernel.astype(dtype))
+  rows = [_interleave([y[i, j] for j in range(3)], axis=2) for i in range(3)]
+  return _interleave(rows, axis=1)
+
+
+def _interleave(parts, axis):
+  """Adds `parts[a][i]` to place `2 i + a` of an axis."""
+
+  def padded(part, before):
+    margin = [(0, 0)] * part.ndim
+    margin[axis] = (before, 1 - before)
+    return jnp.pad(part, margin)
+
+  even, odd = padded(parts[0], 0) + padded(parts[2], 1), padded(parts[1], 0)
+  count = 2 * even.shape[axis]
+  y = jnp.stack([even, odd], axis=axis + 1)
+  y = y.reshape(*even.shape[:axis], count, *even.shape[axis + 1 :])
+  # The last odd place is beyond the end.
+  return jax.lax.slice_in_dim(y, 0, count - 1, axis=axis)
 
 
 def _convolve(x, kernel, stride=1, pad=0, **options):

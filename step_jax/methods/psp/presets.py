@@ -5,50 +5,59 @@ released code: one style for all layers with an identity loss, and one style for
 term that holds the output to itself under random style mixing.
 """
 
-DEFAULTS = {
-  'task': 'encode',
-  'encoder': 'pyramid',
-  'input_channels': 3,
-  'start_from_mean': True,
-  'loss.l2': 1.0,
-  'loss.lpips': 0.8,
-  'loss.l1': 0.0,
-  'loss.identity': 0.0,
-  'loss.moco': 0.0,
-  'loss.l2_crop': 0.0,
-  'loss.lpips_crop': 0.0,
-  'loss.w_norm': 0.0,
-  'loss.mixing': 0.0,
-}
+from step_jax.methods.method import Preset
 
+_OWN = {'task': 'encode', 'data.flip': True}
 _RESNET = {
-  'encoder': 'resnet50_linear',
+  'model.encoder': 'resnet50_linear',
   'loss.l2': 0.0,
   'loss.l1': 1.0,
   'loss.lpips': 0.8,
   'features.net': 'vgg16',
+  'features.taps': ('conv1_2', 'conv2_2', 'conv3_3', 'conv4_3', 'conv5_3'),
   'optimizer.name': 'adam',
 }
 
+
+def _preset(meaning: str, fields: dict) -> Preset:
+  return Preset(meaning, {'psp': fields})
+
+
 PRESETS = {
-  'encode': {'loss.identity': 0.1},
-  'frontalize': {
-    'task': 'frontalize',
-    'loss.identity': 1.0,
-    'loss.l2': 0.001,
-    'loss.lpips': 0.08,
-    'loss.l2_crop': 0.01,
-    'loss.lpips_crop': 0.8,
-    'loss.w_norm': 0.005,
-  },
-  'sketch': {'task': 'sketch', 'input_channels': 1, 'loss.w_norm': 0.005},
-  'segmentation': {'task': 'segmentation', 'input_channels': 19, 'loss.w_norm': 0.005},
-  'super_resolution': {
-    'task': 'super_resolution',
-    'loss.identity': 0.1,
-    'loss.w_norm': 0.005,
-  },
-  'toonify': {'loss.identity': 1.0, 'loss.w_norm': 0.025},
-  'global': {**_RESNET, 'num_styles': 1, 'loss.identity': 1.0},
-  'local': {**_RESNET, 'loss.mixing': 1.0},
+  'encode': _preset('faces, rebuilt', _OWN | {'loss.identity': 0.1}),
+  'frontalize': _preset(
+    'faces, turned to the front',
+    {
+      'task': 'frontalize',
+      'data.flip': True,
+      'loss.identity': 1.0,
+      'loss.l2': 0.001,
+      'loss.lpips': 0.08,
+      'loss.l2_crop': 0.01,
+      'loss.lpips_crop': 0.8,
+      'loss.w_norm': 0.005,
+    },
+  ),
+  'sketch': _preset(
+    'images of grey drawings',
+    {'task': 'sketch', 'loss.w_norm': 0.005},
+  ),
+  'segmentation': _preset(
+    'images of label maps; set `data.palette` and `data.classes`',
+    {'task': 'segmentation', 'loss.w_norm': 0.005},
+  ),
+  'super_resolution': _preset(
+    'faces, enlarged', {'task': 'super_resolution', 'loss.identity': 0.1, 'loss.w_norm': 0.005}
+  ),
+  'toonify': _preset(
+    'faces, drawn by a generator of cartoons', _OWN | {'loss.identity': 1.0, 'loss.w_norm': 0.025}
+  ),
+  'global': _preset(
+    'one style for all layers, by ResNet-50',
+    _OWN | _RESNET | {'model.num_styles': 1, 'loss.identity': 1.0},
+  ),
+  'local': _preset(
+    'one style for each layer, by ResNet-50, held to itself under mixing',
+    _OWN | _RESNET | {'loss.mixing': 1.0},
+  ),
 }

@@ -20,7 +20,11 @@ _LOOKAHEAD_RATE = 0.5
 
 
 class RangerState(NamedTuple):
-  """Steps taken, both moments, and Lookahead's slow weights, which start as the parameters."""
+  """Steps taken, both moments, and Lookahead's slow weights.
+
+  These start as the parameters of the first step, which need not be those of `init`: a stage may
+  start from another one's.
+  """
 
   count: jax.Array
   mu: Any
@@ -62,10 +66,12 @@ def ranger(
     nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
     rectified = count >= rectified_from
     look_ahead = count % _LOOKAHEAD_STEPS == 0
+    first = state.count == 0
 
     def move(p, m, v, slow):
       divisor = jnp.where(rectified, jnp.sqrt(v) + EPSILON, 1.0)
       fast = p - weight_decay * rate * p - (size * m / divisor).astype(p.dtype)
+      slow = jnp.where(first, p, slow)
       slow = jnp.where(look_ahead, slow + _LOOKAHEAD_RATE * (fast - slow), slow)
       return jnp.where(look_ahead, slow, fast), slow
 

@@ -32,6 +32,11 @@ def inject(
   return jnp.where(mask, alpha * other + (1 - alpha) * styles, styles)
 
 
+def first_fine(num_styles: int) -> int:
+  """The first layer that leaves the layout of an image as it is: 8 of 18, in that proportion."""
+  return round(num_styles * 8 / 18)
+
+
 def parse_layers(text: str, num_styles: int) -> tuple[int, ...]:
   """Layers from a list of indices and ranges, such as `8-`, `8-13`, `0,3,8-`, `-4-` or `-1`.
 

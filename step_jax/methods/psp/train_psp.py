@@ -13,7 +13,7 @@ import optax
 from step_jax import images, losses, models
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp import losses as psp_losses
-from step_jax.methods.psp import resizing
+from step_jax.methods.psp import networks, resizing
 from step_jax.methods.psp.generator import Generator
 from step_jax.methods.psp.irse import FaceEmbedding
 from step_jax.methods.psp.ranger import ranger
@@ -90,6 +90,7 @@ class Objectives:
     styles: jax.Array,
     output: jax.Array,
     mixed: jax.Array | None,
+    mean: jax.Array,
     batch: Mapping[str, jax.Array],
     frozen: Mapping[str, Any],
   ) -> dict[str, jax.Array]:
@@ -99,12 +100,13 @@ class Objectives:
       styles: `[B, n, D]`.
       output: the generator's image of them.
       mixed: its image of styles that are mixed within the batch; None without the term `mixing`.
+      mean: the mean style.
       batch: see `make`.
       frozen: see `make`.
     """
     target = images.to_float(batch['target'])
     output = resizing.adaptive_pool(output, target.shape[1])
-    mean = frozen['mean_style'] if self.config.start_from_mean else 0.0
+    mean = mean if self.config.start_from_mean else 0.0
 
     def lpips(x, y):
       taps = [self.features.apply({'params': frozen['features']}, z) for z in (x, y)]
@@ -149,21 +151,18 @@ class Objectives:
     """The weighted sum of the terms, a scalar, the terms, and the encoder's statistics.
 
     Args:
-      params: of the trained networks.
-      stats: `batch_stats` of the encoder.
+      params: of encoder and generator.
+      stats: `TrainState.stats`, see `make`.
       batch: see `make`.
       frozen: see `make`.
       key: for the noise of the generator and for the mixing of styles; None for constant noise,
         which validation uses.
       train: whether batch norm uses the batch.
     """
-    inputs = to_input(batch['source'], self.config.task, self.config.input_channels)
-    mean = frozen['mean_style']
-    styles, moved = self.encode(params['encoder'], stats, mean, inputs, train)
-    variables = {
-      'params': params.get('generator', frozen['generator']['params']),
-      'noise': frozen['generator']['noise'],
-    }
+    inputs = to_input(batch['source'], self.config.task, networks.input_channels(self.config))
+    mean = stats['mean_style']
+    styles, moved = self.encode(params['encoder'], stats['encoder'], mean, inputs, train)
+    variables = {'params': params['generator'], 'noise': stats['noise']}
     noise_key, mixing_key = jax.random.split(jax.random.key(0) if key is None else key)
     noise = None
     if key is not None:
@@ -175,7 +174,7 @@ class Objectives:
     mixed = None
     if self.config.loss.mixing > 0:
       mixed = synthesize(mix_within_batch(mixing_key, styles))
-    terms = self.terms(styles, synthesize(styles), mixed, batch, frozen)
+    terms = self.terms(styles, synthesize(styles), mixed, mean, batch, frozen)
     total = sum(self.config.loss[name] * term for name, term in terms.items())
     return total, (terms, moved)
 
@@ -191,14 +190,15 @@ def make(objectives: Objectives) -> state_lib.TrainStep:
 
   Batches are `{'source', 'target'}`: targets uint8 `[B, S, S, 3]`, sources as `to_input` takes
   them; and `mask`, uint8 `[B, S, S, 1]`, where the identity term is a difference under a mask.
-  `frozen` holds `generator` (`params` and `noise`), `mean_style`, and, for the terms that need
-  them, `features` and `heads` of LPIPS and the variables `identity` and `moco`.
-  `TrainState.stats['encoder']` are the statistics of batch norm.
+  `frozen` holds, for the terms that need them, `features` and `heads` of LPIPS and the variables
+  `identity` and `moco`. `TrainState.params` are those of `encoder` and of `generator`, which stays
+  as it is unless it is trained; `TrainState.stats` holds the statistics of batch norm (`encoder`),
+  the constant noise of the generator (`noise`) and the mean style (`mean_style`).
 
   Args:
     objectives: its `config` has `loss.NAME` for the names in `TERMS` (a term with weight 0 does not
-      exist), `task`, `input_channels`, `start_from_mean`, `train_generator`, `optimizer.{name,
-      learning_rate}` with the name `ranger` or `adam`, and `seed`.
+      exist), `task`, `data.classes`, `start_from_mean`, `train_generator`,
+      `optimizer.{name, learning_rate}` with the name `ranger` or `adam`, and `seed`.
 
   Raises:
     ValueError: a term has no network, or both kinds of similarity are asked for.
@@ -219,25 +219,31 @@ def make(objectives: Objectives) -> state_lib.TrainStep:
     optimizer = state_lib.Optimizer(trained, optax.scale_by_adam(), lambda step: rate)
   optimizers_ = {'encoder': optimizer}
 
-  def init(key, generator=None):
-    """A fresh state; `generator` are the parameters to start from where it is trained."""
-    size, channels = objectives.encoder.size, config.input_channels
-    dummy = jnp.zeros((1, size, size, channels))
-    variables = objectives.encoder.init(key, dummy, train=False)
-    params = {'encoder': variables['params']}
-    if config.train_generator:
-      if generator is None:
-        dummy = jnp.zeros((1, objectives.generator.style_dim))
-        generator = objectives.generator.init(key, dummy)['params']
-      params['generator'] = generator
-    return state_lib.create(params, optimizers_, stats={'encoder': variables['batch_stats']})
+  def init(key):
+    """A fresh state, with a generator that nobody trained: a warm start replaces it."""
+    size, channels = objectives.encoder.size, networks.input_channels(config)
+    encoder = objectives.encoder.init(key, jnp.zeros((1, size, size, channels)), train=False)
+    z = jnp.zeros((1, objectives.generator.style_dim))
+    generator = objectives.generator.init(key, z)
+    return state_lib.create(
+      {'encoder': encoder['params'], 'generator': generator['params']},
+      optimizers_,
+      stats={
+        'encoder': encoder['batch_stats'],
+        'noise': generator['noise'],
+        'mean_style': jnp.zeros(objectives.generator.style_dim),
+      },
+    )
 
   def train_step(state, batch, frozen):
     key = jax.random.fold_in(jax.random.key(config.seed), state.step)
-    objective = lambda params: objectives.loss(params, state.stats['encoder'], batch, frozen, key)
+    objective = lambda params: objectives.loss(
+      {**state.params, **params}, state.stats, batch, frozen, key
+    )
     value_and_grad = jax.value_and_grad(objective, has_aux=True)
     (total, (terms, moved)), grads = value_and_grad({name: state.params[name] for name in trained})
     state = state_lib.update(state, 'encoder', optimizer, grads)
-    return state_lib.finish(state, stats={'encoder': moved}), {'loss': total, **terms}
+    stats = {**state.stats, 'encoder': moved}
+    return state_lib.finish(state, stats=stats), {'loss': total, **terms}
 
   return state_lib.TrainStep(init, train_step)

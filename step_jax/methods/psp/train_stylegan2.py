@@ -16,7 +16,7 @@ import ml_collections
 import optax
 
 from step_jax import images
-from step_jax.methods.psp import augment, gan
+from step_jax.methods.psp import augment, gan, networks
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.generator import Generator
@@ -145,11 +145,9 @@ class Objectives:
 
 def make_objectives(config: ml_collections.ConfigDict) -> Objectives:
   """The objectives of a configuration; see `make`."""
-  model = config.model
-  channels = generator_lib.channel_table(model.size, model.channel_multiplier, model.max_channels)
   return Objectives(
-    Generator(channels, model.style_dim, model.mapping_depth),
-    Discriminator(channels),
+    networks.generator(config),
+    networks.discriminator(config),
     config.style_mixing,
     config.path_shrink,
     tuple(config.augment),
@@ -184,7 +182,7 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
   Args:
     config: `model.{size, channel_multiplier, max_channels, style_dim, mapping_depth}`,
       `loss.{r1, path}` (a term with weight 0 does not exist), `interval.{r1, path}`,
-      `optimizer.{learning_rate, b1, b2}`, `style_mixing`, `path_shrink`, `augment`, `ema_decay`,
+      `optimizer.{learning_rate, b1, b2, ema_decay}`, `style_mixing`, `path_shrink`, `augment`,
       `seed`.
   """
   objectives = make_objectives(config)
@@ -266,7 +264,7 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
     w_mean = optimizers.ema_update(
       state.stats['w_mean'], w, optimizers.ema_decay(step, W_MEAN_DECAY)
     )
-    state = state_lib.finish(state, config.ema_decay, {**state.stats, 'w_mean': w_mean})
+    state = state_lib.finish(state, config.optimizer.ema_decay, {**state.stats, 'w_mean': w_mean})
     metrics = {
       'loss_discriminator': loss_d,
       'loss_generator': loss_g,

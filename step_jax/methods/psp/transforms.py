@@ -50,7 +50,7 @@ def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
   if labels.max(initial=0) >= classes:
     raise DataError(
       f'{where}: has the class {labels.max()}, but there are {classes} classes, numbered from 0: '
-      'set input_channels to the number of classes, or correct the label map'
+      'set data.classes to the number of classes, or correct the label map'
     )
 
 

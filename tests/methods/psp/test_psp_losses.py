@@ -7,7 +7,8 @@ import numpy as np
 import psp_vectors
 import pytest
 
-from step_jax.methods.psp import losses, presets
+from step_jax import config as config_lib
+from step_jax.methods.psp import losses
 
 TASKS = {
   'encode': 'ffhq_encode',
@@ -36,12 +37,8 @@ def test_squared_errors_and_distances_of_styles():
 def test_weights_of_the_tasks(preset):
   vectors = psp_vectors.load('18_losses_misc')
   meta = json.loads(str(vectors['meta']))
-  fields = {**presets.DEFAULTS, **presets.PRESETS[preset]}
-  weights = {
-    NAMES.get(name, name): weight
-    for name, weight in ((k.removeprefix('loss.'), v) for k, v in fields.items() if 'loss.' in k)
-    if weight
-  }
+  loss = config_lib.load(f'{config_lib.stage_file("psp")}:,preset={preset}').loss
+  weights = {NAMES.get(name, name): weight for name, weight in loss.items() if weight}
   assert weights == meta['tasks'][TASKS[preset]]
   total = sum(weight * meta['parts'][name] for name, weight in weights.items())
   index = list(meta['tasks']).index(TASKS[preset])

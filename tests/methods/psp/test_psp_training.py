@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 
+from step_jax import config as config_lib
 from step_jax import models
 from step_jax.methods.psp import (
   augment,
@@ -30,8 +31,9 @@ PLATFORMS = ['tpu', 'cuda']
 def stylegan2_config(**fields):
   config = ml_collections.ConfigDict(
     {
+      'data': {'crop': (8, 8)},
       'model': {
-        'size': 8,
+        'size': 0,
         'channel_multiplier': 1,
         'max_channels': 8,
         'style_dim': 8,
@@ -39,11 +41,10 @@ def stylegan2_config(**fields):
       },
       'loss': {'r1': 10.0, 'path': 2.0},
       'interval': {'r1': 16, 'path': 4},
-      'optimizer': {'learning_rate': 0.002, 'b1': 0.0, 'b2': 0.99},
+      'optimizer': {'learning_rate': 0.002, 'b1': 0.0, 'b2': 0.99, 'ema_decay': gan.EMA_DECAY},
       'style_mixing': 0.9,
       'path_shrink': 2,
       'augment': (),
-      'ema_decay': gan.EMA_DECAY,
       'seed': 0,
     }
   )
@@ -200,25 +201,16 @@ SMALL = {'depths': (1, 1, 1, 1), 'widths': (16, 16, 32, 32), 'style_dim': 8}
 
 
 def psp_config(preset='', **fields):
-  config = ml_collections.ConfigDict(
-    {
-      'optimizer': {'name': 'ranger', 'learning_rate': 1e-3},
-      'train_generator': False,
-      'features': {'net': 'alexnet'},
-      'num_styles': 0,
-      'seed': 0,
-      **{k: v for k, v in presets.DEFAULTS.items() if '.' not in k},
-      'loss': {k.removeprefix('loss.'): v for k, v in presets.DEFAULTS.items() if '.' in k},
-    }
-  )
-  config.update_from_flattened_dict({**presets.PRESETS.get(preset, {}), **fields})
+  config = config_lib.load(f'{config_lib.stage_file("psp")}:' + (preset and f',preset={preset}'))
+  config.optimizer.learning_rate = 1e-3
+  config.update_from_flattened_dict(fields)
   return config
 
 
 def psp_objectives(config, pyramid=False):
   decoder = generator.Generator((8,) * 4, style_dim=8, mapping_depth=2)
-  if config.encoder == 'resnet50_linear':
-    encoder = encoders.ResNetLinearEncoder(config.num_styles or 8, size=64, style_dim=8)
+  if config.model.encoder == 'resnet50_linear':
+    encoder = encoders.ResNetLinearEncoder(config.model.num_styles or 8, size=64, style_dim=8)
   else:
     # The pyramid takes longest to compile.
     kind = encoders.GradualStyleEncoder if pyramid else encoders.IntoWPlusEncoder
@@ -235,8 +227,6 @@ def frozen_shapes(objectives):
   heads = {'conv1': 64, 'conv2': 192, 'conv1_2': 64}
   shapes = lambda init, *args: jax.eval_shape(init, key, *args)
   return {
-    'generator': shapes(objectives.generator.init, jnp.zeros((1, 8))),
-    'mean_style': jnp.zeros(8),
     'features': shapes(objectives.features.init, picture)['params'],
     'heads': {tap: jnp.ones(heads[tap]) for tap in objectives.features.taps},
     'identity': shapes(objectives.identity.init, jnp.zeros((1, 112, 112, 3))),
@@ -257,8 +247,7 @@ def test_psp_steps_train_the_encoder_alone():
   objectives = psp_objectives(config)
   method = train_psp.make(objectives)
   state = method.init(jax.random.key(0))
-  decoder = objectives.generator.init(jax.random.key(1), jnp.zeros((1, 8)))
-  frozen = {'generator': decoder, 'mean_style': jnp.zeros(8)}
+  frozen = {}
   batch = psp_batch(config)
   before = jax.tree.map(np.asarray, (state.params, state.stats))
   step = method.jitted_step()
@@ -270,17 +259,20 @@ def test_psp_steps_train_the_encoder_alone():
   for values in found:
     assert values['loss'] == pytest.approx(values['l2'] + 0.005 * values['w_norm'], rel=1e-5)
   assert found[-1]['loss'] < found[0]['loss']
-  assert state.params.keys() == {'encoder'} and int(state.step) == 8
+  assert int(state.step) == 8
   # Batch norm of the encoder moved, and so did all of its parameters.
   after = flax.traverse_util.flatten_dict({'p': state.params, 's': state.stats})
   for path, old in flax.traverse_util.flatten_dict({'p': before[0], 's': before[1]}).items():
     if 'se' in path:  # One hidden channel, which may be dead.
       continue
+    if 'encoder' not in path:  # The generator stays, with its noise and its mean style.
+      np.testing.assert_array_equal(after[path], old)
+      continue
     assert not np.array_equal(after[path], old), path
   # Validation uses the statistics, and draws no noise.
   validate = jax.jit(
     lambda state, batch: objectives.loss(
-      state.params, state.stats['encoder'], batch, frozen, None, train=False
+      state.params, state.stats, batch, frozen, None, train=False
     )
   )
   total, (terms, moved) = validate(state, batch)
@@ -296,8 +288,7 @@ def test_presets_have_their_terms(preset):
   state = jax.eval_shape(method.init, jax.random.key(0))
   batch, frozen = psp_batch(config), frozen_shapes(objectives)
   new, metrics = jax.eval_shape(method.train_step, state, batch, frozen)
-  weights = {**presets.DEFAULTS, **presets.PRESETS[preset]}
-  terms = {k.removeprefix('loss.') for k, v in weights.items() if k.startswith('loss.') and v}
+  terms = {name for name, weight in config.loss.items() if weight}
   assert metrics.keys() == {'loss', *terms}
   same = jax.tree.map(lambda a, b: (a.shape, a.dtype) == (b.shape, b.dtype), state, new)
   assert all(jax.tree.leaves(same))
@@ -316,7 +307,7 @@ def test_identities_can_be_a_difference_under_a_mask():
   batch = {**psp_batch(config), 'mask': pictures(2, 64, 1)}
   styles, output = jnp.zeros((2, 8, 8)), jnp.zeros((2, 32, 32, 3))
   config.loss.lpips = 0.0
-  terms = objectives.terms(styles, output, None, batch, {'mean_style': 0.0})
+  terms = objectives.terms(styles, output, None, 0.0, batch, {})
   assert terms.keys() == {'identity', 'l1'} and terms['identity'] > 0
 
 

@@ -1,0 +1,155 @@
+"""Work directories from published files of StyleGAN2 and pSp, as if they had been trained here."""
+
+import logging
+import math
+import os
+
+import jax
+import ml_collections
+import numpy as np
+
+from step_jax import config as config_lib
+from step_jax import files
+from step_jax.errors import RunError, WeightsError
+from step_jax.methods.psp import encoders, import_weights, train_psp, train_stylegan2
+from step_jax.methods.psp import generator as generator_lib
+from step_jax.methods.psp.generator import Generator
+from step_jax.methods.psp.stages import psp
+from step_jax.train import checkpoint, lock
+from step_jax.train import stage as stage_lib
+
+log = logging.getLogger(__name__)
+
+# The reference's kinds of data -> presets.
+_TASKS = {
+  'ffhq_encode': 'encode',
+  'ffhq_frontalize': 'frontalize',
+  'celebs_sketch_to_face': 'sketch',
+  'celebs_seg_to_face': 'segmentation',
+  'celebs_super_resolution': 'super_resolution',
+}
+_KINDS = {
+  encoders.GradualStyleEncoder: 'pyramid',
+  encoders.IntoWEncoder: 'into_w',
+  encoders.IntoWPlusEncoder: 'into_w_plus',
+}
+
+
+def import_stylegan2(file: str | os.PathLike, workdir: str | os.PathLike, data: str = ''):
+  """Turns a file of StyleGAN2 into the stage `stylegan2` of a run.
+
+  What the file lacks starts fresh, and is named in the log: optimisers always, and the
+  discriminator, constant noise and the mean style where they are not there.
+
+  Args:
+    file: see `import_weights.read_stylegan2`.
+    workdir: of the run.
+    data: images, for evaluation and further training.
+
+  Returns:
+    The stage's folder.
+
+  Raises:
+    UserError: the file is not StyleGAN2's, or not whole, or the stage is there already.
+  """
+  path = files.path(file)
+  found = import_weights.read_stylegan2(path)
+  config = config_lib.load(config_lib.stage_file('stylegan2'))
+  _set_generator(config, found.generator, str(path))
+  config.data.path = data or config.data.path
+  config.data.resize, config.data.crop = found.generator.size, (found.generator.size,) * 2
+  config.data.eval_crop = config.data.crop
+  state = jax.jit(train_stylegan2.make(config).init)(jax.random.key(config.seed))
+  params = {**state.params, 'generator': found.generator_variables['params']}
+  if found.discriminator is None:
+    log.info('%s: holds no discriminator, which starts fresh', path)
+  elif found.discriminator.channels != found.generator.channels:
+    raise WeightsError(f'{path}: its discriminator has other channels than its generator')
+  else:
+    params['discriminator'] = found.discriminator_variables['params']
+  stats = {**state.stats, 'noise': found.generator_variables['noise'], 'w_mean': found.mean_style}
+  ema = {'generator': jax.tree.map(np.copy, found.generator_variables['params'])}
+  return _save(workdir, config, state.replace(params=params, ema=ema, stats=stats))
+
+
+def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = ''):
+  """Turns a file of pSp into the stage `psp` of a run, with its generator.
+
+  Args:
+    file: see `import_weights.read_psp`.
+    workdir: of the run.
+    data: images, for evaluation and further training.
+
+  Returns:
+    The stage's folder.
+
+  Raises:
+    UserError: the file is not pSp's, or not whole, or the stage is there already.
+  """
+  path = files.path(file)
+  found = import_weights.read_psp(path)
+  task = _TASKS.get(found.options.get('dataset_type'), '')
+  arg = f':,preset={task}' if task else ''
+  config = config_lib.load(f'{config_lib.stage_file("psp")}{arg}')
+  _set_generator(config, found.generator, str(path))
+  encoder, model = found.encoder, config.model
+  model.encoder = _KINDS[type(encoder)]
+  model.encoder_size = encoder.size
+  channels = found.encoder_variables['params']['body']['conv']['kernel'].shape[2]
+  if channels not in (1, 3):
+    config.task, config.data.palette, config.data.classes = 'segmentation', 'index', channels
+  model.body_width, model.body_depths = encoder.widths[0], tuple(encoder.depths)
+  config.start_from_mean = found.mean_style is not None
+  config.init_from = ''
+  config.data.path = data or config.data.path
+  # The reference compares images of the encoder's size, whatever the generator's.
+  config.data.resize, config.data.crop = encoder.size, (encoder.size,) * 2
+  config.data.eval_crop = config.data.crop
+  objectives, _ = psp.objectives(config, with_weights=False)
+  state = jax.jit(train_psp.make(objectives).init)(jax.random.key(config.seed))
+  params = {
+    'encoder': found.encoder_variables['params'],
+    'generator': found.generator_variables['params'],
+  }
+  mean = state.stats['mean_style']
+  if found.mean_style is not None:
+    mean = np.atleast_2d(found.mean_style)[0]
+    if not np.array_equal(np.broadcast_to(mean, np.shape(found.mean_style)), found.mean_style):
+      raise WeightsError(f'{path}: its mean style differs from layer to layer')
+  stats = {
+    'encoder': found.encoder_variables['batch_stats'],
+    'noise': found.generator_variables['noise'],
+    'mean_style': mean,
+  }
+  return _save(workdir, config, state.replace(params=params, stats=stats))
+
+
+def _set_generator(config: ml_collections.ConfigDict, generator: Generator, where: str) -> None:
+  """Fields of `model` from a generator.
+
+  Raises:
+    WeightsError: its channels are not those of any configuration of StyleGAN2.
+  """
+  model, channels = config.model, tuple(generator.channels)
+  model.size, model.max_channels = generator.size, channels[0]
+  model.style_dim, model.mapping_depth = generator.style_dim, generator.mapping_depth
+  sides = [4 * 2**i for i in range(len(channels))]
+  fewer = [c * side / 16384 for c, side in zip(channels, sides, strict=True) if side > 32]
+  model.channel_multiplier = float(min(fewer, default=2.0))
+  table = generator_lib.channel_table(generator.size, model.channel_multiplier, channels[0])
+  if table != channels or not math.isfinite(model.channel_multiplier):
+    raise WeightsError(f'{where}: a generator of {channels} channels is none of StyleGAN2')
+
+
+def _save(workdir, config, state):
+  folder = stage_lib.stage_folder(files.path(workdir), config.stage)
+  with lock.hold(folder):
+    if checkpoint.exists(folder):
+      raise RunError(f'{folder}: is trained already: choose another --workdir')
+    config_lib.save(config, folder)
+    checkpoints = checkpoint.Checkpoints(folder, config.best_metric)
+    try:
+      checkpoints.save(0, jax.device_put(state))
+    finally:
+      checkpoints.close()
+  return folder

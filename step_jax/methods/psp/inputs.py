@@ -1,0 +1,130 @@
+"""Which images a task trains on: what the encoder reads, and what it is to give."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import ml_collections
+import numpy as np
+from PIL import Image
+
+from step_jax import data, files
+from step_jax.data import augment, pipeline
+from step_jax.data.labels import Labels
+from step_jax.errors import DataError
+from step_jax.infer import reading
+from step_jax.methods.psp import transforms
+
+
+def sides(config: ml_collections.ConfigDict, found: data.PairSet) -> dict[str, str]:
+  """Role (`source`, `target`) -> side of an example; most tasks read the target itself."""
+  of = data.roles(found, config.data.direction)
+  own = config.task in ('encode', 'frontalize', 'super_resolution')
+  source = 'labels' if config.task == 'segmentation' else 'target' if own else 'source'
+  return {'source': of[source], 'target': of['target']}
+
+
+def prepare(config: ml_collections.ConfigDict, source: np.ndarray, factor: int = 0) -> np.ndarray:
+  """What the encoder reads of an image.
+
+  Args:
+    config: of the stage.
+    source: uint8 `[H, W, 3]`, for `sketch` also `[H, W, 1]`; for `segmentation` classes `[H, W]`.
+    factor: by which it is reduced first, and then enlarged again; 0 for not at all.
+
+  Returns:
+    uint8 `[S, S, 3]` for the encoder's size S; `[S, S, 1]` for `sketch`, `[S, S]` of classes for
+    `segmentation`.
+
+  Raises:
+    DataError: a label map has a class that the encoder does not know, or it is none.
+  """
+  size = config.model.encoder_size
+  if config.task == 'segmentation':
+    if source.ndim != 2:
+      raise DataError('this encoder reads label maps, and no images: give a code, or --style-run')
+    transforms.check_labels(source, config.data.classes, 'a label map')
+    return transforms.resize_labels(source, size)
+  if config.task == 'sketch':
+    grey = source[..., 0]
+    if source.shape[-1] == 3:
+      grey = np.asarray(Image.fromarray(source).convert('L'))
+    return _resized(grey, size)[..., None]
+  source = _resized(source, size)
+  return transforms.degrade(source, factor) if factor else source
+
+
+def _resized(image: np.ndarray, size: int) -> np.ndarray:
+  return image if image.shape[:2] == (size, size) else transforms.resize(image, size)
+
+
+def train_example(
+  config: ml_collections.ConfigDict,
+  example: Mapping[str, np.ndarray],
+  side_of: Mapping[str, str],
+  rng: np.random.Generator,
+  mirror: np.ndarray,
+) -> dict[str, np.ndarray]:
+  """A random view of an example, `{'source', 'target'}`; see `prepare` and `augment.augment`."""
+  settings = config.data
+  images = {role: example[side] for role, side in side_of.items()}
+  apart = config.task == 'frontalize' and settings.flip
+  images = augment.augment(images, rng, settings.crop, (), settings.flip, mirror)
+  if apart and rng.random() < 0.5:
+    images['source'] = images['source'][:, ::-1]
+  factor = 0
+  if config.task == 'super_resolution':
+    factor = int(rng.choice(settings.factors))
+  source = prepare(config, np.ascontiguousarray(images['source']), factor)
+  return {'source': source, 'target': np.ascontiguousarray(images['target'])}
+
+
+def eval_crop(config: ml_collections.ConfigDict) -> tuple[int, int]:
+  """Height and width of targets for validation; whole images would not be squares."""
+  return config.data.eval_crop if any(config.data.eval_crop) else config.data.crop
+
+
+def eval_examples(
+  config: ml_collections.ConfigDict,
+  found: data.PairSet,
+  split: str,
+  limit: int | None = None,
+) -> Iterator[dict[str, np.ndarray]]:
+  """Examples of a split in order and unmirrored, `{'source', 'target'}`; see `prepare`.
+
+  Super-resolution takes its factors in turn.
+  """
+  examples = pipeline.eval_examples(
+    found.split(split), sides(config, found), eval_crop(config), limit
+  )
+  factors = config.data.factors if config.task == 'super_resolution' else (0,)
+  for i, example in enumerate(examples):
+    source = prepare(config, example['source'], factors[i % len(factors)])
+    yield {'source': source, 'target': example['target']}
+
+
+def read(run: Any, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
+  """Reads an input file of a run as `Run.translate` takes it, and as an image to show.
+
+  Args:
+    run: the run.
+    path: an image, or a label map for `segmentation`.
+    half: see `reading.read_image`.
+
+  Raises:
+    DataError: it cannot be read, or label maps are halves of images.
+  """
+  settings = run.config.data
+  if run.config.task != 'segmentation':
+    image = reading.read_image(path, half, settings.resize)
+    return image, image
+  if half:
+    raise DataError(f'{path}: label maps are read from files of their own: leave --side-by-side')
+  labels = Labels.of(settings).read(path)
+  return labels, transforms.colour_labels(labels)
+
+
+def shown(config: ml_collections.ConfigDict, source: np.ndarray) -> np.ndarray:
+  """What the encoder reads as an image for people, uint8 `[S, S, 3]`."""
+  if config.task == 'segmentation':
+    return transforms.colour_labels(source)
+  return np.repeat(source, 3, axis=2) if config.task == 'sketch' else source

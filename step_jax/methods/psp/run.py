@@ -1,0 +1,272 @@
+"""A trained run as an object: encode, translate, mix, sample, generate, on numpy images."""
+
+from collections.abc import Mapping
+import functools
+import hashlib
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+
+from step_jax import config as config_lib
+from step_jax import files, methods
+from step_jax.errors import RunError, shown
+from step_jax.methods.psp import METHOD, functions, inputs, networks, styles, train_psp
+from step_jax.train import stage as stage_lib
+
+_BATCH = 8
+
+
+class PspRun:
+  """The networks of a trained run.
+
+  Images are uint8 `[H, W, 3]` or `[N, H, W, 3]`, RGB, of any size; label maps integers `[H, W]` or
+  `[N, H, W]`. Results have the size of the generator and the same leading axes. A code is one style
+  for each of the n layers, float32 `[n, D]` or `[N, n, D]`.
+
+  Attributes:
+    config: of the stage that trained it.
+    step: of its checkpoint.
+    params: variables of the networks, see `functions`; `encoder` is missing in a run of StyleGAN2
+      alone.
+  """
+
+  method = 'psp'
+  note = ''
+
+  def __init__(self, config: ml_collections.ConfigDict, step: int, params: Mapping[str, Any]):
+    """See the attributes."""
+    self.config = config
+    self.step = step
+    self.params = params
+    generator = networks.generator(config)
+    self.num_styles = generator.num_styles
+    self._draw = jax.jit(functools.partial(functions.draw, generator))
+    self._random = jax.jit(functools.partial(functions.random_styles, generator))
+    if 'encoder' in params:
+      encode = functools.partial(encode_sources, config, networks.encoder(config), generator)
+      self._encode = jax.jit(encode)
+
+  @property
+  def code_shape(self) -> tuple[int, int]:
+    """Of a code."""
+    return self.num_styles, self.config.model.style_dim
+
+  @functools.cached_property
+  def code_digest(self) -> str:
+    """Digest of the generator: all encoders into it have codes of one kind."""
+    sha256 = hashlib.sha256()
+    for path, leaf in jax.tree_util.tree_leaves_with_path(self.params['generator']['params']):
+      sha256.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
+    return sha256.hexdigest()
+
+  def encode(self, images: np.ndarray, run: str = '') -> np.ndarray:
+    """Codes of images, or of label maps where those are what the encoder reads.
+
+    Args:
+      images: see above.
+      run: folder of another run with the same generator, whose encoder is used.
+
+    Raises:
+      RunError: this is a run of StyleGAN2 alone, or that run has another generator.
+    """
+    if run:
+      return self._other(run).encode(images)
+    if 'encoder' not in self.params:
+      raise RunError('this run has no encoder, and draws images alone: step-jax train psp')
+    single = images.ndim == (2 if self.config.task == 'segmentation' else 3)
+    given = images[None] if single else images
+    sources = np.stack([inputs.prepare(self.config, source) for source in given])
+    codes = _in_batches(self._encode, self.params, sources)
+    return codes[0] if single else codes
+
+  @functools.lru_cache(maxsize=1)  # noqa: B019
+  def _other(self, folder: str) -> 'PspRun':
+    other = methods.load(folder)
+    if other.method != self.method or other.code_digest != self.code_digest:
+      raise RunError(f'{folder}: has another generator, so its styles mean nothing here')
+    return other
+
+  def translate(
+    self,
+    sources: np.ndarray,
+    code: np.ndarray | None = None,
+    layers: str = '',
+    alpha: float = 1.0,
+    masked: str = 'mean',
+  ) -> np.ndarray:
+    """Images of the codes of sources.
+
+    Args:
+      sources: see above.
+      code: replaces the styles of `layers`, `[N, n, D]`, or `[n, D]` for all.
+      layers: such as `8-`, see `styles.parse_layers`; by default, where a code is given, the layers
+        from `styles.first_fine` on, which leave the layout as it is.
+      alpha: how much of `code` is taken.
+      masked: what `layers` take where no code is given: the `mean` style, or `zero`, as pSp's
+        reference has it.
+
+    Returns:
+      uint8 `[size, size, 3]` or `[N, size, size, 3]`.
+    """
+    own = self.encode(sources)
+    return self.generate(self.mix_codes(own, code, layers, alpha, masked))
+
+  def mix_codes(
+    self,
+    own: np.ndarray,
+    other: np.ndarray | None,
+    layers: str = '',
+    alpha: float = 1.0,
+    masked: str = 'mean',
+  ) -> np.ndarray:
+    """Codes with the styles of some layers from others; arguments as `translate`."""
+    if other is None and not layers:
+      return own
+    chosen = styles.parse_layers(layers or f'{styles.first_fine(self.num_styles)}-', own.shape[-2])
+    if other is None:
+      mean = np.asarray(self.params['mean_style'], np.float32)
+      other = np.zeros_like(mean) if masked == 'zero' else mean
+    batch = own if own.ndim == 3 else own[None]
+    mixed = np.asarray(styles.inject(batch, np.asarray(other, np.float32), chosen, alpha))
+    return mixed if own.ndim == 3 else mixed[0]
+
+  def mix(
+    self,
+    image: np.ndarray,
+    reference: int | np.ndarray,
+    layers: str = '',
+    alpha: float = 1.0,
+    truncation: float = 1.0,
+  ) -> np.ndarray:
+    """An image whose `layers` come from a reference.
+
+    Args:
+      image: uint8 `[H, W, 3]`, or `[N, H, W, 3]`.
+      reference: seed of a drawn style; an image, uint8; or a code, float32 `[n, D]`.
+      layers, alpha: as for `translate`.
+      truncation: of a drawn style.
+    """
+    if isinstance(reference, int):
+      code = self.draw(1, reference, truncation)[0]
+    else:
+      code = self.encode(reference) if reference.dtype == np.uint8 else reference
+    return self.translate(image, code, layers=layers, alpha=alpha)
+
+  def generate(self, codes: np.ndarray | int, truncation: float = 1.0) -> np.ndarray:
+    """Images of codes, `[N, n, D] -> uint8 [N, size, size, 3]`, or of a seed: `[size, size, 3]`.
+
+    Args:
+      codes: float32 `[N, n, D]` or `[n, D]`; or the seed of a drawn style.
+      truncation: of a drawn style.
+    """
+    if isinstance(codes, int):
+      codes = self.draw(1, codes, truncation)[0]
+    codes = np.asarray(codes, np.float32)
+    if codes.ndim == 2:
+      return self.generate(codes[None])[0]
+    return _in_batches(self._draw, self.params, codes)
+
+  def draw(self, count: int, seed: int = 0, truncation: float = 1.0) -> np.ndarray:
+    """New codes `[count, n, D]`, the same style for all layers; the same seed draws the same ones.
+
+    Args:
+      count: how many.
+      seed: see above.
+      truncation: 1 for all that there is, less for styles nearer to the mean: better images, and
+        less variety.
+    """
+    # Each code derives from its own number, so that more of them begin with the same ones.
+    dim = self.config.model.style_dim
+    z = [np.random.default_rng([seed, i]).standard_normal(dim) for i in range(count)]
+    random = lambda params, z: self._random(params, z, jnp.float32(truncation))
+    return _in_batches(random, self.params, np.stack(z).astype(np.float32))
+
+  def sample(
+    self,
+    sources: np.ndarray,
+    count: int,
+    seed: int = 0,
+    truncation: float = 1.0,
+    **options: Any,
+  ) -> np.ndarray:
+    """Translations in `count` drawn styles, the same ones for all sources: `[count, …]`.
+
+    A run of StyleGAN2 alone draws images, whatever the sources.
+    """
+    codes = self.draw(count, seed, truncation)
+    if 'encoder' not in self.params:
+      return self.generate(codes)
+    return np.stack([self.translate(sources, code, **options) for code in codes])
+
+  def interpolate(
+    self, sources: np.ndarray, a: np.ndarray, b: np.ndarray, steps: int = 8, **options: Any
+  ) -> np.ndarray:
+    """Translations with styles on the line in W+ from image `a` to `b`, both included.
+
+    Returns:
+      uint8 `[steps, …]`; with `layers='0-'` these are images between `a` and `b` themselves.
+    """
+    start, end = self.encode(a), self.encode(b)
+    line = functions.interpolate(start, end, steps)
+    return np.stack([self.translate(sources, np.asarray(code), **options) for code in line])
+
+
+def encode_sources(
+  config: ml_collections.ConfigDict,
+  encoder: nn.Module,
+  generator: nn.Module,
+  variables: Mapping,
+  sources: jax.Array,
+) -> jax.Array:
+  """Codes `[B, n, D]` of sources as `inputs.prepare` makes them."""
+  given = train_psp.to_input(sources, config.task, networks.input_channels(config))
+  return functions.encode(encoder, generator, variables, given, config.start_from_mean)
+
+
+def _in_batches(function, variables, array: np.ndarray) -> np.ndarray:
+  """Applies a compiled function in batches of one size, so that it compiles once."""
+  size = min(_BATCH, len(array))
+  results = []
+  for start in range(0, len(array), size):
+    part = array[start : start + size]
+    filled = np.resize(part, (size, *part.shape[1:]))
+    results.append(np.asarray(function(variables, filled))[: len(part)])
+  return np.concatenate(results)
+
+
+def load(folder: files.Path, which: str = 'latest') -> PspRun:
+  """Opens the folder of a trained stage.
+
+  Args:
+    folder: of `psp`, or of `stylegan2` for a run that draws images alone.
+    which: `latest` or `best` checkpoint.
+
+  Raises:
+    RunError: the stage is of another kind, or its checkpoint cannot be read.
+  """
+  config = config_lib.read(folder)
+  stages = tuple(stage.name for stage in METHOD.stages)
+  if config.stage not in stages:
+    raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
+  shapes = networks.generator_shapes(config)
+  mean = jax.ShapeDtypeStruct((config.model.style_dim,), jnp.float32)
+  if config.stage == 'stylegan2':
+    like = {
+      'ema': {'generator': shapes['params']},
+      'stats': {'noise': shapes['noise'], 'w_mean': mean},
+    }
+  else:
+    side, channels = config.model.encoder_size, networks.input_channels(config)
+    image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+    init = functools.partial(networks.encoder(config).init, train=False)
+    encoder = jax.eval_shape(init, jax.random.key(0), image)
+    like = {
+      'params': {'encoder': encoder['params'], 'generator': shapes['params']},
+      'stats': {'encoder': encoder['batch_stats'], 'noise': shapes['noise'], 'mean_style': mean},
+    }
+  step, found, _ = stage_lib.load_run(folder, like, which)
+  return PspRun(config, step, functions.variables(found))

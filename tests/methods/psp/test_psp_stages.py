@@ -1,0 +1,249 @@
+"""Both stages from pictures to a run: trained, resumed, killed, opened."""
+
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from step_jax import cli, methods
+from step_jax import config as config_lib
+from step_jax.errors import ConfigError, RunError, UserError
+from step_jax.evaluate import results
+from step_jax.export import artefact, load_example
+from step_jax.methods.psp import import_run, import_weights, networks
+from step_jax.methods.psp import run as psp_run
+from step_jax.train import checkpoint
+from step_jax.train import stage as stage_lib
+
+ROOT = pathlib.Path(__file__).parents[3]
+FIELDS = {
+  'features.taps': ('conv1',),
+  'model.max_channels': 4,
+  'model.style_dim': 8,
+  'model.mapping_depth': 2,
+  'model.encoder': 'into_w_plus',
+  'model.encoder_size': 64,
+  'model.body_width': 16,
+  'model.body_depths': (1, 1, 1, 1),
+  'loss.lpips': 0.0,
+  'optimizer.learning_rate': 1e-3,
+  'schedule.total_kimg': 0.032,
+  'every.evaluate': 8,
+  'eval_pictures': 5,
+}
+
+
+def train(stage, folder, workdir, **fields):
+  return tiny.train(stage, folder, workdir, **{**FIELDS, **fields})
+
+
+def state(folder):
+  """Everything in the latest checkpoint of a stage, on the host."""
+  config = config_lib.read(folder)
+  step = methods.abstract_step(config, config.data.crop)
+  like = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=_place()), step.state
+  )
+  checkpoints = checkpoint.Checkpoints(folder, create=False)
+  try:
+    return jax.device_get(checkpoints.restore_newest(like)[1])
+  finally:
+    checkpoints.close()
+
+
+def _place():
+  return jax.sharding.SingleDeviceSharding(jax.devices()[0])
+
+
+@pytest.fixture(scope='module')
+def trained(picture_folder, tmp_path_factory):
+  """A run of both stages, and the fields that were read."""
+  workdir = tmp_path_factory.mktemp('psp')
+  with tiny.record_fields() as read:
+    for stage in ('stylegan2', 'psp'):
+      train(stage, picture_folder, workdir)
+  return workdir, read
+
+
+def test_every_field_is_read(trained):
+  _, read = trained
+  # Each kind of encoder has some of its own; the first four are of the loop and of comparisons.
+  unread = {'arg', 'method', 'best_metric', 'features.taps', 'model.num_styles'}
+  unread |= {'data.factors', 'features.identity', 'features.moco'}
+  for stage in ('stylegan2', 'psp'):
+    declared = {name for name in config_lib.stage_module(stage).FIELDS}
+    kept = declared - read[stage] - unread
+    assert kept <= {'features.net', 'features.weights'}, (stage, kept)
+
+
+@pytest.mark.parametrize('stage', ['stylegan2', 'psp'])
+def test_a_resumed_stage_is_the_same(trained, picture_folder, tmp_path, stage):
+  """Moments, slow weights, statistics and means too."""
+  workdir, _ = trained
+  init = {'init_from': str(workdir / 'stylegan2')} if stage == 'psp' else {}
+  train(stage, picture_folder, tmp_path, **{'schedule.total_kimg': 0.012, **init})
+  folder = train(stage, picture_folder, tmp_path, **init)
+  found, expected = state(folder), state(workdir / stage)
+  assert int(found.step) == int(expected.step) == 8
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+_KILLED = """
+import os, signal, sys
+sys.path[:0] = ['tests', 'tests/methods/psp']
+import test_psp_stages as stages
+from step_jax.data import pipeline
+batches = pipeline.train_batches
+def killing(*args):
+  for i, batch in enumerate(batches(*args)):
+    if i == 6:
+      os.kill(os.getpid(), signal.SIGKILL)
+    yield batch
+pipeline.train_batches = killing
+stage, folder, workdir, init = sys.argv[1:]
+stages.train(stage, folder, workdir, **({'init_from': init} if stage == 'psp' else {}))
+"""
+
+
+@pytest.mark.long
+@pytest.mark.parametrize('stage', ['stylegan2', 'psp'])
+def test_a_killed_stage_ends_as_one_that_was_not(trained, picture_folder, tmp_path, stage):
+  workdir, _ = trained
+  init = str(workdir / 'stylegan2')
+  args = [stage, str(picture_folder), str(tmp_path), init]
+  done = subprocess.run([sys.executable, '-c', _KILLED, *args], cwd=ROOT, env=os.environ)
+  assert done.returncode == -signal.SIGKILL
+  assert state(tmp_path / stage).step == 3
+  train(stage, picture_folder, tmp_path, **({'init_from': init} if stage == 'psp' else {}))
+  found, expected = state(tmp_path / stage), state(workdir / stage)
+  jax.tree.map(np.testing.assert_array_equal, found, expected)
+
+
+def test_a_run_translates_mixes_and_draws(trained):
+  workdir, _ = trained
+  run = methods.load(workdir)
+  pictures = np.random.RandomState(0).randint(0, 256, (3, 20, 24, 3), np.uint8)
+  codes = run.encode(pictures)
+  assert codes.shape == (3, 6, 8) and run.encode(pictures[0]).shape == (6, 8)
+  plain = run.translate(pictures)
+  assert plain.shape == (3, 16, 16, 3) and plain.dtype == np.uint8
+  np.testing.assert_array_equal(run.generate(codes), plain)
+  np.testing.assert_allclose(run.translate(pictures[1]).astype(int), plain[1], atol=1)
+  # Mixing: nothing of another code at alpha 0, all layers of it with `0-`.
+  code = run.draw(2, seed=3)[1]
+  np.testing.assert_allclose(run.draw(1, 3)[0], run.draw(2, 3)[0], rtol=1e-5)
+  np.testing.assert_array_equal(run.translate(pictures, code, alpha=0.0), plain)
+  np.testing.assert_allclose(
+    run.translate(pictures, code, layers='0-')[0].astype(int), run.generate(code), atol=1
+  )
+  own = run.mix_codes(codes, None, layers='4-')
+  np.testing.assert_array_equal(own[:, :4], codes[:, :4])
+  np.testing.assert_array_equal(own[0, 4:], np.stack([run.params['mean_style']] * 2))
+  assert not run.mix_codes(codes, None, '4-', masked='zero')[:, 4:].any()
+  assert run.sample(pictures[0], 3, truncation=0.5).shape == (3, 16, 16, 3)
+  np.testing.assert_allclose(run.draw(2, truncation=0.0)[1, 0], run.params['mean_style'])
+  line = run.interpolate(pictures[0], pictures[1], pictures[2], 4, layers='0-')
+  np.testing.assert_allclose(line[[0, -1]].astype(int), plain[1:], atol=1)
+  assert run.mix(pictures[0], 5).shape == run.mix(pictures[0], pictures[1]).shape
+
+
+def test_command_line_options_reach_the_run(trained, picture_folder, tmp_path):
+  workdir, _ = trained
+  source = str(next(picture_folder.glob('val/*.png')))
+  np.save(tmp_path / 'code.npy', methods.load(workdir).draw(1)[0])
+  shared = ['translate', source, '--workdir', str(workdir), '--side-by-side', '--out']
+  for name, options, count in (
+    ('plain', [], 1),
+    ('masked', ['--layers', '4-'], 1),
+    ('drawn', ['--sample', '2', '--truncation', '0.5', '--layers', '4-', '--alpha', '0.5'], 2),
+    ('given', ['--style', str(tmp_path / 'code.npy'), '--layers=-1'], 1),
+    ('read', ['--style', source, '--style-run', str(workdir / 'psp')], 1),
+  ):
+    assert cli.main([*shared, str(tmp_path / name), *options]) == 0
+    assert len(list((tmp_path / name).glob('*.png'))) == count + 1
+  assert cli.main([*shared, str(tmp_path / 'x'), '--layers', '9-']) == 2
+
+
+def test_a_run_is_scored(trained):
+  workdir, _ = trained
+  found = results.evaluate(workdir, groups=('reconstruction', 'realism'))
+  names = set(found['scores'])
+  assert {'psnr/uint8', 'l2/float', 'kernel-random-squeezenet1_1/224-clean'} <= names
+
+
+def test_a_run_is_exported(trained, tmp_path):
+  run = methods.load(trained[0])
+  folder = artefact.write(run, tmp_path / 'export')
+  example = load_example.load(folder)
+  codes = example['encode'](np.zeros((2, 64, 64, 3), np.uint8))
+  np.testing.assert_allclose(codes, run.encode(np.zeros((2, 64, 64, 3), np.uint8)), atol=1e-5)
+  drawn = example['sample'](np.ones((1, 8), np.float32))
+  images = example['generate'](np.concatenate([codes, drawn]))
+  assert images.shape == (3, 16, 16, 3)
+  np.testing.assert_allclose(images[:2].astype(int), run.generate(codes), atol=1)
+
+
+def test_published_files_become_runs(trained, tmp_path, monkeypatch):
+  run = methods.load(trained[0])
+  config, variables = run.config, run.params
+  generator, own = networks.generator(config), variables['generator']
+  found = import_weights.StyleGAN2(generator, own, np.asarray(variables['mean_style']))
+  monkeypatch.setattr(import_weights, 'read_stylegan2', lambda path: found)
+  folder = import_run.import_stylegan2('x.pt', tmp_path, 'swatches')
+  np.testing.assert_array_equal(psp_run.load(folder).generate(0), run.generate(0))
+  mean = np.broadcast_to(variables['mean_style'], (6, 8))
+  psp = import_weights.Psp(networks.encoder(config), variables['encoder'], generator, own, mean, {})
+  monkeypatch.setattr(import_weights, 'read_psp', lambda path: psp)
+  import_run.import_psp('x.pt', tmp_path, 'swatches')
+  imported = methods.load(tmp_path)
+  picture = np.full((16, 16, 3), 99, np.uint8)
+  np.testing.assert_array_equal(imported.translate(picture), run.translate(picture))
+  with pytest.raises(RunError, match='is trained already'):
+    import_run.import_psp('x.pt', tmp_path)
+
+
+def test_a_generator_alone_draws(trained):
+  workdir, _ = trained
+  run = methods.METHODS['psp'].hook('run')(workdir / 'stylegan2', 'best')
+  assert run.generate(0).shape == (16, 16, 3) and run.sample(None, 2).shape == (2, 16, 16, 3)
+  with pytest.raises(RunError, match='no encoder'):
+    run.encode(np.zeros((16, 16, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+  ('stage', 'fields', 'message'),
+  [
+    ('stylegan2', {'data.crop': (16, 32)}, 'squares of a power of two'),
+    ('stylegan2', {'model.size': 64}, 'training images have 16 px'),
+    ('stylegan2', {'batch_size': 6}, 'groups of 4'),
+    ('stylegan2', {'dtype': 'bfloat16'}, 'float32 alone'),
+    ('psp', {'loss.identity': 1.0, 'loss.moco': 1.0}, 'exclude each other'),
+    ('psp', {'task': 'segmentation'}, 'how label maps show their classes'),
+    ('psp', {'model.encoder': 'pyramid'}, '32 px or more'),
+    ('psp', {'model.encoder_size': 96}, 'a power of two from 64'),
+  ],
+)
+def test_what_does_not_fit_is_one_line(stage, fields, message, tmp_path):
+  config = tiny.make_config(stage, tmp_path, **{**FIELDS, **fields})
+  with pytest.raises(ConfigError, match=message) as caught:
+    methods.validate(config)
+  assert '\n' not in str(caught.value)
+
+
+def test_missing_weights_and_stages_are_one_line(picture_folder, tmp_path):
+  with pytest.raises(RunError, match='has no checkpoint to start from'):
+    train('psp', picture_folder, tmp_path)
+  with pytest.raises(UserError, match='loss.identity needs ArcFace'):
+    train('psp', picture_folder, tmp_path, **{'loss.identity': 1.0})
+
+
+def test_the_step_is_known_by_shape():
+  config = tiny.make_config('psp', pathlib.Path(), **{**FIELDS, 'loss.lpips': 1.0})
+  step = methods.abstract_step(config, (16, 16))
+  assert isinstance(step, stage_lib.AbstractStep) and 'heads' in step.frozen
