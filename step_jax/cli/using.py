@@ -26,6 +26,12 @@ def add_translate(verbs, name: str) -> None:
   style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
   style.add_argument('--sample', type=arguments.positive, metavar='N', help='draw N new styles')
   verb.add_argument('--steps', type=arguments.positive, default=8, help='of an interpolation')
+  verb.add_argument(
+    '--video',
+    type=arguments.path,
+    metavar='FILE',
+    help='animated WebP of an interpolation, of one input; 48 steps make 8 seconds',
+  )
   verb.add_argument('--seed', type=arguments.not_negative, default=0, help='of drawn styles')
   _add_options(verb, 'translate')
   verb.add_argument(
@@ -50,6 +56,7 @@ def _translate(args) -> None:
     side_by_side=args.side_by_side,
     which=args.checkpoint,
     options=arguments.given(args, options.flags('translate')),
+    video=args.video,
   )
   print(f'{args.out}: {len(written)} images and grid.png')
 

@@ -1,7 +1,7 @@
 """Picture files of every common kind to plain RGB."""
 
 import base64
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import io
 import os
 import pathlib
@@ -115,6 +115,23 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
   """Writes uint8 `[H, W, 3]` as PNG; the file appears whole or not at all."""
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, 'png')
+  files.write_bytes(files.path(path), buffer.getvalue())
+
+
+def write_video(path: str | os.PathLike, frames: Sequence[np.ndarray], seconds: float) -> None:
+  """Writes frames, uint8 `[H, W, 3]` of one size, as animated WebP that repeats without end.
+
+  Args:
+    path: the file, which appears whole or not at all.
+    frames: at least one.
+    seconds: how long each is shown.
+  """
+  first, *others = map(Image.fromarray, frames)
+  buffer = io.BytesIO()
+  first.save(
+    buffer, 'webp', save_all=True, append_images=others, duration=round(1000 * seconds), loop=0,
+    quality=90,
+  )  # fmt: skip
   files.write_bytes(files.path(path), buffer.getvalue())
 
 

@@ -228,6 +228,12 @@ PROTOCOLS = {
       'mean over the factors of the group',
     ),
     _protocol(
+      'probe-region-colour', 'style', 'higher',
+      'how well a linear map of the codes of regions predicts their known colours in swatches',
+      pictures='codes of all regions of train targets fit it, those of the split test it',
+      formula='R^2 of ridge regression (1e-3) on standardised codes, mean over R, G and B',
+    ),
+    _protocol(
       '{lpips}-diversity-exemplar/256', 'diversity', 'higher',
       "LPIPS between outputs in 16 pictures' styles, as StEP",
       pictures=f'{_INPUTS}, each in the styles of 16 other targets of the split, drawn by seed',

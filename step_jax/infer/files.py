@@ -11,11 +11,13 @@ import numpy as np
 from step_jax import files as files_lib
 from step_jax import methods
 from step_jax.data import pictures
-from step_jax.errors import ConfigError
+from step_jax.errors import ConfigError, shown
 from step_jax.infer import gallery, paths, reading
 from step_jax.infer import options as options_lib
 
 GRID = 'grid.png'
+# How long a frame of a video is shown.
+_FRAME_SECONDS = 1 / 12
 
 
 def translate(
@@ -31,6 +33,7 @@ def translate(
   side_by_side: bool = False,
   which: str = 'latest',
   options: Mapping[str, Any] | None = None,
+  video: str | os.PathLike | None = None,
 ) -> list[files_lib.Path]:
   """Translates files, and writes one PNG per translation and `grid.png`.
 
@@ -55,9 +58,11 @@ def translate(
       half gives the style.
     which: `latest` or `best` checkpoint.
     options: flags of the method, with underscores -> values.
+    video: a file (`.webp`) for the blends of one source as an animation, there and back; needs
+      `interpolate`.
 
   Returns:
-    The files written but for the grid.
+    The files written but for the grid and the video.
 
   Raises:
     UserError: the run or a picture cannot be used; two results would have one name; or a result
@@ -69,6 +74,10 @@ def translate(
   count = len(styles) if styles else steps if interpolate else sample or 1
   outputs = paths.plan(sources, out, GRID, count)
   written = [out / GRID, *itertools.chain(*outputs)]
+  if video is not None:
+    video = files_lib.path(video)
+    _check_video(video, len(sources), bool(interpolate))
+    written.append(video)
   paths.check_kept([*inputs, *sources, *exemplars], out, written)
   run = methods.load(workdir, which)
   given = options_lib.Given(run.method, 'translate', options or {})
@@ -100,9 +109,30 @@ def translate(
   for path, own, results in zip(sources, of_sources, outputs, strict=True):
     source, picture = reader.source(path)
     arguments = given.of('translate') | options_lib.read(run, own, source)
-    grid.add(itertools.chain([picture], _write(run, source, codes, results, arguments)))
+    made = _write(run, source, codes, results, arguments)
+    if video is not None:
+      frames = list(made)
+      files_lib.make_folder(video.parent)
+      pictures.write_video(video, [*frames, *frames[-2:0:-1]], _FRAME_SECONDS)
+      made = iter(frames)
+    grid.add(itertools.chain([picture], made))
   pictures.write_png(out / GRID, grid.image())
   return list(itertools.chain(*outputs))
+
+
+def _check_video(video: files_lib.Path, sources: int, interpolating: bool) -> None:
+  """Makes sure that a video can be made.
+
+  Raises:
+    ConfigError: it cannot; the message says why.
+  """
+  name = f'--video {shown(str(video))}'
+  if not interpolating:
+    raise ConfigError(f'{name}: shows a blend of two styles: give --interpolate A B too')
+  if video.suffix.lower() != '.webp':
+    raise ConfigError(f'{name}: only animated WebP can be written: give a name that ends in .webp')
+  if sources != 1:
+    raise ConfigError(f'{name}: shows one input, not {sources}: give one')
 
 
 def _between(a: Any, b: Any, share: float) -> Any:

@@ -15,16 +15,19 @@ import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
 # In the order in which a reader takes them: the second opens the run that the first leaves.
-NAMES = ('train_step', 'explore_styles', 'explore_psp', 'tpu')
+NAMES = ('train_step', 'explore_styles', 'explore_psp', 'explore_regions', 'tpu')
 # Both runs of the first are equally long, so that they share compiled programs.
 SETTINGS = {
   'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032, TRAINED=False),
   'explore_styles': dict(COUNT=2, STEPS=2),
   'explore_psp': dict(KIMG=0.032, COUNT=2, STEPS=2),
+  'explore_regions': dict(KIMG=0.016, WIDTH=1, COUNT=2, STEPS=2),
   'tpu': dict(SIZE=16, BATCH_SIZE=8, STEPS=2),
 }
 # How many pictures a notebook displays.
-PICTURES = {'train_step': 5, 'explore_styles': 6, 'explore_psp': 5, 'tpu': 1}
+PICTURES = {
+  'train_step': 5, 'explore_styles': 6, 'explore_psp': 5, 'explore_regions': 5, 'tpu': 1
+}  # fmt: skip
 # After four steps nothing has been learnt, and training says so, as it must. These are results of
 # the run (`step_jax.methods.step.scores.health`), not complaints about code.
 UNTRAINED = (

@@ -35,8 +35,11 @@ SEED = 3
 INPUTS = 2
 CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
 
-# Others are of SuperStyleNet, see tests/methods/superstylenet/test_region_scores.py.
-OTHERS = ('nrmse', 'segmentation', 'edit-locality', 'l2/', 'identity', '{lpips}-diversity-noise')
+# Others are of SuperStyleNet and pSp, see tests/methods.
+OTHERS = (
+  'nrmse', 'segmentation', 'edit-locality', 'probe-region', 'l2/', 'identity',
+  '{lpips}-diversity-noise',
+)  # fmt: skip
 OF_STEP = [name for name in PROTOCOLS if not name.startswith(OTHERS)]
 
 

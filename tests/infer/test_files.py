@@ -9,7 +9,7 @@ from PIL import Image
 import pytest
 
 from step_jax.data import pictures
-from step_jax.errors import DataError
+from step_jax.errors import ConfigError, DataError
 from step_jax.infer import files, gallery
 
 
@@ -196,3 +196,34 @@ def test_a_grid_of_many_images_stays_small(monkeypatch):
     assert grid.image().size < 3 * 130_000
   assert grid.thumbnail(image).shape == (32, 64, 3)
   assert gallery.Grid(1, 1).thumbnail(image[:9, :9]).shape == (9, 9, 3)
+
+
+def test_a_video_of_a_blend(tmp_path):
+  image, dark, light = (write(tmp_path / f'{v}.png', v) for v in (9, 10, 210))
+  options = {'interpolate': [dark, light], 'steps': 3, 'video': tmp_path / 'new/morph.webp'}
+  files.translate('run', [image], tmp_path / 'out', **options)
+  with Image.open(tmp_path / 'new/morph.webp') as video:
+    assert video.n_frames == 4 and video.info['loop'] == 0
+    greys = []
+    for number in range(4):
+      video.seek(number)
+      greys.append(np.asarray(video.convert('RGB')).mean())
+  np.testing.assert_allclose(greys, [10, 110, 210, 110], atol=3)  # There and back.
+  options['steps'] = 1
+  files.translate('run', [image], tmp_path / 'out', **options)
+  with Image.open(tmp_path / 'new/morph.webp') as video:
+    assert video.n_frames == 1
+
+
+def test_videos_that_cannot_be(tmp_path):
+  image, other = write(tmp_path / 'a.png'), write(tmp_path / 'b.png')
+  blend = {'interpolate': [image, other]}
+  for match, inputs, options in (
+    ('give --interpolate', [image], {'sample': 1, 'video': 'x.webp'}),
+    ('ends in .webp', [image], {**blend, 'video': 'x.mp4'}),
+    ('shows one input, not 2', [image, other], {**blend, 'video': 'x.webp'}),
+  ):
+    with pytest.raises(ConfigError, match=match):
+      files.translate('run', inputs, tmp_path / 'out', **options)
+  still = write(tmp_path / 'still.webp')
+  refuse('replace', [image], tmp_path / 'out', interpolate=[still, other], video=still)

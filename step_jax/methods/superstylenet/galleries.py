@@ -5,7 +5,6 @@ import numpy as np
 from step_jax import data
 from step_jax.data import contents, pipeline
 from step_jax.infer import gallery
-from step_jax.methods.superstylenet import inputs
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.run import RegionRun
 
@@ -27,7 +26,7 @@ def make(run: RegionRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]
     )
   )
   codes = [run.encode(example['image'], example['labels']) for example in examples]
-  shown = [[inputs.paint(example['labels']), example['image']] for example in examples]
+  shown = [[gallery.shown(example['labels']), example['image']] for example in examples]
   blank = np.full_like(examples[0]['image'], 255)
 
   def rows(styles_of):

@@ -67,17 +67,21 @@ def import_run(
     label_width=module.label_width,
     spade_width=module.spade_width,
   )
-  given = {'generator': generator}
   if len(paths) == 2:
-    given['discriminator'] = load_discriminator(paths[1])
-    config.model.discriminator_width = given['discriminator'].module.width
-    if given['discriminator'].module.num_labels != module.num_labels:
+    discriminator = load_discriminator(paths[1])
+    if discriminator.module.num_labels != module.num_labels:
       raise WeightsError(f'{paths[1]}: is of another number of labels than {paths[0]}')
-  trainer = networks.trainer(config, None)
-  fresh = jax.jit(trainer.init)(jax.random.key(config.seed))
-  state = trainer.create(
-    fresh.params | {name: jax.tree.map(jnp.asarray, x.params) for name, x in given.items()},
-    fresh.stats | {name: jax.tree.map(jnp.asarray, x.stats) for name, x in given.items()},
+    config.model.discriminator_width = discriminator.module.width
+    judge = discriminator.variables
+  else:
+    image = jnp.zeros((1, 16, 16, 3))
+    fresh = networks.discriminator(config)
+    judge = fresh.init(jax.random.key(config.seed), image[..., 0].astype(jnp.int32), image)
+  variables = jax.tree.map(
+    jnp.asarray, {'generator': generator.variables, 'discriminator': dict(judge)}
+  )
+  state = networks.trainer(config, None).create(
+    {name: own.pop('params') for name, own in variables.items()}, variables
   )
   folder = stage_lib.stage_folder(workdir, 'superstylenet')
   none = RegionCodes(

@@ -6,13 +6,12 @@ from step_jax import files
 from step_jax.data import pictures
 from step_jax.data.labels import Labels
 from step_jax.errors import DataError, shown
+from step_jax.infer import gallery
 from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet import extraction
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.regions import Region
 from step_jax.methods.superstylenet.spse import CODE_SIZE
-
-_NO_COLOURS = 256
 
 
 def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
@@ -33,7 +32,7 @@ def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarra
   else:
     labels = labels.read(path)
   labels = pictures.fit(labels, settings.resize)
-  return labels, paint(labels)
+  return labels, gallery.shown(labels)
 
 
 def read_labels(run, path: files.Path, image: np.ndarray) -> np.ndarray:
@@ -80,16 +79,6 @@ def read_region(run, region: Region) -> RegionCodes:
       'that has'
     )
   return codes
-
-
-def paint(labels: np.ndarray) -> np.ndarray:
-  """A label map `[H, W]` in colours to show, uint8 `[H, W, 3]`; neighbouring numbers differ."""
-  numbers = np.arange(_NO_COLOURS)
-  hue = (numbers * 0.381966) % 1.0
-  wheel = np.clip(np.abs((hue[:, None] * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
-  value = np.where(numbers % 2, 0.95, 0.7)[:, None]
-  colours = np.rint(255 * value * (0.35 + 0.65 * wheel)).astype(np.uint8)
-  return colours[labels]
 
 
 class Encoder:

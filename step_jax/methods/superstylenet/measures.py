@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from step_jax import data, images
+from step_jax.data import swatches
 from step_jax.evaluate import lpips, metrics, resizing
 from step_jax.evaluate.scores import Score, Skipped, mean_score, stack
 from step_jax.evaluate.session import Session
-from step_jax.methods.superstylenet import layers, networks, segmenter, stage
+from step_jax.methods.superstylenet import layers, networks, probe, segmenter, stage
 from step_jax.methods.superstylenet.codes import RegionCodes
 
 _PICTURES = ('own', 'other', 'target', 'next')
@@ -61,6 +62,7 @@ def measure(session: RegionSession) -> Iterator[Score | Skipped]:
     yield Score(protocol, segmenter.mean_iou(table.sum(axis=0)))
     yield mean(f'segmentation-accuracy{suffix}', segmenter.pixel_accuracy(table), **reader)
   yield from _style(session, values, mean)
+  yield from _probe(session)
 
 
 def _style(session, values, mean) -> Iterator[Score | Skipped]:
@@ -76,6 +78,22 @@ def _style(session, values, mean) -> Iterator[Score | Skipped]:
       measured = np.where(alone, np.nan, values[f'{item.name}{suffix}'])
       name = {'lpips': item.name}
       yield mean(f'{{lpips}}{suffix}/256', measured, name, weights=item.weights)
+
+
+def _probe(session: RegionSession) -> Iterator[Score]:
+  """What codes know of built-in images whose colours are known."""
+  path = session.config.data.path
+  if path not in swatches.SETS:
+    return
+  names = {split: session.found.split(split).names() for split in ('train', session.split)}
+  codes = {split: session.codes(split) for split in names}
+  regional = path != swatches.SETS[0]
+  yield Score(
+    session.protocol('probe-region-colour'),
+    probe.r_squared(
+      codes['train'], names['train'], codes[session.split], names[session.split], regional
+    ),
+  )
 
 
 def _side(session: Session) -> str:

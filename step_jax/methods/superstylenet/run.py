@@ -106,7 +106,7 @@ class RegionRun:
     sources: np.ndarray,
     code: RegionCodes | None = None,
     fallback: RegionCodes | None = None,
-    region: Sequence[Region] = (),
+    region: Region | Sequence[Region] = (),
     noise_seed: int | None = None,
   ) -> np.ndarray:
     """Draws label maps with codes; logs which labels had no code of their own.
@@ -123,7 +123,7 @@ class RegionRun:
     """
     self._check(sources)
     code = self.mean if code is None else code
-    for edit in region:
+    for edit in [region] if isinstance(region, Region) else region:
       code = self._edited(code, edit)
     if sources.ndim == 2:
       return self.draw_styles(sources, _add_axis(code), fallback, noise_seed)[0]

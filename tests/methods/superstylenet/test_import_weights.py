@@ -3,13 +3,15 @@
 from pathlib import Path
 import sys
 
+import jax
 import numpy as np
 import pytest
 import ssn_vectors
 from test_ssn_networks import close, noise_of
 
-from step_jax.errors import WeightsError
-from step_jax.methods.superstylenet import import_weights
+from step_jax.errors import RunError, WeightsError
+from step_jax.methods.superstylenet import extraction, import_run, import_weights, networks
+from step_jax.methods.superstylenet import run as run_lib
 
 sys.path.insert(0, str(Path(__file__).parents[2] / 'weights'))
 import weight_files as files  # noqa: E402
@@ -52,6 +54,26 @@ def test_discriminator(tmp_path):
   labels = np.tile(vectors['label'], (2, 1, 1))
   scales = found.module.apply(found.variables, labels, vectors['x'][..., 5:])
   close(scales[1][3], vectors['eval:1_3'])
+
+
+def test_a_run_from_published_files(tmp_path, monkeypatch):
+  for module in (extraction, import_run, networks, run_lib):
+    # The vectors are of short codes.
+    monkeypatch.setattr(module, 'CODE_SIZE', 16)
+  vectors, state = published('torch_generator')
+  paths = [
+    files.torch_save(tmp_path / '50_net_G.pth', state),
+    files.torch_save(tmp_path / '50_net_D.pth', published('torch_disc')[1]),
+  ]
+  with pytest.raises(WeightsError, match='is of 5 labels, not of 19: set --classes'):
+    import_run.import_run(paths, tmp_path / 'run', classes=19)
+  folder = import_run.import_run(paths, tmp_path / 'run', classes=5)
+  run = run_lib.load(folder)
+  assert run.step == 0 and run.config.model.discriminator_width == 4 and not run.mean.valid.any()
+  generator = import_weights.load_generator(paths[0])
+  jax.tree.map(np.testing.assert_array_equal, run.params, generator.variables)
+  with pytest.raises(RunError, match='is trained already'):
+    import_run.import_run(paths, tmp_path / 'run')
 
 
 def test_files_of_other_networks_are_refused(tmp_path):

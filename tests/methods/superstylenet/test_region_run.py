@@ -1,24 +1,23 @@
 """A trained run, from training to files: everything that a method can do, at the smallest size."""
 
+import argparse
 import functools
-import json
 import logging
 
 import jax
-import jax.export
 import numpy as np
 import pytest
 import region_runs
 
 from step_jax import methods, report
 from step_jax.data import pictures, swatches
-from step_jax.errors import DataError
+from step_jax.errors import DataError, RunError
 from step_jax.evaluate import results
 from step_jax.infer import encoding, files
 from step_jax.methods.superstylenet import codes as codes_lib
-from step_jax.methods.superstylenet import extraction, measures, regions, segmenter
+from step_jax.methods.superstylenet import extraction, programs, quickstart, regions, segmenter
 from step_jax.methods.superstylenet.codes import RegionCodes
-from step_jax.train import writers
+from step_jax.train import stopping, writers
 
 SIZE = 16
 
@@ -35,10 +34,13 @@ def small_sets():
 
 @pytest.fixture(scope='module')
 def workdir(small_sets, tmp_path_factory):
-  """Trained for two steps, and resumed for four."""
+  """Stopped after two steps, and resumed for four."""
   folder = tmp_path_factory.mktemp('run')
-  region_runs.train(folder, **{'schedule.total_kimg': 0.008})
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(stopping.Stop, 'now', lambda self, step: step == 2)
+    region_runs.train(folder)
   region_runs.train(folder)
+  assert 'steps 3 to 6' in (folder / 'superstylenet/train.log').read_text()
   return folder
 
 
@@ -152,7 +154,7 @@ def test_files(workdir, image_files, examples, run, tmp_path):
 
 @pytest.mark.parametrize('text', ['3', '3=a.png', 'x=a.png:b.png', '3=a.png:b.png@x', '3=:b.png'])
 def test_regions_that_cannot_be_read(text):
-  with pytest.raises(Exception, match='is not LABEL=IMAGE:LABELS'):
+  with pytest.raises(argparse.ArgumentTypeError, match='is not LABEL=IMAGE:LABELS'):
     regions.parse(text)
 
 
@@ -178,7 +180,25 @@ def test_report(workdir):
   assert 'Edits of one region' in page
 
 
-def test_bank_of_a_run_that_lacks_it(workdir, tmp_path):
-  with pytest.raises(Exception, match='re-run the training command'):
+def test_quickstart_shows_all(workdir):
+  quickstart.show(workdir)
+  for name in ('transfer', 'blends', 'samples', 'sky'):
+    assert (workdir / name / 'grid.png').is_file()
+
+
+def test_export(run, examples, tmp_path):
+  bundle = programs.bundle(run, platforms=('cpu',))
+  assert set(bundle.programs) == {'encode', 'generate'}
+  encode = bundle.programs['encode']
+  fitted = extraction.fit(examples[0]['B'], examples[0]['labels'], 32)
+  params = {name: bundle.arrays[name] for name in encode.parameters}
+  codes = encode.exported.call(
+    params, fitted['image'][None], fitted['labels'][None].astype(np.uint8)
+  )
+  own = run.encode(examples[0]['B'], examples[0]['labels'])
+  np.testing.assert_allclose(codes[0], run.pack(own), atol=1e-5)
+
+
+def test_a_bank_that_is_missing(tmp_path):
+  with pytest.raises(RunError, match='re-run the training command'):
     extraction.read_bank(tmp_path / 'codes.npz', 5)
-  assert measures.MEASURES and json
