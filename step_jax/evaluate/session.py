@@ -222,18 +222,14 @@ def open_run(
   Raises:
     UserError: the run, its data or its weights are not there.
   """
-  method, folder = methods.find(workdir)
-  run = method.hook('run')(folder, which)
+  run = methods.load(workdir, which)
   config = run.config
-  found = data.open_config(config.data, path)
-  found.split(split)
-  if warning := contents.evaluation_warning(folder, found, split):
-    log.warning('%s', warning)
+  found = contents.open_held_out(run.folder, config.data, path, split)
   net = config.get('features')
   features = net and weights.load_features(net.net, net.taps, net.weights)
   mesh = mesh_lib.make_mesh()
-  return (method.hook('session') or Session)(
-    folder=folder,
+  return (methods.METHODS[run.method].hook('session') or Session)(
+    folder=run.folder,
     run=run,
     found=found,
     split=split,
