@@ -10,7 +10,7 @@ import gradio as gr
 import numpy as np
 
 from step_jax import data, methods
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.demo import controls
 from step_jax.errors import ConfigError, DataError
 from step_jax.evaluate import scores
@@ -256,7 +256,7 @@ def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> 
   settings = run.config.data
   examples = []
   try:
-    found = data.open_config(settings)
+    found = contents.open_held_out(run.folder, settings)
     roles = data.roles(found, settings.direction)
     split = found.split('val')
     examples = list(pipeline.eval_examples(split, roles, settings.eval_crop, _EXAMPLES))

@@ -162,7 +162,9 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
     RunError: nothing there can translate yet.
   """
   method, folder = find(workdir)
-  return method.hook('run')(folder, which)
+  run = method.hook('run')(folder, which)
+  run.folder = folder
+  return run
 
 
 def encode(run: Run, example: Mapping[str, Any], **options: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.methods.psp import encoder_state, stylegan2_state, torch_state
 from step_jax.methods.psp.discriminator import Discriminator
@@ -132,13 +133,13 @@ def find(term: str, path: str) -> pathlib.Path:
   Raises:
     WeightsError: it is not there; the message says what to do.
   """
-  if not path or not pathlib.Path(path).expanduser().is_file():
+  if not path or not places.expand(path).is_file():
     what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
     raise WeightsError(
       f'loss.{term} needs {what}, and {path or "no file"} is there: set features.{term} to its '
       f'file, or loss.{term} to 0'
     )
-  return pathlib.Path(path).expanduser()
+  return places.expand(path)
 
 
 def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:

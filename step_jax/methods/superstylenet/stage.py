@@ -182,7 +182,7 @@ def eval_examples(
 def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
   """Rebuilds validation images from their own codes and from those of another image."""
   module = networks.generator(config)
-  tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
+  tap_weights = weights.tap_weights(config.features)
 
   def draw(variables, batch, name):
     drawn = networks.draw(module, variables, batch['labels'], batch[name])

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 import tiny
 
-from step_jax import cli, methods
+from step_jax import cli, data, methods
 from step_jax import config as config_lib
-from step_jax.errors import ConfigError, RunError, UserError
+from step_jax.errors import ConfigError, DataError, RunError, UserError
 from step_jax.evaluate import results
 from step_jax.export import artefact, load_example
-from step_jax.methods.psp import import_run, import_weights, networks
+from step_jax.methods.psp import import_run, import_weights, inputs, networks, transforms
 from step_jax.methods.psp import run as psp_run
+from step_jax.methods.psp.fields import TASKS
 from step_jax.train import checkpoint
 from step_jax.train import stage as stage_lib
 
@@ -214,6 +215,30 @@ def test_a_generator_alone_draws(trained):
   assert run.generate(0).shape == (16, 16, 3) and run.sample(None, 2).shape == (2, 16, 16, 3)
   with pytest.raises(RunError, match='no encoder'):
     run.encode(np.zeros((16, 16, 3), np.uint8))
+
+
+@pytest.mark.parametrize('task', TASKS)
+def test_tasks_read_what_they_should(task, picture_folder):
+  labels = {'data.palette': 'swatches', 'data.classes': 5} if task == 'segmentation' else {}
+  config = tiny.make_config('psp', picture_folder, **{**FIELDS, 'task': task, **labels})
+  methods.validate(config)
+  found = data.open_config(config.data)
+  shape = {'sketch': (64, 64, 1), 'segmentation': (64, 64)}.get(task, (64, 64, 3))
+  first, second = list(inputs.eval_examples(config, found, 'val', 2))
+  for example in (first, second):
+    assert example['source'].shape == shape and example['source'].dtype == np.uint8
+    assert example['target'].shape == (16, 16, 3)
+  example = found.split('train')[0]
+  rng, mirror = np.random.default_rng(0), found.labels.mirror()
+  view = inputs.train_example(config, example, inputs.sides(config, found), rng, mirror)
+  assert view['source'].shape == shape and view['target'].shape == (16, 16, 3)
+  assert inputs.shown(config, view['source']).shape == (64, 64, 3)
+  if task == 'encode':
+    np.testing.assert_array_equal(first['source'], transforms.resize(first['target'], 64))
+  if task == 'segmentation':
+    assert set(np.unique(view['source'])) <= set(range(5))
+    with pytest.raises(DataError, match='reads label maps'):
+      inputs.prepare(config, example['A'])
 
 
 @pytest.mark.parametrize(
