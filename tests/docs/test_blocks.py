@@ -188,6 +188,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'launch/quickstart\.sh', 'makes an environment: tests/launch/test_environment.py', read_script),
   (r'launch/test\.sh', 'as above, and would not end', read_script),
   (r'launch/tpu_vm\.sh ', 'costs money: tests/launch/test_tpu_vm.py', dry_run),
+  (r'hf upload ', 'needs an account', nothing),
   (r'(gcloud|kubectl) ', 'costs money: no test', nothing),
   (r'docker ', 'needs docker: tests/launch/test_container.py', nothing),
   (r'sbatch ', 'needs SLURM: tests/launch/test_slurm.py', submit),
