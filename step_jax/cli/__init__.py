@@ -55,16 +55,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
   """The parser of all verbs."""
-  found = arguments.Parser(
+  root = arguments.Parser(
     prog='step-jax',
     description=_DESCRIPTION,
     formatter_class=arguments.Formatter,
     allow_abbrev=False,
   )
-  verbs = found.add_subparsers(dest='verb', required=True, metavar='VERB')
+  verbs = root.add_subparsers(dest='verb', required=True, metavar='VERB')
   for name, add in VERBS.items():
     add(verbs, name)
-  return found
+  return root
 
 
 def parse(argv: Sequence[str] | None = None) -> argparse.Namespace:
