@@ -23,8 +23,8 @@ from step_jax.fields import DATASETS, FEATURES
 
 __all__ = [
   'ConfigDict', 'DATASETS', 'FEATURES', 'FILE', 'FILES', 'Options', 'Source', 'check_names',
-  'choose', 'demand', 'differences', 'flatten', 'following', 'load', 'make', 'read', 'save',
-  'set_field', 'set_kimg', 'stage_file', 'stage_module', 'validate',
+  'choose', 'demand', 'differences', 'flatten', 'following', 'is_ours', 'load', 'make', 'read',
+  'save', 'set_field', 'set_kimg', 'stage_file', 'stage_module', 'validate',
 ]  # fmt: skip
 
 ConfigDict = ml_collections.ConfigDict
@@ -52,7 +52,7 @@ def make(
     ConfigError: see `Options.parse`; or no such preset.
   """
   options = Options.parse(arg)
-  if declared['method'].default not in _stage_files():
+  if not is_ours(declared['method'].default):
     _FIELDS[declared['method'].default] = declared
   values = {name: field.default for name, field in declared.items()} | {'arg': arg or ''}
   settings = dict(DATASETS.get(options.name, {}))
@@ -151,8 +151,8 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
   parent[name] = config_values.parse(f'config field {field}', text, node)
 
 
-def _unknown(field: str, known: list[str]) -> ConfigError:
-  return ConfigError(f'config field {field!r} is unknown: {suggestion(field, known, "fields are")}')
+def _unknown(field: str, names: list[str]) -> ConfigError:
+  return ConfigError(f'config field {field!r} is unknown: {suggestion(field, names, "fields are")}')
 
 
 def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
@@ -230,7 +230,7 @@ def check_names(config: ConfigDict) -> None:
 def _declared(config: ConfigDict) -> Mapping[str, fields.Field]:
   """The fields of a configuration's method; none if that is the user's own and declares none."""
   method = str(config.get('method'))
-  return stage_module(method).FIELDS if method in _stage_files() else _FIELDS.get(method, {})
+  return stage_module(method).FIELDS if is_ours(method) else _FIELDS.get(method, {})
 
 
 def demand(condition: Any, field: str, value: Any, remedy: str) -> None:
@@ -260,8 +260,8 @@ def validate(config: ConfigDict) -> None:
     from step_jax import models  # Imports JAX.
 
     taps, net = config.features.taps, config.features.net
-    known = [name for name, _ in models.FEATURE_NETS[net].PLAN]
-    demand(set(taps) <= set(known), 'features.taps', taps, f'{net} has {", ".join(known)}')
+    layers = [name for name, _ in models.FEATURE_NETS[net].PLAN]
+    demand(set(taps) <= set(layers), 'features.taps', taps, f'{net} has {", ".join(layers)}')
     weights = values.get('features.tap_weights', taps)
     demand(len(weights) == len(taps), 'features.tap_weights', weights, 'give one weight a tap')
 
@@ -301,7 +301,7 @@ def _check_kinds(config: ConfigDict) -> None:
   """
   if not isinstance(config.get('stage'), str):
     raise ValueError('it names no stage')
-  if config.stage not in _stage_files():
+  if not is_ours(config.stage):
     return
   for name, field in stage_module(config.stage).FIELDS.items():
     group, _, leaf = name.rpartition('.')

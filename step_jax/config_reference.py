@@ -39,7 +39,10 @@ def page() -> str:
       (
         f'`{name}`',
         _by_stage({stage: _values(field) for stage, field in of_stages.items()}, len(of_stages)),
-        _by_stage({stage: _shown(field.default) for stage, field in of_stages.items()}),
+        _by_stage(
+          {stage: _shown(field.default) for stage, field in of_stages.items()},
+          len(_STAGES),
+        ),
         next(iter(of_stages.values())).meaning,
       )
       for name, of_stages in declared.items()
@@ -58,7 +61,7 @@ def page() -> str:
   parts += [
     f'### `{method.name}`\n\n{_presets(method)}'
     for method in methods.METHODS.values()
-    if method.presets
+    if method.presets and config_lib.is_ours(method.stages[0].name)
   ]
   return '\n\n'.join(parts) + '\n'
 
@@ -79,7 +82,7 @@ def _values(field: fields.Field) -> str:
   return f'{names[type(field.default)]} {rule}'.strip()
 
 
-def _by_stage(texts: Mapping[str, str], everywhere: int = len(_STAGES)) -> str:
+def _by_stage(texts: Mapping[str, str], everywhere: int) -> str:
   """One text where so many stages have the same; `stages: text` where some differ or do without."""
   stages: dict[str, list[str]] = {}
   for stage, text in texts.items():

@@ -151,10 +151,19 @@ def add_export(verbs, name: str) -> None:
     metavar='PX',
     help='ONNX too, for squares of so many px',
   )
+  verb.add_argument(
+    '--licence',
+    default='other',
+    metavar='ID',
+    help='of the parameters, for the model card, as cc-by-4.0 (default: other)',
+  )
 
 
 def _export(args) -> None:
   from step_jax import export
+  from step_jax.evaluate import results
 
   run = methods.load(args.workdir, args.checkpoint)
-  print(export.write(run, args.out or args.workdir / 'export', args.onnx))
+  _, folder = methods.find(args.workdir)
+  out = args.out or args.workdir / 'export'
+  print(export.write(run, out, args.onnx, results.read(folder), args.licence))

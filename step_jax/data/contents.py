@@ -6,9 +6,14 @@ validation split count.
 
 from collections.abc import Mapping
 import json
+import logging
+
+import ml_collections
 
 from step_jax import files, untrusted
 from step_jax.data.pairs import PairSet
+
+log = logging.getLogger(__name__)
 
 FILE = 'data.json'
 SPLITS = ('train', 'val')
@@ -73,6 +78,29 @@ def differences(old: Contents, new: Contents) -> list[str]:
 def shared(old: Contents, old_split: str, new: Contents, new_split: str) -> set[str]:
   """Names of images that are in one split of the old contents and in one of the new, unchanged."""
   return {name for name, _ in old.get(old_split, {}).items() & new.get(new_split, {}).items()}
+
+
+def open_held_out(
+  folder: files.Path, settings: ml_collections.ConfigDict, path: str = '', split: str = 'val'
+) -> PairSet:
+  """Opens data to show or to score a trained stage on; warns if it was trained on some of it.
+
+  Args:
+    folder: of the stage.
+    settings: its `config.data`.
+    path: another data set, to be opened with the same settings.
+    split: what will be read.
+
+  Raises:
+    DataError: it cannot be opened, or has no such split.
+  """
+  from step_jax import data  # Which imports this module's package first.
+
+  dataset = data.open_config(settings, path)
+  dataset.split(split)
+  if warning := evaluation_warning(folder, dataset, split):
+    log.warning('%s', warning)
+  return dataset
 
 
 def evaluation_warning(folder: files.Path, dataset: PairSet, split: str) -> str:

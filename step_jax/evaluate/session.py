@@ -77,8 +77,7 @@ class Session:
   @functools.cached_property
   def tap_weights(self) -> dict[str, float]:
     """Taps of the perceptual distance and how much each counts."""
-    settings = self.config.features
-    return dict(zip(settings.taps, settings.tap_weights, strict=True))
+    return weights.tap_weights(self.config.features)
 
   def pictures(
     self, split: str, limit: int | None = None, roles: Sequence[str] = ()
@@ -223,20 +222,16 @@ def open_run(
   Raises:
     UserError: the run, its data or its weights are not there.
   """
-  method, folder = methods.find(workdir)
-  run = method.hook('run')(folder, which)
+  run = methods.load(workdir, which)
   config = run.config
-  found = data.open_config(config.data, path)
-  found.split(split)
-  if warning := contents.evaluation_warning(folder, found, split):
-    log.warning('%s', warning)
+  pairs = contents.open_held_out(run.folder, config.data, path, split)
   net = config.get('features')
   features = net and weights.load_features(net.net, net.taps, net.weights)
   mesh = mesh_lib.make_mesh()
-  return (method.hook('session') or Session)(
-    folder=folder,
+  return (methods.METHODS[run.method].hook('session') or Session)(
+    folder=run.folder,
     run=run,
-    found=found,
+    found=pairs,
     split=split,
     features=features,
     learned=lpips_lib.available(),

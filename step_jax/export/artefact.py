@@ -1,9 +1,11 @@
 """The folder of an export: programs, parameters, and what a stranger must know to use them."""
 
+from collections.abc import Mapping
 import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 
 import jax
@@ -13,7 +15,7 @@ from safetensors import numpy as safetensors_numpy
 import step_jax
 from step_jax import config as config_lib
 from step_jax import methods, untrusted
-from step_jax.errors import RunError
+from step_jax.errors import ConfigError, RunError, shown
 from step_jax.export import onnx, readme
 from step_jax.export.programs import Bundle, Program
 
@@ -31,7 +33,13 @@ LICENCE = (
 _PATHS = ('data.path', 'features.weights')
 
 
-def write(run: methods.Run, out: str | pathlib.Path, onnx_size: int = 0) -> pathlib.Path:
+def write(
+  run: methods.Run,
+  out: str | pathlib.Path,
+  onnx_size: int = 0,
+  results: Mapping | None = None,
+  licence: str = readme.OTHER,
+) -> pathlib.Path:
   """Writes a run as files that work without step_jax; docs/export.md says what they are.
 
   The folder appears whole or not at all. An export that is there already is replaced.
@@ -40,13 +48,19 @@ def write(run: methods.Run, out: str | pathlib.Path, onnx_size: int = 0) -> path
     run: as `step_jax.load` gives it.
     out: the folder.
     onnx_size: where above zero, every program is written as ONNX too, for squares of so many px.
+    results: scores for the model card, as `step-jax evaluate` writes them; those of another stage
+      or checkpoint are left out.
+    licence: of the parameters, for the model card: as `cc-by-4.0`.
 
   Returns:
     The folder.
 
   Raises:
     RunError: there is a folder with other things in it, or ONNX cannot be written.
+    ConfigError: the licence is no identifier.
   """
+  if not re.fullmatch(r'[a-z0-9][a-z0-9.+-]*', licence):
+    raise ConfigError(f'--licence {shown(licence)}: give an identifier as cc-by-4.0, in lower case')
   out = pathlib.Path(out)
   _check_free(out)
   bundle = _bundle(run)
@@ -57,7 +71,7 @@ def write(run: methods.Run, out: str | pathlib.Path, onnx_size: int = 0) -> path
   old = out.with_name(f'.{out.name}.{os.getpid()}.old')
   try:
     part.mkdir()
-    _fill(part, run, bundle, onnx_size)
+    _fill(part, run, bundle, onnx_size, results, licence)
     if out.exists():
       out.replace(old)
     part.replace(out)
@@ -85,7 +99,14 @@ def _bundle(run: methods.Run) -> Bundle:
   return export(run)
 
 
-def _fill(folder: pathlib.Path, run: methods.Run, bundle: Bundle, onnx_size: int) -> None:
+def _fill(
+  folder: pathlib.Path,
+  run: methods.Run,
+  bundle: Bundle,
+  onnx_size: int,
+  results: Mapping | None,
+  licence: str,
+) -> None:
   arrays = bundle.arrays
   # One entry alone: the library writes several in no fixed order.
   safetensors_numpy.save_file(dict(arrays), folder / PARAMETERS, {'format': FORMAT})
@@ -95,7 +116,9 @@ def _fill(folder: pathlib.Path, run: methods.Run, bundle: Bundle, onnx_size: int
       (folder / f'{name}.onnx').write_bytes(onnx.convert(program, arrays, onnx_size))
   shutil.copyfile(bundle.example, folder / EXAMPLE)
   manifest = _manifest(run, bundle)
-  (folder / 'README.md').write_text(readme.text(manifest, bundle.usage))
+  ours = results and (results['stage'], results['step']) == (run.config.stage, run.step)
+  card = readme.text(manifest, bundle.usage, results if ours else None, licence)
+  (folder / 'README.md').write_text(card, 'utf-8')
   manifest['files'] = {path.name: _digest(path) for path in sorted(folder.iterdir())}
   (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + '\n')
 

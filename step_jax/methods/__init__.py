@@ -75,8 +75,8 @@ def of_stage(name: str) -> tuple[Method, Stage]:
     for stage in method.stages:
       if stage.name == name:
         return method, stage
-  known = ', '.join(stage.name for method in METHODS.values() for stage in method.stages)
-  raise ConfigError(f'no stage is called {shown(name)!r}: there are {known}')
+  names = ', '.join(stage.name for method in METHODS.values() for stage in method.stages)
+  raise ConfigError(f'no stage is called {shown(name)!r}: there are {names}')
 
 
 def train(
@@ -162,7 +162,9 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
     RunError: nothing there can translate yet.
   """
   method, folder = find(workdir)
-  return method.hook('run')(folder, which)
+  run = method.hook('run')(folder, which)
+  run.folder = folder
+  return run
 
 
 def encode(run: Run, example: Mapping[str, Any], **options: Any) -> Any:

@@ -14,6 +14,8 @@ from typing import Any, Protocol
 import ml_collections
 import numpy as np
 
+from step_jax import files
+
 
 @dataclasses.dataclass(frozen=True)
 class Option:
@@ -239,12 +241,14 @@ class Run(Encoder, Protocol):
   Images are uint8 `[H, W, 3]` or `[N, H, W, 3]`; results have the same leading axes.
 
   Attributes:
-    config: of the stage that trained it.
+    folder: of the stage that trained it; `methods` sets it.
+    config: of that stage.
     step: of its checkpoint.
     params: what its functions take first, a tree of arrays.
     note: one line for people on how codes are drawn, or empty.
   """
 
+  folder: files.Path
   config: ml_collections.ConfigDict
   step: int
   params: Any

@@ -8,7 +8,7 @@ import numpy as np
 
 from step_jax import config as config_lib
 from step_jax import data, files, methods
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
 from step_jax.infer import gallery
@@ -76,9 +76,9 @@ def reproduce(
     log.info('--- %d of %d: %s', i + 1, len(planned), job.folder)
     _take_files(workdir, job)
     methods.train(job.config, workdir / job.run)
-  config = planned[-1].config
-  examples = _examples(config)
-  role = methods.of_stage(config.stage)[0].source_role
+  last = planned[-1]
+  examples = _examples(workdir / last.folder, last.config)
+  role = methods.of_stage(last.config.stage)[0].source_role
   lines = []
   for row in wanted:
     lines.append(_line(table, row, settings, workdir, examples))
@@ -183,10 +183,10 @@ def _is_for_table(results: Mapping, folder: files.Path, step: int) -> bool:
   )
 
 
-def _examples(config) -> list[dict[str, np.ndarray]]:
+def _examples(folder: files.Path, config) -> list[dict[str, np.ndarray]]:
   """Validation pairs for the gallery: inputs first, then styles."""
   settings = config.data
-  pairs = data.open_config(settings)
+  pairs = contents.open_held_out(folder, settings)
   roles = data.roles(pairs, settings.direction)
   return list(
     pipeline.eval_examples(pairs.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES)

@@ -1,9 +1,11 @@
 """Adam as TensorFlow and as PyTorch compute it, and StEP's schedule of learning rates."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import ml_collections
 import optax
 
 ADAM_EPSILON = 1e-8
@@ -80,6 +82,12 @@ def lr_factor(step: jax.Array, batch_size: int, fixed_kimg: float, total_kimg: f
   span = total_kimg - fixed_kimg + 10.0
   falling = jnp.maximum(1.0 - (kimg - fixed_kimg) / span, 10.0 / span)
   return jnp.where(kimg > fixed_kimg, falling, 1.0).astype(jnp.float32)
+
+
+def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Array], jax.Array]:
+  """Step number -> `rate`, decayed by `lr_factor` as `config.schedule` says."""
+  lengths = config.batch_size, config.schedule.fixed_kimg, config.schedule.total_kimg
+  return lambda step: rate * lr_factor(step, *lengths)
 
 
 def ema_decay(step: jax.Array, decay: float) -> jax.Array:

@@ -11,7 +11,14 @@ Nothing here downloads unless `get` is called, and no file ever runs code.
 from step_jax.weights.convert import convert
 from step_jax.weights.download import get
 from step_jax.weights.known import PUBLISHED
-from step_jax.weights.load import Features, Heads, load_features, load_heads, load_inception
+from step_jax.weights.load import (
+  Features,
+  Heads,
+  load_features,
+  load_heads,
+  load_inception,
+  tap_weights,
+)
 from step_jax.weights.store import find
 
 __all__ = [
@@ -24,4 +31,5 @@ __all__ = [
   'load_features',
   'load_heads',
   'load_inception',
+  'tap_weights',
 ]

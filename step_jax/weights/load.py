@@ -1,6 +1,6 @@
 """Weights for use: a net with its parameters, or the heads of LPIPS."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import dataclasses
 import zlib
 
@@ -123,6 +123,11 @@ def load_heads(name: str, path: str = '') -> Heads:
     raise WeightsError(f'no heads are called {name!r}; there are {", ".join(nets.HEADS)}')
   weights, sha256 = read(store.find(name, path), name)
   return Heads(nets.HEADS[name][0], dict(weights.arrays), f'{name}@{sha256[:8]}', sha256)
+
+
+def tap_weights(settings: Mapping) -> dict[str, float]:
+  """Tap -> weight in perceptual losses, by the fields `features` of a configuration."""
+  return dict(zip(settings['taps'], settings['tap_weights'], strict=True))
 
 
 def _tree(arrays: dict[str, np.ndarray], layers: Sequence[str]) -> dict:

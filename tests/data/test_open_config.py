@@ -18,6 +18,7 @@ from step_jax.evaluate import session
 from step_jax.methods.step import galleries
 from step_jax.methods.step.mining import table
 from step_jax.methods.step.page import run_pictures
+from step_jax.report import galleries as report_galleries
 from step_jax.reproduce import run as reproduce
 from step_jax.train import checkpoint, mesh, stage
 from step_jax.train import state as state_lib
@@ -34,14 +35,15 @@ class Opened(Exception):
   [
     lambda run: session.open_run('run'),
     lambda run: galleries.make(run),
-    lambda run: reproduce._examples(run.config),
+    lambda run: report_galleries.make(run),
+    lambda run: reproduce._examples(run.folder, run.config),
     lambda run: run_pictures.load(run),
   ],
 )
 def test_settings_are_heeded_by_all(open_run, monkeypatch, tmp_path):
   config = tiny.make_config('translate', tmp_path, **{'data.unreadable': 'skip'})
   config.update_from_flattened_dict({'data.val_fraction': 0.4, 'data.resize': 24})
-  run = types.SimpleNamespace(config=config)
+  run = types.SimpleNamespace(method='step', config=config, folder=tmp_path)
 
   def opened(*settings):
     raise Opened(settings)
@@ -61,8 +63,21 @@ def test_nothing_else_opens_the_data_of_a_configuration():
     for line in path.read_text('utf-8').splitlines()
     if re.search(r'\bopen_data\(|\bPairSet\(', line) and not path.is_relative_to(PACKAGE / 'data')
   ]
-  assert [path for path, _ in calls] == ['methods/step/quickstart.py']
-  assert "'swatches'" in calls[0][1]
+  assert calls and all(
+    path.endswith('/quickstart.py') and "'swatches" in line for path, line in calls
+  )
+
+
+def test_what_is_held_out_is_opened_in_one_way():
+  """Only training, and what reads training images, opens data without looking who trained on it."""
+  others = {
+    path.relative_to(PACKAGE).as_posix()
+    for path in PACKAGE.rglob('*.py')
+    if 'open_config(' in path.read_text('utf-8') and not path.is_relative_to(PACKAGE / 'data')
+  }
+  assert {name for name in others if not re.search('/stage|/quickstart', name)} <= {
+    'train/run.py', 'methods/step/run.py'
+  }  # fmt: skip
 
 
 def test_lone_pictures_are_no_pairs(tmp_path):

@@ -96,6 +96,7 @@ def test_without_the_data_there_are_codes_alone(opened, monkeypatch, trained_run
 
 def test_other_data_than_the_run_was_trained_on_is_told(opened, monkeypatch):
   translator = step_run.Translator(opened.translator.config, 0, {}, codes=np.zeros((7, 8)))
+  translator.folder = opened.translator.folder
   found = run_pictures.load(translator)
   assert 'has 24 training pictures, the run was trained on 7' in found.problem
 

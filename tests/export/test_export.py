@@ -163,6 +163,10 @@ def test_an_export_is_replaced_and_nothing_else(run, exported, tmp_path, monkeyp
   assert list(exported.parent.iterdir()) == [exported]
 
 
+def test_the_page_is_a_model_card(exported):
+  assert (exported / 'README.md').read_text().startswith('---\nlibrary_name: "step_jax"\n')
+
+
 def test_a_run_without_a_mapper(run):
   alone = step_run.Translator(run.config, run.step, run.params)
   assert set(programs.bundle(alone, ['cpu']).programs) == {'encode', 'generate'}

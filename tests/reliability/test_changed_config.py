@@ -240,7 +240,7 @@ def test_translation_may_follow_pretraining_on_other_data(images, tmp_path):
   assert 'has no record of its images' in refused(lambda: follow(images, tmp_path / 'd'))
 
 
-def test_scores_on_training_images_are_announced(images, tmp_path):
+def test_scores_on_training_images_are_announced(images, tmp_path, caplog):
   folder = train_on(images, tmp_path)
   dataset = data.open_data(str(images), val_fraction=0.3)
   assert contents.evaluation_warning(folder, dataset, 'val') == ''
@@ -249,6 +249,10 @@ def test_scores_on_training_images_are_announced(images, tmp_path):
   expected = f'was trained on {moved} of the {more.splits["val"]} val images'
   assert expected in contents.evaluation_warning(folder, more, 'val')
   assert contents.evaluation_warning(folder, more, 'train') == ''
+  settings = config_lib.read(folder).data
+  settings.val_fraction = 0.9
+  contents.open_held_out(folder, settings)
+  assert expected in caplog.text
   (folder / contents.FILE).unlink()
   line = contents.evaluation_warning(folder, dataset, 'val')
   assert 'the rule that holds out validation images has changed' in line and '\n' not in line

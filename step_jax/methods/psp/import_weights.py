@@ -140,7 +140,7 @@ def find(term: str, path: str = '') -> pathlib.Path:
   Raises:
     WeightsError: it is not there; the message says what to do.
   """
-  found = pathlib.Path(path).expanduser() if path else places.weights() / STORED[term]
+  found = places.expand(path) if path else places.weights() / STORED[term]
   if not found.is_file():
     what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
     raise WeightsError(

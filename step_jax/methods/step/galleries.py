@@ -3,7 +3,7 @@
 import numpy as np
 
 from step_jax import data
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.infer import gallery
 from step_jax.methods.step import run as step_run
 
@@ -17,7 +17,7 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
     seed: of the samples.
   """
   config = translator.config
-  pairs = data.open_config(config.data)
+  pairs = contents.open_held_out(translator.folder, config.data)
   source, target = data.sides(pairs, config.data.direction)
   examples = list(
     pipeline.eval_examples(

@@ -1,13 +1,12 @@
-"""Networks, learning rates and weighted losses, as a configuration asks for them."""
+"""Networks and weighted losses, as a configuration asks for them."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import ml_collections
 
 from step_jax.methods.step import models as nets
-from step_jax.train import optimizers
 
 # Any size does to create parameters; this one is small and passes every halving.
 _DUMMY_SIZE = 64
@@ -70,16 +69,6 @@ def init_discriminator(module: nets.MultiScaleDiscriminator, key: jax.Array) -> 
 
 def _dummy() -> jax.Array:
   return jnp.zeros((1, _DUMMY_SIZE, _DUMMY_SIZE, 3))
-
-
-def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Array], jax.Array]:
-  """Step number -> `rate`, decayed as `config.schedule` says."""
-  return lambda step: (
-    rate
-    * optimizers.lr_factor(
-      step, config.batch_size, config.schedule.fixed_kimg, config.schedule.total_kimg
-    )
-  )
 
 
 def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, jax.Array]) -> jax.Array:

@@ -32,7 +32,8 @@ class Translator:
   axes. Style codes are float32 `[Z]` or `[N, Z]`.
 
   Attributes:
-    config: of the stage that trained the generator.
+    folder: of the stage that trained the generator, where it was opened from one.
+    config: of that stage.
     step: of its checkpoint.
     params: network -> averaged parameters (`style_encoder`, `generator`).
     codes: style codes `[N, Z]` of the training images, or None where they are not stored.
@@ -43,6 +44,7 @@ class Translator:
   """
 
   method = 'step'
+  folder: files.Path
 
   def __init__(
     self,

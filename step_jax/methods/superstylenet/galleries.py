@@ -3,7 +3,7 @@
 import numpy as np
 
 from step_jax import data
-from step_jax.data import pipeline
+from step_jax.data import contents, pipeline
 from step_jax.infer import gallery
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.run import RegionRun
@@ -18,7 +18,7 @@ def make(run: RegionRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]
     seed: of the samples.
   """
   settings = run.config.data
-  dataset = data.open_config(settings)
+  dataset = contents.open_held_out(run.folder, settings)
   _, side = data.sides(dataset, settings.direction)
   examples = list(
     pipeline.eval_examples(

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from step_jax import models
+from step_jax import models, weights
 from step_jax.methods.superstylenet import generator as generator_lib
 from step_jax.methods.superstylenet import training
 from step_jax.methods.superstylenet.discriminator import Discriminator
@@ -46,21 +46,12 @@ def trainer(
     config: of the stage.
     features: the feature net of the perceptual loss; None without that loss.
   """
-
-  def schedule(rate):
-    return lambda step: (
-      rate
-      * optimizers.lr_factor(
-        step, config.batch_size, config.schedule.fixed_kimg, config.schedule.total_kimg
-      )
-    )
-
-  weights = {name: config.loss[name] for name in training.WEIGHTS}
-  taps = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
+  loss_weights = {name: config.loss[name] for name in training.WEIGHTS}
+  taps = weights.tap_weights(config.features)
   rates = {name: config.optimizer[f'{name}_lr'] for name in training.LEARNING_RATES}
   return training.Trainer(
-    training.Objectives(generator(config), discriminator(config), weights, features, taps),
-    {name: schedule(rate) for name, rate in rates.items()},
+    training.Objectives(generator(config), discriminator(config), loss_weights, features, taps),
+    {name: optimizers.schedule(config, rate) for name, rate in rates.items()},
     config.optimizer.b1,
     config.optimizer.b2,
     config.ema_decay,

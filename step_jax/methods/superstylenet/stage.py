@@ -173,8 +173,8 @@ def eval_examples(
   roles = {'image': side, 'labels': 'labels'}
   examples = dataset.split(split)
   count = len(examples) if limit is None else min(limit, len(examples))
-  found = pipeline.eval_examples(examples, roles, config.data.eval_crop, count)
-  for i, example in enumerate(found):
+  loaded = pipeline.eval_examples(examples, roles, config.data.eval_crop, count)
+  for i, example in enumerate(loaded):
     own, other = (codes[j].complete(mean).codes.codes for j in (i, (i + 1) % count))
     yield {**example, 'own': own, 'other': other}
 
@@ -182,7 +182,7 @@ def eval_examples(
 def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
   """Rebuilds validation images from their own codes and from those of another image."""
   module = networks.generator(config)
-  tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
+  tap_weights = weights.tap_weights(config.features)
 
   def draw(variables, batch, name):
     drawn = networks.draw(module, variables, batch['labels'], batch[name])

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from step_jax import data
-from step_jax.data import pairs, pipeline
+from step_jax.data import contents, pairs, pipeline
 from step_jax.errors import DataError
 from step_jax.methods.step import run as step_run
 
@@ -61,7 +61,7 @@ def load(
 
 def _with_pictures(translator, inputs: int, styles: int, encoded: int) -> RunPictures:
   config = translator.config
-  pair_set = data.open_config(config.data)
+  pair_set = contents.open_held_out(translator.folder, config.data)
   source, target = data.sides(pair_set, config.data.direction)
   crop = config.data.eval_crop
   sources = pipeline.eval_examples(pair_set.split('val'), {'source': source}, crop, inputs)

@@ -136,7 +136,7 @@ def _evaluator(config, pairs: data.PairSet, module: models.FeatureNet, frozen, m
     A function of the state, whose networks are on every device.
   """
   encoder, generator = networks.style_encoder(config), networks.generator(config)
-  tap_weights = dict(zip(config.features.taps, config.features.tap_weights, strict=True))
+  tap_weights = weights.tap_weights(config.features)
   discriminator = networks.discriminator(config)
   distance = (module, tap_weights)
 

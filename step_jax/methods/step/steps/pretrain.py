@@ -31,7 +31,7 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
   adam = optimizers.scale_by_tf_adam(config.optimizer.b1, config.optimizer.b2)
   rate = config.optimizer.encoder_lr
   optimizer = {
-    'encoder': state_lib.Optimizer(('style_encoder',), adam, networks.schedule(config, rate))
+    'encoder': state_lib.Optimizer(('style_encoder',), adam, optimizers.schedule(config, rate))
   }
 
   def init(key: jax.Array) -> state_lib.TrainState:

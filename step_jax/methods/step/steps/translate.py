@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 
-from step_jax import images, losses, models
+from step_jax import images, losses, models, weights
 from step_jax.methods.step import models as nets
 from step_jax.methods.step import networks
 from step_jax.methods.step.models import style_encoder
@@ -284,7 +284,7 @@ def make_objectives(
     discriminator=networks.discriminator(config),
     # Its parameters stay float32, and so do the losses on what it sees.
     features=features and features.clone(dtype=jnp.dtype(config.dtype)),
-    tap_weights=dict(zip(config.features.taps, config.features.tap_weights, strict=True)),
+    tap_weights=weights.tap_weights(config.features),
   )
 
 
@@ -297,7 +297,7 @@ def make_optimizers(
   trained = ('generator', 'style_encoder') if plan.train_encoder else ('generator',)
 
   def optimizer(nets, rate):
-    return state_lib.Optimizer(nets, adam, networks.schedule(config, rate))
+    return state_lib.Optimizer(nets, adam, optimizers.schedule(config, rate))
 
   optimizers_ = {'generator': optimizer(trained, rates.generator_lr)}
   if plan.latent:
