@@ -151,8 +151,8 @@ def set_field(config: ConfigDict, field: str, text: str) -> None:
   parent[name] = config_values.parse(f'config field {field}', text, node)
 
 
-def _unknown(field: str, known: list[str]) -> ConfigError:
-  return ConfigError(f'config field {field!r} is unknown: {suggestion(field, known, "fields are")}')
+def _unknown(field: str, names: list[str]) -> ConfigError:
+  return ConfigError(f'config field {field!r} is unknown: {suggestion(field, names, "fields are")}')
 
 
 def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
@@ -260,8 +260,8 @@ def validate(config: ConfigDict) -> None:
     from step_jax import models  # Imports JAX.
 
     taps, net = config.features.taps, config.features.net
-    known = [name for name, _ in models.FEATURE_NETS[net].PLAN]
-    demand(set(taps) <= set(known), 'features.taps', taps, f'{net} has {", ".join(known)}')
+    layers = [name for name, _ in models.FEATURE_NETS[net].PLAN]
+    demand(set(taps) <= set(layers), 'features.taps', taps, f'{net} has {", ".join(layers)}')
     weights = values.get('features.tap_weights', taps)
     demand(len(weights) == len(taps), 'features.tap_weights', weights, 'give one weight a tap')
 

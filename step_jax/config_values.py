@@ -64,12 +64,12 @@ class Options:
       if key not in ('size', 'features', 'preset'):
         raise ConfigError(f'option {key!r} of {arg!r} is unknown: use size, features or preset')
       options[key] = parse(f'option {key}', value, getattr(cls, key))
-    found = cls(name=first, **options)
-    if found.name:
-      choose(DATASETS, found.name, 'data set')
-    if found.features:
-      choose(FEATURES, found.features, 'features')
-    return found
+    parsed = cls(name=first, **options)
+    if parsed.name:
+      choose(DATASETS, parsed.name, 'data set')
+    if parsed.features:
+      choose(FEATURES, parsed.features, 'features')
+    return parsed
 
 
 def parse(what: str, text: str, old: Any) -> Any:
@@ -122,8 +122,8 @@ def tuples(value: Any) -> Any:
   return value
 
 
-def choose(known: Mapping[str, Any], name: str, what: str) -> Any:
+def choose(choices: Mapping[str, Any], name: str, what: str) -> Any:
   """`known[name]`, or a ConfigError that says what is known."""
-  if name not in known:
-    raise ConfigError(f'{what} {name!r} is unknown: {suggestion(name, known)}')
-  return known[name]
+  if name not in choices:
+    raise ConfigError(f'{what} {name!r} is unknown: {suggestion(name, choices)}')
+  return choices[name]

@@ -59,10 +59,10 @@ def fetch(url: str, path: pathlib.Path, most_bytes: int) -> None:
     part.unlink()
     raise ValueError(f'longer than it can be (more than {most_bytes} bytes)')
   wanted = urllib.parse.parse_qs(parts.fragment).get('sha256', [''])[0].lower()
-  found = digest(part) if wanted else ''
-  if found != wanted:
+  sha256 = digest(part) if wanted else ''
+  if sha256 != wanted:
     part.unlink()
-    raise ValueError(f'its SHA-256 is {found}, not the one asked for')
+    raise ValueError(f'its SHA-256 is {sha256}, not the one asked for')
   part.replace(path)
 
 
@@ -93,12 +93,12 @@ def _open(url: str, resume: tuple[int, str] | None) -> http.client.HTTPResponse:
 def _resumable(url: str, part: pathlib.Path, about: pathlib.Path) -> tuple[int, str] | None:
   """How many bytes of a file are here, and the validator of the file that they are of."""
   try:
-    found = untrusted.read_json(about.read_text('utf-8'))
+    notes = untrusted.read_json(about.read_text('utf-8'))
     size = part.stat().st_size
   except (OSError, ValueError):
     return None
-  same = found.get('url') == url and size and found.get('validator')
-  return (size, str(found['validator'])) if same else None
+  same = notes.get('url') == url and size and notes.get('validator')
+  return (size, str(notes['validator'])) if same else None
 
 
 def _validator(response: http.client.HTTPResponse) -> str:
@@ -110,10 +110,10 @@ def _validator(response: http.client.HTTPResponse) -> str:
 def _first_byte(response: http.client.HTTPResponse) -> int:
   if response.status != http.client.PARTIAL_CONTENT:
     return 0
-  found = re.match(r'bytes (\d+)-', response.headers.get('Content-Range') or '')
-  if not found:
+  match = re.match(r'bytes (\d+)-', response.headers.get('Content-Range') or '')
+  if not match:
     raise ValueError('the server does not say which part of the file it sends')
-  return int(found[1])
+  return int(match[1])
 
 
 def _save(

@@ -112,7 +112,7 @@ def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
     OSError: a disk does.
   """
   if in_bucket(path):
-    with told(path):
+    with bucket_errors(path):
       path.write_bytes(data)
     return
   part = path.with_name(f'.{short_name(path.name, 200)}.part')
@@ -179,14 +179,14 @@ def readable(path: Path) -> pathlib.Path | BinaryIO:
   """
   if not in_bucket(path):
     return path
-  with told(path):
+  with bucket_errors(path):
     return io.BytesIO(path.read_bytes())
 
 
 def remove_folder(path: Path) -> None:
   """Removes a folder and all below it; also where it is not there."""
   if in_bucket(path):
-    with told(path):
+    with bucket_errors(path):
       path.rmtree(missing_ok=True)
   else:
     shutil.rmtree(path, ignore_errors=True)
@@ -200,7 +200,7 @@ def move_folder(path: Path, to: Path) -> None:
     return
   import fsspec
 
-  with told(path):
+  with bucket_errors(path):
     for file in listing(path):
       name = file.relative_to(path).as_posix()
       fsspec.filesystem('gcs').cp_file(os.fspath(file), os.fspath(to / name))
@@ -226,7 +226,7 @@ def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
   """
   import fsspec
 
-  with told(folder):
+  with bucket_errors(folder):
     objects = fsspec.filesystem('gcs').find(os.fspath(folder), detail=True)
   return {
     epath.Path(f'{_BUCKET}://{name}'): f'{about["size"]}\0{about["generation"]}'
@@ -291,7 +291,7 @@ def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
       if '..' in name.parts:  # Objects may be called anything.
         raise RunError(f'{shown(str(file))}: leads out of {folder}: remove it')
       to = here / name.as_posix()
-      with told(file):
+      with bucket_errors(file):
         to.parent.mkdir(parents=True, exist_ok=True)
         to.write_bytes(file.read_bytes())
     yield here
@@ -305,7 +305,7 @@ def upload_folder(here: pathlib.Path, folder: epath.Path, last: str) -> None:
 
 
 @contextlib.contextmanager
-def told(path: Path) -> Iterator[None]:
+def bucket_errors(path: Path) -> Iterator[None]:
   """Says in one line what a bucket refuses; a missing object stays a FileNotFoundError.
 
   Raises:

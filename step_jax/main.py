@@ -101,13 +101,13 @@ def split_fields(arguments: Sequence[str]) -> dict[str, str]:
   Raises:
     ConfigError: an argument of another form.
   """
-  found = {}
+  fields = {}
   for argument in arguments:
     name, equals, text = argument.partition('=')
     if not name.startswith('--config.') or not equals:
       raise ConfigError(f'argument {argument!r} is unknown: fields are set by --config.NAME=VALUE')
-    found[name.removeprefix('--config.')] = text
-  return found
+    fields[name.removeprefix('--config.')] = text
+  return fields
 
 
 def guarded(action) -> int:

@@ -80,8 +80,8 @@ class Settings:
     Raises:
       ConfigError: an unknown name, a value that makes no sense, or a comparison that there is not.
     """
-    known = benches()
-    bench = choose(known, name, 'bench')
+    by_name = benches()
+    bench = choose(by_name, name, 'bench')
     stage = next(iter(stages(name)), '')
     chosen = {field: value for field, value in given.items() if value}
     settings = cls(**{'name': name, 'stage': stage, **bench.defaults, **chosen})
@@ -90,15 +90,15 @@ class Settings:
     if settings.size % 8:
       raise ConfigError(f'--size {settings.size}: the generator needs a multiple of 8')
     if settings.stage and settings.stage not in stages(name):
-      others = _list(n for n in known if settings.stage in known[n].stages) or 'none'
+      others = _list(n for n in by_name if settings.stage in by_name[n].stages) or 'none'
       raise ConfigError(f'--stage {settings.stage}: {name} has no such step: use bench {others}')
     for flag in ('memory', 'fsdp'):
       if getattr(settings, flag) and not bench.stages:
         raise ConfigError(
-          f'--{flag}: is of training steps: use {_list(n for n in known if known[n].stages)}'
+          f'--{flag}: is of training steps: use {_list(n for n in by_name if by_name[n].stages)}'
         )
     if settings.vs and settings.vs not in bench.peers:
-      compared = _list(n for n in known if settings.vs in known[n].peers)
+      compared = _list(n for n in by_name if settings.vs in by_name[n].peers)
       raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {compared}')
     if settings.vs and 'features' in bench.fields and FEATURES[settings.features]['net'] != 'vgg16':
       raise ConfigError(f'--vs {settings.vs}: is there with features vgg16 alone')

@@ -54,13 +54,13 @@ def _prepare(args) -> None:
   from step_jax.data.labels import Labels
 
   given = args.folder, args.layout, args.val_fraction
-  found = folders.scan(*given, Labels(args.palette, side=args.direction[0]))
-  if found.layout == 'images_labels' and not args.palette:
-    found = folders.scan(*given, Labels('index'))
+  picture_set = folders.scan(*given, Labels(args.palette, side=args.direction[0]))
+  if picture_set.layout == 'images_labels' and not args.palette:
+    picture_set = folders.scan(*given, Labels('index'))
   make = builder.prepare_in_bucket if files.in_bucket(args.out) else builder.prepare
-  make(found, args.out, args.resize)
-  counts = ', '.join(f'{len(examples)} {split}' for split, examples in found.splits.items())
-  print(f'{args.out}: {counts} ({found.layout}); use it as --data {args.out}')
+  make(picture_set, args.out, args.resize)
+  counts = ', '.join(f'{len(examples)} {split}' for split, examples in picture_set.splits.items())
+  print(f'{args.out}: {counts} ({picture_set.layout}); use it as --data {args.out}')
 
 
 def add_data(verbs, name: str) -> None:

@@ -48,10 +48,10 @@ def _evaluate(args) -> None:
     return
   from step_jax.evaluate import results
 
-  found = results.evaluate(
+  scores = results.evaluate(
     args.workdir, args.split, args.checkpoint, args.data, args.groups.split(','), args.seed
   )
-  print(results.table(found))
+  print(results.table(scores))
 
 
 def add_report(verbs, name: str) -> None:

@@ -25,7 +25,7 @@ def open_config(
   Raises:
     DataError: as `open_data`; or the set has lone pictures where pairs are needed.
   """
-  found = open_data(
+  opened = open_data(
     path or settings.path,
     settings.layout,
     settings.val_fraction,
@@ -33,12 +33,12 @@ def open_config(
     settings.unreadable,
     Labels.of(settings),
   )
-  if paired and not found.paired:
+  if paired and not opened.paired:
     raise DataError(
       f'{path or settings.path}: holds lone pictures (layout unpaired), which serve the pretrain '
       'stage alone: give pairs'
     )
-  return found
+  return opened
 
 
 def open_data(
@@ -76,8 +76,8 @@ def _prepared(
       resize or 64, labelled=bool(labels.palette), regional=path == 'swatches_regional'
     )
   elif pairs.is_prepared(path):
-    found = files.path(path)
-    return pairs.fetch(found, cache) if files.in_bucket(found) else path
+    prepared = files.path(path)
+    return pairs.fetch(prepared, cache) if files.in_bucket(prepared) else path
   else:
     picture_set = folders.scan(path, layout, val_fraction, labels)
   name = files.short_name(files.resolve(files.path(path)).name)
@@ -87,24 +87,24 @@ def _prepared(
   return folder
 
 
-def sides(found: PairSet, direction: str) -> tuple[str, str]:
+def sides(opened: PairSet, direction: str) -> tuple[str, str]:
   """Which picture of an example is the source, and which the target: two of `A` and `B`.
 
   Args:
-    found: the data set; lone pictures are their own source.
+    opened: the data set; lone pictures are their own source.
     direction: `AtoB` or `BtoA`.
   """
-  if not found.paired:
+  if not opened.paired:
     return 'A', 'A'
   return ('A', 'B') if direction == 'AtoB' else ('B', 'A')
 
 
-def roles(found: PairSet, direction: str) -> dict[str, str]:
+def roles(opened: PairSet, direction: str) -> dict[str, str]:
   """What each part of an example is for: role -> its name in the example.
 
   `source` and `target`, see `sides`; and `labels` and arrays, which are called alike, where they
   are read.
   """
-  source, target = sides(found, direction)
-  labels = ['labels'] if found.labels.palette else []
-  return {'source': source, 'target': target} | {name: name for name in (*labels, *found.arrays)}
+  source, target = sides(opened, direction)
+  labels = ['labels'] if opened.labels.palette else []
+  return {'source': source, 'target': target} | {name: name for name in (*labels, *opened.arrays)}

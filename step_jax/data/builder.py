@@ -175,8 +175,8 @@ def prepare_in_bucket(picture_set: folders.PictureSet, out: files.Path, resize: 
   if files.listing(out):
     raise DataError(f'{out}: is not empty: remove it, or prepare into another folder')
   with tempfile.TemporaryDirectory(prefix='step_jax-') as here:
-    made = prepare(picture_set, pathlib.Path(here) / out.name, resize)
-    files.upload_folder(made.folder, out, last=MARK)
+    prepared = prepare(picture_set, pathlib.Path(here) / out.name, resize)
+    files.upload_folder(prepared.folder, out, last=MARK)
 
 
 def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0) -> PairSet:

@@ -126,13 +126,13 @@ def scan(
     }
   if labels.palette:
     roots = {split: root | _find_extras(root) for split, root in roots.items()}
-  found = {split: _match_files(root) for split, root in roots.items()}
-  if 'train' not in found:
-    raise DataError(f'{folder}: holds {", ".join(found)} but no train: add train pictures')
-  arrays = _check_alike(folder, layout, found, labels)
+  files_of = {split: _match_files(root) for split, root in roots.items()}
+  if 'train' not in files_of:
+    raise DataError(f'{folder}: holds {", ".join(files_of)} but no train: add train pictures')
+  arrays = _check_alike(folder, layout, files_of, labels)
   named = {
     split: {paths['A'].relative_to(folder).as_posix(): paths for paths in examples}
-    for split, examples in found.items()
+    for split, examples in files_of.items()
   }
   held_out = 'val' not in named
   if held_out:
@@ -157,11 +157,11 @@ def _files(side: str, folder: files_lib.Path) -> list[files_lib.Path]:
   """
   images = side in (*IMAGES, LABELS)
   named = pictures.find(_unhidden(folder), folder, pictures.EXTENSIONS if images else ('.npy',))
-  found = [path for path in named if files_lib.in_bucket(folder) or path.is_file()]
-  if not found:
+  paths = [path for path in named if files_lib.in_bucket(folder) or path.is_file()]
+  if not paths:
     what = 'png, jpg or webp pictures' if images else 'arrays (npy)'
     raise DataError(f'{folder}: holds no {what}')
-  return found
+  return paths
 
 
 def _unhidden(folder: files_lib.Path) -> Iterator[files_lib.Path]:
@@ -172,12 +172,12 @@ def _unhidden(folder: files_lib.Path) -> Iterator[files_lib.Path]:
 
 
 def _split_folders(folder: files_lib.Path) -> dict[str, files_lib.Path]:
-  found = {}
+  folders = {}
   for child in sorted(folder.iterdir()):
     split = _SPLITS.get(child.name.lower())
     if split and child.is_dir():
-      found[split] = child
-  return found
+      folders[split] = child
+  return folders
 
 
 def _find_sides(folder: files_lib.Path) -> dict[str, Paths]:
@@ -267,7 +267,7 @@ def _stems(side: str, folder: files_lib.Path) -> dict[str, files_lib.Path]:
 def _check_alike(
   folder: files_lib.Path,
   layout: str,
-  found: Mapping[str, list[dict[str, files_lib.Path]]],
+  files_of: Mapping[str, list[dict[str, files_lib.Path]]],
   labels: Labels,
 ) -> dict[str, tuple[int, ...]]:
   """Shapes of the arrays of an example, by name.
@@ -275,7 +275,7 @@ def _check_alike(
   Raises:
     DataError: splits hold different things, or there are no label maps where they are asked for.
   """
-  sides = {split: set(examples[0]) for split, examples in found.items()}
+  sides = {split: set(examples[0]) for split, examples in files_of.items()}
   for split, others in sides.items():
     for name in others ^ sides['train']:
       has, lacks = (split, 'train') if name in others else ('train', split)
@@ -284,7 +284,7 @@ def _check_alike(
     raise DataError(
       f'{folder}: has no label maps, which this stage needs: put them into labels/ beside images/'
     )
-  first = found['train'][0]
+  first = files_of['train'][0]
   return {
     name: untrusted.npy_type(path, _REMEDY)[0]
     for name, path in first.items()

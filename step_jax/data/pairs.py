@@ -139,17 +139,17 @@ class PairSplit(Sequence):
       name = f' ({shown(self._name(index))})'
     except _UNREADABLE:
       name = ''
-    told = f'{self._where}: record {index}{name} cannot be read ({first_line(error)})'
+    message = f'{self._where}: record {index}{name} cannot be read ({first_line(error)})'
     if not self._skip:
       raise DataError(
-        f'{told}: prepare the set anew, or go on without it by --config.data.unreadable=skip'
+        f'{message}: prepare the set anew, or go on without it by --config.data.unreadable=skip'
       ) from error
     with self._counting:
       if index not in self._unreadable:
         self._unreadable.add(index)
         log.warning(
           '%s: the next one is taken in its place; unreadable so far: %d of %d',
-          told, len(self._unreadable), len(self),
+          message, len(self._unreadable), len(self),
         )  # fmt: skip
 
 
@@ -266,16 +266,16 @@ class PairSet:
         )
 
 
-def _check_features(found: Any) -> None:
+def _check_features(features: Any) -> None:
   """Makes sure that a set's features are ours, whose Python classes TFDS then imports.
 
   Raises:
     ValueError: one is not.
   """
-  if isinstance(found, str) and '.' in found and found not in _FEATURES:
-    raise ValueError(f'features.json asks for {found}')
-  values = found.values() if isinstance(found, dict) else found
-  if isinstance(found, dict | list):
+  if isinstance(features, str) and '.' in features and features not in _FEATURES:
+    raise ValueError(f'features.json asks for {features}')
+  values = features.values() if isinstance(features, dict) else features
+  if isinstance(features, dict | list):
     for value in values:
       _check_features(value)
 
@@ -294,10 +294,10 @@ def fetch(folder: files.Path, cache: pathlib.Path) -> pathlib.Path:
   return here
 
 
-def move(made: pathlib.Path, out: pathlib.Path) -> None:
+def move(folder: pathlib.Path, out: pathlib.Path) -> None:
   """Moves a prepared set to its place, unless another process has made the same meanwhile."""
   try:
-    made.rename(out)
+    folder.rename(out)
   except OSError:
     # As two trainings that start together do.
     if not is_prepared(out):
@@ -307,5 +307,5 @@ def move(made: pathlib.Path, out: pathlib.Path) -> None:
 def is_prepared(folder: str | os.PathLike) -> bool:
   """Whether `folder` is a prepared data set."""
   mark = files.path(folder) / MARK
-  with files.told(mark) if files.in_bucket(mark) else contextlib.nullcontext():
+  with files.bucket_errors(mark) if files.in_bucket(mark) else contextlib.nullcontext():
     return mark.is_file()

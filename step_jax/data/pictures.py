@@ -67,14 +67,14 @@ def find(
   Raises:
     DataError: one has a name that could not be told in a line.
   """
-  found = sorted(path for path in paths if path.suffix.lower() in extensions)
-  for path in found:
+  images = sorted(path for path in paths if path.suffix.lower() in extensions)
+  for path in images:
     if not is_printable(str(path.relative_to(folder))):
       raise DataError(
         f'{shown(str(path))}: has control characters in its name, or bytes that are no '
         'UTF-8: rename or remove it'
       )
-  return found
+  return images
 
 
 def _to_rgb(image: Image.Image) -> np.ndarray:

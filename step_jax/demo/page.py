@@ -174,15 +174,15 @@ class Page:
     Raises:
       ConfigError: a value that the option does not take.
     """
-    found = {}
+    arguments = {}
     # None are given where the page begins: all are as by default.
     for option, text in zip(self._values, values, strict=False):
       if option.of == function and text:
         try:
-          found[option.argument] = option.kind(text)
+          arguments[option.argument] = option.kind(text)
         except (ValueError, argparse.ArgumentTypeError) as error:
           raise ConfigError(f'{option.name}: {error}') from None
-    return found
+    return arguments
 
   def render(self, choice: Choice, *values: str) -> dict:
     """The input in the style in use."""
@@ -190,8 +190,8 @@ class Page:
     missing = self._method.needs_code and choice.code is None
     if choice.source is None or missing:
       return update
-    made = self._run.translate(choice.source, choice.code, **self._given('translate', values))
-    path = self._downloads.add(made)
+    image = self._run.translate(choice.source, choice.code, **self._given('translate', values))
+    path = self._downloads.add(image)
     return update | {self.result: path, self.download: path}
 
   def use_upload(self, choice: Choice, path: str, *values: str) -> dict:
@@ -235,10 +235,10 @@ class Page:
       raise DataError('new styles are shown on an input: choose one first')
     codes = self._run.draw(int(count), int(seed or 0), **self._given('draw', values))
     options = self._given('translate', values)
-    made = [
+    images = [
       self._run.translate(choice.source, scores.at(codes, i), **options) for i in range(int(count))
     ]
-    return {self.choice: choice, self.drawn: gr.Gallery(made, format='png', selected_index=None)}
+    return {self.choice: choice, self.drawn: gr.Gallery(images, format='png', selected_index=None)}
 
 
 def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:
@@ -256,9 +256,9 @@ def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> 
   settings = run.config.data
   examples = []
   try:
-    found = contents.open_held_out(run.folder, settings)
-    roles = data.roles(found, settings.direction)
-    split = found.split('val')
+    opened = contents.open_held_out(run.folder, settings)
+    roles = data.roles(opened, settings.direction)
+    split = opened.split('val')
     examples = list(pipeline.eval_examples(split, roles, settings.eval_crop, _EXAMPLES))
   except DataError as error:
     log.warning('the images of the run are missing: %s', error)

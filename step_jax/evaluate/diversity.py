@@ -37,19 +37,19 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
   elif exemplars < 2:
     yield Skipped('exemplar diversity', f'{session.split} has {session.count} pictures')
   else:
-    found = _distances(session, exemplar_styles(session, inputs, exemplars), inputs, exemplars)
+    distances = _distances(session, exemplar_styles(session, inputs, exemplars), inputs, exemplars)
     for item in session.learned:
       name, weights = {'lpips': item.name}, {'weights': item.weights, 'styles': str(exemplars)}
       protocol = session.protocol('{lpips}-diversity-exemplar/256', name, **weights, **facts)
-      yield mean_score(protocol, all_pairs(found[item.name]))
+      yield mean_score(protocol, all_pairs(distances[item.name]))
   drawn = jax.tree.map(
     lambda x: x.reshape(inputs, BICYCLEGAN, *x.shape[1:]), session.draw(inputs * BICYCLEGAN)
   )
-  found = _distances(session, drawn, inputs, BICYCLEGAN)
+  distances = _distances(session, drawn, inputs, BICYCLEGAN)
   for item in session.learned:
     for kind, values in {
-      'sampled': all_pairs(found[item.name][:, :STEP, :STEP]),
-      'bicyclegan': consecutive_pairs(found[item.name]),
+      'sampled': all_pairs(distances[item.name][:, :STEP, :STEP]),
+      'bicyclegan': consecutive_pairs(distances[item.name]),
     }.items():
       protocol = session.protocol(
         f'{{lpips}}-diversity-{kind}/256',
@@ -90,11 +90,11 @@ def _distances(session: Session, styles: Any, inputs: int, count: int) -> dict[s
   def compare(params, batch):
     # An input at a time: the features of its outputs fill a small device.
     outputs = batch['outputs'][0]
-    found = {}
+    distances = {}
     for item in session.learned:
       seen = item.features(params[item.name], outputs)
-      found[item.name] = item.between_all(params[item.name], seen)[None]
-    return found
+      distances[item.name] = item.between_all(params[item.name], seen)[None]
+    return distances
 
   examples = (
     {**example, 'code': scores.at(styles, (i, j))}
@@ -130,15 +130,15 @@ def _bins(session: Session) -> Iterator[Score | Skipped]:
   counts = np.zeros(count, np.int64)
   for output in session.sampled(session.count):
     counts += bins.count_bins(fitted, _flat(output)[None])
-  found = bins.compare_bins(fitted.counts, counts)
+  compared = bins.compare_bins(fitted.counts, counts)
   facts = {
     'reference': session.digest('train', train),
     'bins': str(count),
     'sampler': session.sampling,
     'seed': str(session.seed),
   }
-  yield Score(session.protocol('ndb/32', **facts), found.share)
-  yield Score(session.protocol('jsd/32', **facts), found.jsd)
+  yield Score(session.protocol('ndb/32', **facts), compared.share)
+  yield Score(session.protocol('jsd/32', **facts), compared.jsd)
 
 
 def _flat(picture: np.ndarray) -> np.ndarray:

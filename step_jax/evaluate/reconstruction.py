@@ -57,12 +57,12 @@ def _compare(session: Session, codes, chosen: Sequence[int]) -> dict[str, np.nda
   """Scores `[N]` of every source translated with the chosen code, against its own target."""
 
   def score(lpips_params, batch):
-    made = {name: metric(batch['made'], batch['target']) for name, metric in _METRICS.items()}
+    scores = {name: metric(batch['made'], batch['target']) for name, metric in _METRICS.items()}
     for item in session.learned:
       params = lpips_params[item.name]
       seen = [item.features(params, batch[f'{name}_256']) for name in ('made', 'target')]
-      made[item.name] = item.compare(params, *seen)
-    return {name: jnp.asarray(value) for name, value in made.items()}
+      scores[item.name] = item.compare(params, *seen)
+    return {name: jnp.asarray(value) for name, value in scores.items()}
 
   def examples():
     sources = (
@@ -70,8 +70,8 @@ def _compare(session: Session, codes, chosen: Sequence[int]) -> dict[str, np.nda
       for i, example in zip(chosen, session.sources(), strict=True)
     )
     targets = (e['target'] for e in session.pictures(session.split, roles=('target',)))
-    for made, target in zip(session.translations(sources), targets, strict=True):
-      example = {'made': made, 'target': target}
+    for output, target in zip(session.translations(sources), targets, strict=True):
+      example = {'made': output, 'target': target}
       if session.learned:
         example |= {f'{name}_256': resizing.resize_for_lpips(x) for name, x in example.items()}
       yield example

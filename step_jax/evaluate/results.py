@@ -109,15 +109,15 @@ def evaluate(
     measure, measured = left.pop(0)
     log.info('measuring %s', ', '.join(sorted(measured & set(groups))))
     try:
-      for found in measure(session):
-        if isinstance(found, Skipped):
-          results['skipped'][found.what] = found.why
+      for score in measure(session):
+        if isinstance(score, Skipped):
+          results['skipped'][score.what] = score.why
           for group in measured & set(groups):
-            skipped[group].append(found.what)
-        elif found.protocol.group in groups:
-          results['scores'][found.protocol.id] = _describe(found)
-          if 'sampler' in found.protocol.definition:
-            results['scores'][found.protocol.id]['drawn_by'] = session.drawn_by
+            skipped[group].append(score.what)
+        elif score.protocol.group in groups:
+          results['scores'][score.protocol.id] = _describe(score)
+          if 'sampler' in score.protocol.definition:
+            results['scores'][score.protocol.id]['drawn_by'] = session.drawn_by
       waiting = set().union(*(of for _, of in left))
       results['groups'] = {group: what for group, what in skipped.items() if group not in waiting}
     finally:
@@ -213,37 +213,37 @@ def read(folder: files.Path) -> dict | None:
   Raises:
     RunError: they are damaged.
   """
-  found = _read_file(folder / FILE)
-  return found or next(filter(None, map(_read_file, sorted(folder.glob(_OTHERS)))), None)
+  results = _read_file(folder / FILE)
+  return results or next(filter(None, map(_read_file, sorted(folder.glob(_OTHERS)))), None)
 
 
 def _read_file(path: files.Path) -> dict | None:
   if not path.is_file():
     return None
   try:
-    found = untrusted.read_json(path.read_text('utf-8'))
-    if found.get('format') != FORMAT:
+    results = untrusted.read_json(path.read_text('utf-8'))
+    if results.get('format') != FORMAT:
       log.warning('%s was written by another version: run step-jax evaluate again', path)
       return None
-    _check(found)
+    _check(results)
   except ValueError as error:
     raise untrusted.damaged(path, error, 'remove it, and run step-jax evaluate again') from None
   # Results of before groups were noted: all of their groups are complete.
-  groups = {score['group'] for score in found['scores'].values()} | set(found['skipped'])
-  noted = {group: list(found['skipped']) for group in GROUPS if group in groups}
-  return {'groups': noted, **found}
+  groups = {score['group'] for score in results['scores'].values()} | set(results['skipped'])
+  noted = {group: list(results['skipped']) for group in GROUPS if group in groups}
+  return {'groups': noted, **results}
 
 
-def _check(found: Mapping) -> None:
+def _check(results: Mapping) -> None:
   """Makes sure that results have what is shown of them.
 
   Raises:
     ValueError: a field is missing, or is not of its type.
   """
-  _demand(found, {**_TEXTS, 'step': int, 'seed': int, 'pictures': list, 'skipped': dict})
-  _demand(found, {'data': dict, 'scores': dict})
-  _demand(found['data'], {'path': str, 'split': str})
-  for name, score in found['scores'].items():
+  _demand(results, {**_TEXTS, 'step': int, 'seed': int, 'pictures': list, 'skipped': dict})
+  _demand(results, {'data': dict, 'scores': dict})
+  _demand(results['data'], {'path': str, 'split': str})
+  for name, score in results['scores'].items():
     if not isinstance(score, dict):
       raise ValueError(f'{name} is no score')
     _demand(score, _SCORE)
@@ -252,24 +252,24 @@ def _check(found: Mapping) -> None:
       raise ValueError(f'interval of {name}')
     if score['better'] not in _ARROWS or not _is_number(score['value']):
       raise ValueError(f'value of {name}')
-  texts = [*found['skipped'], *found['skipped'].values(), *found['scores']]
-  texts += [found[field] for field in _TEXTS] + list(found['data'].values())
-  for score in found['scores'].values():
+  texts = [*results['skipped'], *results['skipped'].values(), *results['scores']]
+  texts += [results[field] for field in _TEXTS] + list(results['data'].values())
+  for score in results['scores'].values():
     definition = score['definition']
     texts += [score['title'], score['hash'], *definition, *definition.values()]
-  groups = found.get('groups', {})
+  groups = results.get('groups', {})
   _demand({'groups': groups}, {'groups': dict})
   for skipped in groups.values():
-    if not isinstance(skipped, list) or not set(map(str, skipped)) <= set(found['skipped']):
+    if not isinstance(skipped, list) or not set(map(str, skipped)) <= set(results['skipped']):
       raise ValueError(f'{skipped!r} in place of what was skipped')
   for text in texts:
     if not isinstance(text, str) or not is_printable(text):
       raise ValueError(f'{text!r} in place of a text')
 
 
-def _demand(found: Mapping, fields: Mapping[str, type]) -> None:
+def _demand(values: Mapping, fields: Mapping[str, type]) -> None:
   for field, kind in fields.items():
-    if field not in found or not isinstance(found[field], kind):
+    if field not in values or not isinstance(values[field], kind):
       raise ValueError(f'no {field}')
 
 
@@ -286,13 +286,13 @@ def find(workdir: str | os.PathLike) -> dict:
     RunError: there are none.
   """
   workdir = files.path(workdir)
-  if workdir.suffix == '.json' and (found := _read_file(workdir)):
-    return found
+  if workdir.suffix == '.json' and (results := _read_file(workdir)):
+    return results
   stages = [stage for method in methods.METHODS.values() for stage in method.translating]
   for folder in (workdir, *(workdir / stage for stage in stages)):
-    found = read(folder)
-    if found:
-      return found
+    results = read(folder)
+    if results:
+      return results
   raise RunError(f'{workdir}: has no results: run `step-jax evaluate --workdir {workdir}`')
 
 
@@ -315,11 +315,11 @@ def table(results: Mapping) -> str:
 
 def by_group(results: Mapping) -> dict[str, dict[str, Mapping]]:
   """Scores by id, by group; groups without any are left out."""
-  found = {
+  grouped = {
     group: {name: score for name, score in results['scores'].items() if score['group'] == group}
     for group in GROUPS
   }
-  return {group: scores for group, scores in found.items() if scores}
+  return {group: scores for group, scores in grouped.items() if scores}
 
 
 def texts(score: Mapping) -> tuple[str, str]:

@@ -45,8 +45,8 @@ def mean_score(protocol: Protocol, values: np.ndarray) -> Score:
 def known_mean(values: np.ndarray) -> float:
   """Mean of values `[N]` that are not NaN; NaN where all are."""
   values = np.asarray(values, np.float64)
-  known = values[~np.isnan(values)]
-  return float(known.mean()) if len(known) else float('nan')
+  numbers = values[~np.isnan(values)]
+  return float(numbers.mean()) if len(numbers) else float('nan')
 
 
 def in_order(

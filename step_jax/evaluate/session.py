@@ -224,14 +224,14 @@ def open_run(
   """
   run = methods.load(workdir, which)
   config = run.config
-  found = contents.open_held_out(run.folder, config.data, path, split)
+  pairs = contents.open_held_out(run.folder, config.data, path, split)
   net = config.get('features')
   features = net and weights.load_features(net.net, net.taps, net.weights)
   mesh = mesh_lib.make_mesh()
   return (methods.METHODS[run.method].hook('session') or Session)(
     folder=run.folder,
     run=run,
-    found=found,
+    found=pairs,
     split=split,
     features=features,
     learned=lpips_lib.available(),

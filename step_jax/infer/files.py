@@ -109,13 +109,13 @@ def translate(
   for path, own, results in zip(sources, of_sources, outputs, strict=True):
     source, picture = reader.source(path)
     arguments = given.of('translate') | options_lib.read(run, own, source)
-    made = _write(run, source, codes, results, arguments)
+    translations = _write(run, source, codes, results, arguments)
     if video is not None:
-      frames = list(made)
+      frames = list(translations)
       files_lib.make_folder(video.parent)
       pictures.write_video(video, [*frames, *frames[-2:0:-1]], _FRAME_SECONDS)
-      made = iter(frames)
-    grid.add(itertools.chain([picture], made))
+      translations = iter(frames)
+    grid.add(itertools.chain([picture], translations))
   pictures.write_png(out / GRID, grid.image())
   return list(itertools.chain(*outputs))
 

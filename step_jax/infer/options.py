@@ -20,12 +20,12 @@ def flag(option: methods.Option, command: str) -> str:
 
 def flags(command: str) -> dict[str, dict[str, methods.Option]]:
   """Flags of a command: name -> methods that have it -> the option."""
-  found: dict[str, dict[str, methods.Option]] = {}
+  by_flag: dict[str, dict[str, methods.Option]] = {}
   for method in methods.METHODS.values():
     for option in method.options:
       if option.of in _FUNCTIONS[command]:
-        found.setdefault(flag(option, command), {})[method.name] = option
-  return found
+        by_flag.setdefault(flag(option, command), {})[method.name] = option
+  return by_flag
 
 
 class Given:
@@ -42,10 +42,10 @@ class Given:
 
   def __init__(self, method: str, command: str, values: Mapping[str, Any]):
     self._command = command
-    known = {name.replace('-', '_'): options for name, options in flags(command).items()}
+    by_name = {name.replace('-', '_'): options for name, options in flags(command).items()}
     self._values: list[tuple[methods.Option, Any]] = []
     for name, value in values.items():
-      options = known.get(name, {})
+      options = by_name.get(name, {})
       if method not in options:
         others = f', but of {", ".join(options)}' if options else ''
         raise ConfigError(f'--{name.replace("_", "-")}: is no option of {method} runs{others}')

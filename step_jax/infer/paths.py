@@ -11,17 +11,17 @@ from step_jax.errors import DataError, shown
 
 def expand(inputs: Sequence[files.Path]) -> list[files.Path]:
   """Files, and the pictures of folders but hidden ones, in order."""
-  found = []
+  paths = []
   for path in inputs:
     if path.is_dir():
       unhidden = (file for file in path.iterdir() if not file.name.startswith('.'))
       inside = [file for file in pictures.find(unhidden, path) if file.is_file()]
       if not inside:
         raise DataError(f'{path}: holds no png, jpg or webp pictures')
-      found += inside
+      paths += inside
     else:
-      found.append(path)
-  return found
+      paths.append(path)
+  return paths
 
 
 def plan(

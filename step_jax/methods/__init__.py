@@ -75,8 +75,8 @@ def of_stage(name: str) -> tuple[Method, Stage]:
     for stage in method.stages:
       if stage.name == name:
         return method, stage
-  known = ', '.join(stage.name for method in METHODS.values() for stage in method.stages)
-  raise ConfigError(f'no stage is called {shown(name)!r}: there are {known}')
+  names = ', '.join(stage.name for method in METHODS.values() for stage in method.stages)
+  raise ConfigError(f'no stage is called {shown(name)!r}: there are {names}')
 
 
 def train(

@@ -18,9 +18,9 @@ def make(run: methods.Run, count: int = 6, seed: int = 0) -> dict[str, np.ndarra
   """
   method = methods.METHODS[run.method]
   settings = run.config.data
-  found = contents.open_held_out(run.folder, settings)
-  roles = data.roles(found, settings.direction)
-  examples = list(pipeline.eval_examples(found.split('val'), roles, settings.eval_crop, count))
+  opened = contents.open_held_out(run.folder, settings)
+  roles = data.roles(opened, settings.direction)
+  examples = list(pipeline.eval_examples(opened.split('val'), roles, settings.eval_crop, count))
   sources = [example[method.source_role] for example in examples]
   shown, targets = list(map(gallery.shown, sources)), [example['target'] for example in examples]
   pairs = list(zip(sources, shown, strict=True))

@@ -94,9 +94,9 @@ class Checkpoints:
         stored = self._stored(step)
         return set(stored['params'] if part == 'params' else stored.get(part) or {})
       except KeyError:
-        log.warning('%s', _Damaged(self._folder, step, 'it names no networks').told)
+        log.warning('%s', _Damaged(self._folder, step, 'it names no networks').message)
       except _Damaged as error:
-        log.warning('%s', error.told)
+        log.warning('%s', error.message)
     raise self._none_whole()
 
   def _newest_first(self) -> list[int]:
@@ -139,9 +139,9 @@ class Checkpoints:
 
   def _not_written(self, error: Exception) -> RunError:
     kept = max(_steps(self._folder), default=None)
-    told = f'that of step {kept} is whole' if kept is not None else 'there is none yet'
+    left = f'that of step {kept} is whole' if kept is not None else 'there is none yet'
     return RunError(
-      f'{self._folder}: a checkpoint could not be written ({_reason(error)}); {told}: mend that, '
+      f'{self._folder}: a checkpoint could not be written ({_reason(error)}); {left}: mend that, '
       'and the same command goes on'
     )
 
@@ -182,8 +182,8 @@ class Checkpoints:
           self._set_aside(damaged)
         return step, restored
       damaged.append(step)
-      told = error.told if error else f'{self._folder}/{step}: is damaged on another host'
-      log.warning('%s; the one before is taken, if there is one', told)
+      message = error.message if error else f'{self._folder}/{step}: is damaged on another host'
+      log.warning('%s; the one before is taken, if there is one', message)
     raise self._none_whole()
 
   def _none_whole(self) -> RunError:
@@ -217,13 +217,13 @@ class Checkpoints:
     digested = (self._folder / str(step) / 'digests').is_dir()
     more = {'digests': ocp.args.JsonRestore()} if digested else {}
     try:
-      found = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
+      loaded = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
     except Exception as error:  # Whatever orbax meets in a damaged file.
       raise _Damaged(self._folder, step, error) from None
     restored = jax.tree.map(
-      lambda leaf, value: value if leaf.size else value[:0].reshape(leaf.shape), like, found.state
+      lambda leaf, value: value if leaf.size else value[:0].reshape(leaf.shape), like, loaded.state
     )
-    digests = found.digests if digested else {}
+    digests = loaded.digests if digested else {}
     if not isinstance(digests, Mapping):
       raise _Damaged(self._folder, step, 'its checksums are none')
     for name, digest in _digests(restored).items():
@@ -236,9 +236,9 @@ class Checkpoints:
     stored = _shapes(self._stored(step))
     for name, shape in _shapes(like).items():
       if stored.get(name) != shape:
-        found = f'is {stored[name]}' if name in stored else 'is not there'
+        difference = f'is {stored[name]}' if name in stored else 'is not there'
         raise RunError(
-          f'{self._folder}/{step}: {name} {found}, but {shape} was expected: use the model '
+          f'{self._folder}/{step}: {name} {difference}, but {shape} was expected: use the model '
           'settings that it was trained with (config.json beside it)'
         )
 
@@ -274,9 +274,9 @@ class _Manager(ocp.CheckpointManager):
 
   def metrics(self, step: int) -> dict[str, float] | None:
     try:
-      found = super().metrics(step)
-      if found is None or all(type(value) in (int, float) for value in found.values()):
-        return found
+      metrics = super().metrics(step)
+      if metrics is None or all(type(value) in (int, float) for value in metrics.values()):
+        return metrics
     except _NOT_AS_WRITTEN as error:
       log.debug('%s/%d: %r', self.directory, step, error)
     log.warning('%s/%d: the scores of this checkpoint are damaged', self.directory, step)
@@ -314,8 +314,8 @@ class _Damaged(RunError):
   """A checkpoint cannot be read, or is not what was saved."""
 
   def __init__(self, folder: files.Path, step: int, error: Exception | str):
-    self.told = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
-    super().__init__(f'{self.told}: use the latest that is whole (--checkpoint latest)')
+    self.message = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
+    super().__init__(f'{self.message}: use the latest that is whole (--checkpoint latest)')
 
 
 def _reason(error: Exception | str) -> str:
@@ -332,7 +332,7 @@ def _steps(folder: files.Path) -> list[int]:
   """Steps of the finished checkpoints in a folder of them."""
   if files.in_bucket(folder):
     # Nothing can be renamed there: orbax writes a last file, and what lacks it is not finished.
-    with files.told(folder):
+    with files.bucket_errors(folder):
       return sorted(ocp.utils.checkpoint_steps(folder))
   if not folder.is_dir():
     return []

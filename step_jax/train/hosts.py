@@ -83,12 +83,12 @@ def _watch() -> None:
     # Not by waiting for the word: Python cannot end while a thread of it stands in the service.
     time.sleep(_LOOK)
     try:
-      told = client.key_value_try_get(_FAILED)
+      failure = client.key_value_try_get(_FAILED)
     except jax.errors.JaxRuntimeError as error:
       if 'NOT_FOUND' in str(error):
         continue
       return  # The service has ended: with training, or JAX ends this process itself.
-    host, status, message = told.split('\n', 2)
+    host, status, message = failure.split('\n', 2)
     if int(host) != jax.process_index():
       print(f'step-jax: host {host} has stopped, and so does this one: {message}', file=sys.stderr)
       if jax.process_index() == 0:

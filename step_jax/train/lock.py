@@ -64,7 +64,7 @@ def hold(folder: files.Path) -> Iterator[Callable[[], None]]:
 
 @contextlib.contextmanager
 def _hold(folder: pathlib.Path) -> Iterator[None]:
-  made = [path for path in (folder, *folder.parents) if not path.exists()]
+  new_folders = [path for path in (folder, *folder.parents) if not path.exists()]
   folder.mkdir(parents=True, exist_ok=True)
   file = _lock(folder / FILE)
   try:
@@ -74,7 +74,7 @@ def _hold(folder: pathlib.Path) -> Iterator[None]:
     (folder / FILE).unlink(missing_ok=True)
     file.close()
     with contextlib.suppress(OSError):  # They are in use.
-      for path in made:
+      for path in new_folders:
         path.rmdir()
 
 
@@ -137,24 +137,24 @@ class _ObjectLock:
     self._beats = 0
     self._taken_by = ''
     self._generation = b''
-    with files.told(folder):
+    with files.bucket_errors(folder):
       self._store = tensorstore.KvStore.open(f'{folder}/').result()
 
   def take(self) -> None:
     """Raises a RunError if another run holds it, or is quicker."""
-    with files.told(self._folder):
-      found = self._store.read(FILE).result()
-      if found.state == 'value':
+    with files.bucket_errors(self._folder):
+      holder = self._store.read(FILE).result()
+      if holder.state == 'value':
         log.info(
           '%s: is held by %s: looking for %g s whether that is alive',
-          self._folder, _named(found.value), PATIENCE,
+          self._folder, _named(holder.value), PATIENCE,
         )  # fmt: skip
-        found = self._watched(found)
-      if found is not None and self._write(found.stamp.generation):
+        holder = self._watched(holder)
+      if holder is not None and self._write(holder.stamp.generation):
         return
-      found = self._store.read(FILE).result()
+      holder = self._store.read(FILE).result()
     raise RunError(
-      f'{self._folder}: is being trained by {_named(found.value)}: wait until that has ended, or '
+      f'{self._folder}: is being trained by {_named(holder.value)}: wait until that has ended, or '
       'stop it'
     )
 
@@ -163,10 +163,10 @@ class _ObjectLock:
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
       time.sleep(min(BEAT, PATIENCE) / 5)
-      found = self._store.read(FILE).result()
-      if found.state != 'value':
-        return found
-      if found.stamp.generation != first.stamp.generation:
+      holder = self._store.read(FILE).result()
+      if holder.state != 'value':
+        return holder
+      if holder.stamp.generation != first.stamp.generation:
         return None
     log.warning('%s: %s is dead: going on in its place', self._folder, _named(first.value))
     return first
@@ -177,11 +177,11 @@ class _ObjectLock:
     content = f'{self._holder}\n{self._token}\n{self._beats}\n'.encode()
     written = self._store.write(FILE, content, if_equal=replaced).result()
     if not written.generation:
-      found = self._store.read(FILE).result()
-      if self._token.encode() not in found.value:
-        self._taken_by = _named(found.value)
+      holder = self._store.read(FILE).result()
+      if self._token.encode() not in holder.value:
+        self._taken_by = _named(holder.value)
         return False
-      written = found.stamp
+      written = holder.stamp
     self._generation = written.generation
     return True
 

@@ -62,9 +62,9 @@ def _evaluate(closed: core.ClosedJaxpr, arguments: list, bits: _Bits) -> list:
     elif name in ('jit', 'pjit'):
       outputs = _evaluate(params['jaxpr'], inputs, bits)
     else:
-      found = equation.primitive.get_bind_params(params)
+      bound = equation.primitive.get_bind_params(params)
       # Before jax 0.12 functions stood apart.
-      functions, params = found if isinstance(found, tuple) else ((), found)
+      functions, params = bound if isinstance(bound, tuple) else ((), bound)
       outputs = equation.primitive.bind(*functions, *inputs, **params)
       outputs = outputs if equation.primitive.multiple_results else [outputs]
     values |= dict(zip(equation.outvars, outputs, strict=True))

@@ -59,16 +59,16 @@ def _changed(folder: files.Path, dataset: PairSet) -> str:
 
 
 def _unlike(config: ml_collections.ConfigDict, before: files.Path, dataset: PairSet) -> str:
-  known = config_lib.read(before)
-  path = known.get('data', {}).get('path', '')
+  old = config_lib.read(before)
+  path = old.get('data', {}).get('path', '')
   same_path = is_same_path(path, config.data.path)
   recorded = contents_lib.read(before)
   now = contents_lib.of(dataset)
   differing = []
   if config.stage in _CONTINUING:
     # An imported stage may name no data.
-    if path and known.data.direction != config.data.direction:
-      differing.append(f'data.direction is {config.data.direction}, not {known.data.direction}')
+    if path and old.data.direction != config.data.direction:
+      differing.append(f'data.direction is {config.data.direction}, not {old.data.direction}')
     if recorded is not None:
       differing += contents_lib.differences(recorded, now)
     elif path and not same_path:

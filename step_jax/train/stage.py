@@ -132,8 +132,10 @@ def warm_start(
   own = wanted.stats or {}
   of_these = {name: own[name] for name in own if name in like and name in stats}
   # An empty dict is no part of a checkpoint.
-  found = load_networks(folder, {'params': like, **({'stats': of_these} if of_these else {})}, mesh)
-  return found['params'], found.get('stats', {})
+  loaded = load_networks(
+    folder, {'params': like, **({'stats': of_these} if of_these else {})}, mesh
+  )
+  return loaded['params'], loaded.get('stats', {})
 
 
 def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any:

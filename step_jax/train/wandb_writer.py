@@ -90,6 +90,6 @@ def _id(folder: files.Path) -> str:
       return str(untrusted.read_json(path.read_text('utf-8'))['id'])
     except (ValueError, KeyError) as error:
       raise untrusted.damaged(path, error, 'remove it to start another page') from None
-  found = secrets.token_hex(4)
-  files.write_text(path, json.dumps({'id': found}) + '\n')
-  return found
+  new_id = secrets.token_hex(4)
+  files.write_text(path, json.dumps({'id': new_id}) + '\n')
+  return new_id

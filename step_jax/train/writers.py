@@ -140,8 +140,8 @@ class _Events:
     self._writer = EventsWriter(str(self._here / 'events'), suffix)
     self._empty = True
 
-  def add(self, step: int, found) -> None:
-    self._write(step, summary=found)
+  def add(self, step: int, evaluation) -> None:
+    self._write(step, summary=evaluation)
 
   def _write(self, step: int, **content) -> None:
     self._writer.write_event(Event(step=step, wall_time=time.time(), **content))

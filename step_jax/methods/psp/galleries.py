@@ -17,9 +17,9 @@ def make(run: PspRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     seed: of drawn styles.
   """
   drawn = run.draw(count, seed)
-  found = {'Generator: images of drawn styles': gallery.grid([list(run.generate(drawn))])}
+  grids = {'Generator: images of drawn styles': gallery.grid([list(run.generate(drawn))])}
   if 'encoder' not in run.params:
-    return found
+    return grids
   opened = contents.open_held_out(run.folder, run.config.data)
   examples = list(inputs.eval_examples(run.config, opened, 'val', count))
   sources = [example['source'] for example in examples]
@@ -39,5 +39,5 @@ def make(run: PspRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
     'Interpolation in W+: from the first source to the last': gallery.grid(
       [[shown[0], *line, shown[-1]]]
     ),
-    **found,
+    **grids,
   }

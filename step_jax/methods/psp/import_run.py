@@ -53,22 +53,22 @@ def import_stylegan2(file: str | os.PathLike, workdir: str | os.PathLike, data: 
     UserError: the file is not StyleGAN2's, or not whole, or the stage is there already.
   """
   path = files.path(file)
-  found = import_weights.read_stylegan2(path)
+  nets = import_weights.read_stylegan2(path)
   config = config_lib.load(config_lib.stage_file('stylegan2'))
-  _set_generator(config, found.generator, str(path))
+  _set_generator(config, nets.generator, str(path))
   config.data.path = data or config.data.path
-  config.data.resize, config.data.crop = found.generator.size, (found.generator.size,) * 2
+  config.data.resize, config.data.crop = nets.generator.size, (nets.generator.size,) * 2
   config.data.eval_crop = config.data.crop
   state = jax.jit(train_stylegan2.make(config).init)(jax.random.key(config.seed))
-  params = {**state.params, 'generator': found.generator_variables['params']}
-  if found.discriminator is None:
+  params = {**state.params, 'generator': nets.generator_variables['params']}
+  if nets.discriminator is None:
     log.info('%s: holds no discriminator, which starts fresh', path)
-  elif found.discriminator.channels != found.generator.channels:
+  elif nets.discriminator.channels != nets.generator.channels:
     raise WeightsError(f'{path}: its discriminator has other channels than its generator')
   else:
-    params['discriminator'] = found.discriminator_variables['params']
-  stats = {**state.stats, 'noise': found.generator_variables['noise'], 'w_mean': found.mean_style}
-  ema = {'generator': jax.tree.map(np.copy, found.generator_variables['params'])}
+    params['discriminator'] = nets.discriminator_variables['params']
+  stats = {**state.stats, 'noise': nets.generator_variables['noise'], 'w_mean': nets.mean_style}
+  ema = {'generator': jax.tree.map(np.copy, nets.generator_variables['params'])}
   return _save(workdir, config, state.replace(params=params, ema=ema, stats=stats))
 
 
@@ -87,19 +87,19 @@ def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = 
     UserError: the file is not pSp's, or not whole, or the stage is there already.
   """
   path = files.path(file)
-  found = import_weights.read_psp(path)
-  task = _TASKS.get(found.options.get('dataset_type'), '')
+  nets = import_weights.read_psp(path)
+  task = _TASKS.get(nets.options.get('dataset_type'), '')
   arg = f':,preset={task}' if task else ''
   config = config_lib.load(f'{config_lib.stage_file("psp")}{arg}')
-  _set_generator(config, found.generator, str(path))
-  encoder, model = found.encoder, config.model
+  _set_generator(config, nets.generator, str(path))
+  encoder, model = nets.encoder, config.model
   model.encoder = _KINDS[type(encoder)]
   model.encoder_size = encoder.size
-  channels = found.encoder_variables['params']['body']['conv']['kernel'].shape[2]
+  channels = nets.encoder_variables['params']['body']['conv']['kernel'].shape[2]
   if channels not in (1, 3):
     config.task, config.data.palette, config.data.classes = 'segmentation', 'index', channels
   model.body_width, model.body_depths = encoder.widths[0], tuple(encoder.depths)
-  config.start_from_mean = found.mean_style is not None
+  config.start_from_mean = nets.mean_style is not None
   config.init_from = ''
   config.data.path = data or config.data.path
   # The reference compares images of the encoder's size, whatever the generator's.
@@ -108,17 +108,17 @@ def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = 
   objectives, _ = psp.objectives(config, with_weights=False)
   state = jax.jit(train_psp.make(objectives).init)(jax.random.key(config.seed))
   params = {
-    'encoder': found.encoder_variables['params'],
-    'generator': found.generator_variables['params'],
+    'encoder': nets.encoder_variables['params'],
+    'generator': nets.generator_variables['params'],
   }
   mean = state.stats['mean_style']
-  if found.mean_style is not None:
-    mean = np.atleast_2d(found.mean_style)[0]
-    if not np.array_equal(np.broadcast_to(mean, np.shape(found.mean_style)), found.mean_style):
+  if nets.mean_style is not None:
+    mean = np.atleast_2d(nets.mean_style)[0]
+    if not np.array_equal(np.broadcast_to(mean, np.shape(nets.mean_style)), nets.mean_style):
       raise WeightsError(f'{path}: its mean style differs from layer to layer')
   stats = {
-    'encoder': found.encoder_variables['batch_stats'],
-    'noise': found.generator_variables['noise'],
+    'encoder': nets.encoder_variables['batch_stats'],
+    'noise': nets.generator_variables['noise'],
     'mean_style': mean,
   }
   return _save(workdir, config, state.replace(params=params, stats=stats))

@@ -15,9 +15,9 @@ from step_jax.infer import reading
 from step_jax.methods.psp import transforms
 
 
-def sides(config: ml_collections.ConfigDict, found: data.PairSet) -> dict[str, str]:
+def sides(config: ml_collections.ConfigDict, opened: data.PairSet) -> dict[str, str]:
   """Role (`source`, `target`) -> side of an example; most tasks read the target itself."""
-  of = data.roles(found, config.data.direction)
+  of = data.roles(opened, config.data.direction)
   own = config.task in ('encode', 'frontalize', 'super_resolution')
   source = 'labels' if config.task == 'segmentation' else 'target' if own else 'source'
   return {'source': of[source], 'target': of['target']}
@@ -85,7 +85,7 @@ def eval_crop(config: ml_collections.ConfigDict) -> tuple[int, int]:
 
 def eval_examples(
   config: ml_collections.ConfigDict,
-  found: data.PairSet,
+  opened: data.PairSet,
   split: str,
   limit: int | None = None,
 ) -> Iterator[dict[str, np.ndarray]]:
@@ -94,7 +94,7 @@ def eval_examples(
   Super-resolution takes its factors in turn.
   """
   examples = pipeline.eval_examples(
-    found.split(split), sides(config, found), eval_crop(config), limit
+    opened.split(split), sides(config, opened), eval_crop(config), limit
   )
   factors = config.data.factors if config.task == 'super_resolution' else (0,)
   for i, example in enumerate(examples):

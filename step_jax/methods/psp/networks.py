@@ -100,15 +100,15 @@ def lpips(config: ml_collections.ConfigDict) -> Trunk:
   module = lpips_module(config)
   short = _LPIPS[config.features.net]
   if config.features.weights:
-    found = weights.load_features(config.features.net, module.taps, config.features.weights)
+    loaded = weights.load_features(config.features.net, module.taps, config.features.weights)
     if config.features.weights == 'random':
       _, channels = nets.HEADS[f'lpips_{short}']
       heads = {tap: np.full(count, 1 / count, np.float32) for tap, count in channels.items()}
     else:
       heads = weights.load_heads(f'lpips_{short}').weights
-    return Trunk(module, found.params, heads, found.label)
-  found = lpips_lib.load(short)
-  return Trunk(module, found.params['trunk'], found.params['heads'], found.name)
+    return Trunk(module, loaded.params, heads, loaded.label)
+  loaded = lpips_lib.load(short)
+  return Trunk(module, loaded.params['trunk'], loaded.params['heads'], loaded.name)
 
 
 def similarity(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module, Mapping]:

@@ -268,5 +268,5 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
       'params': {'encoder': encoder['params'], 'generator': shapes['params']},
       'stats': {'encoder': encoder['batch_stats'], 'noise': shapes['noise'], 'mean_style': mean},
     }
-  step, found, _ = stage_lib.load_run(folder, like, which)
-  return PspRun(config, step, functions.variables(found))
+  step, restored, _ = stage_lib.load_run(folder, like, which)
+  return PspRun(config, step, functions.variables(restored))

@@ -157,13 +157,13 @@ def make_objectives(config: ml_collections.ConfigDict) -> Objectives:
 def make_optimizers(config: ml_collections.ConfigDict) -> dict[str, state_lib.Optimizer]:
   """One Adam for each network; it also takes the steps of the network's regulariser."""
   base = gan.AdamSettings(*(config.optimizer[name] for name in gan.AdamSettings._fields))
-  found = {}
+  by_name = {}
   for name, term in (('generator', 'path'), ('discriminator', 'r1')):
     settings = gan.lazy(base, config.interval[term]) if config.loss[term] else base
     adam = optax.scale_by_adam(settings.b1, settings.b2, eps=1e-8)
     rate = functools.partial(_constant, settings.learning_rate)
-    found[name] = state_lib.Optimizer((name,), adam, rate)
-  return found
+    by_name[name] = state_lib.Optimizer((name,), adam, rate)
+  return by_name
 
 
 def _constant(value, step):

@@ -126,8 +126,8 @@ class Completed(NamedTuple):
   def missing(self, labels: np.ndarray) -> list[int]:
     """Labels of a map, int `[H, W]`, that have no code: the network sees them as black."""
     present = np.unique(labels)
-    known = present[(present >= 0) & (present < self.codes.valid.shape[-1])]
-    return [int(label) for label in known if not self.codes.valid[..., label].all()]
+    valid = present[(present >= 0) & (present < self.codes.valid.shape[-1])]
+    return [int(label) for label in valid if not self.codes.valid[..., label].all()]
 
   def notes(self, labels: np.ndarray, source: str = 'the mean code of the label') -> list[str]:
     """What to tell about the labels of a map, int `[H, W]`, that lack a code of their own.

@@ -74,9 +74,9 @@ class Discriminator(nn.Module):
       Scale -> layer -> `[B, h, w, C]`; the last layer holds logits.
     """
     x = jnp.concatenate([layers.one_hot(labels, self.num_labels, image.dtype), image], axis=-1)
-    found = []
+    maps = []
     for i in range(NUM_SCALES):
-      found.append(PatchDiscriminator(self.width, self.dtype, name=f'scale_{i}')(x, train))
+      maps.append(PatchDiscriminator(self.width, self.dtype, name=f'scale_{i}')(x, train))
       if i < NUM_SCALES - 1:
         x = half_size(x)
-    return found
+    return maps

@@ -69,8 +69,12 @@ class Extractor:
     self._extract = parallel.over_devices(self._mesh, self._one)
 
   def _one(self, table, batch):
-    found = extract(batch['image'], batch['labels'], self.num_labels, table)
-    return {'codes': found.codes, 'outcome': found.outcome, 'superpixels': found.label_full}
+    extracted = extract(batch['image'], batch['labels'], self.num_labels, table)
+    return {
+      'codes': extracted.codes,
+      'outcome': extracted.outcome,
+      'superpixels': extracted.label_full,
+    }
 
   def each(self, examples: Iterator[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
     """Results of examples as `fit` gives them, in order.
@@ -133,8 +137,8 @@ class KeptCodes:
   def some(self, most: int, seed: int) -> RegionCodes:
     """Codes `[N, L, 512]` of at most so many examples, a random choice where there are more."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:most])
-    found = [self[int(i)] for i in chosen]
-    return RegionCodes(*map(np.stack, zip(*found, strict=True)))
+    codes = [self[int(i)] for i in chosen]
+    return RegionCodes(*map(np.stack, zip(*codes, strict=True)))
 
   def mean(self) -> RegionCodes:
     """The mean code of each label over all examples that have one, `[L, 512]`."""
@@ -202,19 +206,19 @@ def _extract_files(examples, side, folder, numbers, extractor: Extractor) -> Non
   fitted = (
     fit(examples[i][side], examples[i]['labels'], extractor.size) for own in rows for i in own
   )
-  found = extractor.each(fitted)
-  start = told = time.monotonic()
+  extracted = extractor.each(fitted)
+  start = logged = time.monotonic()
   done = 0
   with tqdm.tqdm(total=total, desc='style codes', unit='images', disable=None) as bar:
     for number, own in zip(numbers, rows, strict=True):
       marked = []
       for _ in own:
-        marked.append(codes_lib.pack(codes_of(next(found))))
+        marked.append(codes_lib.pack(codes_of(next(extracted))))
         done += 1
         bar.update()
-        if time.monotonic() - told > _LOG_SECONDS:
-          told = time.monotonic()
-          left = (told - start) / done * (total - done)
+        if time.monotonic() - logged > _LOG_SECONDS:
+          logged = time.monotonic()
+          left = (logged - start) / done * (total - done)
           log.info('style codes: %d of %d images, %.0f min left', done, total, left / 60)
       files.write_array(_file(folder, number), np.stack(marked))
 

@@ -161,11 +161,11 @@ class Generator(nn.Module):
   def sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
     """Height and width of the maps in each block, for an image of `height` and `width`."""
     doubled, halvings = _DOUBLED[: self.num_upsamplings], self.num_upsamplings
-    found = {}
+    sizes = {}
     for name, *_ in BLOCKS:
       halvings -= name in doubled
-      found[name] = (-(-height // 2**halvings), -(-width // 2**halvings))
-    return found
+      sizes[name] = (-(-height // 2**halvings), -(-width // 2**halvings))
+    return sizes
 
   def noise_shapes(self, batch: int, height: int, width: int) -> dict[str, dict[str, tuple]]:
     """Shapes `(B, h, w, 1)` of the noise maps: block -> norm -> shape."""

@@ -120,18 +120,18 @@ def _translated(translate, path):
     ) from error
 
 
-def _checked(found, args, path):
+def _checked(params, args, path):
   """The network, if it has exactly the arrays that the module asks for."""
-  expected = jax.eval_shape(found.module.init, jax.random.key(0), *args)
+  expected = jax.eval_shape(params.module.init, jax.random.key(0), *args)
   shapes = lambda tree: {
     jax.tree_util.keystr(key, simple=True, separator='/'): x.shape
     for key, x in jax.tree.leaves_with_path(tree)
   }
-  expected, there = shapes(expected), shapes(found.variables)
+  expected, there = shapes(expected), shapes(params.variables)
   for name in sorted(expected.keys() | there.keys()):
     if expected.get(name) != there.get(name):
       raise WeightsError(
         f'{path} does not fit: {name} is {there.get(name, "missing")}, expected '
         f'{expected.get(name, "none")}; give a file of SuperStyleNet'
       )
-  return found
+  return params

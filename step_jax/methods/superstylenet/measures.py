@@ -72,7 +72,8 @@ def _style(session, values, mean) -> Iterator[Score | Skipped]:
     return
   yield mean('psnr-other-style/uint8', values['psnr_other'])
   inside, outside = (np.nanmean(values[name]) for name in ('inside', 'outside'))
-  yield Score(session.protocol('edit-locality/uint8'), float(inside / outside))
+  locality = float(inside / outside) if outside else float('nan')
+  yield Score(session.protocol('edit-locality/uint8'), locality)
   for item in session.learned:
     for suffix in ('-styles', '-photos'):
       measured = np.where(alone, np.nan, values[f'{item.name}{suffix}'])

@@ -37,8 +37,8 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
   lower = functools.partial(programs_lib.lower, platforms=platforms)
 
   def encode(params, image, labels):
-    found = extract(image, labels, run.num_labels, params['codes']['splines'])
-    return jnp.where(found.valid[..., None], found.codes, jnp.nan)
+    codes = extract(image, labels, run.num_labels, params['codes']['splines'])
+    return jnp.where(codes.valid[..., None], codes.codes, jnp.nan)
 
   def generate(params, labels, codes):
     variables = dict(params['generator'])

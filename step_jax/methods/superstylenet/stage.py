@@ -173,8 +173,8 @@ def eval_examples(
   roles = {'image': side, 'labels': 'labels'}
   examples = dataset.split(split)
   count = len(examples) if limit is None else min(limit, len(examples))
-  found = pipeline.eval_examples(examples, roles, config.data.eval_crop, count)
-  for i, example in enumerate(found):
+  loaded = pipeline.eval_examples(examples, roles, config.data.eval_crop, count)
+  for i, example in enumerate(loaded):
     own, other = (codes[j].complete(mean).codes.codes for j in (i, (i + 1) % count))
     yield {**example, 'own': own, 'other': other}
 

@@ -112,10 +112,10 @@ def ace_stats(state: Arrays, prefix: str = '') -> Tree:
 def conv(state: Arrays, prefix: str) -> Tree:
   """Kernel and bias, if any, of a convolution: OIHW to HWIO, before spectral norm."""
   name = f'{prefix}weight_orig' if f'{prefix}weight_orig' in state else f'{prefix}weight'
-  found = {'kernel': _get(state, name).transpose(2, 3, 1, 0)}
+  params = {'kernel': _get(state, name).transpose(2, 3, 1, 0)}
   if f'{prefix}bias' in state:
-    found['bias'] = _get(state, f'{prefix}bias')
-  return found
+    params['bias'] = _get(state, f'{prefix}bias')
+  return params
 
 
 def vectors(state: Arrays, prefix: str) -> Tree:

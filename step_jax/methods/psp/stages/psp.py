@@ -35,21 +35,21 @@ def build(
 ) -> stage_lib.Training:
   """Makes the training of the encoder ready."""
   mesh_lib.check_batch_size(config.batch_size)
-  found = data.open_config(config.data)
-  found.check_crop('train', config.data.crop)
+  opened = data.open_config(config.data)
+  opened.check_crop('train', config.data.crop)
   losses, frozen = objectives(config)
   frozen = mesh_lib.put_replicated(mesh, frozen)
   step = train_psp.make(losses)
   warm, warm_stats = _warm_start(config, workdir, mesh)
   return stage_lib.Training(
     step=step,
-    batches=functools.partial(_train_batches, config, found),
+    batches=functools.partial(_train_batches, config, opened),
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
     frozen=frozen,
     warm_start=warm,
     warm_stats=warm_stats,
-    evaluate=_evaluator(config, found, losses, frozen, mesh),
+    evaluate=_evaluator(config, opened, losses, frozen, mesh),
   )
 
 
@@ -106,18 +106,18 @@ def objectives(
     UserError: weights are not there or cannot be read.
   """
   loss = config.loss
-  found, frozen = {'features': None, 'identity': None, 'moco': None}, {}
+  modules, frozen = {'features': None, 'identity': None, 'moco': None}, {}
   if loss.lpips or loss.lpips_crop:
     trunk = (networks.lpips if with_weights else networks.lpips_shapes)(config)
-    found['features'] = trunk.module
+    modules['features'] = trunk.module
     frozen |= {'features': trunk.params, 'heads': trunk.heads}
     log.info('loss.lpips is by %s', trunk.label)
   for term in ('identity', 'moco'):
     if loss[term]:
       read = networks.similarity if with_weights else networks.similarity_shapes
-      found[term], frozen[term] = read(config, term)
+      modules[term], frozen[term] = read(config, term)
   encoder, generator = networks.encoder(config), networks.generator(config)
-  return train_psp.Objectives(config, encoder, generator, **found), frozen
+  return train_psp.Objectives(config, encoder, generator, **modules), frozen
 
 
 def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
@@ -168,9 +168,9 @@ def _start_body(config) -> dict:
     raise RunError(f'config field body_weights={config.body_weights!r}: {error}') from None
 
 
-def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
-  split, side_of = found.split('train'), inputs.sides(config, found)
-  mirror = found.labels.mirror()
+def _train_batches(config, opened: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+  split, side_of = opened.split('train'), inputs.sides(config, opened)
+  mirror = opened.labels.mirror()
 
   def load(index, rng):
     return inputs.train_example(config, split[index], side_of, rng, mirror)
@@ -180,7 +180,7 @@ def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str
   )
 
 
-def _evaluator(config, found: data.PairSet, objectives: train_psp.Objectives, frozen, mesh):
+def _evaluator(config, opened: data.PairSet, objectives: train_psp.Objectives, frozen, mesh):
   """The loss of every validation image by itself, with constant noise, and the images rebuilt."""
   generator, encoder = objectives.generator, objectives.encoder
 
@@ -193,20 +193,20 @@ def _evaluator(config, found: data.PairSet, objectives: train_psp.Objectives, fr
       total, (terms, _) = objectives.loss(params, stats, example, frozen, None, train=False)
       return {'loss': total, **{name: terms[name] for name in terms if name != 'mixing'}}
 
-    found = jax.vmap(one)({name: batch[name] for name in ('source', 'target')})
+    distances = jax.vmap(one)({name: batch[name] for name in ('source', 'target')})
     inputs_ = train_psp.to_input(batch['source'], config.task, networks.input_channels(config))
     styles = functions.encode(encoder, generator, variables, inputs_, config.start_from_mean)
     output = functions.draw(generator, variables, styles)
     side = batch['target'].shape[1]
     seen = functions.fit(output, side)
-    return {**found, 'psnr': metrics.psnr(seen, batch['target']), 'output': output}
+    return {**distances, 'psnr': metrics.psnr(seen, batch['target']), 'output': output}
 
   score = parallel.over_devices(mesh, score)
-  count = found.splits['val']
+  count = opened.splits['val']
 
   def evaluate(state):
     variables = functions.variables(vars(state))
-    examples = list(inputs.eval_examples(config, found, 'val', config.eval_pictures))
+    examples = list(inputs.eval_examples(config, opened, 'val', config.eval_pictures))
     batches = pipeline.eval_batches(examples, _EVAL_BATCH, mesh.size)
     values = scores.collect(functools.partial(score, variables, frozen), batches)
     outputs = values.pop('output')

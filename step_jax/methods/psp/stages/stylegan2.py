@@ -33,14 +33,14 @@ def build(
   """Makes the training of StyleGAN2 ready."""
   del workdir
   mesh_lib.check_batch_size(config.batch_size)
-  found = data.open_config(config.data)
-  found.check_crop('train', config.data.crop)
+  opened = data.open_config(config.data)
+  opened.check_crop('train', config.data.crop)
   return stage_lib.Training(
     step=train_stylegan2.make(config),
-    batches=functools.partial(_train_batches, config, found),
+    batches=functools.partial(_train_batches, config, opened),
     num_steps=stage_lib.num_steps(config),
     items_per_step=config.batch_size,
-    evaluate=_evaluator(config, found, mesh),
+    evaluate=_evaluator(config, opened, mesh),
   )
 
 
@@ -93,21 +93,21 @@ def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_
   return stage_lib.AbstractStep.of(step, stage_lib.images(config, size, ('image',)))
 
 
-def _train_batches(config, found: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
-  split = found.split('train')
-  _, target = data.sides(found, config.data.direction)
+def _train_batches(config, opened: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
+  split = opened.split('train')
+  _, target = data.sides(opened, config.data.direction)
 
   def load(index, rng):
     images = {'image': split[index][target]}
-    found = augment.augment(images, rng, config.data.crop, (), config.data.flip)
-    return {'image': np.ascontiguousarray(found['image'])}
+    augmented = augment.augment(images, rng, config.data.crop, (), config.data.flip)
+    return {'image': np.ascontiguousarray(augmented['image'])}
 
   return pipeline.train_batches(
     np.arange(len(split)), load, config.batch_size, config.seed, start, stage_lib.shard()
   )
 
 
-def _evaluator(config, found: data.PairSet, mesh):
+def _evaluator(config, opened: data.PairSet, mesh):
   """Compares generated images with as many training images, as a distribution.
 
   The scores are `val_frechet` and `val_kernel`: FID and KID where Inception's weights are there,
@@ -118,8 +118,8 @@ def _evaluator(config, found: data.PairSet, mesh):
   log.info('val_frechet is %s', judge.frechet.format(**judge.blanks))
   judge_params = mesh_lib.put_replicated(mesh, judge.features.params)
   crop = inputs.eval_crop(config)
-  split = found.split('train')
-  _, target = data.sides(found, config.data.direction)
+  split = opened.split('train')
+  _, target = data.sides(opened, config.data.direction)
   count = min(config.eval_pictures, len(split))
   z = np.random.default_rng(config.seed).standard_normal((count, config.model.style_dim))
 

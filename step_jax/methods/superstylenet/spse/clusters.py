@@ -86,8 +86,8 @@ def segments(layout: Layout, label: jax.Array) -> jax.Array:
     layout: of the pixels.
     label: int32 `[N, T]`, -1 for none.
   """
-  found = layout.region[:, None] * SUPERPIXELS + label
-  return jnp.where(label >= 0, found, layout.num_regions * SUPERPIXELS).reshape(-1)
+  segment = layout.region[:, None] * SUPERPIXELS + label
+  return jnp.where(label >= 0, segment, layout.num_regions * SUPERPIXELS).reshape(-1)
 
 
 def _candidates(centres, boxes, reach, scale):
@@ -181,8 +181,8 @@ def _nearest(points, label, count, parts, reach, scale):
     def body(i, label):
       chosen = jax.lax.dynamic_slice_in_dim(order, i * size, size)
       cut = lambda x: x[chosen]
-      found = whole(*jax.tree.map(cut, (points, label, count, parts, scale)))
-      return label.at[chosen].set(found)
+      nearest = whole(*jax.tree.map(cut, (points, label, count, parts, scale)))
+      return label.at[chosen].set(nearest)
 
     return jax.lax.fori_loop(0, rounds, body, label)
 

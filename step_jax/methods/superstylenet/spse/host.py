@@ -158,9 +158,9 @@ def _cluster(features, mask, centres, step, colour):
       best[near[closer]] = squared[closer]
       label[near[closer]] = k
     centres = _means(points, label)
-  found = np.full(mask.shape, -1)
-  found[mask] = label
-  return found, centres
+  clusters = np.full(mask.shape, -1)
+  clusters[mask] = label
+  return clusters, centres
 
 
 def _means(values, label):

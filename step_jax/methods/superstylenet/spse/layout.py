@@ -49,8 +49,8 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
   """
   batch, height, width = labels.shape
   size = height * width
-  known = (labels >= 0) & (labels < num_labels)
-  ids = jnp.where(known, labels, num_labels).reshape(batch, size).astype(jnp.int32)
+  valid = (labels >= 0) & (labels < num_labels)
+  ids = jnp.where(valid, labels, num_labels).reshape(batch, size).astype(jnp.int32)
   row, column = jnp.divmod(jnp.arange(size, dtype=jnp.int32), width)
   # One sort of one number: the label first, then the place, whose bits can be taken apart again.
   places = 4 ** (max(height, width) - 1).bit_length()
@@ -79,9 +79,9 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
   row, column, pixel, filled = (x.reshape(-1, BLOCK) for x in (row, column, pixel, filled))
 
   def extent(values, reduce, beyond):
-    found = getattr(jnp, reduce)(jnp.where(filled, values, beyond), axis=1)
+    ends = getattr(jnp, reduce)(jnp.where(filled, values, beyond), axis=1)
     ops = {'min': jax.ops.segment_min, 'max': jax.ops.segment_max}
-    return ops[reduce](found, region, batch * num_labels)
+    return ops[reduce](ends, region, batch * num_labels)
 
   return Layout(
     region,

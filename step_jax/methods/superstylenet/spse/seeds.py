@@ -29,9 +29,9 @@ def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> j
     int32 `[B, H, W]`; `2^29` in regions that fill their box.
   """
   batch, height, width = labels.shape
-  known = (labels >= 0) & (labels < num_labels)
+  valid = (labels >= 0) & (labels < num_labels)
   image = jnp.arange(batch, dtype=jnp.int32)[:, None, None]
-  region = jnp.where(known, labels + image * num_labels, 0)
+  region = jnp.where(valid, labels + image * num_labels, 0)
   top, bottom, left, right = (layout.box[:, i][region] for i in range(4))
 
   row = jnp.arange(height, dtype=jnp.int32)[:, None]
@@ -52,7 +52,7 @@ def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> j
   wide_vertical = jnp.pad(vertical, margins)
   box = layout.box
   full = (box[:, 1] - box[:, 0] + 1) * (box[:, 3] - box[:, 2] + 1) == layout.count
-  waiting = known & ~full[region]
+  waiting = valid & ~full[region]
 
   def nearer(carry):
     offset, squared = carry

@@ -31,5 +31,5 @@ def window_step(height: int, width: int) -> tuple[int, int]:
         rest *= side
       share = (rest / _SUPERPIXELS) ** (1 / (2 - i))
       steps[i + 1 :] = [share] * (2 - i)
-  found = dict(zip(order, steps, strict=True))
-  return round(found[1]), round(found[2])
+  by_order = dict(zip(order, steps, strict=True))
+  return round(by_order[1]), round(by_order[2])
