@@ -13,7 +13,7 @@ from step_jax.cli import arguments, datasets, machine, scoring, training, using
 _DESCRIPTION = """\
 Multi-modal image-to-image translation: one input, many plausible outputs, steered by a style.
 
-A run has four stages, each started by one command on the same work directory:
+The stages of a run are trained one after the other in the same work directory. Those of StEP:
   step-jax train pretrain  --data MY_PICTURES --workdir runs/mine
   step-jax train translate --workdir runs/mine
   step-jax train finetune  --workdir runs/mine
@@ -24,8 +24,8 @@ then
   step-jax report    --workdir runs/mine
   step-jax demo      --workdir runs/mine
 
-A command that was interrupted goes on where it stopped when it is given again.
-To see all of it work on synthetic pictures: step-jax quickstart"""
+Re-run an interrupted command to resume it.
+To see all of it work on synthetic images: step-jax quickstart"""
 
 # Verb -> what adds its parser, in the order of the help.
 VERBS = {

@@ -11,6 +11,8 @@ from step_jax import main as main_lib
 from step_jax.errors import UserError
 
 WIDTH = 100
+# Of options of methods among the arguments, whose names are the methods' own choice.
+_PREFIX = 'option '
 
 
 class Parser(argparse.ArgumentParser):
@@ -93,17 +95,20 @@ def add_option(
   """Adds an option of a method as the flag `--NAME`; see `given`."""
   verb.add_argument(
     f'--{name}',
+    dest=_PREFIX + name,
     # What is not given must not reach methods that have no such option.
     default=argparse.SUPPRESS,
     type=option.kind,
     choices=option.choices or None,
     nargs=option.nargs,
-    metavar=option.metavar,
+    metavar=option.metavar or (None if option.choices else name.upper()),
     help=prefix + option.help,
   )
 
 
 def given(args: argparse.Namespace, flags: Iterable[str]) -> dict[str, Any]:
   """The options of methods that are given: name, with underscores -> value."""
-  names = [flag.replace('-', '_') for flag in flags]
-  return {name: getattr(args, name) for name in names if hasattr(args, name)}
+  values = vars(args)
+  return {
+    flag.replace('-', '_'): values[_PREFIX + flag] for flag in flags if _PREFIX + flag in values
+  }

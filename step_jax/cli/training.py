@@ -16,9 +16,9 @@ def add_quickstart(verbs, name: str) -> None:
     verbs,
     name,
     _quickstart,
-    'all four stages on synthetic pictures, in minutes on a laptop CPU',
-    'Trains all four stages on the built-in synthetic pairs at 64 px with narrow networks, '
-    'evaluates, and writes pictures and a report.',
+    'a whole method on synthetic images, in minutes on a laptop CPU',
+    'Trains all stages of a method on built-in synthetic images with narrow networks, evaluates, '
+    'translates, and writes a report.',
   )
   verb.add_argument(
     '--workdir',
@@ -26,8 +26,9 @@ def add_quickstart(verbs, name: str) -> None:
     default=pathlib.Path('runs/quickstart'),
     help='folder of the run',
   )
+  shown = [method.name for method in methods.METHODS.values() if method.quickstart]
   verb.add_argument(
-    '--method', choices=tuple(methods.METHODS), default='step', help='which to show (default: step)'
+    '--method', choices=shown, default='step', help=f'{", ".join(shown)} (default: step)'
   )
 
 
@@ -43,7 +44,7 @@ def add_train(verbs, name: str) -> None:
     verbs,
     name,
     _train,
-    'train a stage, or go on with it',
+    'train a stage, or resume it',
     'Trains one stage of a run. Later stages take data, feature net and networks from the stage '
     'before, unless told otherwise. Any field of the configuration can be set: '
     '--config.optimizer.generator_lr=5e-4',

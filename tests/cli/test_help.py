@@ -5,7 +5,8 @@ import sys
 
 import pytest
 
-from step_jax import cli, fields, models
+from step_jax import cli, fields, methods, models
+from step_jax.cli import arguments
 from step_jax.infer import options
 
 # Prints what heavy packages the help of every verb has imported.
@@ -35,6 +36,16 @@ def test_help_tells_a_newcomer_the_way(capsys):
 
 def test_names_of_feature_nets():
   assert fields.NETS == tuple(models.FEATURE_NETS)
+
+
+def test_options_of_methods_take_no_name_of_ours(monkeypatch):
+  option = methods.Option('run', 'a run', of='encode')
+  monkeypatch.setitem(methods.METHODS, 'x', methods.Method('x', '', (), (), '', options=(option,)))
+  command = ['codes', 'a.png', '--workdir', 'w', '--out', 'o']
+  args = cli.parse([*command, '--run', 'other'])
+  assert callable(args.run) and arguments.given(args, ['run']) == {'run': 'other'}
+  args = cli.parse(command)
+  assert callable(args.run) and arguments.given(args, ['run', 'labels']) == {}
 
 
 @pytest.mark.parametrize('command', ['translate', 'codes'])
