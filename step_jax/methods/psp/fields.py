@@ -118,10 +118,14 @@ PSP = GENERATOR | {
     0, 'styles that the encoder `resnet50_linear` gives; 0: one for each layer', NOT_NEGATIVE
   ),
   'features.identity': Field(
-    '', 'file of ArcFace IR-SE-50, for `loss.identity`; empty: the one in the store'
+    '',
+    'file of ArcFace IR-SE-50 for PyTorch, for `loss.identity`; empty: `arcface_ir_se50.pth` in '
+    'the store of weights',
   ),
   'features.moco': Field(
-    '', "file of MoCo's ResNet-50, for `loss.moco`; empty: the one in the store"
+    '',
+    "file of MoCo's ResNet-50 for PyTorch, for `loss.moco`; empty: `moco_resnet50.pth` in the "
+    'store of weights',
   ),
   'optimizer.name': Field('ranger', 'kind of the optimiser', one_of('ranger', 'adam')),
   'optimizer.learning_rate': Field(

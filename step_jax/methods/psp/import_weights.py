@@ -27,6 +27,9 @@ from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
 
+# Files of networks behind terms, as published, in the store of weights.
+STORED = {'identity': 'arcface_ir_se50.pth', 'moco': 'moco_resnet50.pth'}
+
 
 class StyleGAN2(NamedTuple):
   """What a file of StyleGAN2 holds.
@@ -127,19 +130,24 @@ def read_psp(path: pathlib.Path) -> Psp:
   return Psp(*encoder, generator, variables, mean, options)
 
 
-def find(term: str, path: str) -> pathlib.Path:
+def find(term: str, path: str = '') -> pathlib.Path:
   """The file of the network behind `loss.identity` or `loss.moco`.
+
+  Args:
+    term: `identity` or `moco`.
+    path: the file itself; empty looks for `STORED[term]` in the store of weights.
 
   Raises:
     WeightsError: it is not there; the message says what to do.
   """
-  if not path or not places.expand(path).is_file():
+  found = places.expand(path) if path else places.weights() / STORED[term]
+  if not found.is_file():
     what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
     raise WeightsError(
-      f'loss.{term} needs {what}, and {path or "no file"} is there: set features.{term} to its '
-      f'file, or loss.{term} to 0'
+      f'loss.{term} needs {what}, and there is no {found}: put its file for PyTorch there, set '
+      f'features.{term} to it, or loss.{term} to 0'
     )
-  return places.expand(path)
+  return found
 
 
 def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:

@@ -8,11 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from step_jax import images
+from step_jax.errors import WeightsError
 from step_jax.evaluate import diversity, reconstruction, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import Session
-from step_jax.methods.psp import functions, inputs, losses, networks, styles
+from step_jax.methods.psp import functions, import_weights, inputs, losses, networks, styles
 from step_jax.methods.psp import generator as generator_lib
+from step_jax.weights import known
 
 # Outputs of an input in the scores of diversity, and inputs at most.
 _OUTPUTS, _INPUTS = 16, 100
@@ -54,9 +56,11 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
   """Yields the general scores, the reference's L2, and identities where there are weights."""
   yield from reconstruction.measure(session)
   identity = None
-  if session.config.features.identity:
+  try:
     identity, variables = networks.similarity(session.config, 'identity')
     variables = session.put(variables)
+  except WeightsError as error:
+    yield Skipped('identity', f'of aligned faces alone: {error}')
 
   def compare(variables, batch):
     pair = [images.to_float(batch[name]) for name in ('output', 'target')]
@@ -70,11 +74,10 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
   constants = (variables if identity is not None else {},)
   values = scores.stack(session.stream(compare, constants, _compared(session)))
   yield mean_score(session.protocol('l2/float'), values['l2'])
-  if identity is None:
-    yield Skipped('identity', 'features.identity names no file, and images must be aligned faces')
-  else:
-    file = session.config.features.identity.rpartition('/')[2]
-    yield mean_score(session.protocol('identity/112', weights=file), values['identity'])
+  if identity is not None:
+    file = import_weights.find('identity', session.config.features.identity)
+    facts = {'weights': known.digest(file)}
+    yield mean_score(session.protocol('identity/112', **facts), values['identity'])
 
 
 def _diversity(session: Session) -> Iterator[Score | Skipped]:
