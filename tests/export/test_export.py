@@ -14,6 +14,7 @@ import pytest
 import step_jax
 from step_jax import cli, export
 from step_jax.errors import RunError
+from step_jax.evaluate import results
 from step_jax.methods.step import programs
 from step_jax.methods.step import run as step_run
 
@@ -142,10 +143,11 @@ def test_the_parameters_are_the_averages(run, exported):
   np.testing.assert_array_equal(found['generator/decoder/rgb/kernel'], mine)
 
 
-def test_an_export_is_replaced_and_nothing_else(run, exported, tmp_path, monkeypatch):
+def test_an_export_is_replaced_and_nothing_else(run, trained_run, exported, tmp_path, monkeypatch):
+  scores = results.find(trained_run[0])
   before = (exported / 'manifest.json').read_bytes()
   (exported / 'README.md').unlink()
-  export.write(run, exported)
+  export.write(run, exported, results=scores)
   assert (exported / 'manifest.json').read_bytes() == before
   assert (exported / 'README.md').is_file()
 
@@ -164,7 +166,8 @@ def test_an_export_is_replaced_and_nothing_else(run, exported, tmp_path, monkeyp
 
 
 def test_the_page_is_a_model_card(exported):
-  assert (exported / 'README.md').read_text().startswith('---\nlibrary_name: "step_jax"\n')
+  text = (exported / 'README.md').read_text()
+  assert text.startswith('---\nlibrary_name: "step_jax"\n') and '| psnr/uint8 |' in text
 
 
 def test_a_run_without_a_mapper(run):

@@ -1,5 +1,7 @@
 """The networks against the original's, through the converter of its variables."""
 
+import functools
+
 import golden_vectors as golden
 import jax
 import jax.numpy as jnp
@@ -67,6 +69,15 @@ def test_generator_matches_the_original(kind, fill):
   golden.assert_close(picture, vectors[f'{kind}_{fill}_y'])
 
 
+@functools.cache
+def gradients_of(**options):
+  """Gradients by parameters and codes, compiled once for all fills."""
+  module = Generator(dtype=jnp.float64, **options)
+  output = lambda params, z, x: module.apply({'params': params}, x, z)
+  loss = lambda params, z, x, cotangent: jnp.sum(output(params, z, x) * cotangent)
+  return jax.jit(jax.grad(loss, argnums=(0, 1)))
+
+
 @pytest.mark.parametrize('fill', 'AB')
 @pytest.mark.parametrize('kind', ['full', 'noskip', 'noz'])
 def test_gradients_of_the_generator_match_the_original(kind, fill, monkeypatch):
@@ -77,15 +88,9 @@ def test_gradients_of_the_generator_match_the_original(kind, fill, monkeypatch):
   # Statistics, too, which networks compute in float32 whatever their compute type is.
   monkeypatch.setattr(jnp, 'float32', jnp.float64)
   with jax.enable_x64(True):
-    module = Generator(dtype=jnp.float64, **options)
     wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
-
-    @jax.jit
-    def run(params, z):
-      picture = lambda params, z: module.apply({'params': params}, wide(vectors['x']), z)
-      return jax.grad(lambda *args: jnp.sum(picture(*args) * cotangent), argnums=(0, 1))(params, z)
-
-    grads, z_grad = jax.device_get(run(wide(params), wide(vectors['z'].reshape(2, 8))))
+    args = params, vectors['z'].reshape(2, 8), vectors['x'], cotangent
+    grads, z_grad = jax.device_get(gradients_of(**options)(*wide(args)))
   assert {leaf.dtype for leaf in jax.tree.leaves((grads, z_grad))} == {np.dtype('float64')}
   # In one case the reference, which is float32, has such a ReLU and is 0.9 % off.
   tolerance = 1e-2 if (kind, fill) == ('noz', 'B') else 1e-3
