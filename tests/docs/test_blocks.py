@@ -522,4 +522,6 @@ def test_numbers_of_the_readme_are_those_of_the_results():
   assert len(table) >= 5
   for name, *cells in table:
     of_protocol = [found[1:] for found in results if found[0] == name.partition(',')[0]]
-    assert [[cell] for cell in cells] == of_protocol, name
+    # Rows of other runs stand between them.
+    rest = iter(of_protocol)
+    assert all([cell] in rest for cell in cells), name

@@ -11,7 +11,7 @@ import pytest
 
 from step_jax.data import builder, folders, pairs, pictures
 from step_jax.errors import DataError
-from step_jax.infer import files
+from step_jax.infer import paths
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
@@ -133,7 +133,7 @@ def test_names_that_forge_lines_are_told_of_in_one(name, apart):
   Image.new('RGB', (16, 8)).save(apart / 'good.png')
   evil = os.fsdecode(name) + '.png'
   (apart / evil).write_bytes((apart / 'good.png').read_bytes())
-  for action in (lambda: folders.scan(apart), lambda: files._expand([apart])):
+  for action in (lambda: folders.scan(apart), lambda: paths.expand([apart])):
     assert 'rename or remove it' in refused(action, DataError)
   (apart / evil).write_bytes(b'no picture')
   refused(lambda: pictures.read_picture(apart / evil), DataError)
