@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 import numpy as np
 
-from step_jax import data, methods
+from step_jax import methods
 from step_jax.data import contents, pipeline
 from step_jax.demo import controls
 from step_jax.errors import ConfigError, DataError
@@ -85,9 +85,9 @@ class Page:
     with gr.Row():
       with gr.Column(scale=4, min_width=300):
         gr.Markdown('## Input')
-        kind = 'label map' if self._method.source_role == 'labels' else 'image'
+        kind = 'a label map' if self._method.source_role == 'labels' else 'an image'
         self.upload = controls.picture_file(
-          label=f'Input: drop a {kind}, or click to choose one', height=266, elem_id='input',
+          label=f'Input: drop {kind}, or click to choose one', height=266, elem_id='input',
           alt_text='The input',
         )  # fmt: skip
         shown = [gallery.shown(example[self._method.source_role]) for example in self._examples]
@@ -257,7 +257,7 @@ def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> 
   examples = []
   try:
     opened = contents.open_held_out(run.folder, settings)
-    roles = data.roles(opened, settings.direction)
+    roles = methods.roles(run.config, opened)
     split = opened.split('val')
     examples = list(pipeline.eval_examples(split, roles, settings.eval_crop, _EXAMPLES))
   except DataError as error:

@@ -87,10 +87,10 @@ class Session:
     Args:
       split: name.
       limit: so many; all by default.
-      roles: of `data.roles`; all by default, with label maps `[H, W]` and arrays where the run
+      roles: of `methods.roles`; all by default, with label maps `[H, W]` and arrays where the run
         reads them.
     """
-    side_of = data.roles(self.found, self.config.data.direction)
+    side_of = methods.roles(self.config, self.found)
     return pipeline.eval_examples(
       self.found.split(split),
       {role: side_of[role] for role in roles or side_of},

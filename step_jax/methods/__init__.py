@@ -13,6 +13,7 @@ from step_jax.methods.method import Bench, Encoder, Importer, Method, Option, Pr
 if TYPE_CHECKING:
   import ml_collections
 
+  from step_jax import data
   from step_jax.train import stage as stage_lib
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
   'load',
   'of_stage',
   'register',
+  'roles',
   'train',
   'validate',
 ]
@@ -167,8 +169,22 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
   return run
 
 
+def roles(config: 'ml_collections.ConfigDict', opened: 'data.PairSet') -> dict[str, str]:
+  """What each part of an example is for: role -> its name in the example; see `data.roles`.
+
+  Args:
+    config: of a stage.
+    opened: its data set.
+  """
+  from step_jax import data
+
+  method, _ = of_stage(config.stage)
+  own = method.hook('roles')
+  return own(config, opened) if own else data.roles(opened, config.data.direction)
+
+
 def encode(run: Run, example: Mapping[str, Any], **options: Any) -> Any:
-  """The code of an example of the data, or the codes of a batch: arrays by role, see `data.roles`.
+  """The code of an example of the data, or the codes of a batch: arrays by role, see `roles`.
 
   Args:
     run: a trained run.

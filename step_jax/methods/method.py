@@ -154,6 +154,8 @@ class Method:
     source_role: role, in examples of the data, of what `Run.translate` takes: `source`, or `labels`
       for label maps.
     code_roles: roles of what `Run.encode` takes: that of its images, then its arguments by name.
+    roles: `(config, data set) -> {role: its name in an example}`, where that depends on more fields
+      than those that `data.roles` reads, which is the default.
     options: of using a run.
     read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
       `Run.translate` takes it and as an image uint8 `[H, W, 3]` to show; `half` is `left` or
@@ -190,6 +192,7 @@ class Method:
   needs_code: bool = True
   source_role: str = 'source'
   code_roles: tuple[str, ...] = ('target',)
+  roles: str = ''
   options: tuple[Option, ...] = ()
   read_source: str = ''
   codes: str = ''

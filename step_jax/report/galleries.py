@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from step_jax import data, methods
+from step_jax import methods
 from step_jax.data import contents, pipeline
 from step_jax.evaluate import scores
 from step_jax.infer import gallery
@@ -19,7 +19,7 @@ def make(run: methods.Run, count: int = 6, seed: int = 0) -> dict[str, np.ndarra
   method = methods.METHODS[run.method]
   settings = run.config.data
   opened = contents.open_held_out(run.folder, settings)
-  roles = data.roles(opened, settings.direction)
+  roles = methods.roles(run.config, opened)
   examples = list(pipeline.eval_examples(opened.split('val'), roles, settings.eval_crop, count))
   sources = [example[method.source_role] for example in examples]
   shown, targets = list(map(gallery.shown, sources)), [example['target'] for example in examples]

@@ -7,7 +7,7 @@ import os
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import data, files, methods
+from step_jax import files, methods
 from step_jax.data import contents, pipeline
 from step_jax.errors import ConfigError
 from step_jax.evaluate import results as results_lib
@@ -187,7 +187,7 @@ def _examples(folder: files.Path, config) -> list[dict[str, np.ndarray]]:
   """Validation pairs for the gallery: inputs first, then styles."""
   settings = config.data
   pairs = contents.open_held_out(folder, settings)
-  roles = data.roles(pairs, settings.direction)
+  roles = methods.roles(config, pairs)
   return list(
     pipeline.eval_examples(pairs.split('val'), roles, settings.eval_crop, _INPUTS + _STYLES)
   )

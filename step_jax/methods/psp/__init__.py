@@ -42,6 +42,7 @@ METHOD = Method(
   run=f'{_HERE}.run:load',
   needs_code=False,
   code_roles=('source',),
+  roles=f'{_HERE}.inputs:roles',
   options=(
     Option(
       'layers',

@@ -15,7 +15,7 @@ from step_jax.infer import reading
 from step_jax.methods.psp import transforms
 
 
-def sides(config: ml_collections.ConfigDict, opened: data.PairSet) -> dict[str, str]:
+def roles(config: ml_collections.ConfigDict, opened: data.PairSet) -> dict[str, str]:
   """Role (`source`, `target`) -> side of an example; most tasks read the target itself."""
   of = data.roles(opened, config.data.direction)
   own = config.task in ('encode', 'frontalize', 'super_resolution')
@@ -94,7 +94,7 @@ def eval_examples(
   Super-resolution takes its factors in turn.
   """
   examples = pipeline.eval_examples(
-    opened.split(split), sides(config, opened), eval_crop(config), limit
+    opened.split(split), roles(config, opened), eval_crop(config), limit
   )
   factors = config.data.factors if config.task == 'super_resolution' else (0,)
   for i, example in enumerate(examples):

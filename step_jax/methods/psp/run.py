@@ -77,7 +77,10 @@ class PspRun:
       return self._other(run).encode(images)
     if 'encoder' not in self.params:
       raise RunError('this run has no encoder, and draws images alone: step-jax train psp')
-    single = images.ndim == (2 if self.config.task == 'segmentation' else 3)
+    # An image among label maps is refused below, not read as label maps that are 3 px wide.
+    single = images.ndim == 2 or (
+      images.ndim == 3 and (self.config.task != 'segmentation' or images.shape[-1] == 3)
+    )
     given = images[None] if single else images
     sources = np.stack([inputs.prepare(self.config, source) for source in given])
     codes = _in_batches(self._encode, self.params, sources)

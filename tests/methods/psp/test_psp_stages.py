@@ -8,6 +8,7 @@ import sys
 
 import jax
 import numpy as np
+from PIL import Image
 import pytest
 import tiny
 
@@ -16,9 +17,18 @@ from step_jax import config as config_lib
 from step_jax.errors import ConfigError, DataError, RunError, UserError
 from step_jax.evaluate import results
 from step_jax.export import artefact, load_example
-from step_jax.methods.psp import import_run, import_weights, inputs, networks, transforms
+from step_jax.methods.psp import (
+  functions,
+  import_run,
+  import_weights,
+  inputs,
+  networks,
+  train_psp,
+  transforms,
+)
 from step_jax.methods.psp import run as psp_run
 from step_jax.methods.psp.fields import TASKS
+from step_jax.methods.psp.stages import psp
 from step_jax.train import checkpoint
 from step_jax.train import stage as stage_lib
 
@@ -199,14 +209,41 @@ def test_published_files_become_runs(trained, tmp_path, monkeypatch):
   folder = import_run.import_stylegan2('x.pt', tmp_path, 'swatches')
   np.testing.assert_array_equal(psp_run.load(folder).generate(0), run.generate(0))
   mean = np.broadcast_to(variables['mean_style'], (6, 8))
-  psp = import_weights.Psp(networks.encoder(config), variables['encoder'], generator, own, mean, {})
-  monkeypatch.setattr(import_weights, 'read_psp', lambda path: psp)
+  network = import_weights.Psp(
+    networks.encoder(config), variables['encoder'], generator, own, mean, {}
+  )
+  monkeypatch.setattr(import_weights, 'read_psp', lambda path: network)
   import_run.import_psp('x.pt', tmp_path, 'swatches')
   imported = methods.load(tmp_path)
   picture = np.full((16, 16, 3), 99, np.uint8)
   np.testing.assert_array_equal(imported.translate(picture), run.translate(picture))
   with pytest.raises(RunError, match='is trained already'):
     import_run.import_psp('x.pt', tmp_path)
+
+
+@pytest.mark.parametrize('task', ['encode', 'segmentation'])
+def test_the_demo_page_begins_with_what_the_encoder_reads(
+  task, picture_folder, tmp_path, monkeypatch
+):
+  pytest.importorskip('gradio', reason="gradio is missing: pip install -e '.[demo]'")
+  from step_jax.demo import page as page_lib
+
+  labels = {'data.palette': 'swatches', 'data.classes': 5} if task == 'segmentation' else {}
+  config = tiny.make_config('psp', picture_folder, **{**FIELDS, 'task': task, **labels})
+  fresh = jax.jit(train_psp.make(psp.objectives(config)[0]).init)(jax.random.key(0))
+  run = psp_run.PspRun(config, 0, functions.variables(vars(fresh)))
+  run.folder = tmp_path
+  monkeypatch.setattr(methods, 'load', lambda *args: run)
+  page = page_lib.open_page(tmp_path, 'latest', tmp_path)
+  update = page.begin(page_lib.Choice())
+  example = data.open_config(config.data).split('val')[0]
+  source = {'encode': example['B'], 'segmentation': example.get('labels')}[task]
+  np.testing.assert_array_equal(update[page.choice].source, source)
+  shown = np.asarray(Image.open(update[page.result]))
+  np.testing.assert_array_equal(shown, run.translate(source))
+  if task == 'segmentation':
+    with pytest.raises(DataError, match='reads label maps'):
+      run.encode(example['A'])
 
 
 def test_a_generator_alone_draws(trained):
@@ -230,7 +267,7 @@ def test_tasks_read_what_they_should(task, picture_folder):
     assert example['target'].shape == (16, 16, 3)
   example = found.split('train')[0]
   rng, mirror = np.random.default_rng(0), found.labels.mirror()
-  view = inputs.train_example(config, example, inputs.sides(config, found), rng, mirror)
+  view = inputs.train_example(config, example, inputs.roles(config, found), rng, mirror)
   assert view['source'].shape == shape and view['target'].shape == (16, 16, 3)
   assert inputs.shown(config, view['source']).shape == (64, 64, 3)
   if task == 'encode':

@@ -169,7 +169,7 @@ def _start_body(config) -> dict:
 
 
 def _train_batches(config, opened: data.PairSet, start: int) -> Iterator[dict[str, np.ndarray]]:
-  split, side_of = opened.split('train'), inputs.sides(config, opened)
+  split, side_of = opened.split('train'), inputs.roles(config, opened)
   mirror = opened.labels.mirror()
 
   def load(index, rng):
