@@ -21,8 +21,7 @@ APPLICATIONS = ('evaluate', 'report', 'demo', 'export', 'reproduce', 'bench', 'i
 METHODS = sorted(
   path.name for path in (ROOT / 'methods').iterdir() if (path / '__init__.py').is_file()
 )
-# Names of StEP's networks and codes: nothing outside its folder, its configurations and the PyTorch
-# ports may depend on them.
+# Names of StEP's networks and codes: nothing outside its folder and configurations depends on them.
 OF_STEP = re.compile(r'\b(style_encoder|z_dim|Translator)\b')
 
 
@@ -66,7 +65,7 @@ def test_methods_do_not_know_each_other(method):
 @pytest.mark.parametrize('package', APPLICATIONS)
 def test_applications_reach_methods_through_the_contract(package):
   for name, path in MODULES.items():
-    if within(name, f'step_jax.{package}') and not within(name, 'step_jax.bench.ports'):
+    if within(name, f'step_jax.{package}'):
       seen = imports(path)
       own = [i for i in seen for method in METHODS if within(i, f'step_jax.methods.{method}')]
       assert not own, f'{name}: {own}'
@@ -74,7 +73,7 @@ def test_applications_reach_methods_through_the_contract(package):
 
 def test_names_of_step_stand_in_its_folder_alone():
   for name, path in MODULES.items():
-    if within(name, 'step_jax.methods.step') or within(name, 'step_jax.bench.ports'):
+    if within(name, 'step_jax.methods.step'):
       continue
     assert not OF_STEP.search(path.read_text('utf-8')), name
 

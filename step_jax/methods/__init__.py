@@ -147,12 +147,13 @@ def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
     folders = ', '.join(str(folder) for _, folder in trained)
     raise RunError(f'{workdir}: holds runs of several methods: give the folder of one: {folders}')
   if not trained:
+    able = [method for method in METHODS.values() if method.translating]
     begun = [
       method
-      for method in METHODS.values()
+      for method in able
       if any(checkpoint.exists(workdir / stage.name) for stage in method.stages)
     ]
-    *others, last = (method.translating[-1] for method in begun or METHODS.values())
+    *others, last = (method.translating[-1] for method in begun or able)
     stages = f'{", ".join(others)} or {last}' if others else last
     raise RunError(f'{workdir}: has no trained generator: train the stage {stages} first')
   return trained[0]

@@ -1,5 +1,7 @@
 """Any weights file -> its tensors by the names in the file, unread; told apart by content."""
 
+from collections.abc import Iterator
+import contextlib
 import functools
 import pathlib
 import zipfile
@@ -20,13 +22,20 @@ def read(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:
   Raises:
     WeightsError: the file cannot be opened, is of another format, or is damaged.
   """
-  try:
+  with told_in_one_line(path):
     with path.open('rb') as file:
       start = file.read(512)
     tensors, metadata = _read(path, start)
     if not all(isinstance(name, str) for name in tensors):  # h5py leaves what is no UTF-8 as bytes.
       raise ValueError('names')
     return tensors, metadata
+
+
+@contextlib.contextmanager
+def told_in_one_line(path: pathlib.Path) -> Iterator[None]:
+  """What goes wrong while a file of weights is read becomes a WeightsError that names the file."""
+  try:
+    yield
   except WeightsError:
     raise
   except OSError as error:

@@ -15,14 +15,14 @@ import numpy as np
 
 from step_jax import places
 from step_jax.errors import WeightsError
-from step_jax.methods.psp import encoder_state, stylegan2_state, torch_state
+from step_jax.methods.psp import ada_pickle, encoder_state, stylegan2_state, torch_state
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.encoder_state import Encoder
 from step_jax.methods.psp.generator import Generator, mean_style
 from step_jax.methods.psp.irse import FaceEmbedding
 from step_jax.methods.psp.resnet import ResNet50
 from step_jax.methods.psp.torch_state import Variables
-from step_jax.weights import ada_pickle, torch_file
+from step_jax.weights import readers, torch_file
 from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
@@ -177,21 +177,12 @@ def _network(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 def _read(path: pathlib.Path) -> dict[str, Any]:
   """A file's dicts and tensors, unread."""
-  try:
+  with readers.told_in_one_line(path):
     with path.open('rb') as file:
       start = file.read(len(torch_file.LEGACY_MAGIC))
     if start.startswith(b'PK') or start == torch_file.LEGACY_MAGIC:
       return torch_file.read_checkpoint(path)
     return ada_pickle.read(path)
-  except WeightsError:
-    raise
-  except OSError as error:
-    reason = error.strerror or 'damaged or cut short'
-    raise WeightsError(f'cannot read {path}: {reason}; check the path or get it again') from error
-  except Exception as error:  # Parsers of damaged files raise what they please.
-    raise WeightsError(
-      f'{path} is damaged or cut short ({type(error).__name__}); download or copy it again'
-    ) from error
 
 
 def _state(tree: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:

@@ -73,7 +73,7 @@ def step_case(settings: Settings, stage: str) -> case.Case:
 def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
   """A training step in PyTorch, from parameters and a batch as arrays of the host."""
   from step_jax.bench.ports import running
-  from step_jax.bench.ports import step_steps as torch_steps
+  from step_jax.methods.step.ports import steps as torch_steps
 
   step = torch_steps.STEPS[config.method]
   return running.variants(functools.partial(step, config, params, frozen, batch), settings)
@@ -114,7 +114,7 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
   def make(name, program, function, *args):
     def variants():
       from step_jax.bench.ports import running
-      from step_jax.bench.ports import step_steps as torch_steps
+      from step_jax.methods.step.ports import steps as torch_steps
 
       port = functools.partial(torch_steps.Inference, config, jax.device_get(params), batch, name)
       return running.variants(port, settings)

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import optax
 
 from step_jax import images, losses
+from step_jax.methods.superstylenet import one_draw
 from step_jax.methods.superstylenet.discriminator import Discriminator
 from step_jax.methods.superstylenet.generator import Generator, draw_noise
 from step_jax.models.features import PIXEL_STD, FeatureNet
-from step_jax.train import one_draw, optimizers
+from step_jax.train import optimizers
 from step_jax.train import state as state_lib
 
 STATS = ('batch_stats', 'spectral')

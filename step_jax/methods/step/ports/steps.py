@@ -12,8 +12,8 @@ import torch
 import torch.nn.functional as F
 
 from step_jax.bench.ports import running
-from step_jax.bench.ports import step_nets as torch_nets
 from step_jax.losses import perceptual
+from step_jax.methods.step.ports import nets as torch_nets
 
 _EMA_DECAY = 0.999
 

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax.train import one_draw
+from step_jax.methods.superstylenet import one_draw
 
 
 class Net(nn.Module):
