@@ -96,7 +96,9 @@ def step_variants(settings: Settings, config, variables, frozen, batch) -> Seque
   return running.variants(functools.partial(Step, config, variables, frozen, batch), settings)
 
 
-def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, tuple, dict, dict]:
+def random_inputs(
+  settings: Settings, stage: str
+) -> tuple[config_lib.ConfigDict, tuple, dict, dict]:
   """Configuration, random variables, frozen parameters and batch of a step, on the host."""
   config = make_config(settings, stage)
   step = methods.abstract_step(config, config.data.crop)

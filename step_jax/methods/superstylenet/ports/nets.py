@@ -210,7 +210,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """`discriminator.Discriminator`; instance norms are computed as such or as groups of a channel."""
+  """`discriminator.Discriminator`; instance norms as such or as groups of one channel."""
 
   def __init__(self, params: Tree, stats: Mapping[str, Tree], grouped: bool = False):
     super().__init__()

@@ -126,9 +126,9 @@ class Step(running.Program):
   def judge_objective_(self, one_hot, image, fake):
     """Loss of the discriminator, on generated and on real images."""
     judged, wanted = self.judge(one_hot, fake, nets.to_float(image))
-    mean = lambda scales, sign: sum(
-      torch.relu(1 + sign * scale[-1]).mean() for scale in scales
-    ) / len(scales)
+    mean = lambda scales, sign: (
+      sum(torch.relu(1 + sign * scale[-1]).mean() for scale in scales) / len(scales)
+    )
     return mean(judged, 1), mean(wanted, -1)
 
   def call(self):
