@@ -129,12 +129,14 @@ class Bench:
     fields: of `bench.Settings` that it depends on.
     stages: of which it measures the training step, the default first; none: other work.
     peers: others that do the same work, to compare with.
+    nets: feature nets that the peers have.
   """
 
   defaults: Mapping[str, Any]
   fields: tuple[str, ...] = ('size', 'batch', 'width', 'dtype')
   stages: tuple[str, ...] = ()
   peers: tuple[str, ...] = ()
+  nets: tuple[str, ...] = ('vgg16',)
 
 
 @dataclasses.dataclass(frozen=True)

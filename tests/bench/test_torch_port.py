@@ -48,7 +48,7 @@ def perturbed(tree):
 
 
 def nchw(pictures):
-  return torch_nets.to_float(torch.from_numpy(pictures).permute(0, 3, 1, 2))
+  return running.to_float(torch.from_numpy(pictures).permute(0, 3, 1, 2))
 
 
 def nhwc(maps):
@@ -64,7 +64,7 @@ def test_networks_agree(size, grouped, monkeypatch):
   source, target = nchw(batch['source']), nchw(batch['target'])
   objectives = translate.make_objectives(config)
 
-  encoder = torch_nets.load(torch_nets.StyleEncoder(width=8), params['style_encoder'])
+  encoder = running.load(torch_nets.StyleEncoder(width=8), params['style_encoder'])
   expected = objectives.encoder.apply(
     {'params': params['style_encoder']}, objectives.read(batch, 'target')
   )
@@ -72,13 +72,13 @@ def test_networks_agree(size, grouped, monkeypatch):
   for actual, wanted in zip(codes, expected, strict=True):
     assert_close(actual.detach(), wanted)
 
-  generator = torch_nets.load(torch_nets.Generator(width=4), params['generator'])
+  generator = running.load(torch_nets.Generator(width=4), params['generator'])
   pictures = objectives.generator.apply(
     {'params': params['generator']}, objectives.read(batch, 'source'), expected[0]
   )
   assert_close(nhwc(generator(source, codes[0])), pictures)
 
-  judge = torch_nets.load(torch_nets.MultiScaleDiscriminator(4), params['discriminator'])
+  judge = running.load(torch_nets.MultiScaleDiscriminator(4), params['discriminator'])
   logits = objectives.discriminator.apply(
     {'params': params['discriminator']}, pictures, objectives.read(batch, 'source')
   )
@@ -91,7 +91,7 @@ def test_feature_nets_agree():
   config, step, _, frozen, batch = make('finetune')
   module = translate.models.VGG16(taps=tuple(config.features.taps))
   expected = module.apply({'params': frozen['features']}, batch['source'] * (2 / 255) - 1)
-  port = torch_nets.load(torch_nets.VGG16(config.features.taps), frozen['features'])
+  port = running.load(torch_nets.VGG16(config.features.taps), frozen['features'])
   for actual, tap in zip(port(nchw(batch['source'])), config.features.taps, strict=True):
     assert_close(nhwc(actual), expected[tap])
 
@@ -120,11 +120,9 @@ def test_a_parameter_of_one_alone_is_told():
   _, _, state, _, _ = make('pretrain')
   tree = jax.device_get(state.params['style_encoder'])
   with pytest.raises(ValueError, match='conv0.kernel'):
-    torch_nets.load(torch_nets.StyleEncoder(width=12), tree)
+    running.load(torch_nets.StyleEncoder(width=12), tree)
   with pytest.raises(ValueError, match='mean.bias'):
-    torch_nets.load(
-      torch_nets.StyleEncoder(width=8), {k: v for k, v in tree.items() if k != 'mean'}
-    )
+    running.load(torch_nets.StyleEncoder(width=8), {k: v for k, v in tree.items() if k != 'mean'})
 
 
 @pytest.mark.parametrize('stage', ['pretrain', 'translate', 'finetune'])

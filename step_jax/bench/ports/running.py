@@ -1,10 +1,11 @@
 """How PyTorch programs are run to be measured: devices, variants, precision."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
 import itertools
 
+import flax.traverse_util
 import jax
 import numpy as np
 import torch
@@ -21,20 +22,20 @@ class Way:
   Attributes:
     compiled: by `torch.compile`, or eager.
     channels_last: memory format of pictures and kernels.
-    grouped: whether instance norms are computed as group norms.
+    grouped: whether instance norms are computed as group norms; None where there are none.
     bfloat16: whether convolutions run under autocast.
   """
 
   compiled: bool
   channels_last: bool
-  grouped: bool
+  grouped: bool | None
   bfloat16: bool = False
 
   def __str__(self) -> str:
     words = [
       'compiled' if self.compiled else 'eager',
       'channels-last' if self.channels_last else 'contiguous',
-      'group norm' if self.grouped else 'instance norm',
+      *{None: [], True: ['group norm'], False: ['instance norm']}[self.grouped],
       *(['autocast'] if self.bfloat16 else []),
     ]
     return ', '.join(words)
@@ -45,18 +46,60 @@ class Way:
     return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
-def ways(bfloat16: bool) -> list[Way]:
-  """All ways in a compute type. The compiler writes norms itself, so for it one of them will do."""
-  eager = [Way(False, *choice, bfloat16) for choice in itertools.product((False, True), repeat=2)]
-  return eager + [Way(True, channels_last, True, bfloat16) for channels_last in (False, True)]
+def ways(bfloat16: bool, norms: bool = True) -> list[Way]:
+  """All ways in a compute type. The compiler writes norms itself, so for it one of them will do.
+
+  Args:
+    bfloat16: the compute type, else float32.
+    norms: whether the program has instance norms.
+  """
+  both = (False, True)
+  grouped = both if norms else (None,)
+  eager = [Way(False, *choice, bfloat16) for choice in itertools.product(both, grouped)]
+  return eager + [Way(True, channels_last, grouped[-1], bfloat16) for channels_last in both]
 
 
-def variants(make: Callable[[Way], 'Program'], settings: Settings) -> Sequence[case.Variant]:
-  """A program in all ways of the bench's compute type."""
+def variants(
+  make: Callable[[Way], 'Program'], settings: Settings, norms: bool = True
+) -> Sequence[case.Variant]:
+  """A program in all ways of the bench's compute type; see `ways`."""
   return [
     case.Variant(f'torch {way}', lambda way=way: make(way).work)
-    for way in ways(settings.dtype == 'bfloat16')
+    for way in ways(settings.dtype == 'bfloat16', norms)
   ]
+
+
+def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
+  """Copies the variables of a Flax network into the same network in PyTorch.
+
+  Args:
+    module: where to; its parameters and buffers have the names of Flax.
+    tree: names and shapes as Flax has them; kernels `[k, k, in, out]` become `[out, in, k, k]`.
+
+  Returns:
+    The module.
+
+  Raises:
+    ValueError: an array of one that the other does not have, or that has another shape.
+  """
+  arrays = flax.traverse_util.flatten_dict(tree, sep='.')
+  held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+  if arrays.keys() != held.keys():
+    raise ValueError(f'parameters of one alone: {sorted(arrays.keys() ^ held.keys())}')
+  with torch.no_grad():
+    for name, tensor in held.items():
+      array = np.asarray(arrays[name])
+      if array.ndim == 4:
+        array = array.transpose(3, 2, 0, 1)
+      if array.shape != tuple(tensor.shape):
+        raise ValueError(f'{name}: {array.shape} is not {tuple(tensor.shape)}')
+      tensor.copy_(torch.from_numpy(np.array(array)))
+  return module
+
+
+def to_float(pictures: torch.Tensor) -> torch.Tensor:
+  """uint8 0..255 to float32 in [-1, 1], any shape."""
+  return pictures.float() * (2.0 / 255.0) - 1.0
 
 
 def device() -> torch.device:

@@ -69,6 +69,9 @@ METHOD = Method(
     'superstylenet_step': Bench(
       dict(size=64, batch=4, width=16, features='squeezenet1_1'),
       fields=('size', 'batch', 'width', 'dtype', 'features'),
+      stages=('superstylenet',),
+      peers=('torch',),
+      nets=('squeezenet1_1', 'vgg19'),
     ),
   },
   cases=f'{_HERE}.cases',

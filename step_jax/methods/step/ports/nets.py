@@ -4,10 +4,8 @@ Written as its users write them: its own convolutions, norms and pooling, and wh
 original's paddings these do not have put before them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
-import flax.traverse_util
-import numpy as np
 import torch
 from torch import nn
 import torch.nn.functional as F
@@ -15,39 +13,6 @@ import torch.nn.functional as F
 from step_jax.methods.step.models import generator as generator_lib
 from step_jax.models import features as features_lib
 from step_jax.models import layers
-
-
-def load(module: nn.Module, tree: Mapping) -> nn.Module:
-  """Copies the parameters of a Flax network into the same network of this module.
-
-  Args:
-    module: where to.
-    tree: names and shapes as Flax has them.
-
-  Returns:
-    The module.
-
-  Raises:
-    ValueError: a parameter of one that the other does not have, or that has another shape.
-  """
-  arrays = flax.traverse_util.flatten_dict(tree, sep='.')
-  parameters = dict(module.named_parameters())
-  if arrays.keys() != parameters.keys():
-    raise ValueError(f'parameters of one alone: {sorted(arrays.keys() ^ parameters.keys())}')
-  with torch.no_grad():
-    for name, parameter in parameters.items():
-      array = np.asarray(arrays[name])
-      if array.ndim == 4:
-        array = array.transpose(3, 2, 0, 1)
-      if array.shape != tuple(parameter.shape):
-        raise ValueError(f'{name}: {array.shape} is not {tuple(parameter.shape)}')
-      parameter.copy_(torch.from_numpy(np.array(array)))
-  return module
-
-
-def to_float(pictures: torch.Tensor) -> torch.Tensor:
-  """uint8 0..255 to float32 in [-1, 1], any shape."""
-  return pictures.float() * (2.0 / 255.0) - 1.0
 
 
 def pad_same(x: torch.Tensor, size: int, stride: int) -> tuple[torch.Tensor, int]:

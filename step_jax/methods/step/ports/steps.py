@@ -23,7 +23,7 @@ class Program(running.Program):
 
   def place(self, module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
     """A network with parameters from Flax, on the device, in the memory format."""
-    torch_nets.load(module, tree)
+    running.load(module, tree)
     for part in module.modules():
       if isinstance(part, torch_nets.InstanceNorm):
         part.grouped = self.way.grouped
@@ -51,7 +51,7 @@ class PretrainStep(Program):
   def objective_(self, *roles):
     """Loss of three `[B, 3, H, W]`."""
     with self.autocast():
-      z, _, _ = self.encoder(torch_nets.to_float(torch.cat(roles)))
+      z, _, _ = self.encoder(running.to_float(torch.cat(roles)))
     anchor, positive, negative = z.chunk(3)
     near = (anchor - positive).square().sum(dim=1)
     far = (anchor - negative).square().sum(dim=1)
@@ -93,7 +93,7 @@ class TranslateStep(Program):
 
   def generator_objective_(self, source, target):
     """Loss of generator and encoder, and the pictures made."""
-    source, target = torch_nets.to_float(source), torch_nets.to_float(target)
+    source, target = running.to_float(source), running.to_float(target)
     with self.autocast():
       z, _, _ = self.encoder(target)
       fake = self.generator(source, z)
@@ -115,7 +115,7 @@ class TranslateStep(Program):
 
   def judge_objective_(self, source, target, fake):
     """Loss of the discriminator."""
-    source, target = torch_nets.to_float(source), torch_nets.to_float(target)
+    source, target = running.to_float(source), running.to_float(target)
     with self.autocast():
       real = self.discriminator(target, source)
       judged = self.discriminator(fake, source)
@@ -159,12 +159,12 @@ class Inference(Program):
   def encode(self):
     """Codes of the targets."""
     with self.autocast():
-      return self.encoder(torch_nets.to_float(self.target))[0]
+      return self.encoder(running.to_float(self.target))[0]
 
   def generate(self, z=None):
     """Sources in the styles of codes, those given by default."""
     with self.autocast():
-      pictures = self.generator(torch_nets.to_float(self.source), self.z if z is None else z)
+      pictures = self.generator(running.to_float(self.source), self.z if z is None else z)
     return (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)
 
   def translate(self):
