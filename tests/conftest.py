@@ -15,6 +15,11 @@ def pytest_addoption(parser):
   parser.addoption('--long', action='store_true', help='run the tests that take many minutes too')
 
 
+def pytest_xdist_auto_num_workers(config):
+  """One more than there are cores: tests wait for disks and for processes that they start."""
+  return (os.cpu_count() or 1) + 1
+
+
 def pytest_xdist_make_scheduler(config, log):
   """A process runs whole files, and one process all that share `trained_run`, made once.
 
