@@ -76,6 +76,7 @@ def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
   Args:
     module: where to; its parameters and buffers have the names of Flax.
     tree: names and shapes as Flax has them; kernels `[k, k, in, out]` become `[out, in, k, k]`.
+      Buffers may be missing.
 
   Returns:
     The module.
@@ -84,7 +85,8 @@ def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
     ValueError: an array of one that the other does not have, or that has another shape.
   """
   arrays = flax.traverse_util.flatten_dict(tree, sep='.')
-  held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+  buffers = {name: buffer for name, buffer in module.named_buffers() if name in arrays}
+  held = {**dict(module.named_parameters()), **buffers}
   if arrays.keys() != held.keys():
     raise ValueError(f'parameters of one alone: {sorted(arrays.keys() ^ held.keys())}')
   with torch.no_grad():
