@@ -1,5 +1,6 @@
 """How PyTorch programs are run to be measured: devices, variants, precision."""
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
@@ -132,7 +133,7 @@ def wait() -> None:
     torch.cuda.synchronize()
 
 
-class Program:
+class Program(abc.ABC):
   """What all programs share: device, memory format, autocast, compiling."""
 
   def __init__(self, way: Way):
@@ -153,9 +154,9 @@ class Program:
     """Compiled, where the way says so."""
     return torch.compile(function) if self.way.compiled else function
 
-  def call(self):
+  @abc.abstractmethod
+  def call(self) -> None:
     """Does the work once; may return before the device has done it."""
-    raise NotImplementedError
 
   def work(self, calls: int) -> None:
     """Does the work so many times, and waits."""
