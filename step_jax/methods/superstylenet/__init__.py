@@ -45,6 +45,10 @@ METHOD = Method(
       'codes)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
     ),
     Option(
+      'regions', 'labels whose codes an interpolation changes (default: all)', of='interpolate',
+      kind=int, nargs='+', metavar='LABEL',
+    ),
+    Option(
       'noise-seed', "of the generator's noise (default: no noise)", kind=int, metavar='N',
     ),
     Option('classes', 'number of classes of the label maps', of='codes', kind=_positive),
