@@ -13,7 +13,7 @@ from safetensors import numpy as safetensors_numpy
 
 from step_jax import config as config_lib
 from step_jax import config_values, files, untrusted
-from step_jax.errors import ConfigError
+from step_jax.errors import ConfigError, RunError
 from step_jax.methods.names import FILES, MANIFEST, PARAMETERS
 
 KIND = 'step_jax.export'
@@ -42,19 +42,19 @@ def open_run(folder: files.Path, restore: Callable | None, which: str) -> Any:
 
   Raises:
     ConfigError: `which` is `best`.
-    RunError: a file is damaged, or does not fit the configuration.
+    RunError: a file is damaged, or does not fit the configuration; or there is no `restore`.
   """
   if which != 'latest':
     raise ConfigError(f'{folder}: an export holds one checkpoint: leave out --checkpoint {which}')
   config, manifest = _read_manifest(folder)
+  if restore is None:
+    raise RunError(f'{folder}: runs of the stage {config.stage} cannot be opened from an export')
   path = folder / PARAMETERS
   try:
-    if restore is None:
-      raise ValueError(f'runs of {manifest["method"]} cannot be opened from an export')
     tree = _read_arrays(path, manifest['files'][PARAMETERS])
     return restore(config, manifest['step'], tree)
   except Exception as error:  # Parsers of damaged files raise what they please.
-    raise untrusted.damaged(path, error, _REMEDY) from None
+    raise _damaged(path, error) from None
 
 
 def fit(tree: Any, like: Any) -> Any:
@@ -91,7 +91,7 @@ def _read_manifest(folder: files.Path) -> tuple[ml_collections.ConfigDict, Mappi
     config = ml_collections.ConfigDict(config_values.tuples(tree))
     config_lib.check_kinds(config)
   except Exception as error:
-    raise untrusted.damaged(path, error, _REMEDY) from None
+    raise _damaged(path, error) from None
   return config, manifest
 
 
@@ -104,6 +104,11 @@ def _read_arrays(path: files.Path, about: Mapping) -> dict[str, Any]:
   if any(array.dtype != np.float32 for array in arrays.values()):
     raise ValueError('not float32')
   return flax.traverse_util.unflatten_dict(arrays, sep='/')
+
+
+def _damaged(path: files.Path, error: Exception) -> RunError:
+  reason = f'{error} is missing' if isinstance(error, KeyError) else error
+  return untrusted.damaged(path, reason, _REMEDY)
 
 
 def _read(path: files.Path) -> bytes:

@@ -1,10 +1,12 @@
 """Exports are opened as runs: the same outputs, nothing written, damage told in one line."""
 
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import step_jax
 from step_jax import cli, methods
@@ -116,6 +118,30 @@ def test_truncated_parameters(copy, cut):
   path.write_bytes(path.read_bytes()[:cut])
   with pytest.raises(RunError, match='SHA-256'):
     step_jax.load(copy)
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    lambda arrays: b'\x80\x04cos\nsystem\n(S"true"\ntR.',
+    lambda arrays: {name: arrays[name] for name in sorted(arrays)[1:]},
+    lambda arrays: {**arrays, 'generator': np.zeros(1, np.float32)},
+    lambda arrays: {**arrays, 'generator/more': np.zeros(1, np.float32)},
+    lambda arrays: {name: array.astype(np.float64) for name, array in arrays.items()},
+    lambda arrays: {**arrays, 'run/codes': np.zeros((3, 9), np.float32)},
+    lambda arrays: {**arrays, 'mapper/dense7/kernel': np.zeros((8, 8), np.float32)},
+  ],
+)
+def test_parameters_that_do_not_fit(copy, change):
+  path = copy / 'params.safetensors'
+  arrays = change(safetensors.numpy.load_file(path))
+  data = arrays if isinstance(arrays, bytes) else safetensors.numpy.save(arrays)
+  path.write_bytes(data)
+  digest = {'bytes': len(data), 'sha256': hashlib.sha256(data).hexdigest()}
+  edit(copy, lambda manifest: manifest['files'].update({path.name: digest}))
+  with pytest.raises(RunError, match='is damaged .*: download it again') as error:
+    step_jax.load(copy)
+  assert '\n' not in str(error.value)
 
 
 def test_oversized_files_are_not_read(copy):

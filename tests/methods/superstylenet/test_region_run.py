@@ -4,6 +4,7 @@ import argparse
 import functools
 import logging
 
+import flax.traverse_util
 import jax
 import numpy as np
 import pytest
@@ -201,6 +202,15 @@ def test_export(run, examples, tmp_path):
   )
   own = run.encode(examples[0]['B'], examples[0]['labels'])
   np.testing.assert_allclose(codes[0], run.pack(own), atol=1e-5)
+  tree = flax.traverse_util.unflatten_dict(dict(bundle.arrays), sep='/')
+  opened = programs.restore(run.config, run.step, tree)
+  for source, code in ((examples[0]['labels'], None), (examples[1]['labels'], run.draw(1)[0])):
+    np.testing.assert_array_equal(opened.translate(source, code), run.translate(source, code))
+  np.testing.assert_array_equal(opened.draw(4, 1).codes, run.draw(4, 1).codes)
+  np.testing.assert_array_equal(opened.mean.valid, run.mean.valid)
+  del tree['run']['mean']
+  with pytest.raises(KeyError):
+    programs.restore(run.config, run.step, tree)
 
 
 def test_a_bank_that_is_missing(tmp_path):
