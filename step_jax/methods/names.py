@@ -1,11 +1,15 @@
 """What stands for a run: its folder, or `hf://OWNER/NAME[@REVISION]`, an export on a hub."""
 
+import contextlib
+import logging
 import os
 import pathlib
 import re
 
 from step_jax import files, places
 from step_jax.errors import RunError, UserError, first_line, shown
+
+log = logging.getLogger(__name__)
 
 MANIFEST = 'manifest.json'
 PARAMETERS = 'params.safetensors'
@@ -26,7 +30,7 @@ def resolve(name: str | os.PathLike) -> files.Path:
   if not text.startswith('hf:/'):
     return files.path(text)
   match = _HUB.fullmatch(text)
-  if not match:
+  if not match or '..' in text or '--' in match[1]:
     raise RunError(f'{shown(text)}: not a run on the hub: give hf://OWNER/NAME[@REVISION]')
   return _download(f'hf://{text[4:].lstrip("/")}', match[1], match[2] or 'main')
 
@@ -76,10 +80,10 @@ def _download(name: str, repository: str, revision: str) -> pathlib.Path:
     raise
   except Exception as error:  # What its HTTP library raises has no base of its own.
     if not isinstance(error, errors.HfHubHTTPError):
-      try:
-        return [get(file, offline=True) for file in FILES][0].parent
-      except errors.LocalEntryNotFoundError:
-        pass
+      with contextlib.suppress(errors.LocalEntryNotFoundError, ValueError):
+        folder = [get(file, offline=True) for file in FILES][0].parent
+        log.warning('%s: the hub cannot be reached, using the last download', name)
+        return folder
     raise RunError(f'{name}: {_reason(error, errors)}') from None
 
 

@@ -85,10 +85,11 @@ def test_what_a_run_needs_is_fetched_once(hub, revision):
   assert f'/ann/swatches/resolve/{COMMIT}/params.safetensors' not in hub.asked
 
 
-def test_without_a_network_the_cache_is_used(hub, monkeypatch):
+def test_without_a_network_the_cache_is_used(hub, monkeypatch, caplog):
   folder = methods.resolve('hf://ann/swatches')
   monkeypatch.setattr(constants, 'ENDPOINT', 'http://127.0.0.1:9')
   assert methods.resolve('hf://ann/swatches') == folder
+  assert 'using the last download' in caplog.text
   with pytest.raises(RunError, match=r'ann/else: cannot be downloaded \(.*: check the network'):
     methods.resolve('hf://ann/else')
 
@@ -149,10 +150,21 @@ def test_refusals_of_the_hub(hub, status, code, match):
   refused(hub, match)
 
 
-@pytest.mark.parametrize('name', ['hf://ann', 'hf://ann/b/c', 'hf://../b', 'hf://ann/b@', 'hf:/x'])
+@pytest.mark.parametrize(
+  'name',
+  [
+    'hf://ann',
+    'hf://ann/b/c',
+    'hf://../b',
+    'hf://ann/b@',
+    'hf:/x',
+    'hf://ann/b--c',
+    'hf://ann/b@../c',
+  ],
+)
 def test_names_that_are_none(name):
   with pytest.raises(RunError, match='give hf://OWNER/NAME'):
-    methods.resolve(name)
+    methods.resolve(f'hf://{name}')
 
 
 def test_the_missing_extra(monkeypatch):
