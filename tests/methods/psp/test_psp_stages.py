@@ -207,7 +207,7 @@ def test_a_run_is_exported(trained, tmp_path):
 
 
 def test_a_run_without_encoder_from_its_arrays(trained, monkeypatch):
-  run = methods.load(pathlib.Path(trained[0]) / 'stylegan2')
+  run = psp_run.load(trained[0] / 'stylegan2')
   monkeypatch.setattr(programs.programs_lib, 'lower', lambda *args, **options: None)
   tree = flax.traverse_util.unflatten_dict(dict(programs.bundle(run).arrays), sep='/')
   opened = programs.restore(run.config, run.step, tree)
