@@ -46,7 +46,7 @@ METHOD = Method(
   options=(
     Option(
       'layers',
-      'layers that use the given or sampled style, such as 8-, 8-13, 0,3,-2- (default: those that '
+      'layers that use the given or sampled style, as 8-, 8-13, 0,3,-2- (default: those that '
       'do not change the layout, 8- of 18)',
       default='',
     ),
