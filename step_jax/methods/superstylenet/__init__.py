@@ -41,7 +41,7 @@ METHOD = Method(
       kind=_region, nargs='+', metavar='LABEL=IMAGE:MAP',
     ),
     Option(
-      'fallback', 'image per input whose codes are used for regions missing in the style (default: mean '
+      'fallback', 'image per input with codes for regions that the style lacks (default: mean '
       'codes)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
     ),
     Option(
