@@ -27,8 +27,13 @@ from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
 
-# Files of networks behind terms, as published, in the store of weights.
-STORED = {'identity': 'arcface_ir_se50.pth', 'moco': 'moco_resnet50.pth'}
+# Files of networks behind terms and scores, as published, in the store of weights. Identities are
+# compared by another network than the one that is trained with, as the reference does.
+STORED = {
+  'identity': 'arcface_ir_se50.pth',
+  'moco': 'moco_resnet50.pth',
+  'metric': 'curricularface_ir101.pth',
+}
 
 
 class StyleGAN2(NamedTuple):
@@ -131,10 +136,10 @@ def read_psp(path: pathlib.Path) -> Psp:
 
 
 def find(term: str, path: str = '') -> pathlib.Path:
-  """The file of the network behind `loss.identity` or `loss.moco`.
+  """The file of the network behind `loss.identity`, `loss.moco` or the similarity of identities.
 
   Args:
-    term: `identity` or `moco`.
+    term: of `STORED`.
     path: the file itself; empty looks for `STORED[term]` in the store of weights.
 
   Raises:
@@ -142,6 +147,8 @@ def find(term: str, path: str = '') -> pathlib.Path:
   """
   found = places.expand(path) if path else places.weights() / STORED[term]
   if not found.is_file():
+    if term == 'metric':
+      raise WeightsError(f"needs CurricularFace's IR-101 for PyTorch, and there is no {found}")
     what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
     raise WeightsError(
       f'loss.{term} needs {what}, and there is no {found}: put its file for PyTorch there, set '
