@@ -100,8 +100,9 @@ class Settings:
     if settings.vs and settings.vs not in bench.peers:
       compared = _list(n for n in by_name if settings.vs in by_name[n].peers)
       raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {compared}')
-    if settings.vs and 'features' in bench.fields and FEATURES[settings.features]['net'] != 'vgg16':
-      raise ConfigError(f'--vs {settings.vs}: is there with features vgg16 alone')
+    net = FEATURES[settings.features]['net']
+    if settings.vs and 'features' in bench.fields and net not in bench.nets:
+      raise ConfigError(f'--vs {settings.vs}: is there with features {_list(bench.nets)} alone')
     return settings
 
 

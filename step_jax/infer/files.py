@@ -87,6 +87,8 @@ def translate(
     )
   if sample is None:
     given.refuse('draw', 'is an option of drawn styles: give it with --sample')
+  if not interpolate:
+    given.refuse('interpolate', 'says what changes between two styles: give --interpolate A B too')
   reader = reading.Reader(run, given, side_by_side)
   of_sources, of_styles = given.files_of('translate', sources), reader.files_of_styles(exemplars)
   paths.check_kept([path for own in [*of_sources, *of_styles] for _, path in own], out, written)
@@ -100,7 +102,8 @@ def translate(
     drawn = run.draw(sample, seed, **given.of('draw'))
     codes = [jax.tree.map(lambda leaf, i=i: leaf[i], drawn) for i in range(sample)]
   elif interpolate:
-    codes = [_between(*codes, share) for share in np.linspace(0, 1, steps)]
+    chosen = given.of('interpolate')
+    codes = [_between(*codes, share, **chosen) for share in np.linspace(0, 1, steps)]
   elif styles:
     grid.add([reading.WHITE, *header])
   else:
@@ -135,9 +138,9 @@ def _check_video(video: files_lib.Path, sources: int, interpolating: bool) -> No
     raise ConfigError(f'{name}: shows one input, not {sources}: give one')
 
 
-def _between(a: Any, b: Any, share: float) -> Any:
+def _between(a: Any, b: Any, share: float, **chosen) -> Any:
   """The code `share` of the way from `a` to `b`."""
-  return a.interpolate(b, share) if hasattr(a, 'interpolate') else a + share * (b - a)
+  return a.interpolate(b, share, **chosen) if hasattr(a, 'interpolate') else a + share * (b - a)
 
 
 def _write(

@@ -10,7 +10,10 @@ from step_jax.errors import ConfigError, DataError, shown
 # Options whose values are files, each with that of one image.
 OwnFiles = Sequence[tuple[methods.Option, files.Path]]
 # Command -> the functions whose options it has.
-_FUNCTIONS = {'translate': ('translate', 'draw', 'encode'), 'codes': ('encode', 'codes')}
+_FUNCTIONS = {
+  'translate': ('translate', 'draw', 'encode', 'interpolate'),
+  'codes': ('encode', 'codes'),
+}
 
 
 def flag(option: methods.Option, command: str) -> str:

@@ -27,9 +27,9 @@ class Option:
     name: of the flag, without dashes.
     help: one line, with the unit.
     of: the function that takes it, as an argument of this name with underscores: `translate`,
-      `draw` or `encode` of the run, or the method's hook `codes`. `step-jax translate` has those of
-      the first three, where options of `encode` are called `--style-NAME`; `step-jax codes` has
-      those of the last two.
+      `draw` or `encode` of the run, `interpolate` of its codes, or the method's hook `codes`.
+      `step-jax translate` has those of the first four, where options of `encode` are called
+      `--style-NAME`; `step-jax codes` has those of `encode` and `codes`.
     default: value where none is given.
     kind: text -> value; raises `argparse.ArgumentTypeError` for values out of range.
     choices: the values that it may have, where these can be listed.
@@ -129,12 +129,14 @@ class Bench:
     fields: of `bench.Settings` that it depends on.
     stages: of which it measures the training step, the default first; none: other work.
     peers: others that do the same work, to compare with.
+    nets: feature nets that the peers have.
   """
 
   defaults: Mapping[str, Any]
   fields: tuple[str, ...] = ('size', 'batch', 'width', 'dtype')
   stages: tuple[str, ...] = ()
   peers: tuple[str, ...] = ()
+  nets: tuple[str, ...] = ('vgg16',)
 
 
 @dataclasses.dataclass(frozen=True)

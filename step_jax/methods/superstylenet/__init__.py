@@ -45,6 +45,10 @@ METHOD = Method(
       'codes)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
     ),
     Option(
+      'regions', 'labels whose codes an interpolation changes (default: all)', of='interpolate',
+      kind=int, nargs='+', metavar='LABEL',
+    ),
+    Option(
       'noise-seed', "of the generator's noise (default: no noise)", kind=int, metavar='N',
     ),
     Option('classes', 'number of classes of the label maps', of='codes', kind=_positive),
@@ -65,6 +69,9 @@ METHOD = Method(
     'superstylenet_step': Bench(
       dict(size=64, batch=4, width=16, features='squeezenet1_1'),
       fields=('size', 'batch', 'width', 'dtype', 'features'),
+      stages=('superstylenet',),
+      peers=('torch',),
+      nets=('squeezenet1_1', 'vgg19'),
     ),
   },
   cases=f'{_HERE}.cases',

@@ -1,6 +1,7 @@
 """Benchmarks: the extraction of style codes, and the training step on random data."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import functools
 
 import jax
 import numpy as np
@@ -43,34 +44,72 @@ def _spse_case(settings: Settings, kind: str) -> case.Case:
   return case.Case(f'spse/{kind}', settings.batch, 'images', work, program, variants)
 
 
-def step_case(settings: Settings) -> case.Case:
+def step_case(settings: Settings, stage: str) -> case.Case:
   """A training step over all devices, with 19 labels and random features."""
+  config = make_config(settings, stage)
+  mesh_lib.check_batch_size(config.batch_size)
+  step = methods.abstract_step(config, config.data.crop)
+  batch, frozen = random_batch(step.batch), load_frozen(config)
+  mesh = mesh_lib.make_mesh()
+  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
+  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
+  variables = jax.device_get((state.params, state.stats))
+  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
+  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
+  work = case.training(compiled, state, *inputs)
+  variants = functools.partial(step_variants, settings, config, variables, frozen, batch)
+  return case.Case(settings.name, config.batch_size, 'images', work, program, variants)
+
+
+def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
+  """The configuration of the stage at the size of a bench."""
   arg = f'size={settings.size},features={settings.features}'
-  config = config_lib.load(f'{config_lib.stage_file("superstylenet")}:{arg}')
+  config = config_lib.load(f'{config_lib.stage_file(stage)}:{arg}')
   config.batch_size = settings.batch
   config.dtype = settings.dtype
   config.data.classes = sample_maps.NUM_LABELS
   config.model.generator_width = config.model.discriminator_width = settings.width
-  mesh_lib.check_batch_size(config.batch_size)
-  step = methods.abstract_step(config, config.data.crop)
+  return config
+
+
+def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+  """Random images, label maps and codes of those shapes."""
   rng = np.random.default_rng(0)
-  shapes = step.batch
-  batch = {
+  return {
     'image': rng.integers(0, 256, shapes['image'].shape, np.uint8),
     'labels': rng.integers(0, sample_maps.NUM_LABELS, shapes['labels'].shape, np.uint8),
     'codes': rng.random(shapes['codes'].shape, np.float32),
   }
+
+
+def load_frozen(config: config_lib.ConfigDict) -> dict:
+  """What a step reads besides its batch: random parameters of the feature net."""
   net = weights.load_features(config.features.net, config.features.taps, 'random')
-  mesh = mesh_lib.make_mesh()
-  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
-  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
-  frozen = mesh_lib.put_replicated(mesh, {'features': read_raw_pixels(net.params)})
-  inputs = mesh_lib.to_global(mesh, batch), frozen
-  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
-  work = case.training(compiled, state, *inputs)
-  return case.Case(settings.name, config.batch_size, 'images', work, program)
+  return {'features': read_raw_pixels(net.params)}
+
+
+def step_variants(settings: Settings, config, variables, frozen, batch) -> Sequence[case.Variant]:
+  """A training step in PyTorch, from parameters, statistics and a batch as arrays of the host."""
+  from step_jax.bench.ports import running
+  from step_jax.methods.superstylenet.ports.steps import Step
+
+  return running.variants(functools.partial(Step, config, variables, frozen, batch), settings)
+
+
+def random_inputs(
+  settings: Settings, stage: str
+) -> tuple[config_lib.ConfigDict, tuple, dict, dict]:
+  """Configuration, random variables, frozen parameters and batch of a step, on the host."""
+  config = make_config(settings, stage)
+  step = methods.abstract_step(config, config.data.crop)
+  rng = np.random.default_rng(0)
+  draw = lambda x: rng.standard_normal(x.shape, np.float32)
+  variables = jax.tree.map(draw, (step.state.params, step.state.stats))
+  return config, variables, load_frozen(config), random_batch(step.batch)
 
 
 def cases(settings: Settings) -> Sequence[case.Case]:
   """The cases of a benchmark."""
-  return spse_cases(settings) if settings.name == 'spse' else [step_case(settings)]
+  if settings.name == 'spse':
+    return spse_cases(settings)
+  return [step_case(settings, settings.stage)]

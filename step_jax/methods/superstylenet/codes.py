@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from step_jax import files, untrusted
-from step_jax.errors import RunError
+from step_jax.errors import DataError, RunError
 
 _REMEDY = 'extract the codes again, or delete the file'
 
@@ -28,7 +28,8 @@ class RegionCodes(NamedTuple):
     """These codes with that of one label taken from another image.
 
     Raises:
-      ValueError: there is no such label, or the other image has no code for it.
+      DataError: there is no such label.
+      ValueError: the other image has no code for it.
     """
     self._check([label])
     if not other.valid[label]:
@@ -38,7 +39,7 @@ class RegionCodes(NamedTuple):
     return RegionCodes(codes, valid)
 
   def interpolate(
-    self, other: 'RegionCodes', share: float, labels: Iterable[int] | None = None
+    self, other: 'RegionCodes', share: float, regions: Iterable[int] | None = None
   ) -> 'RegionCodes':
     """Codes between these and another image's: `(1 - share) * self + share * other`.
 
@@ -47,17 +48,17 @@ class RegionCodes(NamedTuple):
     Args:
       other: codes of another image.
       share: of the other one; outside of [0, 1] it extrapolates.
-      labels: labels to interpolate, the others stay; None takes all.
+      regions: labels to interpolate, the others stay; None takes all.
 
     Raises:
-      ValueError: there is no such label.
+      DataError: there is no such label.
     """
     chosen = np.ones(len(self.valid), bool)
-    if labels is not None:
-      labels = list(labels)
-      self._check(labels)
+    if regions is not None:
+      regions = list(regions)
+      self._check(regions)
       chosen[:] = False
-      chosen[labels] = True
+      chosen[regions] = True
     share = np.float32(share)
     mixed = (1 - share) * self.codes + share * other.codes
     both = (chosen & self.valid & other.valid)[:, None]
@@ -109,7 +110,7 @@ class RegionCodes(NamedTuple):
   def _check(self, labels: list[int]) -> None:
     for label in labels:
       if not 0 <= label < len(self.valid):
-        raise ValueError(f'there is no label {label}; labels are 0 to {len(self.valid) - 1}')
+        raise DataError(f'there is no label {label}: labels are 0 to {len(self.valid) - 1}')
 
 
 class Completed(NamedTuple):

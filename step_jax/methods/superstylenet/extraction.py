@@ -1,5 +1,6 @@
 """Style codes of images of any size and of whole data sets, which are kept once they are made."""
 
+import collections
 from collections.abc import Iterator, Mapping
 import hashlib
 import json
@@ -87,14 +88,14 @@ class Extractor:
 
   def __call__(self, image: np.ndarray, labels: np.ndarray) -> RegionCodes:
     """Codes of one image, uint8 `[H, W, 3]`, with its label map, int `[H, W]`."""
-    return codes_of(next(self.each(iter([fit(image, labels, self.size)]))))
+    return _reported(next(self.each(iter([fit(image, labels, self.size)]))))
 
   def all(self, images: np.ndarray, labels: np.ndarray) -> RegionCodes:
     """Codes `[N, L, 512]` of images `[N, H, W, 3]`; or those of one, as `__call__`."""
     if images.ndim == 3:
       return self(images, labels)
     fitted = (fit(*pair, self.size) for pair in zip(images, labels, strict=True))
-    return RegionCodes(*map(np.stack, zip(*map(codes_of, self.each(fitted)), strict=True)))
+    return RegionCodes(*map(np.stack, zip(*map(_reported, self.each(fitted)), strict=True)))
 
   def superpixels(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Superpixel of every pixel of an image as `fit` resizes it: int `[size, size]`, -1 for none.
@@ -107,6 +108,14 @@ class Extractor:
 def codes_of(result: Mapping[str, np.ndarray]) -> RegionCodes:
   """The codes in what `Extractor.each` yields."""
   return RegionCodes(result['codes'], result['outcome'] == Outcome.OK)
+
+
+def _reported(result: Mapping[str, np.ndarray]) -> RegionCodes:
+  """`codes_of`; logs which labels of the image have no code, and why."""
+  for label, outcome in enumerate(map(Outcome, result['outcome'])):
+    if outcome not in (Outcome.OK, Outcome.ABSENT):
+      log.warning('label %d has no code: %s', label, outcome.reason)
+  return codes_of(result)
 
 
 class KeptCodes:
@@ -208,12 +217,14 @@ def _extract_files(examples, side, folder, numbers, extractor: Extractor) -> Non
   )
   extracted = extractor.each(fitted)
   start = logged = time.monotonic()
-  done = 0
+  done, outcomes = 0, collections.Counter()
   with tqdm.tqdm(total=total, desc='style codes', unit='images', disable=None) as bar:
     for number, own in zip(numbers, rows, strict=True):
       marked = []
       for _ in own:
-        marked.append(codes_lib.pack(codes_of(next(extracted))))
+        result = next(extracted)
+        outcomes.update(result['outcome'].tolist())
+        marked.append(codes_lib.pack(codes_of(result)))
         done += 1
         bar.update()
         if time.monotonic() - logged > _LOG_SECONDS:
@@ -221,6 +232,9 @@ def _extract_files(examples, side, folder, numbers, extractor: Extractor) -> Non
           left = (logged - start) / done * (total - done)
           log.info('style codes: %d of %d images, %.0f min left', done, total, left / 60)
       files.write_array(_file(folder, number), np.stack(marked))
+  for outcome in (Outcome.NO_STEP, Outcome.TOO_FEW_SUPERPIXELS):
+    if outcomes[outcome]:
+      log.info('%d regions of these images have no code: %s', outcomes[outcome], outcome.reason)
 
 
 def _file(folder: pathlib.Path, number: int) -> pathlib.Path:

@@ -32,7 +32,7 @@ class RegionSession(Session):
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> RegionCodes:
     """Codes `[N, L, 512]` of a split, from the cache where they are there."""
-    kept = stage.kept_codes(self.config, self.found, split, self.mesh)
+    kept = stage.kept_codes(self.config, self.pair_set, split, self.mesh)
     each = [kept[i] for i in range(len(kept))]
     return RegionCodes(*map(np.stack, zip(*each, strict=True)))
 
@@ -40,7 +40,7 @@ class RegionSession(Session):
 def measure(session: RegionSession) -> Iterator[Score | Skipped]:
   """Yields the groups `reconstruction` and `style`."""
   net, digest = segmenter.trained(
-    session.found, _side(session), session.run.num_labels, session.config.data.crop
+    session.pair_set, _side(session), session.run.num_labels, session.config.data.crop
   )
   values = stack(_rows(session, net))
   mean = lambda name, measured, *args, **facts: mean_score(
@@ -86,7 +86,7 @@ def _probe(session: RegionSession) -> Iterator[Score]:
   path = session.config.data.path
   if path not in swatches.SETS:
     return
-  names = {split: session.found.split(split).names() for split in ('train', session.split)}
+  names = {split: session.pair_set.split(split).names() for split in ('train', session.split)}
   codes = {split: session.codes(split) for split in names}
   regional = path != swatches.SETS[0]
   yield Score(
@@ -98,7 +98,7 @@ def _probe(session: RegionSession) -> Iterator[Score]:
 
 
 def _side(session: Session) -> str:
-  return data.sides(session.found, session.config.data.direction)[1]
+  return data.sides(session.pair_set, session.config.data.direction)[1]
 
 
 def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray]]:

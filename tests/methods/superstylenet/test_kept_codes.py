@@ -41,14 +41,25 @@ def kept(monkeypatch):
   return extraction.keep(Dataset(), 'train', 'B', LABELS, SIZE, mesh_lib.make_mesh())
 
 
-def test_codes_are_those_of_the_images(kept, monkeypatch):
+def test_codes_are_those_of_the_images(kept, caplog):
   assert len(kept) == 3
   extractor = extraction.Extractor(LABELS, SIZE)
   for index, example in enumerate(Dataset().split('train')):
     codes, valid = extractor(example['B'], example['labels'])
     assert codes.shape == (LABELS, CODE_SIZE) and valid.all()
+    assert not caplog.messages
     np.testing.assert_allclose(kept[index].codes, codes, atol=1e-6)
     np.testing.assert_array_equal(kept[index].valid, valid)
+  # Why a region has no code is said; that the image lacks a label is not.
+  labels = np.zeros((SIZE, SIZE), int)
+  labels[3, 3], labels[5, 5:8] = 1, 2
+  assert extractor(np.zeros((SIZE, SIZE, 3), np.uint8), labels).valid.tolist() == [True] + 3 * [
+    False
+  ]
+  assert caplog.messages == [
+    'label 1 has no code: the region is a single pixel',
+    'label 2 has no code: the region has too few superpixels for a code',
+  ]
   mean = kept.mean()
   np.testing.assert_allclose(mean.codes, kept.some(9, 0).codes.mean(axis=0), atol=1e-6)
   with pytest.raises(IndexError):

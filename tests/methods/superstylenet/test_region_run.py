@@ -11,7 +11,7 @@ import region_runs
 
 from step_jax import methods, report
 from step_jax.data import pictures, swatches
-from step_jax.errors import DataError, RunError
+from step_jax.errors import ConfigError, DataError, RunError
 from step_jax.evaluate import results, segmenter
 from step_jax.infer import encoding, files
 from step_jax.methods.superstylenet import codes as codes_lib
@@ -131,16 +131,18 @@ def test_files(workdir, image_files, examples, run, tmp_path):
   codes = [run.encode(example['B'], example['labels']) for example in examples]
   expected = run.translate(examples[0]['labels'], codes[0].with_region(0, codes[1]))
   np.testing.assert_array_equal(pictures.read_picture(edited), expected)
-  styles = [image[0], image[1]]
-  files.translate(
-    workdir,
-    [label_map[0]],
-    tmp_path / 'line',
-    interpolate=styles,
-    steps=3,
-    options={'style_labels': label_map},
+  some = {'style_labels': label_map, 'regions': [0]}
+  line = files.translate(
+    workdir, [label_map[0]], tmp_path / 'line', interpolate=image, steps=2, options=some
   )
-  assert (tmp_path / 'line/map0_02.png').is_file()
+  for found, end in zip(line, (plain, edited), strict=True):
+    assert found.read_bytes() == end.read_bytes()
+  with pytest.raises(ConfigError, match='--regions: .* give --interpolate A B too'):
+    files.translate(workdir, [label_map[0]], tmp_path / 'no', styles=image, options=some)
+  with pytest.raises(DataError, match='there is no label 9: labels are 0 to 4'):
+    files.translate(
+      workdir, [label_map[0]], tmp_path / 'no', interpolate=image, options=some | {'regions': [9]}
+    )
   # Codes of the same images without the run are the same, and serve as styles.
   written = encoding.write(
     image,

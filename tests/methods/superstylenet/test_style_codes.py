@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from step_jax.errors import RunError
+from step_jax.errors import DataError, RunError
 from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet import drawing
 from step_jax.methods.superstylenet.codes import RegionCodes
@@ -32,7 +32,7 @@ def test_one_region_of_another_image():
   with pytest.raises(ValueError, match='no code for label 1; choose an image that has'):
     A.with_region(1, B)
   for label in (-1, 4):
-    with pytest.raises(ValueError, match=f'there is no label {label}; labels are 0 to 3'):
+    with pytest.raises(DataError, match=f'there is no label {label}: labels are 0 to 3'):
       A.with_region(label, B)
 
 
@@ -42,7 +42,7 @@ def test_interpolation_of_all_or_some_regions():
   same(A.interpolate(B, 0.25, []), A.codes, A.valid)
   same(A.interpolate(A, 0.5), A.codes, A.valid)
   same(A.interpolate(B, 1.0, [0]), [B.codes[0], *A.codes[1:]], A.valid)
-  with pytest.raises(ValueError, match='there is no label 9'):
+  with pytest.raises(DataError, match='there is no label 9: labels are 0 to 3'):
     A.interpolate(B, 0.5, [9])
 
 
