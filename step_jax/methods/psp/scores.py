@@ -73,15 +73,15 @@ def _mean_style(session: Session) -> Iterator[Score]:
 
 def _structure(session: Session) -> Iterator[Score | Skipped]:
   """Yields how well label maps are seen in outputs, in those of drawn styles, and in targets."""
-  config, labels = session.config, session.found.labels
+  config, labels = session.config, session.pair_set.labels
   if not labels.palette:
     yield Skipped('segmentation', 'no label maps are read: set data.palette')
     return
-  side = data.sides(session.found, config.data.direction)[1]
-  net, digest = segmenter.trained(session.found, side, labels.classes, config.data.crop)
+  side = data.sides(session.pair_set, config.data.direction)[1]
+  net, digest = segmenter.trained(session.pair_set, side, labels.classes, config.data.crop)
   reader = segmenter.Segmenter(labels.classes)
   maps = pipeline.eval_examples(
-    session.found.split(session.split), {'labels': 'labels'}, inputs.eval_crop(config)
+    session.pair_set.split(session.split), {'labels': 'labels'}, inputs.eval_crop(config)
   )
   kinds = '', '-sampled', '-photos'
 

@@ -214,7 +214,7 @@ def test_structure_is_read_from_outputs(trained, monkeypatch):
   monkeypatch.setattr(swatches, 'picture_set', functools.partial(swatches.picture_set, train=9))
   labels = Labels('swatches', swatches.NUM_CLASSES)
   found = data.open_data('swatches', resize=16, labels=labels)
-  session = dataclasses.replace(session_lib.open_run(trained[0]), found=found)
+  session = dataclasses.replace(session_lib.open_run(trained[0]), pair_set=found)
   # The true images in place of outputs: read alike, whatever the segmenter knows.
   targets = [example['target'] for example in session.pictures('val')]
   monkeypatch.setattr(type(session), 'translations', lambda self, examples: iter(targets))
