@@ -183,6 +183,8 @@ class Method:
       are peers: `random_inputs(settings, stage)`, and `step_variants(settings, *inputs)`, see
       `bench.memory`.
     importers: actions of `step-jax weights`.
+    convert: `(path, name) -> weights.own_format.Weights`, or None: what `step-jax weights convert`
+      stores of files of networks that only this method uses.
     quickstart: `quickstart.Recipe`.
   """
 
@@ -208,6 +210,7 @@ class Method:
   tables: str = ''
   benches: Mapping[str, Bench] = dataclasses.field(default_factory=dict)
   importers: tuple[Importer, ...] = ()
+  convert: str = ''
   cases: str = ''
   quickstart: str = ''
 

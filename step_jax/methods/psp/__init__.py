@@ -82,6 +82,7 @@ METHOD = Method(
     ),
   },
   cases=f'{_HERE}.cases',
+  convert=f'{_HERE}.published:convert',
   importers=(
     Importer(
       'import-stylegan2',

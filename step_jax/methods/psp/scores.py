@@ -14,7 +14,7 @@ from step_jax.errors import WeightsError
 from step_jax.evaluate import diversity, reconstruction, resizing, scores, segmenter
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import Session
-from step_jax.methods.psp import functions, import_weights, inputs, losses, networks, styles
+from step_jax.methods.psp import functions, inputs, losses, networks, published, styles
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.weights import known
 
@@ -121,8 +121,8 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
   yield from _structure(session)
   identity, face = None, {}
   try:
-    file = import_weights.find('metric')
-    identity, variables = import_weights.read_face_embedding(file)
+    file = published.find('metric')
+    identity, variables = published.read_face_embedding(file)
     face = session.put(variables)
   except WeightsError as error:
     yield Skipped('identity', f'of aligned faces alone: {error}')

@@ -29,6 +29,7 @@ from step_jax.methods.psp import (
   inputs,
   irse,
   networks,
+  published,
   train_psp,
   transforms,
 )
@@ -193,8 +194,8 @@ def test_a_run_is_scored(trained, tmp_path, monkeypatch):
   module = irse.FaceEmbedding((1, 1, 1, 1), (4, 4, 4, 4), squeeze=False, affine=False)
   variables = module.init(jax.random.key(0), np.zeros((1, 112, 112, 3), np.float32))
   (tmp_path / 'face.pth').write_bytes(b'net')
-  monkeypatch.setattr(import_weights, 'find', lambda term: tmp_path / 'face.pth')
-  monkeypatch.setattr(import_weights, 'read_face_embedding', lambda path: (module, variables))
+  monkeypatch.setattr(published, 'find', lambda term: tmp_path / 'face.pth')
+  monkeypatch.setattr(published, 'read_face_embedding', lambda path: (module, variables))
   found = results.evaluate(workdir, groups=('reconstruction', 'realism'))
   names = set(found['scores'])
   assert {'psnr/uint8', 'l2/float', 'kernel-random-squeezenet1_1/224-clean'} <= names
@@ -272,7 +273,7 @@ def test_the_demo_page_begins_with_what_the_encoder_reads(
   run = psp_run.PspRun(config, 0, functions.variables(vars(fresh)))
   run.folder = tmp_path
   monkeypatch.setattr(methods, 'load', lambda *args: run)
-  page = page_lib.open_page(tmp_path, 'latest', tmp_path)
+  page = page_lib.Page.open(tmp_path, 'latest', tmp_path)
   update = page.begin(page_lib.Choice())
   example = data.open_config(config.data).split('val')[0]
   source = {'encode': example['B'], 'segmentation': example.get('labels')}[task]
