@@ -175,6 +175,8 @@ class Method:
       `report.galleries`.
     warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
     programs: `run -> export.programs.Bundle`.
+    restore: `(config, step, tree) -> Run`: a run from the arrays of that bundle, as dicts of dicts;
+      raises ValueError or KeyError for arrays that do not fit the configuration.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
     benches: its benchmarks by name; no other method has the same.
@@ -206,6 +208,7 @@ class Method:
   galleries: str = ''
   warnings: str = ''
   programs: str = ''
+  restore: str = ''
   page: str = ''
   tables: str = ''
   benches: Mapping[str, Bench] = dataclasses.field(default_factory=dict)
