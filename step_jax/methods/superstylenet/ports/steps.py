@@ -108,7 +108,7 @@ class Step(running.Program):
   def generator_objective_(self, labels, codes, image, noise):
     """Loss of the generator."""
     fake, one_hot = self.generate_(labels, codes, noise)
-    real = nets.to_float(image)
+    real = running.to_float(image)
     judged, wanted = self.judge(one_hot, fake, real)
     gan = -sum(scale[-1].mean() for scale in judged) / len(judged)
     matching = sum(
@@ -125,7 +125,7 @@ class Step(running.Program):
 
   def judge_objective_(self, one_hot, image, fake):
     """Loss of the discriminator, on generated and on real images."""
-    judged, wanted = self.judge(one_hot, fake, nets.to_float(image))
+    judged, wanted = self.judge(one_hot, fake, running.to_float(image))
     mean = lambda scales, sign: (
       sum(torch.relu(1 + sign * scale[-1]).mean() for scale in scales) / len(scales)
     )
