@@ -44,6 +44,8 @@ class Step(running.Program):
       way: how to run it.
     """
     super().__init__(way)
+    # As XLA does: squares of the smallest gradients, which are many, would slow everything down.
+    torch.set_flush_denormal(True)
     self.loss, params, stats = config.loss, *state
     last = way.channels_last
     generator = nets.Generator(params['generator'], stats['generator'], last)
