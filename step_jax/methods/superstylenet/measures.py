@@ -160,10 +160,10 @@ def draw_edits(
   edited = jnp.where(chosen > 0, other, own)
   layout = module.apply(params, labels, method='layout')
   draw = lambda codes: images.to_uint8(networks.draw(module, params, labels, codes, layout=layout))
+  # Compiled once for the three of them.
+  drawn = jax.lax.map(draw, jnp.stack([own, other, edited]))
   return {
-    'own': draw(own),
-    'other': draw(other),
-    'edited': draw(edited),
+    **dict(zip(('own', 'other', 'edited'), drawn, strict=True)),
     'target': batch['target'],
     'next': jnp.roll(batch['target'], -1, axis=0),
     'region': labels == label[:, None, None],

@@ -44,6 +44,15 @@ def workdir(small_sets, tmp_path_factory):
   return folder
 
 
+@pytest.fixture(scope='module', autouse=True)
+def opened_once():
+  """A run is read, and its programs compiled, once for all that uses it."""
+  load = functools.cache(methods.load)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(methods, 'load', lambda folder, which='latest': load(folder, which))
+    yield
+
+
 @pytest.fixture(scope='module')
 def run(workdir):
   return methods.load(workdir)
