@@ -20,7 +20,8 @@ _FEATURES = fields.FEATURES['vgg19']
 
 FIELDS = shared(
   'fsdp',
-  data=(*DATA, *LABELS, 'crop', 'eval_crop'),
+  'eval_pictures',
+  data=(*DATA, *LABELS, 'crop', 'eval_crop', 'flip'),
   stage='superstylenet',
   method='superstylenet',
   batch_size=8,
@@ -30,11 +31,7 @@ FIELDS = shared(
   every=dict(log=50, checkpoint=1000, evaluate=1250),
   best_metric='val_l1',
 ) | {
-  'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
   'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
-  'eval_pictures': Field(
-    128, 'validation pictures that are scored during training; `step-jax evaluate` takes all', COUNT
-  ),
   'features.tap_weights': Field(
     _FEATURES['tap_weights'],
     'how much each tap counts in the perceptual loss',

@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 import sys
 
 # Helpers that tests import stand beside this file.
@@ -12,6 +13,31 @@ import pytest
 
 def pytest_addoption(parser):
   parser.addoption('--long', action='store_true', help='run the tests that take many minutes too')
+
+
+def pytest_xdist_auto_num_workers(config):
+  """One more than there are cores: tests wait for disks and for processes that they start."""
+  return (os.cpu_count() or 1) + 1
+
+
+def pytest_xdist_make_scheduler(config, log):
+  """A process runs whole files, and one process all that share `trained_run`, made once.
+
+  Groups with the most tests go first.
+  """
+  from xdist.scheduler import LoadFileScheduling
+
+  class ByRun(LoadFileScheduling):
+    def _split_scope(self, nodeid: str) -> str:
+      file = super()._split_scope(nodeid)
+      return 'trained_run' if file in users else file
+
+  users = {
+    path.relative_to(config.rootpath).as_posix()
+    for path in pathlib.Path(__file__).parent.rglob('test_*.py')
+    if re.search(r'\b(trained_run|scored_run)\b', path.read_text('utf-8'))
+  }
+  return ByRun(config, log)
 
 
 def pytest_collection_modifyitems(config, items):

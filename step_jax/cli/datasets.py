@@ -76,7 +76,7 @@ def add_data(verbs, name: str) -> None:
   actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
   get = actions.add_parser('get', help='download (facades, edges2shoes, …; see list)')
   get.add_argument('name', help='of the data set')
-  get.add_argument('--out', type=pathlib.Path, help='folder to make (default: data/NAME)')
+  get.add_argument('--out', type=arguments.path, help='folder to make (default: data/NAME)')
   get.add_argument(
     '--url', action='append', help='a mirror; …#sha256=HEX gives the digest that it must have'
   )

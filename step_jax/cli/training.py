@@ -135,7 +135,7 @@ def add_reproduce(verbs, name: str) -> None:
     "one of the paper's tables: trains, scores and prints every row",
     'Trains every row of a table from the same pictures for as many steps, scores all by the same '
     'protocols, and writes table.md, table.html and gallery.png to the work directory. What rows '
-    'share is made once; given again, the command goes on where it stopped. Fields that are set '
+    'share is trained once. Run the command again to resume it. Fields that are set '
     '(--config.optimizer.generator_lr=5e-3) are set in every stage that has them.',
   )
   verb.add_argument('table', help='reconstruction, ablation, diversity or generalisation')

@@ -150,7 +150,7 @@ class Labels:
     Raises:
       DataError: most colours are not of the palette.
     """
-    nearest, distance = _nearest(image, self.colors)
+    nearest, distance = nearest_colors(image, self.colors)
     if not distance.any():
       return nearest
     if np.mean(distance > _FAR**2) > 0.5:
@@ -262,8 +262,8 @@ def read_palette(path: str) -> tuple[tuple[int, int, int], ...]:
     ) from None
 
 
-def _nearest(image: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """Class of the nearest colour, uint8 `[H, W]`, and its squared distance, int32 `[H, W]`."""
+def nearest_colors(image: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """Class of the nearest of `colors`, uint8 `[H, W]`, and its squared distance, int32 `[H, W]`."""
   pixels = image.astype(np.int32)
   best = np.full(image.shape[:2], np.iinfo(np.int32).max, np.int32)
   nearest = np.zeros(image.shape[:2], np.uint8)

@@ -174,7 +174,8 @@ def get(
   if out.is_dir() and any(out.iterdir()):
     say(f'{out}: is there already; remove it to download it again')
     return out
-  if not accept(f'{name} ({published.about}, {published.megabytes} MB): {published.terms}'):
+  about = f'{name} ({published.about}, {published.megabytes} MB): {published.terms}'
+  if not accept(f'{about}. Terms change: check them there.'):
     raise DataError(f'{name}: its terms were not accepted: read them, then add --accept-licence')
   out.parent.mkdir(parents=True, exist_ok=True)
   partial = out.with_name(f'.{out.name}.download')

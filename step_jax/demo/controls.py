@@ -1,10 +1,11 @@
-"""Parts of pages: images and galleries that look and behave alike on all of them."""
+"""What all pages share: their frame, images, galleries, a canvas, downloads."""
 
 from collections.abc import Callable, Sequence
 import functools
 import itertools
 import pathlib
 import shutil
+from typing import Any
 
 import gradio as gr
 import numpy as np
@@ -13,6 +14,8 @@ from step_jax.data import pictures
 from step_jax.errors import UserError
 
 CSS = pathlib.Path(__file__).parent / 'page.css'
+# Sides of canvases and seeds, at most.
+_LARGEST_CANVAS, _LARGEST_SEED = 512, 2**31 - 1
 # So many translations are kept for download, of all who use the page.
 _FILES = 256
 # Every picture has buttons of the same names: a screen reader is told to which one they belong.
@@ -71,6 +74,98 @@ def gallery(shown: Sequence[np.ndarray], label: str) -> gr.Gallery:
     list(shown), label=label, allow_preview=False, interactive=False, buttons=[],
     object_fit='cover', format='png', elem_classes='pictures',
   )  # fmt: skip
+
+
+def seed_number(value: int) -> gr.Number:
+  """The seed of styles that are drawn."""
+  return gr.Number(
+    value, label='Seed', precision=0, minimum=0, maximum=_LARGEST_SEED, min_width=100,
+    info='the same number draws the same styles',
+  )  # fmt: skip
+
+
+def canvas(paper: np.ndarray, colors: Sequence[Sequence[int]], **options) -> gr.ImageEditor:
+  """A canvas to draw on.
+
+  Args:
+    paper: what it shows at first, see `on_canvas`.
+    colors: of the brush, RGB.
+    options: of Gradio.
+  """
+  begun = on_canvas(paper)
+  height, width = begun['composite'].shape[:2]
+  brush = gr.Brush(
+    default_size=width // 16,
+    colors=['#{:02x}{:02x}{:02x}'.format(*color) for color in colors],
+    color_mode='fixed',
+  )
+  return gr.ImageEditor(
+    begun, sources=[], transforms=[], layers=False, canvas_size=(width, height), fixed_canvas=True,
+    format='png', buttons=[], elem_id='canvas', brush=brush, **options,
+  )  # fmt: skip
+
+
+def on_canvas(paper: np.ndarray) -> dict[str, Any]:
+  """What a canvas shows for an image, uint8 `[H, W, 3]`, scaled to a handy size by whole pixels."""
+  scale = _LARGEST_CANVAS / max(paper.shape[:2])
+  rows, columns = (
+    np.arange(max(1, round(side * scale))) * side // max(1, round(side * scale))
+    for side in paper.shape[:2]
+  )
+  large = paper[rows[:, None], columns]
+  return {'background': large, 'layers': [], 'composite': large}
+
+
+class Frame:
+  """A page of a run; derived classes lay out what is on it, and say what happens.
+
+  Args:
+    folder: for translations that are offered for download.
+
+  Attributes:
+    blocks: the page itself.
+    theme: of the page.
+    css: file of its style sheet.
+  """
+
+  theme = THEME
+  css = CSS
+
+  def __init__(self, folder: pathlib.Path):
+    self._downloads = Downloads(folder)
+    with gr.Blocks(title='step_jax', analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
+      self._lay_out()
+      blocks.load(None, js=NAME_GROUPS)
+      self._wire(blocks)
+    self.blocks = blocks.queue(default_concurrency_limit=1)
+
+  def _lay_out(self) -> None:
+    raise NotImplementedError
+
+  def _wire(self, blocks: gr.Blocks) -> None:
+    raise NotImplementedError
+
+  def _outputs(self) -> list:
+    """What handlers may change, the state first."""
+    raise NotImplementedError
+
+  def _lay_out_result(self) -> None:
+    """The column of the translation."""
+    with gr.Column(scale=4, min_width=300, elem_id='result'):
+      gr.Markdown('## Translation')
+      self.result = gr.Image(
+        label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
+        elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
+      )  # fmt: skip
+      self.download = gr.DownloadButton('Download as PNG', variant='primary')
+
+  def _on(self, event: Callable, handler: Callable, *inputs, mode: str = 'once') -> None:
+    """Calls a handler, which gets the state and some inputs and returns what changes."""
+    state, *_ = outputs = self._outputs()
+    event(
+      with_messages(handler), [state, *inputs], outputs, trigger_mode=mode,
+      api_visibility='private', concurrency_id='run', show_progress_on=[self.result],
+    )  # fmt: skip
 
 
 class Downloads:

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import logging
 import pathlib
-from typing import Any
+from typing import Any, Self
 
 import gradio as gr
 import numpy as np
@@ -36,23 +36,19 @@ class Choice:
   code: Any = None
 
 
-class Page:
-  """The page of one run.
+class Page(controls.Frame):
+  """The page of one run; a method may derive its own from it.
 
   Args:
     run: the run.
     workdir: that it was opened from.
     examples: of its data, by role.
     folder: for translations that are offered for download.
-
-  Attributes:
-    blocks: the page itself.
-    theme: of the page.
-    css: file of its style sheet.
   """
 
-  theme = controls.THEME
-  css = controls.CSS
+  first_choice = Choice()
+  # Names of options that the page has no control for.
+  left_out: tuple[str, ...] = ()
 
   def __init__(
     self,
@@ -62,26 +58,23 @@ class Page:
     folder: pathlib.Path,
   ):
     self._run = run
+    self._workdir = workdir
     self._method = methods.METHODS[run.method]
     self._examples = examples
-    self._downloads = controls.Downloads(folder)
     given = options_lib.Given(run.method, 'translate', {})
     self._reader = reading.Reader(run, given, side_by_side=False)
-    self._files = [o for o in self._method.options if o.of == 'encode' and o.read]
-    self._values = [
-      o for o in self._method.options if o.of in ('encode', 'translate', 'draw') and not o.read
-    ]
-    with gr.Blocks(title='step_jax', analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-      gr.Markdown(
-        f'# {self._method.title}\nRun `{workdir}`, stage {run.config.stage}, step {run.step}.',
-        elem_id='head',
-      )
-      self._lay_out()
-      self._wire(blocks)
-    self.blocks = blocks.queue(default_concurrency_limit=1)
+    options = [o for o in self._method.options if o.name not in self.left_out]
+    self._files = [o for o in options if o.of == 'encode' and o.read]
+    self._values = [o for o in options if o.of in ('encode', 'translate', 'draw') and not o.read]
+    super().__init__(folder)
 
   def _lay_out(self) -> None:
-    self.choice = gr.State(Choice())
+    gr.Markdown(
+      f'# {self._method.title}\nRun `{self._workdir}`, stage {self._run.config.stage}, '
+      f'step {self._run.step}.',
+      elem_id='head',
+    )
+    self.choice = gr.State(self.first_choice)
     with gr.Row():
       with gr.Column(scale=4, min_width=300):
         gr.Markdown('## Input')
@@ -94,13 +87,7 @@ class Page:
         self.inputs = controls.gallery(shown, "Inputs of the run's data set")
       with gr.Column(scale=4, min_width=300):
         self._lay_out_style()
-      with gr.Column(scale=4, min_width=300, elem_id='result'):
-        gr.Markdown('## Translation')
-        self.result = gr.Image(
-          label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
-          elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
-        )  # fmt: skip
-        self.download = gr.DownloadButton('Download as PNG', variant='primary')
+      self._lay_out_result()
 
   def _lay_out_style(self) -> None:
     gr.Markdown('## Style')
@@ -123,10 +110,7 @@ class Page:
       self.count = gr.Number(
         4, label='How many', precision=0, minimum=1, maximum=_MOST_DRAWN, min_width=80
       )
-      self.seed = gr.Number(
-        0, label='Seed', precision=0, minimum=0, maximum=2**31 - 1, min_width=100,
-        info='the same number draws the same styles',
-      )  # fmt: skip
+      self.seed = controls.seed_number(0)
       self.sample = gr.Button('Draw new styles', min_width=120)
     if self._run.note:
       gr.Markdown(self._run.note)
@@ -141,16 +125,11 @@ class Page:
     text = '' if default is None else str(default)
     return gr.Textbox(label=label, info=option.help, placeholder=text)
 
+  def _outputs(self) -> list:
+    return [self.choice, self.upload, self.style, self.result, self.download, self.drawn]
+
   def _wire(self, blocks: gr.Blocks) -> None:
-    outputs = [self.choice, self.upload, self.style, self.result, self.download, self.drawn]
-
-    def on(event, handler, *inputs):
-      event(
-        controls.with_messages(handler), [self.choice, *inputs], outputs, api_visibility='private',
-        trigger_mode='once', concurrency_id='run', show_progress_on=[self.result],
-      )  # fmt: skip
-
-    blocks.load(None, js=controls.NAME_GROUPS)
+    on = self._on
     on(blocks.load, self.begin)
     on(self.upload.upload, self.use_upload, self.upload, *self.values)
     on(self.inputs.select, self._use_input, *self.values)
@@ -184,6 +163,10 @@ class Page:
           raise ConfigError(f'{option.name}: {error}') from None
     return arguments
 
+  @staticmethod
+  def _with_style(choice: Choice, code: Any) -> Choice:
+    return dataclasses.replace(choice, code=code)
+
   def render(self, choice: Choice, *values: str) -> dict:
     """The input in the style in use."""
     update = {self.choice: choice}
@@ -213,7 +196,7 @@ class Page:
     """Takes the style of an example of the data."""
     example = self._examples[index]
     code = methods.encode(self._run, example, **self._given('encode', values))
-    update = self.render(dataclasses.replace(choice, code=code), *values)
+    update = self.render(self._with_style(choice, code), *values)
     return update | {self.style: gallery.shown(example[self._method.code_roles[0]])}
 
   def _use_style(self, choice: Choice, event: gr.SelectData, *values: str) -> dict:
@@ -227,7 +210,7 @@ class Page:
       raise DataError(f'choose a style image{" and its " + names if names else ""} first')
     files = [(option, pathlib.Path(file)) for option, file in zip(self._files, own, strict=True)]
     code, _ = self._reader.style(pathlib.Path(path), files)
-    return self.render(dataclasses.replace(choice, code=code), *values)
+    return self.render(self._with_style(choice, code), *values)
 
   def draw(self, choice: Choice, count: float, seed: float, *values: str) -> dict:
     """The input in new styles."""
@@ -240,26 +223,26 @@ class Page:
     ]
     return {self.choice: choice, self.drawn: gr.Gallery(images, format='png', selected_index=None)}
 
+  @classmethod
+  def open(cls, workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Self:
+    """The page of a run.
 
-def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:
-  """The page of a run.
+    Args:
+      workdir: of a trained run.
+      which: `latest` or `best` checkpoint.
+      folder: for translations that are offered for download.
 
-  Args:
-    workdir: of a trained run.
-    which: `latest` or `best` checkpoint.
-    folder: for translations that are offered for download.
-
-  Raises:
-    RunError: nothing there can translate yet.
-  """
-  run = methods.load(workdir, which)
-  settings = run.config.data
-  examples = []
-  try:
-    opened = contents.open_held_out(run.folder, settings)
-    roles = methods.roles(run.config, opened)
-    split = opened.split('val')
-    examples = list(pipeline.eval_examples(split, roles, settings.eval_crop, _EXAMPLES))
-  except DataError as error:
-    log.warning('the images of the run are missing: %s', error)
-  return Page(run, workdir, examples, folder)
+    Raises:
+      RunError: nothing there can translate yet.
+    """
+    run = methods.load(workdir, which)
+    settings = run.config.data
+    examples = []
+    try:
+      opened = contents.open_held_out(run.folder, settings)
+      roles = methods.roles(run.config, opened)
+      split = opened.split('val')
+      examples = list(pipeline.eval_examples(split, roles, settings.eval_crop, _EXAMPLES))
+    except DataError as error:
+      log.warning('the images of the run are missing: %s', error)
+    return cls(run, workdir, examples, folder)

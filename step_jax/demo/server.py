@@ -50,7 +50,7 @@ def running(
   _refuse_telemetry()
   method, _ = methods.find(workdir)
   try:
-    open_page = method.hook('page') or pkgutil.resolve_name('step_jax.demo.page:open_page')
+    open_page = method.hook('page') or pkgutil.resolve_name('step_jax.demo.page:Page.open')
   except ModuleNotFoundError as error:
     raise RunError(f"demo: {error.name} is missing: pip install -e '.[demo]'") from None
   with tempfile.TemporaryDirectory(prefix='step_jax_demo-') as folder, _uploads(folder):

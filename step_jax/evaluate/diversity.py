@@ -108,7 +108,7 @@ def _distances(session: Session, styles: Any, inputs: int, count: int) -> dict[s
 
 
 def _bins(session: Session) -> Iterator[Score | Skipped]:
-  train = min(_REFERENCES, session.found.splits['train'])
+  train = min(_REFERENCES, session.pair_set.splits['train'])
   count = min(_MOST_BINS, session.count // _OUTPUTS_PER_BIN)
   if count < 2:
     needed = 2 * _OUTPUTS_PER_BIN

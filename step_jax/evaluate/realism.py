@@ -75,7 +75,7 @@ def judge() -> Judge:
 
 def measure(session: Session) -> Iterator[Score | Skipped]:
   """Yields the scores of the group `realism`."""
-  count = min(session.count, session.found.splits['train'])
+  count = min(session.count, session.pair_set.splits['train'])
   if count < _FEWEST:
     yield Skipped('realism', f'{count} pictures, and {_FEWEST} are needed')
     return

@@ -90,13 +90,13 @@ def evaluate(
     'data': {
       'path': path or session.config.data.path,
       'split': split,
-      'fingerprint': session.found.fingerprint,
+      'fingerprint': session.pair_set.fingerprint,
     },
     'features': session.features.label if session.features else 'none',
     'versions': machine.versions(_PACKAGES),
     'groups': {},
     'skipped': {},
-    'pictures': session.found.split(split).names(),
+    'pictures': session.pair_set.split(split).names(),
     'scores': {},
   }
   merged = _merge(_read_file(file), results)
@@ -148,7 +148,7 @@ def file_name(session: session_lib.Session, which: str = 'latest', path: str = '
   """
   parts = []
   if path and not _same_place(path, session.config.data.path):
-    digest = hashlib.sha256(session.found.fingerprint.encode()).hexdigest()[:8]
+    digest = hashlib.sha256(session.pair_set.fingerprint.encode()).hexdigest()[:8]
     parts.append(f'data={files.short_name(files.resolve(files.path(path)).name)}-{digest}')
   parts += [f'split={session.split}'] if session.split != 'val' else []
   parts += [f'checkpoint={which}'] if which != 'latest' else []

@@ -40,7 +40,7 @@ class Session:
   Attributes:
     folder: of the stage.
     run: the run.
-    found: the data set.
+    pair_set: the data set.
     split: name of the split that is scored.
     features: the run's own feature net; None where its configuration has none.
     learned: every LPIPS that has weights.
@@ -51,7 +51,7 @@ class Session:
 
   folder: files.Path
   run: methods.Run
-  found: data.PairSet
+  pair_set: data.PairSet
   split: str
   features: weights.Features | None
   learned: Sequence[lpips_lib.Lpips]
@@ -67,7 +67,7 @@ class Session:
   @property
   def count(self) -> int:
     """How many pictures the split has."""
-    return self.found.splits[self.split]
+    return self.pair_set.splits[self.split]
 
   @property
   def net(self) -> str:
@@ -90,9 +90,9 @@ class Session:
       roles: of `methods.roles`; all by default, with label maps `[H, W]` and arrays where the run
         reads them.
     """
-    side_of = methods.roles(self.config, self.found)
+    side_of = methods.roles(self.config, self.pair_set)
     return pipeline.eval_examples(
-      self.found.split(split),
+      self.pair_set.split(split),
       {role: side_of[role] for role in roles or side_of},
       self.config.data.eval_crop,
       limit,
@@ -231,7 +231,7 @@ def open_run(
   return (methods.METHODS[run.method].hook('session') or Session)(
     folder=run.folder,
     run=run,
-    found=pairs,
+    pair_set=pairs,
     split=split,
     features=features,
     learned=lpips_lib.available(),

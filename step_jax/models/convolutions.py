@@ -149,6 +149,11 @@ def upsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 @jax.custom_vjp
 def winograd_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """`conv3x3` by Winograd's F(2x2, 3x3): `[B, H, W, in], [3, 3, in, out] -> [B, H, W, out]`."""
+  return _winograd_of(x, kernel)
+
+
+@jax.jit
+def _winograd_of(x, kernel):
   return _winograd(x, _transform_kernel(kernel))
 
 
@@ -156,6 +161,7 @@ def _winograd_forward(x, kernel):
   return winograd_conv3x3(x, kernel), (x, kernel)
 
 
+@jax.jit
 def _winograd_backward(saved, gradient):
   x, kernel = saved
   _, to_kernel = jax.vjp(lambda kernel: _winograd(x, _transform_kernel(kernel)), kernel)

@@ -13,7 +13,7 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax import files
 from step_jax.data import pipeline
-from step_jax.errors import RunError
+from step_jax.errors import RunError, shown
 from step_jax.train import checkpoint, loop
 from step_jax.train import mesh as mesh_lib
 from step_jax.train import state as state_lib
@@ -163,6 +163,19 @@ def load_newest(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> tuple
   )
   with _open_checkpoints(folder) as checkpoints:
     return checkpoints.restore_newest(like)
+
+
+def trained_config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigDict:
+  """The configuration of a trained stage.
+
+  Raises:
+    RunError: it is not of one of `stages`.
+  """
+  config = config_lib.read(folder)
+  if config.stage not in stages:
+    names = ' or '.join(map(repr, stages))
+    raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {names}')
+  return config
 
 
 def load_run(folder: files.Path, like: Any, which: str = 'latest') -> tuple[int, Any, dict]:

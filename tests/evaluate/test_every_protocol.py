@@ -131,7 +131,7 @@ def open_session(found, crop, seed=SEED):
   return Session(
     folder=None,
     run=step_run.Translator(config, 1, {}),
-    found=found,
+    pair_set=found,
     split='val',
     features=weights.Features(Net(), {}, 'made up', '1' * 64),
     learned=[lpips.Lpips('lpips-made-up', '2 3', Net(), {'trunk': {}, 'heads': HEADS})],

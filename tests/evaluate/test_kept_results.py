@@ -35,7 +35,7 @@ class Run:
       folder=self.folder,
       config=ml_collections.ConfigDict({'stage': 'translate', 'data': {'path': 'photos'}}),
       run=types.SimpleNamespace(step=self.step, method='measured'),
-      found=types.SimpleNamespace(
+      pair_set=types.SimpleNamespace(
         fingerprint=f'{self.fingerprint}{path}',
         split=lambda name: types.SimpleNamespace(names=lambda: [f'{name}.png']),
       ),

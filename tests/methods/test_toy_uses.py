@@ -181,7 +181,7 @@ def test_the_page_does_what_the_run_does(folder, run, workdir, tmp_path):
   pytest.importorskip('gradio', reason="gradio is missing: pip install -e '.[demo]'")
   from step_jax.demo import page as page_lib
 
-  page = page_lib.open_page(workdir, 'latest', tmp_path)
+  page = page_lib.Page.open(workdir, 'latest', tmp_path)
   of_result = lambda update: image(update[page.result])
   labels = [image(folder / f'val/labels/0{i}.png') for i in range(3)]
   targets = [image(folder / f'val/images/0{i}.png') for i in range(3)]

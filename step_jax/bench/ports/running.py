@@ -1,5 +1,6 @@
 """How PyTorch programs are run to be measured: devices, variants, precision."""
 
+import abc
 from collections.abc import Callable, Mapping, Sequence
 import contextlib
 import dataclasses
@@ -75,6 +76,7 @@ def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
   Args:
     module: where to; its parameters and buffers have the names of Flax.
     tree: names and shapes as Flax has them; kernels `[k, k, in, out]` become `[out, in, k, k]`.
+      Buffers may be missing.
 
   Returns:
     The module.
@@ -83,7 +85,8 @@ def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
     ValueError: an array of one that the other does not have, or that has another shape.
   """
   arrays = flax.traverse_util.flatten_dict(tree, sep='.')
-  held = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+  buffers = {name: buffer for name, buffer in module.named_buffers() if name in arrays}
+  held = {**dict(module.named_parameters()), **buffers}
   if arrays.keys() != held.keys():
     raise ValueError(f'parameters of one alone: {sorted(arrays.keys() ^ held.keys())}')
   with torch.no_grad():
@@ -130,7 +133,7 @@ def wait() -> None:
     torch.cuda.synchronize()
 
 
-class Program:
+class Program(abc.ABC):
   """What all programs share: device, memory format, autocast, compiling."""
 
   def __init__(self, way: Way):
@@ -151,9 +154,9 @@ class Program:
     """Compiled, where the way says so."""
     return torch.compile(function) if self.way.compiled else function
 
-  def call(self):
+  @abc.abstractmethod
+  def call(self) -> None:
     """Does the work once; may return before the device has done it."""
-    raise NotImplementedError
 
   def work(self, calls: int) -> None:
     """Does the work so many times, and waits."""

@@ -75,9 +75,11 @@ METHOD = Method(
   programs=f'{_HERE}.programs:bundle',
   benches={
     'stylegan2_step': Bench(
-      dict(size=32, batch=8, width=16), fields=_BENCHED, stages=('stylegan2',)
+      dict(size=32, batch=8, width=16), fields=_BENCHED, stages=('stylegan2',), peers=('torch',)
     ),
-    'psp_step': Bench(dict(size=64, batch=4, width=16), fields=_BENCHED, stages=('psp',)),
+    'psp_step': Bench(
+      dict(size=64, batch=4, width=16), fields=_BENCHED, stages=('psp',), peers=('torch',)
+    ),
   },
   cases=f'{_HERE}.cases',
   importers=(

@@ -1,6 +1,9 @@
 """The steps of both stages on random images that lie on the device."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+import dataclasses
+import functools
+import math
 
 import jax
 import numpy as np
@@ -9,6 +12,7 @@ from step_jax import config as config_lib
 from step_jax import methods
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
+from step_jax.methods.psp.stages import psp
 from step_jax.train import mesh as mesh_lib
 
 
@@ -31,22 +35,65 @@ def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
   return config
 
 
-def step_case(settings: Settings, stage: str) -> case.Case:
-  """A training step of a stage, over all devices as in training.
+def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
+  """Random images, uint8 of those shapes."""
+  rng = np.random.default_rng(0)
+  return {role: rng.integers(0, 256, x.shape, np.uint8) for role, x in shapes.items()}
 
-  Regularisers are part of it in those steps alone in which they are computed.
+
+def load_frozen(config: config_lib.ConfigDict) -> dict:
+  """What a step reads besides its batch: the networks behind the terms of pSp."""
+  return psp.objectives(config)[1] if config.stage == 'psp' else {}
+
+
+def period(config: config_lib.ConfigDict) -> int:
+  """Steps from one that has all terms to the next one."""
+  return math.lcm(*config.interval.values()) if 'interval' in config else 1
+
+
+def step_case(settings: Settings, stage: str) -> case.Case:
+  """A training step of a stage, over all devices as in training; of StyleGAN2 a whole period.
+
+  What the compiler counts in one step has every regulariser in it, so of a period it is left out.
   """
   config = make_config(settings, stage)
   mesh_lib.check_batch_size(config.batch_size)
   step = methods.abstract_step(config, config.data.crop)
-  rng = np.random.default_rng(0)
-  batch = {role: rng.integers(0, 256, x.shape, np.uint8) for role, x in step.batch.items()}
-  draw = lambda x: rng.standard_normal(x.shape, np.float32)
-  frozen = jax.tree.map(draw, dict(step.frozen))
+  batch, frozen = random_batch(step.batch), load_frozen(config)
   mesh = mesh_lib.make_mesh()
   shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
   state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
+  params = jax.device_get(state.params)
   inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
   compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
+  steps = period(config)
+  if steps > 1:
+    program = dataclasses.replace(program, flops=None, bytes_accessed=None)
   work = case.training(compiled, state, *inputs)
-  return case.Case(settings.name, config.batch_size, 'images', work, program)
+  variants = functools.partial(step_variants, settings, config, params, frozen, batch)
+  return case.Case(
+    settings.name,
+    steps * config.batch_size,
+    'images',
+    lambda calls: work(calls * steps),
+    program,
+    variants,
+  )
+
+
+def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
+  """The same in PyTorch, from parameters and a batch as arrays of the host."""
+  from step_jax.bench.ports import running
+  from step_jax.methods.psp.ports import steps as torch_steps
+
+  step = functools.partial(torch_steps.STEPS[config.stage], config, params, frozen, batch)
+  return running.variants(step, settings, norms=False)
+
+
+def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
+  """Configuration, and random parameters, frozen parameters and batch of a step, on the host."""
+  config = make_config(settings, stage)
+  step = methods.abstract_step(config, config.data.crop)
+  rng = np.random.default_rng(0)
+  params = jax.tree.map(lambda x: rng.standard_normal(x.shape, np.float32), step.state.params)
+  return config, params, load_frozen(config), random_batch(step.batch)

@@ -15,8 +15,8 @@ import optax
 EPSILON = 1e-5
 # Fewer effective samples than this: steps of momentum without the second moment.
 _THRESHOLD = 5
-_LOOKAHEAD_STEPS = 6
-_LOOKAHEAD_RATE = 0.5
+LOOKAHEAD_STEPS = 6
+LOOKAHEAD_RATE = 0.5
 
 
 class RangerState(NamedTuple):
@@ -65,14 +65,14 @@ def ranger(
     mu = jax.tree.map(lambda m, g: b1 * m + (1 - b1) * g, state.mu, grads)
     nu = jax.tree.map(lambda v, g: b2 * v + (1 - b2) * jnp.square(g), state.nu, grads)
     rectified = count >= rectified_from
-    look_ahead = count % _LOOKAHEAD_STEPS == 0
+    look_ahead = count % LOOKAHEAD_STEPS == 0
     first = state.count == 0
 
     def move(p, m, v, slow):
       divisor = jnp.where(rectified, jnp.sqrt(v) + EPSILON, 1.0)
       fast = p - weight_decay * rate * p - (size * m / divisor).astype(p.dtype)
       slow = jnp.where(first, p, slow)
-      slow = jnp.where(look_ahead, slow + _LOOKAHEAD_RATE * (fast - slow), slow)
+      slow = jnp.where(look_ahead, slow + LOOKAHEAD_RATE * (fast - slow), slow)
       return jnp.where(look_ahead, slow, fast), slow
 
     moved = jax.tree.map(move, params, mu, nu, state.slow)

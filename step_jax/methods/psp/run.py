@@ -11,9 +11,8 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from step_jax import config as config_lib
 from step_jax import files, methods
-from step_jax.errors import RunError, shown
+from step_jax.errors import RunError
 from step_jax.methods.psp import METHOD, functions, inputs, networks, styles, train_psp
 from step_jax.train import stage as stage_lib
 
@@ -251,10 +250,7 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
   Raises:
     RunError: the stage is of another kind, or its checkpoint cannot be read.
   """
-  config = config_lib.read(folder)
-  stages = tuple(stage.name for stage in METHOD.stages)
-  if config.stage not in stages:
-    raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
+  config = stage_lib.trained_config(folder, [stage.name for stage in METHOD.stages])
   shapes = networks.generator_shapes(config)
   mean = jax.ShapeDtypeStruct((config.model.style_dim,), jnp.float32)
   if config.stage == 'stylegan2':

@@ -27,7 +27,7 @@ class PspSession(Session):
     self, split: str, limit: int | None = None, roles: Sequence[str] = ()
   ) -> Iterator[dict[str, np.ndarray]]:
     """Examples of a split in order: sources as the task has them, targets in their middle crop."""
-    for example in inputs.eval_examples(self.config, self.found, split, limit):
+    for example in inputs.eval_examples(self.config, self.pair_set, split, limit):
       yield {role: example[role] for role in roles or example}
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:

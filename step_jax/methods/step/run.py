@@ -1,6 +1,6 @@
 """A trained run as an object: encode, translate, sample, interpolate, on numpy pictures."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 import functools
 import logging
 from typing import Any
@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from step_jax import config as config_lib
 from step_jax import data, files
 from step_jax.data import pipeline
-from step_jax.errors import RunError, shown
+from step_jax.errors import RunError
 from step_jax.evaluate import scores
 from step_jax.methods.step import METHOD, fitted, functions, networks, samplers
 from step_jax.train import checkpoint
@@ -211,7 +210,7 @@ def load(folder: files.Path, which: str = 'latest') -> Translator:
   Raises:
     RunError: the stage is of another kind, or its checkpoint cannot be read.
   """
-  config = _config(folder, METHOD.translating)
+  config = stage_lib.trained_config(folder, METHOD.translating)
   like = {
     'style_encoder': jax.eval_shape(
       lambda: networks.init_style_encoder(networks.style_encoder(config), jax.random.key(0))
@@ -241,7 +240,7 @@ def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -
   if not checkpoint.exists(mapper_folder):
     train = f'step-jax train mapper --workdir {folder.parent}'
     return {'note': f'{mapper_folder}: no mapper is trained yet, so {instead}: {train}'}
-  mapper_config = _config(mapper_folder, ('mapper',))
+  mapper_config = stage_lib.trained_config(mapper_folder, ('mapper',))
   before = fitted.read(mapper_folder)
   here = fitted.Encoder(folder.name, step, fitted.digest(params['style_encoder']))
   if before and before.digest != here.digest:
@@ -286,10 +285,3 @@ def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -
     'note': note,
     'fitted_to': before,
   }
-
-
-def _config(folder: files.Path, stages: Sequence[str]) -> ml_collections.ConfigDict:
-  config = config_lib.read(folder)
-  if config.stage not in stages:
-    raise RunError(f'{folder}: was trained as {shown(config.stage)!r}, not as {stages}')
-  return config

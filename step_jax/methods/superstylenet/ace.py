@@ -90,17 +90,18 @@ class ACE(nn.Module):
       self.blend_scale = self.param('blend_scale', nn.initializers.zeros, ())
       self.blend_shift = self.param('blend_shift', nn.initializers.zeros, ())
 
-  def layout(self, labels: jax.Array) -> jax.Array:
+  def layout(self, labels: jax.Array, share: jax.Array | None = None) -> jax.Array:
     """SPADE's scales and shifts, which depend on the label map alone.
 
     Args:
       labels: int `[B, h, w]`.
+      share: what they are multiplied by, `[2 C]`.
 
     Returns:
       `[B, h, w, 2 C]`.
     """
     hidden = self.spade_shared(layers.one_hot(labels, self.num_labels, self.dtype))
-    return self.spade(nn.relu(hidden))
+    return self.spade(nn.relu(hidden), scale=share)
 
   def styles(self, codes: jax.Array) -> jax.Array:
     """What the layer of each label makes of its code, `[B, L, style_size] -> [B, L, width]`."""
@@ -129,13 +130,22 @@ class ACE(nn.Module):
     if noise is not None:
       x = x + (noise * self.noise_scale).astype(x.dtype)
     x = self.norm(x, train)
-    maps = self.layout(labels) if layout is None else layout
-    if self.style:
-      kernel = self.style_kernel.astype(self.dtype)
-      of_style = style_maps(labels, self.styles(codes).astype(self.dtype), kernel)
-      of_style += self.style_bias.astype(self.dtype)
-      share = nn.sigmoid(jnp.stack([self.blend_scale, self.blend_shift]))
-      share = jnp.repeat(share, self.features).astype(self.dtype)
-      maps = share * of_style + (1 - share) * maps
-    scale, shift = jnp.split(maps, 2, axis=-1)
+    scale, shift = jnp.split(self._maps(labels, codes, layout), 2, axis=-1)
     return x * (1 + scale) + shift
+
+  def _maps(self, labels, codes, layout) -> jax.Array:
+    """Scales and shifts of both branches, `[B, h, w, 2 C]`.
+
+    Kernels are blended where maps need not be: they are smaller, and so are their gradients.
+    """
+    if not self.style:
+      return self.layout(labels) if layout is None else layout
+    share = nn.sigmoid(jnp.stack([self.blend_scale, self.blend_shift]))
+    share = jnp.repeat(share, self.features)
+    if layout is None:
+      maps = self.layout(labels, 1 - share)
+    else:
+      maps = (1 - share).astype(self.dtype) * layout
+    kernel = (share * self.style_kernel).astype(self.dtype)
+    of_style = style_maps(labels, self.styles(codes).astype(self.dtype), kernel)
+    return of_style + (share * self.style_bias).astype(self.dtype) + maps

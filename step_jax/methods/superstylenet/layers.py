@@ -52,19 +52,25 @@ class Conv(nn.Module):
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
-  def __call__(self, x: jax.Array, train: bool = False) -> jax.Array:
+  def __call__(
+    self, x: jax.Array, train: bool = False, scale: jax.Array | None = None
+  ) -> jax.Array:
+    """Output channels are multiplied by `scale`, `[out]`, where it is given, through the kernel."""
     init = uniform if self.spectral else side_by_side(xavier, self.parts)
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param('kernel', init, shape)
     if self.spectral:
       kernel = SpectralNorm(name='norm')(kernel, train)
+    scale = 1.0 if scale is None else scale
+    kernel = kernel * scale
     x, kernel = x.astype(self.dtype), kernel.astype(self.dtype)
     if (self.size, self.stride) == (3, 1):
       y = convolutions.conv3x3(x, kernel)
     else:
       y = convolutions.conv(x, kernel, self.stride, ((self.size // 2,) * 2,) * 2)
     if self.bias:
-      y += self.param('bias', nn.initializers.zeros, (self.features,)).astype(self.dtype)
+      bias = self.param('bias', nn.initializers.zeros, (self.features,)) * scale
+      y += bias.astype(self.dtype)
     return y
 
 

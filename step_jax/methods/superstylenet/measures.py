@@ -9,15 +9,12 @@ import numpy as np
 
 from step_jax import data, images
 from step_jax.data import swatches
-from step_jax.evaluate import lpips, metrics, resizing
+from step_jax.evaluate import metrics, restyled
 from step_jax.evaluate.scores import Score, Skipped, mean_score, stack
 from step_jax.evaluate.session import Session
 from step_jax.methods.superstylenet import layers, networks, probe, segmenter, stage
 from step_jax.methods.superstylenet.codes import RegionCodes
 
-_PICTURES = ('own', 'other', 'target', 'next')
-# Pairs of these that LPIPS compares, by what is added to its name.
-_PAIRS = {'': ('own', 'target'), '-styles': ('own', 'other'), '-photos': ('target', 'next')}
 _SMALLEST_SSIM = 11
 
 
@@ -32,7 +29,7 @@ class RegionSession(Session):
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> RegionCodes:
     """Codes `[N, L, 512]` of a split, from the cache where they are there."""
-    kept = stage.kept_codes(self.config, self.found, split, self.mesh)
+    kept = stage.kept_codes(self.config, self.pair_set, split, self.mesh)
     each = [kept[i] for i in range(len(kept))]
     return RegionCodes(*map(np.stack, zip(*each, strict=True)))
 
@@ -40,7 +37,7 @@ class RegionSession(Session):
 def measure(session: RegionSession) -> Iterator[Score | Skipped]:
   """Yields the groups `reconstruction` and `style`."""
   net, digest = segmenter.trained(
-    session.found, _side(session), session.run.num_labels, session.config.data.crop
+    session.pair_set, _side(session), session.run.num_labels, session.config.data.crop
   )
   values = stack(_rows(session, net))
   mean = lambda name, measured, *args, **facts: mean_score(
@@ -51,10 +48,7 @@ def measure(session: RegionSession) -> Iterator[Score | Skipped]:
       yield mean(f'{name}/uint8', values[name])
     else:
       yield Skipped(name, f'images are smaller than {_SMALLEST_SSIM} px')
-  for item in session.learned:
-    yield mean('{lpips}/256', values[item.name], {'lpips': item.name}, weights=item.weights)
-  if not session.learned:
-    yield Skipped('LPIPS', lpips.MISSING)
+  yield from restyled.rebuilt_scores(session, values)
   reader = {'segmenter': f'{digest}, {segmenter.SETTINGS}'}
   for suffix, name in (('', 'confusion'), ('-photos', 'confusion_photos')):
     table = values[name].astype(np.float64)
@@ -74,11 +68,7 @@ def _style(session, values, mean) -> Iterator[Score | Skipped]:
   inside, outside = (np.nanmean(values[name]) for name in ('inside', 'outside'))
   locality = float(inside / outside) if outside else float('nan')
   yield Score(session.protocol('edit-locality/uint8'), locality)
-  for item in session.learned:
-    for suffix in ('-styles', '-photos'):
-      measured = np.where(alone, np.nan, values[f'{item.name}{suffix}'])
-      name = {'lpips': item.name}
-      yield mean(f'{{lpips}}{suffix}/256', measured, name, weights=item.weights)
+  yield from restyled.style_scores(session, values)
 
 
 def _probe(session: RegionSession) -> Iterator[Score]:
@@ -86,7 +76,7 @@ def _probe(session: RegionSession) -> Iterator[Score]:
   path = session.config.data.path
   if path not in swatches.SETS:
     return
-  names = {split: session.found.split(split).names() for split in ('train', session.split)}
+  names = {split: session.pair_set.split(split).names() for split in ('train', session.split)}
   codes = {split: session.codes(split) for split in names}
   regional = path != swatches.SETS[0]
   yield Score(
@@ -98,27 +88,18 @@ def _probe(session: RegionSession) -> Iterator[Score]:
 
 
 def _side(session: Session) -> str:
-  return data.sides(session.found, session.config.data.direction)[1]
+  return data.sides(session.pair_set, session.config.data.direction)[1]
 
 
 def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray]]:
   """Scores of every image, in order."""
   reader = segmenter.Segmenter(session.run.num_labels)
   module = session.run.generator
-  kept = _PICTURES if session.learned else ()
+  kept = restyled.IMAGES if session.learned else ()
 
   def rebuild(params, net, mean, batch):
     drawn = draw_edits(module, params, mean, batch)
     return {name: drawn[name] for name in kept} | score(reader, net, drawn, batch)
-
-  def compare(lpips_params, batch):
-    distances = {}
-    for item in session.learned:
-      params = lpips_params[item.name]
-      seen = {name: item.features(params, batch[name]) for name in _PICTURES}
-      for suffix, (x, y) in _PAIRS.items():
-        distances[f'{item.name}{suffix}'] = item.compare(params, seen[x], seen[y])
-    return {name: value for name, value in batch.items() if name not in _PICTURES} | distances
 
   codes = session.codes(session.split)
   examples = (
@@ -126,12 +107,7 @@ def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray
     for i, example in enumerate(session.pictures(session.split, roles=('target', 'labels')))
   )
   constants = session.params, session.put(net), session.put(session.run.mean.codes)
-  rows = session.stream(rebuild, constants, examples)
-  if not session.learned:
-    return rows
-  lpips_params = session.put({item.name: item.params for item in session.learned})
-  resize = lambda row: row | {name: resizing.resize_for_lpips(row[name]) for name in _PICTURES}
-  return session.stream(compare, (lpips_params,), map(resize, rows))
+  return restyled.with_lpips(session, session.stream(rebuild, constants, examples))
 
 
 def draw_edits(

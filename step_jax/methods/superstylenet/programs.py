@@ -1,7 +1,6 @@
 """What a run of SuperStyleNet computes, as programs to export."""
 
 from collections.abc import Sequence
-import functools
 
 import jax.numpy as jnp
 
@@ -34,7 +33,6 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
     }
   )
   multiple = 2**module.num_upsamplings
-  lower = functools.partial(programs_lib.lower, platforms=platforms)
 
   def encode(params, image, labels):
     codes = extract(image, labels, run.num_labels, params['codes']['splines'])
@@ -49,28 +47,19 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
     return images.to_uint8(drawn)
 
   code = f'{run.num_labels}, {CODE_SIZE}'
-  programs = {
-    'encode': lower(
-      encode,
-      arrays,
-      'codes',
-      {
-        'image': (f'1, {size}, {size}, 3', jnp.uint8),
-        'labels': (f'1, {size}, {size}', jnp.uint8),
-      },
-      'codes',
-      f'codes of the regions of an image (RGB, 0..255) of {size} x {size} px',
+  square = f'1, {size}, {size}'
+  maps = f'b, {multiple}*h, {multiple}*w'
+  table = {
+    'encode': (
+      encode, arrays, 'codes',
+      {'image': (f'{square}, 3', jnp.uint8), 'labels': (square, jnp.uint8)},
+      'codes', f'codes of the regions of an image (RGB, 0..255) of {size} x {size} px',
     ),
-    'generate': lower(
-      generate,
-      arrays,
-      'generator',
-      {
-        'labels': (f'b, {multiple}*h, {multiple}*w', jnp.uint8),
-        'codes': (f'b, {code}', jnp.float32),
-      },
-      'images',
-      'images (RGB, 0..255) of label maps with a code for each label',
+    'generate': (
+      generate, arrays, 'generator',
+      {'labels': (maps, jnp.uint8), 'codes': (f'b, {code}', jnp.float32)},
+      'images', 'images (RGB, 0..255) of label maps with a code for each label',
     ),
-  }
+  }  # fmt: skip
+  programs = {name: programs_lib.lower(*row, platforms=platforms) for name, row in table.items()}
   return programs_lib.Bundle(arrays, programs, _USAGE, multiple, multiple)

@@ -10,10 +10,9 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
-from step_jax import config as config_lib
 from step_jax import files
 from step_jax.data.labels import Labels
-from step_jax.errors import DataError, RunError, shown
+from step_jax.errors import DataError
 from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet import extraction, inputs, networks, stage, training
 from step_jax.methods.superstylenet.codes import RegionCodes
@@ -275,9 +274,7 @@ def load(folder: files.Path, which: str = 'latest') -> RegionRun:
   Raises:
     RunError: the stage is of another kind, or its checkpoint cannot be read.
   """
-  config = config_lib.read(folder)
-  if config.stage != 'superstylenet':
-    raise RunError(f"{folder}: was trained as {shown(config.stage)!r}, not as 'superstylenet'")
+  config = stage_lib.trained_config(folder, ('superstylenet',))
   module = networks.generator(config)
   labels = jnp.zeros((1, *config.data.crop), jnp.int32)
   codes = jnp.zeros((1, module.num_labels, CODE_SIZE))

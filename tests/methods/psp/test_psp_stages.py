@@ -234,7 +234,7 @@ def test_the_demo_page_begins_with_what_the_encoder_reads(
   run = psp_run.PspRun(config, 0, functions.variables(vars(fresh)))
   run.folder = tmp_path
   monkeypatch.setattr(methods, 'load', lambda *args: run)
-  page = page_lib.open_page(tmp_path, 'latest', tmp_path)
+  page = page_lib.Page.open(tmp_path, 'latest', tmp_path)
   update = page.begin(page_lib.Choice())
   example = data.open_config(config.data).split('val')[0]
   source = {'encode': example['B'], 'segmentation': example.get('labels')}[task]

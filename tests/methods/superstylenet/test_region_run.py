@@ -17,6 +17,7 @@ from step_jax.infer import encoding, files
 from step_jax.methods.superstylenet import codes as codes_lib
 from step_jax.methods.superstylenet import extraction, programs, quickstart, regions, segmenter
 from step_jax.methods.superstylenet.codes import RegionCodes
+from step_jax.methods.superstylenet.page import painting
 from step_jax.train import stopping, writers
 
 SIZE = 16
@@ -215,3 +216,74 @@ def test_export(run, examples, tmp_path):
 def test_a_bank_that_is_missing(tmp_path):
   with pytest.raises(RunError, match='re-run the training command'):
     extraction.read_bank(tmp_path / 'codes.npz', 5)
+
+
+def test_the_page_paints_and_edits_regions(workdir, run, image_files, tmp_path, monkeypatch):
+  pytest.importorskip('gradio', reason="gradio is missing: pip install -e '.[demo]'")
+  from step_jax.demo import controls
+  from step_jax.methods.superstylenet.page import page as page_lib
+
+  monkeypatch.setattr(methods, 'load', lambda *args: run)  # What it compiled already.
+  page = page_lib.Page.open(workdir, 'latest', tmp_path)
+  of_result = lambda update: pictures.read_picture(update[page.result])
+  # Its own examples: sides are kept by role.
+  shown, other = page._examples[:2]
+  a, b = (run.encode(example['target'], example['labels']) for example in (shown, other))
+  label = int(np.flatnonzero(a.valid & b.valid & np.isin(range(5), shown['labels']))[0])
+  update = page.begin(page.first_choice)
+  np.testing.assert_array_equal(of_result(update), run.translate(shown['labels'], a))
+  assert update[page.superpixels].shape == (512, 512, 3)
+
+  with pytest.raises(DataError, match='choose a region first'):
+    page.use_other(update[page.choice], 1)
+  row, column = np.argwhere(shown['labels'] == label)[0]
+  event = type('', (), {'index': (int(column), int(row))})
+  update = page._click(update[page.choice], event)
+  assert update[page.region] == label and update[page.kind] == page_lib.OWN
+  faded = update[page.map] != painting.regions(shown['labels'], None)
+  np.testing.assert_array_equal(faded.any(-1), shown['labels'] != label)
+
+  update = page.use_other(update[page.choice], 1)
+  edited = run.translate(shown['labels'], a.with_region(label, b))
+  np.testing.assert_array_equal(of_result(update), edited)
+  update = page.blend(update[page.choice], 0.25)
+  mixed = a.interpolate(b, 0.25, [label])
+  np.testing.assert_array_equal(of_result(update), run.translate(shown['labels'], mixed))
+  # Edits stay with another style, and the region shows what was chosen for it.
+  files = [str(image_files / f'{name}1.png') for name in ('image', 'map')]
+  update = page.use_files(update[page.choice], *files)
+  assert update[page.choice].edits.keys() == {label}
+  assert page.choose(update[page.choice], label)[page.share] == 0.25
+  update = page.use_known(update[page.choice], 0)
+  mean = page.use_kind(update[page.choice], page_lib.MEAN)
+  expected = run.translate(shown['labels'], a.with_region(label, run.mean))
+  np.testing.assert_array_equal(of_result(mean), expected)
+  update = page.use_kind(mean[page.choice], page_lib.OWN)
+  np.testing.assert_array_equal(of_result(update), run.translate(shown['labels'], a))
+
+  painted = update[page.choice].source.copy()
+  painted[:4] = label
+  strokes = controls.on_canvas(painting.regions(painted, None))
+  update = page.use_painting(update[page.choice], strokes)
+  np.testing.assert_array_equal(update[page.choice].source, painted)
+  np.testing.assert_array_equal(of_result(update), run.translate(painted, a))
+  with pytest.raises(DataError, match='the canvas is empty'):
+    page.use_painting(update[page.choice], None)
+
+
+def test_smoothed_strokes_make_no_classes():
+  labels = np.zeros((64, 64), np.uint8)
+  labels[20:40, 16:50] = 3
+  image = painting.regions(labels, None).astype(float)
+  image[20] = (image[19] + image[21]) / 2
+  image[:, 50] = (image[:, 49] + image[:, 51]) / 2
+  found = painting.read(np.rint(image).astype(np.uint8), 5, (64, 64))
+  assert set(np.unique(found)) == {0, 3} and (found != labels).mean() < 0.02
+
+
+def test_outlines_of_superpixels():
+  labels = np.repeat([0, 1], 4)[None].repeat(8, 0).astype(np.uint8)
+  parts = np.where(np.arange(8)[:, None] < 4, 0, 1).repeat(8, 1)
+  found = painting.superpixels(np.full((8, 8, 3), 99, np.uint8), labels, parts)
+  assert (found[:, 255] == 20).all() and (found[255, :255] == 255).all()
+  assert (found[:255, :255] == 99).all()

@@ -18,7 +18,6 @@ _FILLED = 0.8
 # Colours of less than this part of a drawing are stains; those of less than that, where they lie
 # between two others, are of smoothed lines.
 _STAIN, _SMOOTHED = 0.002, 0.03
-_LARGEST_CANVAS = 512
 
 
 def palette(pictures: Sequence[np.ndarray], limit: int = 8) -> list[Color]:
@@ -56,17 +55,6 @@ def _between(color: Color, others: Sequence[Color]) -> bool:
 def _most_frequent(pixels: np.ndarray) -> Color:
   colors, counts = np.unique(pixels, axis=0, return_counts=True)
   return tuple(int(value) for value in colors[counts.argmax()])
-
-
-def hexadecimal(color: Color) -> str:
-  """`#rrggbb`."""
-  return '#{:02x}{:02x}{:02x}'.format(*color)
-
-
-def canvas_size(size: tuple[int, int]) -> tuple[int, int]:
-  """Height and width of a canvas for pictures of `size = (height, width)`: as large as handy."""
-  scale = _LARGEST_CANVAS / max(size)
-  return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
 def finish(drawn: np.ndarray | None, ground: Color, size: tuple[int, int]) -> np.ndarray:

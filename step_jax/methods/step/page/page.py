@@ -12,7 +12,6 @@ import numpy as np
 from step_jax.demo import controls
 from step_jax.errors import DataError
 from step_jax.methods.step.page import choice as choice_lib
-from step_jax.methods.step.page import drawing
 from step_jax.methods.step.page import studio as studio_lib
 from step_jax.methods.step.page.choice import FIRST, SECOND, Choice
 from step_jax.methods.step.page.studio import Studio
@@ -23,29 +22,17 @@ _IN_GALLERY = 24
 _NEW_STYLES = 6
 
 
-class Page:
+class Page(controls.Frame):
   """The page of one run.
 
   Args:
     studio: the run.
     folder: for translations that are offered for download.
-
-  Attributes:
-    blocks: the page itself.
-    theme: of the page.
-    css: file of its style sheet.
   """
-
-  theme = controls.THEME
-  css = controls.CSS
 
   def __init__(self, studio: Studio, folder: pathlib.Path):
     self._studio = studio
-    self._downloads = controls.Downloads(folder)
-    with gr.Blocks(title='step_jax', analytics_enabled=False, delete_cache=(3600, 3600)) as blocks:
-      self._lay_out()
-      self._wire(blocks)
-    self.blocks = blocks.queue(default_concurrency_limit=1)
+    super().__init__(folder)
 
   # Layout.
 
@@ -64,13 +51,7 @@ class Page:
         self._lay_out_input()
       with gr.Column(scale=5, min_width=300):
         self._lay_out_style()
-      with gr.Column(scale=4, min_width=300, elem_id='result'):
-        gr.Markdown('## Translation')
-        self.result = gr.Image(
-          label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
-          elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
-        )  # fmt: skip
-        self.download = gr.DownloadButton('Download as PNG', variant='primary')
+      self._lay_out_result()
 
   def _lay_out_input(self) -> None:
     gr.Markdown('## Input')
@@ -90,17 +71,8 @@ class Page:
 
   def _lay_out_canvas(self) -> None:
     ground, *inks = self._studio.palette
-    height, width = drawing.canvas_size(self._studio.input_size)
-    paper = np.full((height, width, 3), ground, np.uint8)
-    self.canvas = gr.ImageEditor(
-      {'background': paper, 'layers': [], 'composite': paper},
-      label='Canvas', sources=[], transforms=[], layers=False, canvas_size=(width, height),
-      fixed_canvas=True, format='png', buttons=[], elem_id='canvas',
-      brush=gr.Brush(
-        default_size=width // 16, colors=[drawing.hexadecimal(ink) for ink in inks or [(0, 0, 0)]],
-        color_mode='fixed',
-      ),
-    )  # fmt: skip
+    paper = np.full((*self._studio.input_size, 3), ground, np.uint8)
+    self.canvas = controls.canvas(paper, inks or [(0, 0, 0)], label='Canvas')
     self.use_canvas = gr.Button('Translate the drawing')
 
   def _lay_out_style(self) -> None:
@@ -129,10 +101,7 @@ class Page:
         self._lay_out_map()
       with gr.Tab('New'):
         with gr.Row(elem_id='new'):
-          self.seed = gr.Number(
-            1, label='Seed', precision=0, minimum=0, maximum=2**31 - 1, min_width=100,
-            info='the same number draws the same styles',
-          )  # fmt: skip
+          self.seed = controls.seed_number(1)
           self.draw = gr.Button('Draw new styles', min_width=120)
         if self._studio.translator.note:
           gr.Markdown(self._studio.translator.note)
@@ -160,7 +129,7 @@ class Page:
     share = self._studio.style_map.style_map.share
     self.map = gr.Image(
       self._studio.style_map.image, label='Map of styles: click one to use it', interactive=False,
-      format='png', buttons=[], elem_id='map', elem_classes='whole',
+      format='png', buttons=[], elem_id='map', elem_classes=['whole', 'chart'],
       alt_text='Styles by their two principal components',
     )  # fmt: skip
     self.listed = gr.Dropdown(
@@ -172,19 +141,14 @@ class Page:
 
   # What happens.
 
-  def _wire(self, blocks: gr.Blocks) -> None:
-    outputs = [
+  def _outputs(self) -> list:
+    return [
       self.choice, self.upload, *self.ends.values(), self.blend, *self.sliders, self.result,
       self.download, self.drawn, self.seed, *([self.map] if self.map else []),
     ]  # fmt: skip
 
-    def on(event, handler, *inputs, mode='once'):
-      event(
-        controls.with_messages(handler), [self.choice, *inputs], outputs, trigger_mode=mode,
-        api_visibility='private', concurrency_id='run', show_progress_on=[self.result],
-      )  # fmt: skip
-
-    blocks.load(None, js=controls.NAME_GROUPS)
+  def _wire(self, blocks: gr.Blocks) -> None:
+    on = self._on
     on(blocks.load, self._begin)
     on(self.upload.upload, self._use_upload, self.upload)
     on(self.inputs.select, self._use_input)

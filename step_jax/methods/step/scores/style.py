@@ -36,10 +36,10 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
     yield Skipped('retrieval', f'{session.split} has {session.count} pictures, and 4 are needed')
   else:
     yield _retrieval(session)
-  if not session.found.fingerprint.startswith('swatches-'):
+  if not session.pair_set.fingerprint.startswith('swatches-'):
     yield Skipped('probe', 'only of swatches are the factors of style known')
     return
-  names = {split: session.found.split(split).names() for split in ('train', session.split)}
+  names = {split: session.pair_set.split(split).names() for split in ('train', session.split)}
   train, tested = ((session.codes(split), names[split]) for split in ('train', session.split))
   fitted = {'fitted to': session.digest('train')}
   for factor, errors in probe(*train, *tested).items():

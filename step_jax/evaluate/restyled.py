@@ -1,0 +1,62 @@
+"""LPIPS of images that are rebuilt in their own style and restyled in that of the next image."""
+
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from step_jax.evaluate import lpips, resizing
+from step_jax.evaluate.scores import Score, Skipped, mean_score
+from step_jax.evaluate.session import Session
+
+# An image in its own style and in the next one's, the image itself, and the next one.
+IMAGES = ('own', 'other', 'target', 'next')
+# Pairs of these that are compared, by what is added to the name of the score.
+_PAIRS = {'': ('own', 'target'), '-styles': ('own', 'other'), '-photos': ('target', 'next')}
+
+Rows = Iterator[dict[str, np.ndarray]]
+
+
+def with_lpips(session: Session, rows: Rows) -> Rows:
+  """Adds the LPIPS of the pairs of each row, and takes its `IMAGES` away.
+
+  Without LPIPS rows stay as they are; they need not have images then.
+  """
+  if not session.learned:
+    return rows
+
+  def compare(lpips_params, batch):
+    distances = {}
+    for item in session.learned:
+      params = lpips_params[item.name]
+      seen = {name: item.features(params, batch[name]) for name in IMAGES}
+      for suffix, (x, y) in _PAIRS.items():
+        distances[f'{item.name}{suffix}'] = item.compare(params, seen[x], seen[y])
+    # What is known of an image already goes along with it.
+    return {name: value for name, value in batch.items() if name not in IMAGES} | distances
+
+  lpips_params = session.put({item.name: item.params for item in session.learned})
+  resize = lambda row: row | {name: resizing.resize_for_lpips(row[name]) for name in IMAGES}
+  return session.stream(compare, (lpips_params,), map(resize, rows))
+
+
+def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score | Skipped]:
+  """LPIPS of images in their own style, from `with_lpips`."""
+  yield from _scores(session, values, [''])
+  if not session.learned:
+    yield Skipped('LPIPS', lpips.MISSING)
+
+
+def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
+  """LPIPS between two styles of an image, and between images, where `psnr_other` says of which."""
+  alone = np.isnan(values['psnr_other'])
+  known = {name: np.where(alone, np.nan, value) for name, value in values.items() if '-' in name}
+  yield from _scores(session, known, ['-styles', '-photos'])
+
+
+def _scores(session, values, suffixes):
+  for item in session.learned:
+    for suffix in suffixes:
+      protocol = f'{{lpips}}{suffix}/256', {'lpips': item.name}
+      yield mean_score(
+        session.protocol(*protocol, weights=item.weights), values[f'{item.name}{suffix}']
+      )
