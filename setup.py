@@ -13,6 +13,7 @@ VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py')
 # Orbax deletes checkpoints by the last of them.
 GCS = ['fsspec>=2025.3', 'gcsfs>=2025.3', 'google-cloud-storage>=3.0']
 CUDA12 = ['jax[cuda12]>=0.10']
+HUB = ['huggingface_hub>=1.16']
 DEMO = ['gradio>=6.31', 'scikit-learn>=1.6']
 
 setuptools.setup(
@@ -76,6 +77,7 @@ setuptools.setup(
     'test': [
       *DEMO,
       *GCS,
+      *HUB,
       'hypothesis>=6.100',
       'ipykernel>=6.29',
       'nbclient>=0.10',
@@ -92,6 +94,8 @@ setuptools.setup(
     'onnx': ['onnx>=1.20', 'onnx-ir>=0.2', 'onnxruntime>=1.24'],
     # Metrics and images in Weights & Biases.
     'wandb': ['wandb>=0.19'],
+    # Exports on the Hugging Face hub as runs (hf://).
+    'hub': HUB,
     # A page to try a run on.
     'demo': DEMO,
     # The tour of the page in a browser; the browser itself is a Chromium of the system.

@@ -283,7 +283,7 @@ def read(folder: files.Path) -> ConfigDict:
     raise RunError(f'{folder}: is not the folder of a trained stage (no {FILE}): train it first')
   try:
     config = ConfigDict(config_values.tuples(untrusted.read_json(path.read_text('utf-8'))))
-    _check_kinds(config)
+    check_kinds(config)
     return config
   except (ValueError, TypeError, RecursionError) as error:
     raise untrusted.damaged(
@@ -293,7 +293,7 @@ def read(folder: files.Path) -> ConfigDict:
     ) from None
 
 
-def _check_kinds(config: ConfigDict) -> None:
+def check_kinds(config: ConfigDict) -> None:
   """Makes sure that the fields of our own stages, as read, are of the kinds that they have.
 
   Raises:

@@ -29,7 +29,7 @@ _EXTRAS = {
   'gcs': ['fsspec', 'gcsfs'], 'demo': ['gradio', 'sklearn'], 'bench': ['torch', 'faiss', 'sklearn'],
   'onnx': ['onnx', 'onnx_ir', 'onnxruntime', 'jax2onnx'], 'browser': ['playwright'],
   'test': ['pytest', 'hypothesis', 'nbclient'], 'fuzz': ['atheris'],
-  'wandb': ['wandb'],
+  'wandb': ['wandb'], 'hub': ['huggingface_hub'],
 }  # fmt: skip
 _PRECISION = {
   'cpu': 'float32 throughout; bfloat16 (--config.dtype=bfloat16) is slow here',

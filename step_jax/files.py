@@ -45,6 +45,8 @@ def path(text: str | os.PathLike) -> Path:
   match = _ADDRESS.match(text)
   if not match:
     return places.expand(text)
+  if match[1] == 'hf':
+    raise RunError(f'{text}: exports on the hub are read-only: give a folder')
   if match[1] != _BUCKET:
     raise RunError(f'{text}: only folders and gs:// buckets can be used: mount it as a folder')
   # `pathlib.Path('gs://…')` has lost a slash.

@@ -42,12 +42,17 @@ def add_verb(verbs, name: str, run, help_: str, description: str = '') -> argpar
   return verb
 
 
-def path(text: str) -> files.Path:
+def path(text: str, resolve: Callable[[str], files.Path] = files.path) -> files.Path:
   """A type of arguments: a folder or file, of this machine or in a bucket."""
   try:
-    return files.path(text)
+    return resolve(text)
   except UserError as error:
     raise argparse.ArgumentTypeError(error) from None
+
+
+def run(text: str) -> files.Path:
+  """A type of arguments: the folder of a run that is only read, see `methods.resolve`."""
+  return path(text, methods.resolve)
 
 
 def number(
@@ -79,6 +84,16 @@ def add_workdir(verb: argparse.ArgumentParser) -> None:
   """Adds `--workdir`."""
   verb.add_argument(
     '--workdir', required=True, type=path, help='folder of the run, or gs://BUCKET/FOLDER'
+  )
+
+
+def add_run(verb: argparse.ArgumentParser) -> None:
+  """Adds `--workdir` of verbs that only read it."""
+  verb.add_argument(
+    '--workdir',
+    required=True,
+    type=run,
+    help='folder of the run, or gs://BUCKET/FOLDER; or of an export, or hf://OWNER/NAME[@REVISION]',
   )
 
 

@@ -19,7 +19,7 @@ def add_weights(verbs, name: str) -> None:
   get.add_argument('name', help='of the net, or of the LPIPS heads')
   get.add_argument('--url', action='append', help='a mirror; …#sha256=HEX pins its content')
   convert = actions.add_parser(
-    'convert', help='read vgg16.npy, Keras .h5, torchvision .pth, .safetensors or .npz'
+    'convert', help='read .pth of PyTorch, vgg16.npy, Keras .h5, .safetensors or .npz'
   )
   convert.add_argument('file', type=arguments.path)
   convert.add_argument('--name', default='', help='of the net, where the file does not tell')
@@ -43,6 +43,10 @@ def _weights(args) -> None:
   if args.action == 'get':
     print(weights.get(args.name, args.url))
   elif args.action == 'convert':
+    for method in methods.METHODS.values():
+      if method.convert and (own := method.hook('convert')(args.file, args.name)):
+        print(weights.write(own, args.out))
+        return
     print(weights.convert(args.file, args.name or None, args.out))
   elif hasattr(args, 'importer'):
     options = arguments.given(args, [option.name for option in args.importer.options])

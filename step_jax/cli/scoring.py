@@ -23,7 +23,7 @@ def add_evaluate(verbs, name: str) -> None:
     'the same protocol. docs/protocols.md says what each number is.',
   )
   work = verb.add_mutually_exclusive_group(required=True)
-  work.add_argument('--workdir', type=arguments.path, help='folder of the run to score')
+  work.add_argument('--workdir', type=arguments.run, help='folder of the run or export to score')
   work.add_argument(
     '--compare',
     nargs='+',
@@ -38,6 +38,7 @@ def add_evaluate(verbs, name: str) -> None:
     '--groups', default=','.join(groups), help=f'of scores, some of {", ".join(groups)}'
   )
   verb.add_argument('--seed', type=arguments.not_negative, default=0, help='of everything drawn')
+  _add_out(verb, 'results')
 
 
 def _evaluate(args) -> None:
@@ -48,8 +49,9 @@ def _evaluate(args) -> None:
     return
   from step_jax.evaluate import results
 
+  groups = args.groups.split(',')
   scores = results.evaluate(
-    args.workdir, args.split, args.checkpoint, args.data, args.groups.split(','), args.seed
+    args.workdir, args.split, args.checkpoint, args.data, groups, args.seed, args.out
   )
   print(results.table(scores))
 
@@ -59,13 +61,18 @@ def add_report(verbs, name: str) -> None:
   verb = arguments.add_verb(
     verbs, name, _report, 'one HTML page of a run: curves, scores, galleries; opens offline'
   )
-  arguments.add_workdir(verb)
+  arguments.add_run(verb)
+  _add_out(verb, 'page')
 
 
 def _report(args) -> None:
   from step_jax import report
 
-  print(report.write(args.workdir))
+  print(report.write(args.workdir, args.out))
+
+
+def _add_out(verb, what: str) -> None:
+  verb.add_argument('--out', type=arguments.path, help=f'folder for the {what}; exports need it')
 
 
 def add_bench(verbs, name: str) -> None:

@@ -16,7 +16,7 @@ def add_translate(verbs, name: str) -> None:
     'Files of these names in --out are replaced, but never an input.',
   )
   verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
-  arguments.add_workdir(verb)
+  arguments.add_run(verb)
   arguments.add_checkpoint(verb)
   verb.add_argument('--out', required=True, type=arguments.path, help='folder for the results')
   style = verb.add_mutually_exclusive_group()
@@ -73,7 +73,7 @@ def add_codes(verbs, name: str) -> None:
   )
   verb.add_argument('inputs', nargs='+', help='images, or folders of them')
   encoder = verb.add_mutually_exclusive_group(required=True)
-  encoder.add_argument('--workdir', type=arguments.path, help='folder of the run')
+  encoder.add_argument('--workdir', type=arguments.run, help='folder of the run or export')
   without = [method.name for method in methods.METHODS.values() if method.codes]
   encoder.add_argument(
     '--method',
@@ -119,7 +119,7 @@ def add_demo(verbs, name: str) -> None:
     'Serves a page, to this machine alone unless told otherwise. It needs the extra demo: pip '
     "install 'step_jax[demo]'. docs/demo.md shows how to use it on a remote machine.",
   )
-  arguments.add_workdir(verb)
+  arguments.add_run(verb)
   arguments.add_checkpoint(verb)
   verb.add_argument('--host', default=demo.HOST, help=f'to bind to (default: {demo.HOST})')
   verb.add_argument(
@@ -141,7 +141,7 @@ def add_export(verbs, name: str) -> None:
     'Writes StableHLO for CPU, CUDA and TPU, for any batch and size, with the parameters, a '
     'manifest, a README and an example that needs JAX alone. docs/export.md says more.',
   )
-  arguments.add_workdir(verb)
+  arguments.add_run(verb)
   arguments.add_checkpoint(verb)
   verb.add_argument('--out', type=arguments.path, help='folder to make (default: WORKDIR/export)')
   verb.add_argument(
@@ -164,6 +164,5 @@ def _export(args) -> None:
   from step_jax.evaluate import results
 
   run = methods.load(args.workdir, args.checkpoint)
-  _, folder = methods.find(args.workdir)
-  out = args.out or args.workdir / 'export'
-  print(export.write(run, out, args.onnx, results.read(folder), args.licence))
+  out = args.out or methods.output(args.workdir) / 'export'
+  print(export.write(run, out, args.onnx, results.read(run.folder), args.licence))

@@ -48,8 +48,9 @@ def evaluate(
   path: str = '',
   groups: Sequence[str] = tuple(GROUPS),
   seed: int = 0,
+  out: str | os.PathLike | None = None,
 ) -> dict:
-  """Scores a run, and writes the results to the folder of the stage that was scored.
+  """Scores a run, and writes the results to the folder of the stage that was scored, or to `out`.
 
   The file (`file_name`) is written after each group, also when the next one fails. Scores that it
   holds already stay there, if they are of the same step, data, seed and checkpoint, until they are
@@ -62,6 +63,7 @@ def evaluate(
     path: data set, where it is not the one that the run was trained on.
     groups: of scores, some of `protocols.GROUPS`; what lacks weights or data is left out.
     seed: of everything drawn.
+    out: folder for the results; an export, which is read-only, needs it.
 
   Returns:
     What the file holds: `scores` maps the id of each protocol to its hash, group, title, better,
@@ -80,7 +82,8 @@ def evaluate(
     if group not in GROUPS:
       raise ConfigError(f'no group of scores is called {group!r}; there are {", ".join(GROUPS)}')
   session = session_lib.open_run(workdir, split, which, path, seed)
-  file = session.folder / file_name(session, which, path)
+  folder = methods.output(session.folder, out)
+  file = folder / file_name(session, which, path)
   results = {
     'format': FORMAT,
     'stage': session.config.stage,
@@ -126,6 +129,7 @@ def evaluate(
         merged = _merge(_read_file(file), results)
         if jax.process_index() == 0:
           text = json.dumps(merged, indent=2, allow_nan=False, ensure_ascii=False) + '\n'
+          files.make_folder(folder)
           files.write_text(file, text)
   if results['skipped']:
     reasons = (f'{what}: {why}' for what, why in results['skipped'].items())

@@ -18,19 +18,15 @@ from step_jax import methods, untrusted
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.export import onnx, readme
 from step_jax.export.programs import Bundle, Program
+from step_jax.methods.exported import FORMAT, KIND, PATHS
+from step_jax.methods.names import MANIFEST, PARAMETERS
 
-_KIND = 'step_jax.export'
-FORMAT = f'{_KIND}/1'
-MANIFEST = 'manifest.json'
-PARAMETERS = 'params.safetensors'
 EXAMPLE = 'load_example.py'
 LICENCE = (
   'The programs and load_example.py come from step_jax (Apache-2.0). The parameters were trained '
   'on the pictures named in config.data.path, by the feature net named in config.features: their '
   'licences say what the parameters may be used for.'
 )
-# Fields of the configuration whose folders are nobody's business.
-_PATHS = ('data.path', 'features.weights')
 
 
 def write(
@@ -88,7 +84,7 @@ def _check_free(out: pathlib.Path) -> None:
     kind = untrusted.read_json((out / MANIFEST).read_text())['format']
   except (OSError, ValueError, KeyError):
     kind = ''
-  if not str(kind).startswith(f'{_KIND}/'):
+  if not str(kind).startswith(f'{KIND}/'):
     raise RunError(f'{out}: is there already, and is no export: choose another --out')
 
 
@@ -177,5 +173,5 @@ def _array(aval: jax.core.ShapedArray) -> dict:
 def _config(run: methods.Run) -> dict:
   fields = dict(config_lib.flatten(run.config))
   return {
-    name: pathlib.Path(value).name if name in _PATHS else value for name, value in fields.items()
+    name: pathlib.Path(value).name if name in PATHS else value for name, value in fields.items()
   }

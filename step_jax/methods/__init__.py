@@ -9,6 +9,7 @@ from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.methods import psp, step, superstylenet
 from step_jax.methods.method import Bench, Encoder, Importer, Method, Option, Preset, Run, Stage
+from step_jax.methods.names import is_export, output, resolve
 
 if TYPE_CHECKING:
   import ml_collections
@@ -30,9 +31,13 @@ __all__ = [
   'abstract_step',
   'encode',
   'find',
+  'is_export',
   'load',
   'of_stage',
+  'output',
+  'read_config',
   'register',
+  'resolve',
   'roles',
   'train',
   'validate',
@@ -91,6 +96,8 @@ def train(
   """
   from step_jax.train import run
 
+  if is_export(files.path(workdir)):
+    raise RunError(f'{workdir}: is an export, which is read-only: train in another work directory')
   validate(config)
   _, stage = of_stage(config.stage)
   return run.train(stage.hook('build'), config, workdir, change_config)
@@ -125,14 +132,16 @@ def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
   """The method of a run, and the folder of its best stage that is trained and can translate.
 
   Args:
-    workdir: of the run, or the folder of one such stage.
+    workdir: of the run, or the folder of one such stage; or an export, see `names.resolve`.
 
   Raises:
     RunError: there is none, or stages of several methods lie side by side.
   """
   from step_jax.train import checkpoint
 
-  workdir = files.path(workdir)
+  workdir = resolve(workdir)
+  if is_export(workdir):
+    return of_stage(read_config(workdir).stage)[0], workdir
   if (workdir / config_lib.FILE).is_file() and checkpoint.exists(workdir):
     for method in METHODS.values():
       if config_lib.read(workdir).stage in method.translating:
@@ -159,18 +168,37 @@ def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
   return trained[0]
 
 
+def read_config(folder: files.Path) -> 'ml_collections.ConfigDict':
+  """The configuration that a stage, or the stage of an export, was trained with.
+
+  Raises:
+    RunError: there is none, or it is damaged.
+  """
+  if not is_export(folder):
+    return config_lib.read(folder)
+  from step_jax.methods import exported
+
+  return exported.read_config(folder)
+
+
 def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
   """Opens a trained run.
 
   Args:
-    workdir: of the run, or the folder of one of its stages that can translate.
+    workdir: of the run, or the folder of one of its stages that can translate; or of an export; or
+      `hf://OWNER/NAME[@REVISION]`, an export on the Hugging Face hub.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: nothing there can translate yet.
+    RunError: nothing there can translate yet, or the export cannot be downloaded or is damaged.
   """
+  from step_jax.methods import exported
+
   method, folder = find(workdir)
-  run = method.hook('run')(folder, which)
+  if is_export(folder):
+    run = exported.open_run(folder, method.hook('restore'), which)
+  else:
+    run = method.hook('run')(folder, which)
   run.folder = folder
   return run
 

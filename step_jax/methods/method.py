@@ -175,6 +175,8 @@ class Method:
       `report.galleries`.
     warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
     programs: `run -> export.programs.Bundle`.
+    restore: `(config, step, tree) -> Run`: a run from the arrays of that bundle, as dicts of dicts;
+      raises ValueError or KeyError for arrays that do not fit the configuration.
     page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
     tables: name -> `reproduce` table.
     benches: its benchmarks by name; no other method has the same.
@@ -183,6 +185,8 @@ class Method:
       are peers: `random_inputs(settings, stage)`, and `step_variants(settings, *inputs)`, see
       `bench.memory`.
     importers: actions of `step-jax weights`.
+    convert: `(path, name) -> weights.own_format.Weights`, or None: what `step-jax weights convert`
+      stores of files of networks that only this method uses.
     quickstart: `quickstart.Recipe`.
   """
 
@@ -204,10 +208,12 @@ class Method:
   galleries: str = ''
   warnings: str = ''
   programs: str = ''
+  restore: str = ''
   page: str = ''
   tables: str = ''
   benches: Mapping[str, Bench] = dataclasses.field(default_factory=dict)
   importers: tuple[Importer, ...] = ()
+  convert: str = ''
   cases: str = ''
   quickstart: str = ''
 

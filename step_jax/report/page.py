@@ -8,7 +8,7 @@ import jinja2
 from step_jax import config as config_lib
 from step_jax import files, methods
 from step_jax.data import pictures
-from step_jax.errors import RunError
+from step_jax.errors import DataError, RunError
 from step_jax.evaluate import results as results_lib
 from step_jax.report import charts, galleries
 from step_jax.train import writers
@@ -18,18 +18,25 @@ log = logging.getLogger(__name__)
 FILE = 'report.html'
 
 
-def write(workdir: str | os.PathLike) -> files.Path:
-  """Writes `report.html` to a run's work directory.
+def write(workdir: str | os.PathLike, out: str | os.PathLike | None = None) -> files.Path:
+  """Writes `report.html` to a run's work directory, or to `out`.
 
   It shows what is there: the curves of every stage that was trained, scores of those that were
   evaluated, and what the generator makes of validation pictures.
 
+  Args:
+    workdir: of the run, or an export.
+    out: folder for the page; scores of an export are taken from there too.
+
   Raises:
-    RunError: no stage was trained there.
+    RunError: no stage was trained there; or it is an export, and there is no `out`.
   """
-  workdir = files.path(workdir)
+  workdir = methods.resolve(workdir)
+  out = methods.output(workdir, out)
   folders = [workdir / stage.name for method in methods.METHODS.values() for stage in method.stages]
-  stages = [_stage(folder) for folder in folders if (folder / config_lib.FILE).is_file()]
+  stages = [_stage(folder, folder) for folder in folders if (folder / config_lib.FILE).is_file()]
+  if methods.is_export(workdir):
+    stages = [_stage(workdir, out)]
   if not stages:
     raise RunError(f'{workdir}: has no trained stage to report on: run step-jax train first')
   environment = jinja2.Environment(
@@ -38,17 +45,18 @@ def write(workdir: str | os.PathLike) -> files.Path:
   html = environment.get_template('page.html.j2').render(
     title=files.resolve(workdir).name, stages=stages, **_translations(workdir)
   )
-  path = workdir / FILE
+  files.make_folder(out)
+  path = out / FILE
   files.write_text(path, html)
   return path
 
 
-def _stage(folder: files.Path) -> dict:
+def _stage(folder: files.Path, scored: files.Path) -> dict:
   rows = writers.read_metrics(folder)
-  config = config_lib.read(folder)
+  config = methods.read_config(folder)
   method, _ = methods.of_stage(config.stage)
   warn = method.hook('warnings') or (lambda signs: [])
-  results = results_lib.read(folder)
+  results = results_lib.read(scored)
   groups = results_lib.by_group(results) if results else {}
   return {
     'name': config.stage,
@@ -74,11 +82,12 @@ def _translations(workdir: files.Path) -> dict:
   """Galleries as (title, data URL), and a note on how new styles are drawn."""
   try:
     run = methods.load(workdir)
-  except RunError as error:
+    make = methods.METHODS[run.method].hook('galleries') or galleries.make
+    images = make(run)
+  except (DataError, RunError) as error:
     log.info('no galleries yet: %s', error)
     return {'galleries': [], 'note': ''}
-  make = methods.METHODS[run.method].hook('galleries') or galleries.make
   return {
-    'galleries': [(title, pictures.data_url(image)) for title, image in make(run).items()],
+    'galleries': [(title, pictures.data_url(image)) for title, image in images.items()],
     'note': run.note,
   }

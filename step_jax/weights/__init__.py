@@ -8,7 +8,7 @@ Nothing here downloads unless `get` is called, and no file ever runs code.
     activations = features.module.apply({'params': features.params}, images)
 """
 
-from step_jax.weights.convert import convert
+from step_jax.weights.convert import convert, write
 from step_jax.weights.download import get
 from step_jax.weights.known import PUBLISHED
 from step_jax.weights.load import (
@@ -32,4 +32,5 @@ __all__ = [
   'load_heads',
   'load_inception',
   'tap_weights',
+  'write',
 ]

@@ -9,7 +9,7 @@ import numpy as np
 from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.models.features import FEATURE_NETS
-from step_jax.weights import known, layouts, nets, own_format, readers, store
+from step_jax.weights import known, layouts, nets, own_format, readers
 from step_jax.weights.layouts import Layout
 from step_jax.weights.own_format import Weights
 from step_jax.weights.tensors import Tensor
@@ -37,8 +37,16 @@ def convert(
   Raises:
     WeightsError: the file is damaged, altered, of another net, or cannot be read or written.
   """
-  weights, _ = read(path, name or '')
-  written = store.place(weights.name) if out is None else places.expand(out)
+  return write(read(path, name or '')[0], out)
+
+
+def write(weights: Weights, out: str | os.PathLike | None = None) -> pathlib.Path:
+  """Writes weights to a file, by default that of their name in the store, and returns its path.
+
+  Raises:
+    WeightsError: it cannot be written.
+  """
+  written = places.weights() / f'{weights.name}.safetensors' if out is None else places.expand(out)
   own_format.write(weights, written)
   return written
 

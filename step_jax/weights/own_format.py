@@ -28,7 +28,7 @@ class Weights:
   """Weights of a net or of LPIPS heads in our names and axes.
 
   Attributes:
-    name: one of `nets.NAMES`.
+    name: of the file in the store: one of `nets.NAMES`, or of a network that one method uses.
     arrays: name -> float32 array, in the order of the layers.
     source: name of the file they were published in.
     source_sha256: of that file.

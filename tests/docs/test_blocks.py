@@ -82,6 +82,11 @@ def parse(shop, words):
   main_lib.split_fields(rest)
 
 
+def parse_hub(shop, words):
+  """The command line takes these arguments, where the export lies in a folder."""
+  parse(shop, [re.sub(r'^hf://[\w@/.-]+$', 'runs/mine/export', word) for word in words])
+
+
 def make_config(shop, words):
   """All up to training: arguments, the stage before, fields, and what can be checked of them."""
 
@@ -188,6 +193,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'launch/quickstart\.sh', 'makes an environment: tests/launch/test_environment.py', read_script),
   (r'launch/test\.sh', 'as above, and would not end', read_script),
   (r'launch/tpu_vm\.sh ', 'costs money: tests/launch/test_tpu_vm.py', dry_run),
+  (r'step-jax .*hf://', 'needs the network: tests/downloads', parse_hub),
   (r'hf upload ', 'needs an account', nothing),
   (r'(gcloud|kubectl) ', 'costs money: no test', nothing),
   (r'docker ', 'needs docker: tests/launch/test_container.py', nothing),

@@ -123,7 +123,7 @@ def test_the_manifest_says_it_all(run, exported, picture_folder):
   assert files == {*manifest['files'], 'manifest.json'}
   assert {p['file'] for p in manifest['programs'].values()} < files
   taken = {name for p in manifest['programs'].values() for name in p['parameters']}
-  assert taken == set(manifest['parameters'])
+  assert taken | {'run/codes'} == set(manifest['parameters'])
   assert manifest['config']['model.generator_width'] == 4
   assert manifest['step'] == run.step and manifest['stage'] == 'finetune'
 

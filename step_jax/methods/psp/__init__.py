@@ -73,6 +73,7 @@ METHOD = Method(
   session=f'{_HERE}.scores:PspSession',
   measures=f'{_HERE}.scores:MEASURES',
   programs=f'{_HERE}.programs:bundle',
+  restore=f'{_HERE}.programs:restore',
   benches={
     'stylegan2_step': Bench(
       dict(size=32, batch=8, width=16), fields=_BENCHED, stages=('stylegan2',), peers=('torch',)
@@ -82,6 +83,7 @@ METHOD = Method(
     ),
   },
   cases=f'{_HERE}.cases',
+  convert=f'{_HERE}.published:convert',
   importers=(
     Importer(
       'import-stylegan2',

@@ -119,13 +119,11 @@ PSP = GENERATOR | {
   ),
   'features.identity': Field(
     '',
-    'file of ArcFace IR-SE-50 for PyTorch, for `loss.identity`; empty: `arcface_ir_se50.pth` in '
-    'the store of weights',
+    'file of ArcFace IR-SE-50, for `loss.identity`; empty: that in the store of weights',
   ),
   'features.moco': Field(
     '',
-    "file of MoCo's ResNet-50 for PyTorch, for `loss.moco`; empty: `moco_resnet50.pth` in the "
-    'store of weights',
+    "file of MoCo's ResNet-50, for `loss.moco`; empty: that in the store of weights",
   ),
   'optimizer.name': Field('ranger', 'kind of the optimiser', one_of('ranger', 'adam')),
   'optimizer.learning_rate': Field(

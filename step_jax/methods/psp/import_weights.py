@@ -13,22 +13,16 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.methods.psp import ada_pickle, encoder_state, stylegan2_state, torch_state
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.encoder_state import Encoder
 from step_jax.methods.psp.generator import Generator, mean_style
-from step_jax.methods.psp.irse import FaceEmbedding
-from step_jax.methods.psp.resnet import ResNet50
 from step_jax.methods.psp.torch_state import Variables
 from step_jax.weights import readers, torch_file
 from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
-
-# Files of networks behind terms, as published, in the store of weights.
-STORED = {'identity': 'arcface_ir_se50.pth', 'moco': 'moco_resnet50.pth'}
 
 
 class StyleGAN2(NamedTuple):
@@ -74,16 +68,16 @@ def read_stylegan2(path: pathlib.Path) -> StyleGAN2:
     WeightsError: the file cannot be read, is damaged, or holds something else.
   """
   where = str(path)
-  tree = _read(path)
+  tree = read_tree(path)
   if 'G_ema' in tree:
-    generator_state, mean = _from_ada_generator(_arrays(tree['G_ema'], where), where)
+    generator_state, mean = _from_ada_generator(read_arrays(tree['G_ema'], where), where)
     discriminator_state = None
     if 'D' in tree:
-      discriminator_state = _from_ada_discriminator(_arrays(tree['D'], where))
+      discriminator_state = _from_ada_discriminator(read_arrays(tree['D'], where))
   else:
-    generator_state = _arrays(_state(tree, 'g_ema', where), where)
+    generator_state = read_arrays(_state(tree, 'g_ema', where), where)
     mean = _array(tree['latent_avg'], 'latent_avg', where) if 'latent_avg' in tree else None
-    discriminator_state = _arrays(tree['d'], where) if isinstance(tree.get('d'), dict) else None
+    discriminator_state = read_arrays(tree['d'], where) if isinstance(tree.get('d'), dict) else None
   generator, variables = stylegan2_state.generator_from_torch(generator_state, where)
   if mean is None:
     log.warning('%s holds no mean style: it is the mean of 100,000 styles of seed 0', where)
@@ -102,8 +96,8 @@ def read_psp(path: pathlib.Path) -> Psp:
     WeightsError: the file cannot be read, is damaged, or holds something else.
   """
   where = str(path)
-  tree = _read(path)
-  state = _arrays(_state(tree, 'state_dict', where), where)
+  tree = read_tree(path)
+  state = read_arrays(_state(tree, 'state_dict', where), where)
   # Loss networks are not saved; some files hold the pooling layer, which has no arrays.
   parts = [torch_state.without_prefix(state, prefix) for prefix in ('encoder.', 'decoder.')]
   encoder = encoder_state.encoder_from_torch(parts[0], where)
@@ -130,52 +124,7 @@ def read_psp(path: pathlib.Path) -> Psp:
   return Psp(*encoder, generator, variables, mean, options)
 
 
-def find(term: str, path: str = '') -> pathlib.Path:
-  """The file of the network behind `loss.identity` or `loss.moco`.
-
-  Args:
-    term: `identity` or `moco`.
-    path: the file itself; empty looks for `STORED[term]` in the store of weights.
-
-  Raises:
-    WeightsError: it is not there; the message says what to do.
-  """
-  found = places.expand(path) if path else places.weights() / STORED[term]
-  if not found.is_file():
-    what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
-    raise WeightsError(
-      f'loss.{term} needs {what}, and there is no {found}: put its file for PyTorch there, set '
-      f'features.{term} to it, or loss.{term} to 0'
-    )
-  return found
-
-
-def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:
-  """Reads a file of ArcFace's IR-SE-50 or of CurricularFace's IR-101.
-
-  Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
-  """
-  return encoder_state.face_embedding_from_torch(_network(path), str(path))
-
-
-def read_resnet50(path: pathlib.Path) -> tuple[ResNet50, Variables]:
-  """Reads a file of MoCo's or torchvision's ResNet-50.
-
-  Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
-  """
-  return encoder_state.resnet50_from_torch(_network(path), str(path))
-
-
-def _network(path: pathlib.Path) -> dict[str, np.ndarray]:
-  """The state dict of a file that holds nothing else, or holds it under `state_dict`."""
-  tree = _read(path)
-  state = tree.get('state_dict')
-  return _arrays(state if isinstance(state, dict) else tree, str(path))
-
-
-def _read(path: pathlib.Path) -> dict[str, Any]:
+def read_tree(path: pathlib.Path) -> dict[str, Any]:
   """A file's dicts and tensors, unread."""
   with readers.told_in_one_line(path):
     with path.open('rb') as file:
@@ -191,7 +140,12 @@ def _state(tree: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
   return tree[name]
 
 
-def _arrays(state: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
+def read_arrays(state: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
+  """The tensors among the values of a dict.
+
+  Raises:
+    WeightsError: one is damaged.
+  """
   return {
     name: _array(tensor, name, where)
     for name, tensor in state.items()

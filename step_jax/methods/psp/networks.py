@@ -13,7 +13,7 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax import models, weights
 from step_jax.evaluate import lpips as lpips_lib
-from step_jax.methods.psp import encoders, import_weights, irse, resnet
+from step_jax.methods.psp import encoders, irse, published, resnet
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.generator import Generator
@@ -118,10 +118,10 @@ def similarity(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module,
     UserError: its file is not there or cannot be read.
   """
   read = {
-    'identity': import_weights.read_face_embedding,
-    'moco': import_weights.read_resnet50,
+    'identity': published.read_face_embedding,
+    'moco': published.read_resnet50,
   }[term]
-  return read(import_weights.find(term, config.features[term]))
+  return read(published.find(term, config.features[term]))
 
 
 def lpips_shapes(config: ml_collections.ConfigDict) -> Trunk:

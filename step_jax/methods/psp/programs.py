@@ -1,11 +1,13 @@
 """What a run of pSp computes, as programs to export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 
 import jax.numpy as jnp
+import ml_collections
 
 from step_jax.export import programs as programs_lib
+from step_jax.methods import exported
 from step_jax.methods.psp import functions, networks
 from step_jax.methods.psp import run as run_lib
 
@@ -77,3 +79,28 @@ def bundle(run: run_lib.PspRun, platforms: Sequence[str] = programs_lib.PLATFORM
       'codes of sources (0..255, or classes), in the size of the encoder',
     )
   return programs_lib.Bundle(arrays, programs, _USAGE, side, side)
+
+
+def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> run_lib.PspRun:
+  """The run whose `bundle` holds these arrays.
+
+  Args:
+    config: of the run.
+    step: of its checkpoint.
+    tree: the arrays, as dicts of dicts.
+
+  Raises:
+    ValueError, KeyError: they do not fit the configuration.
+  """
+  mapping, synthesis = tree['mapping'], tree['synthesis']
+  params = {
+    'generator': {
+      'params': {**mapping['generator']['params'], **synthesis['generator']['params']},
+      'noise': synthesis['generator']['noise'],
+    },
+    'mean_style': mapping['mean_style'],
+  }
+  if 'encoder' in tree:
+    params['encoder'] = tree['encoder']['encoder']
+  like = functions.variables(run_lib.state_shapes(config))
+  return run_lib.PspRun(config, step, exported.fit(params, like))

@@ -251,21 +251,24 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
     RunError: the stage is of another kind, or its checkpoint cannot be read.
   """
   config = stage_lib.trained_config(folder, [stage.name for stage in METHOD.stages])
+  step, restored, _ = stage_lib.load_run(folder, state_shapes(config), which)
+  return PspRun(config, step, functions.variables(restored))
+
+
+def state_shapes(config: ml_collections.ConfigDict) -> dict:
+  """Shapes of the members of a `TrainState` that `functions.variables` takes."""
   shapes = networks.generator_shapes(config)
   mean = jax.ShapeDtypeStruct((config.model.style_dim,), jnp.float32)
   if config.stage == 'stylegan2':
-    like = {
+    return {
       'ema': {'generator': shapes['params']},
       'stats': {'noise': shapes['noise'], 'w_mean': mean},
     }
-  else:
-    side, channels = config.model.encoder_size, networks.input_channels(config)
-    image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
-    init = functools.partial(networks.encoder(config).init, train=False)
-    encoder = jax.eval_shape(init, jax.random.key(0), image)
-    like = {
-      'params': {'encoder': encoder['params'], 'generator': shapes['params']},
-      'stats': {'encoder': encoder['batch_stats'], 'noise': shapes['noise'], 'mean_style': mean},
-    }
-  step, restored, _ = stage_lib.load_run(folder, like, which)
-  return PspRun(config, step, functions.variables(restored))
+  side, channels = config.model.encoder_size, networks.input_channels(config)
+  image = jax.ShapeDtypeStruct((1, side, side, channels), jnp.float32)
+  init = functools.partial(networks.encoder(config).init, train=False)
+  encoder = jax.eval_shape(init, jax.random.key(0), image)
+  return {
+    'params': {'encoder': encoder['params'], 'generator': shapes['params']},
+    'stats': {'encoder': encoder['batch_stats'], 'noise': shapes['noise'], 'mean_style': mean},
+  }

@@ -12,7 +12,7 @@ from step_jax.errors import WeightsError
 from step_jax.evaluate import diversity, reconstruction, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import Session
-from step_jax.methods.psp import functions, import_weights, inputs, losses, networks, styles
+from step_jax.methods.psp import functions, inputs, losses, networks, published, styles
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.weights import known
 
@@ -75,7 +75,7 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
   values = scores.stack(session.stream(compare, constants, _compared(session)))
   yield mean_score(session.protocol('l2/float'), values['l2'])
   if identity is not None:
-    file = import_weights.find('identity', session.config.features.identity)
+    file = published.find('identity', session.config.features.identity)
     facts = {'weights': known.digest(file)}
     yield mean_score(session.protocol('identity/112', **facts), values['identity'])
 

@@ -32,6 +32,7 @@ METHOD = Method(
   galleries=f'{_HERE}.galleries:make',
   warnings=f'{_HERE}.scores.health:warnings',
   programs=f'{_HERE}.programs:bundle',
+  restore=f'{_HERE}.programs:restore',
   page=f'{_HERE}.page.page:open_page',
   tables=f'{_HERE}.reproduce.tables:TABLES',
   benches={

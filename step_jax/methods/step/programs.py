@@ -1,19 +1,26 @@
 """What a run of StEP computes, as programs to export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 import functools
 import pathlib
 
 import jax.numpy as jnp
+import ml_collections
 
 from step_jax.export import programs as programs_lib
-from step_jax.methods.step import functions, networks
+from step_jax.methods import exported
+from step_jax.methods.step import fitted, functions, networks, samplers
 from step_jax.methods.step.models.generator import SIZE_MULTIPLE
-from step_jax.methods.step.run import Translator
+from step_jax.methods.step.run import Translator, shapes
 
 # The style encoder halves a picture four times.
 _MIN_STYLE = 16
 _EXAMPLE = pathlib.Path(__file__).with_name('load_example.py')
+_NO_CODES = (
+  'this export has no codes of training images to draw styles with: train the mapper stage, then '
+  'export again'
+)
+_NO_MAPPER = 'styles are drawn from the Gaussian of the training codes, as in the exported run'
 _USAGE = ('encode STYLE.npy CODES.npy', 'generate SOURCE.npy CODES.npy OUT.npy')
 
 
@@ -32,6 +39,8 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
   config = run.config
   trees = dict(run.params)
   if run.samplers:
+    # Which no program takes: `restore` draws with them as this run does.
+    trees['run'] = {'codes': run.codes}
     trees[run.sampler_name] = run.samplers[run.sampler_name].params
   arrays = programs_lib.flatten(trees)
   encoder, generator = networks.style_encoder(config), networks.generator(config)
@@ -68,3 +77,29 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
       'normal distribution',
     )
   return programs_lib.Bundle(arrays, programs, _USAGE, _MIN_STYLE, SIZE_MULTIPLE, _EXAMPLE)
+
+
+def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> Translator:
+  """The run whose `bundle` holds these arrays.
+
+  Args:
+    config: of the run.
+    step: of its checkpoint.
+    tree: the arrays, as dicts of dicts.
+
+  Raises:
+    ValueError, KeyError: they do not fit the configuration.
+  """
+  like = shapes(config)
+  params = exported.fit({name: tree[name] for name in like}, like)
+  if 'run' not in tree:
+    return Translator(config, step, params, note=_NO_CODES)
+  codes = tree['run']['codes']
+  if codes.ndim != 2 or codes.shape[1] != config.model.z_dim or not len(codes):
+    raise ValueError(f'codes have the shape {codes.shape}')
+  sampler, name = samplers.gaussian(codes), 'gaussian'
+  if 'mapper' in tree:
+    sampler, name = samplers.stored_mapper(config.model.z_dim, tree['mapper']), 'mapper'
+  encoder = fitted.Encoder(config.stage, step, fitted.digest(params['style_encoder']))
+  note = '' if name == 'mapper' else _NO_MAPPER
+  return Translator(config, step, params, codes, sampler, name, note, encoder)

@@ -211,7 +211,14 @@ def load(folder: files.Path, which: str = 'latest') -> Translator:
     RunError: the stage is of another kind, or its checkpoint cannot be read.
   """
   config = stage_lib.trained_config(folder, METHOD.translating)
-  like = {
+  step, state, _ = stage_lib.load_run(folder, {'ema': shapes(config)}, which)
+  params = state['ema']
+  return Translator(config, step, params, **_stored_sampler(folder, config, step, params, which))
+
+
+def shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Shapes of `Translator.params`."""
+  return {
     'style_encoder': jax.eval_shape(
       lambda: networks.init_style_encoder(networks.style_encoder(config), jax.random.key(0))
     ),
@@ -221,9 +228,6 @@ def load(folder: files.Path, which: str = 'latest') -> Translator:
       )
     ),
   }
-  step, state, _ = stage_lib.load_run(folder, {'ema': like}, which)
-  params = state['ema']
-  return Translator(config, step, params, **_stored_sampler(folder, config, step, params, which))
 
 
 def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -> dict[str, Any]:

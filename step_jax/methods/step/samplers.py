@@ -5,9 +5,12 @@ import dataclasses
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
 
+from step_jax.methods import exported
+from step_jax.methods.step import models as nets
 from step_jax.methods.step import networks
 from step_jax.methods.step.steps import mapper as mapper_lib
 
@@ -67,6 +70,19 @@ def mapper(config: ml_collections.ConfigDict, params: Mapping, codes: np.ndarray
   params = mapper_lib.in_code_units(params, *mapper_lib.standardization(config, codes))
   apply = lambda params, noise: module.apply({'params': params}, noise)
   return Sampler('mapper', config.model.z_dim, params, apply)
+
+
+def stored_mapper(z_dim: int, params: Mapping) -> Sampler:
+  """A mapper from the parameters of `mapper(...)`, which tell its widths.
+
+  Raises:
+    ValueError, KeyError: they are those of no mapper.
+  """
+  hidden = [params[f'dense{i}']['kernel'].shape[1] for i in range(len(params) - 1)]
+  module = nets.Mapper(z_dim, hidden)
+  init = lambda: module.init(jax.random.key(0), jnp.zeros((1, z_dim)))['params']
+  params = exported.fit(params, jax.eval_shape(init))
+  return Sampler('mapper', z_dim, params, lambda p, noise: module.apply({'params': p}, noise))
 
 
 def mapper_wins(scores: Mapping[str, float]) -> bool:

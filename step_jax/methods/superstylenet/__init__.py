@@ -64,6 +64,7 @@ METHOD = Method(
   measures=f'{_HERE}.measures:MEASURES',
   galleries=f'{_HERE}.galleries:make',
   programs=f'{_HERE}.programs:bundle',
+  restore=f'{_HERE}.programs:restore',
   page=f'{_HERE}.page.page:Page.open',
   benches={
     'spse': Bench(dict(size=512, batch=1), fields=('size', 'batch'), peers=('numpy',)),

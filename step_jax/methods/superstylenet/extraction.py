@@ -141,7 +141,7 @@ class KeptCodes:
     number, row = divmod(index, _IN_FILE)
     if number not in self._open:
       self._open[number] = np.load(_file(self._folder, number), mmap_mode='r')
-    return _unmarked(np.array(self._open[number][row]))
+    return unmarked(np.array(self._open[number][row]))
 
   def some(self, most: int, seed: int) -> RegionCodes:
     """Codes `[N, L, 512]` of at most so many examples, a random choice where there are more."""
@@ -252,8 +252,8 @@ def _is_whole(path: pathlib.Path, count: int, num_labels: int) -> bool:
     return False
 
 
-def _unmarked(marked: np.ndarray) -> RegionCodes:
-  """Codes from an array `[L, 512]` with NaN for labels without one."""
+def unmarked(marked: np.ndarray) -> RegionCodes:
+  """Codes from an array `[..., L, 512]` with NaN for labels without one."""
   valid = ~np.isnan(marked).any(axis=-1)
   return RegionCodes(np.where(valid[..., None], marked, 0.0).astype(np.float32), valid)
 
@@ -277,7 +277,7 @@ def read_bank(path: files.Path, num_labels: int) -> tuple[RegionCodes, RegionCod
       raise ValueError(f'codes are {some.shape}')
   except (KeyError, ValueError) as error:
     raise untrusted.damaged(path, error, remedy) from None
-  return _unmarked(some), _unmarked(mean)
+  return unmarked(some), unmarked(mean)
 
 
 def write_bank(path: files.Path, some: RegionCodes, mean: RegionCodes) -> None:

@@ -1,12 +1,16 @@
 """What a run of SuperStyleNet computes, as programs to export."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import jax.numpy as jnp
+import ml_collections
 
 from step_jax import images
 from step_jax.export import programs as programs_lib
-from step_jax.methods.superstylenet import networks
+from step_jax.methods import exported
+from step_jax.methods.superstylenet import codes as codes_lib
+from step_jax.methods.superstylenet import extraction, networks
+from step_jax.methods.superstylenet import run as run_lib
 from step_jax.methods.superstylenet.run import RegionRun
 from step_jax.methods.superstylenet.spse import CODE_SIZE, extract, spline_table
 
@@ -30,6 +34,8 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
     {
       'generator': {**run.params, 'mean': {'codes': run.mean.codes}},
       'codes': {'splines': spline_table()},
+      # Which no program takes: `restore` does.
+      'run': {'bank': codes_lib.pack(run.bank), 'mean': codes_lib.pack(run.mean)},
     }
   )
   multiple = 2**module.num_upsamplings
@@ -63,3 +69,23 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
   }  # fmt: skip
   programs = {name: programs_lib.lower(*row, platforms=platforms) for name, row in table.items()}
   return programs_lib.Bundle(arrays, programs, _USAGE, multiple, multiple)
+
+
+def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> RegionRun:
+  """The run whose `bundle` holds these arrays.
+
+  Args:
+    config: of the run.
+    step: of its checkpoint.
+    tree: the arrays, as dicts of dicts.
+
+  Raises:
+    ValueError, KeyError: they do not fit the configuration.
+  """
+  bank, mean = (tree['run'][name] for name in ('bank', 'mean'))
+  shape = (networks.generator(config).num_labels, CODE_SIZE)
+  if bank.shape[1:] != shape or mean.shape != shape:
+    raise ValueError(f'codes have the shapes {bank.shape} and {mean.shape}')
+  params = {name: part for name, part in tree['generator'].items() if name != 'mean'}
+  params = exported.fit(params, run_lib.shapes(config))
+  return RegionRun(config, step, params, extraction.unmarked(bank), extraction.unmarked(mean))

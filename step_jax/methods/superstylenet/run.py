@@ -276,9 +276,7 @@ def load(folder: files.Path, which: str = 'latest') -> RegionRun:
   """
   config = stage_lib.trained_config(folder, ('superstylenet',))
   module = networks.generator(config)
-  labels = jnp.zeros((1, *config.data.crop), jnp.int32)
-  codes = jnp.zeros((1, module.num_labels, CODE_SIZE))
-  params, stats = _split(jax.eval_shape(module.init, jax.random.key(0), labels, codes))
+  params, stats = _split(shapes(config))
   averaged = bool(config.ema_decay)
   part, name = ('ema', training.AVERAGED) if averaged else ('params', 'generator')
   like = {part: {'generator': params}, 'stats': {name: stats}}
@@ -286,6 +284,14 @@ def load(folder: files.Path, which: str = 'latest') -> RegionRun:
   variables = {'params': restored[part]['generator'], **restored['stats'][name]}
   bank = extraction.read_bank(folder / stage.BANK_FILE, module.num_labels)
   return RegionRun(config, step, variables, *bank)
+
+
+def shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
+  """Shapes of `RegionRun.params`."""
+  module = networks.generator(config)
+  labels = jnp.zeros((1, *config.data.crop), jnp.int32)
+  codes = jnp.zeros((1, module.num_labels, CODE_SIZE))
+  return jax.eval_shape(module.init, jax.random.key(0), labels, codes)
 
 
 def _split(variables):

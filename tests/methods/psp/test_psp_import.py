@@ -18,6 +18,7 @@ from step_jax.methods.psp import (
   encoders,
   fir,
   import_weights,
+  published,
   stylegan2_state,
 )
 
@@ -180,60 +181,9 @@ def test_ada_pickles(tiny, tmp_path, caplog):
     import_weights.read_stylegan2(checkpoints.write_ada(path, {}))
 
 
-def small_encoder(num_styles=8):
-  """A state dict of a narrow encoder for 64 px in PyTorch's names, from the converter's entries."""
-  fields = {'depths': (1, 1, 1, 1), 'widths': (16, 32, 48, 64)}
-  random = np.random.RandomState(0)
-  state = {}
-
-  def norm(key, width):
-    for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
-      state[f'{key}.{leaf}'] = 0.5 + random.rand(width).astype(np.float32)
-    state[f'{key}.num_batches_tracked'] = np.array(7)
-
-  def draw(key, *shape):
-    state[key] = 0.1 * random.standard_normal(shape).astype(np.float32)
-
-  draw('input_layer.0.weight', 16, 3, 3, 3)
-  norm('input_layer.1', 16)
-  draw('input_layer.2.weight', 16)
-  inputs = 16
-  for u, width in enumerate(fields['widths']):
-    block = f'body.{u}.res_layer'
-    norm(f'{block}.0', inputs)
-    draw(f'{block}.1.weight', width, inputs, 3, 3)
-    draw(f'{block}.2.weight', width)
-    draw(f'{block}.3.weight', width, width, 3, 3)
-    norm(f'{block}.4', width)
-    draw(f'{block}.5.fc1.weight', width // 16, width, 1, 1)
-    draw(f'{block}.5.fc2.weight', width, width // 16, 1, 1)
-    if width != inputs:
-      draw(f'body.{u}.shortcut_layer.0.weight', width, inputs, 1, 1)
-      norm(f'body.{u}.shortcut_layer.1', width)
-    inputs = width
-  for i, width in ((1, 48), (2, 32)):
-    draw(f'latlayer{i}.weight', 64, width, 1, 1)
-    draw(f'latlayer{i}.bias', 64)
-  for i in range(num_styles):
-    for j in range(2 + (i >= 3) + (i >= 7)):
-      draw(f'styles.{i}.convs.{2 * j}.weight', 24, 64 if not j else 24, 3, 3)
-      draw(f'styles.{i}.convs.{2 * j}.bias', 24)
-    draw(f'styles.{i}.linear.weight', 24, 24)
-    draw(f'styles.{i}.linear.bias', 24)
-  return state
-
-
-def psp_tree(state, encoder):
-  parts = {'encoder.': encoder, 'decoder.': state}
-  return {
-    'state_dict': {prefix + k: v for prefix, part in parts.items() for k, v in part.items()},
-    'opts': {'dataset_type': 'ffhq_encode', 'output_size': 32, 'lpips_lambda': 0.8, 'none': None},
-  }
-
-
 def test_psp_files(tiny, tmp_path):
   vectors, state, _ = tiny
-  tree = psp_tree(state, small_encoder())
+  tree = checkpoints.psp_tree(state, checkpoints.small_encoder())
   rows = np.random.RandomState(0).standard_normal((8, 24)).astype(np.float32)
   path = tmp_path / 'x.pt'
   own = import_weights.read_psp(checkpoints.write(path, {**tree, 'latent_avg': rows}))
@@ -264,9 +214,15 @@ def test_files_that_do_not_fit_are_one_clear_error(tiny, tmp_path):
       read(path)
     assert str(error.value).startswith(str(path)) and '\n' not in str(error.value)
 
-  tree = psp_tree(state, small_encoder(9))
+  tree = checkpoints.psp_tree(state, checkpoints.small_encoder(9))
   refused(tree, 'encoder of 9 styles and a generator of 8')
-  refused({**psp_tree(state, small_encoder()), 'latent_avg': np.zeros((18, 24), np.float32)}, '18')
+  refused(
+    {
+      **checkpoints.psp_tree(state, checkpoints.small_encoder()),
+      'latent_avg': np.zeros((18, 24), np.float32),
+    },
+    '18',
+  )
   refused({'g_ema': state}, 'holds no state_dict')
   refused({'state': state}, 'holds no g_ema', import_weights.read_stylegan2)
   wrong = np.zeros(8, np.float32)
@@ -304,22 +260,15 @@ def test_names_that_weights_do_not_need_are_refused(tmp_path):
 
 def test_files_of_single_networks(tmp_path):
   """A state dict alone, or under its name beside other things."""
-  encoder = small_encoder()
-  state = {k: v for k, v in encoder.items() if not k.startswith(('styles', 'latlayer'))}
-  random = np.random.RandomState(1)
-  norm = ('weight', 'bias', 'running_mean', 'running_var')
-  for i in (0, 4):
-    state |= {f'output_layer.{i}.{leaf}': random.rand(64).astype(np.float32) for leaf in norm}
-  state['output_layer.3.weight'] = random.rand(64, 64 * 49).astype(np.float32)
-  state['output_layer.3.bias'] = random.rand(64).astype(np.float32)
+  state = checkpoints.small_face_embedding()
   path = tmp_path / 'x.pth'
   for tree in (state, {'epoch': 800, 'state_dict': state, 'optimizer': {'state': {}}}):
-    module, variables = import_weights.read_face_embedding(checkpoints.write(path, tree))
+    module, variables = published.read_face_embedding(checkpoints.write(path, tree))
     assert module.widths == (16, 32, 48, 64) and module.affine
     expected = state['output_layer.3.weight'].reshape(64, 64, 7, 7).transpose(2, 3, 1, 0)
     np.testing.assert_array_equal(variables['params']['fc']['kernel'], expected.reshape(-1, 64))
   with pytest.raises(WeightsError, match='lacks conv1.weight'):
-    import_weights.read_resnet50(path)
+    published.read_resnet50(path)
 
 
 # Damage.
@@ -333,7 +282,7 @@ def test_arrays_of_any_shape_are_read_or_refused_in_one_line(network, tiny):
   read, state = {
     'generator': (stylegan2_state.generator_from_torch, tiny[1]),
     'discriminator': (stylegan2_state.discriminator_from_torch, tiny[2]),
-    'encoder': (encoder_state.encoder_from_torch, small_encoder()),
+    'encoder': (encoder_state.encoder_from_torch, checkpoints.small_encoder()),
   }[network]
   random = np.random.RandomState(0)
   keys, refused = sorted(state), 0
@@ -401,10 +350,10 @@ def test_damaged_files_are_read_or_refused_in_one_line(index, damaged, tmp_path)
     nonlocal refused
     path.write_bytes(damaged.damaged(content, changes))
     try:
-      tree = import_weights._read(path)
+      tree = import_weights.read_tree(path)
       for state in tree.values():
         if isinstance(state, dict):
-          import_weights._arrays(state, str(path))
+          import_weights.read_arrays(state, str(path))
     except WeightsError as error:
       assert '\n' not in str(error) and str(path) in str(error)
       refused += 1

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 
+import flax.traverse_util
 import jax
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ from step_jax.methods.psp import (
   import_weights,
   inputs,
   networks,
+  programs,
   train_psp,
   transforms,
 )
@@ -198,6 +200,21 @@ def test_a_run_is_exported(trained, tmp_path):
   images = example['generate'](np.concatenate([codes, drawn]))
   assert images.shape == (3, 16, 16, 3)
   np.testing.assert_allclose(images[:2].astype(int), run.generate(codes), atol=1)
+  opened = methods.load(folder)
+  image = np.ones((20, 30, 3), np.uint8)
+  for make in (lambda run: run.translate(image, layers='2-'), lambda run: run.draw(2)):
+    np.testing.assert_array_equal(make(opened), make(run))
+
+
+def test_a_run_without_encoder_from_its_arrays(trained, monkeypatch):
+  run = psp_run.load(trained[0] / 'stylegan2')
+  monkeypatch.setattr(programs.programs_lib, 'lower', lambda *args, **options: None)
+  tree = flax.traverse_util.unflatten_dict(dict(programs.bundle(run).arrays), sep='/')
+  opened = programs.restore(run.config, run.step, tree)
+  np.testing.assert_array_equal(opened.generate(3), run.generate(3))
+  with pytest.raises(ValueError, match='the configuration says'):
+    mapping = {**tree['mapping'], 'mean_style': np.zeros(9, np.float32)}
+    programs.restore(run.config, run.step, {**tree, 'mapping': mapping})
 
 
 def test_published_files_become_runs(trained, tmp_path, monkeypatch):

@@ -118,3 +118,89 @@ def write_ada(path: pathlib.Path, networks: dict[str, dict[str, np.ndarray]]) ->
   items['augment_pipe'] = b'N'
   path.write_bytes(files.program(files.dict_of(items)))
   return path
+
+
+def small_encoder(num_styles=8, widths=(16, 32, 48, 64)) -> dict[str, np.ndarray]:
+  """A state dict of a narrow encoder for 64 px in PyTorch's names."""
+  random = np.random.RandomState(0)
+  state = {}
+
+  def norm(key, width):
+    for leaf in ('weight', 'bias', 'running_mean', 'running_var'):
+      state[f'{key}.{leaf}'] = 0.5 + random.rand(width).astype(np.float32)
+    state[f'{key}.num_batches_tracked'] = np.array(7)
+
+  def draw(key, *shape):
+    state[key] = 0.1 * random.standard_normal(shape).astype(np.float32)
+
+  draw('input_layer.0.weight', 16, 3, 3, 3)
+  norm('input_layer.1', 16)
+  draw('input_layer.2.weight', 16)
+  inputs = 16
+  for u, width in enumerate(widths):
+    block = f'body.{u}.res_layer'
+    norm(f'{block}.0', inputs)
+    draw(f'{block}.1.weight', width, inputs, 3, 3)
+    draw(f'{block}.2.weight', width)
+    draw(f'{block}.3.weight', width, width, 3, 3)
+    norm(f'{block}.4', width)
+    draw(f'{block}.5.fc1.weight', width // 16, width, 1, 1)
+    draw(f'{block}.5.fc2.weight', width, width // 16, 1, 1)
+    if width != inputs:
+      draw(f'body.{u}.shortcut_layer.0.weight', width, inputs, 1, 1)
+      norm(f'body.{u}.shortcut_layer.1', width)
+    inputs = width
+  for i in (1, 2):
+    draw(f'latlayer{i}.weight', widths[3], widths[3 - i], 1, 1)
+    draw(f'latlayer{i}.bias', widths[3])
+  for i in range(num_styles):
+    for j in range(2 + (i >= 3) + (i >= 7)):
+      draw(f'styles.{i}.convs.{2 * j}.weight', 24, 24 if j else widths[3], 3, 3)
+      draw(f'styles.{i}.convs.{2 * j}.bias', 24)
+    draw(f'styles.{i}.linear.weight', 24, 24)
+    draw(f'styles.{i}.linear.bias', 24)
+  return state
+
+
+def small_face_embedding() -> dict[str, np.ndarray]:
+  """A state dict of a narrow IR-SE network."""
+  state = {k: v for k, v in small_encoder().items() if not k.startswith(('styles', 'latlayer'))}
+  random = np.random.RandomState(1)
+  norm = ('weight', 'bias', 'running_mean', 'running_var')
+  for i in (0, 4):
+    state |= {f'output_layer.{i}.{leaf}': random.rand(64).astype(np.float32) for leaf in norm}
+  state['output_layer.3.weight'] = random.rand(64, 64 * 49).astype(np.float32)
+  state['output_layer.3.bias'] = random.rand(64).astype(np.float32)
+  return state
+
+
+def small_generator(channels=8, style_dim=24) -> dict[str, np.ndarray]:
+  """A state dict of a narrow generator of 32 px in rosinality's names."""
+  random = np.random.RandomState(2)
+  state = {'input.input': (1, channels, 4, 4)}
+  for i in (1, 2):
+    state |= {f'style.{i}.weight': (style_dim, style_dim), f'style.{i}.bias': (style_dim,)}
+
+  def add(key, features, size):
+    state[f'{key}.conv.weight'] = (1, features, channels, size, size)
+    state[f'{key}.conv.modulation.weight'] = (channels, style_dim)
+    state[f'{key}.conv.modulation.bias'] = (channels,)
+
+  for i, key in enumerate(['conv1', *(f'convs.{i}' for i in range(6))]):
+    add(key, channels, 3)
+    state |= {f'{key}.noise.weight': (1,), f'{key}.activate.bias': (channels,)}
+    side = 2 ** ((i + 5) // 2)
+    state[f'noises.noise_{i}'] = (1, 1, side, side)
+  for key in ['to_rgb1', *(f'to_rgbs.{i}' for i in range(3))]:
+    add(key, 3, 1)
+    state[f'{key}.bias'] = (1, 3, 1, 1)
+  return {key: random.standard_normal(s).astype(np.float32) for key, s in state.items()}
+
+
+def psp_tree(state, encoder):
+  """What a file of pSp holds, without the mean style."""
+  parts = {'encoder.': encoder, 'decoder.': state}
+  return {
+    'state_dict': {prefix + k: v for prefix, part in parts.items() for k, v in part.items()},
+    'opts': {'dataset_type': 'ffhq_encode', 'output_size': 32, 'lpips_lambda': 0.8, 'none': None},
+  }

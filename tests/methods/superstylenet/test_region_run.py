@@ -4,6 +4,7 @@ import argparse
 import functools
 import logging
 
+import flax.traverse_util
 import jax
 import numpy as np
 import pytest
@@ -211,6 +212,15 @@ def test_export(run, examples, tmp_path):
   )
   own = run.encode(examples[0]['B'], examples[0]['labels'])
   np.testing.assert_allclose(codes[0], run.pack(own), atol=1e-5)
+  tree = flax.traverse_util.unflatten_dict(dict(bundle.arrays), sep='/')
+  opened = programs.restore(run.config, run.step, tree)
+  labels = examples[0]['labels']
+  np.testing.assert_array_equal(opened.sample(labels, 2), run.sample(labels, 2))
+  for own, other in zip(opened.mean, run.mean, strict=True):
+    np.testing.assert_array_equal(own, other)
+  del tree['run']['mean']
+  with pytest.raises(KeyError):
+    programs.restore(run.config, run.step, tree)
 
 
 def test_a_bank_that_is_missing(tmp_path):

@@ -16,7 +16,7 @@ from step_jax.data import pipeline
 from step_jax.errors import RunError
 from step_jax.evaluate import metrics, parallel, scores
 from step_jax.infer import gallery
-from step_jax.methods.psp import encoders, functions, import_weights, inputs, networks, train_psp
+from step_jax.methods.psp import encoders, functions, inputs, networks, published, train_psp
 from step_jax.methods.psp.stages import stylegan2
 from step_jax.train import checkpoint, loop
 from step_jax.train import mesh as mesh_lib
@@ -155,9 +155,9 @@ def _start_body(config) -> dict:
   """Variables of a fresh encoder whose body is that of a trained network."""
   path = files.path(config.body_weights)
   if config.model.encoder == 'resnet50_linear':
-    body = import_weights.read_resnet50(path)[1]
+    body = published.read_resnet50(path)[1]
   else:
-    variables = import_weights.read_face_embedding(path)[1]
+    variables = published.read_face_embedding(path)[1]
     body = {collection: tree['body'] for collection, tree in variables.items()}
   encoder, side = networks.encoder(config), config.model.encoder_size
   image = jnp.zeros((1, side, side, networks.input_channels(config)))

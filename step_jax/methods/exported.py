@@ -1,0 +1,117 @@
+"""Exports as runs: configuration and parameters are read from the folder, nothing is written."""
+
+from collections.abc import Callable, Mapping
+import hashlib
+import pathlib
+from typing import Any
+
+import flax.traverse_util
+import jax
+import ml_collections
+import numpy as np
+from safetensors import numpy as safetensors_numpy
+
+from step_jax import config as config_lib
+from step_jax import config_values, files, untrusted
+from step_jax.errors import ConfigError, RunError
+from step_jax.methods.names import FILES, MANIFEST, PARAMETERS
+
+KIND = 'step_jax.export'
+FORMAT = f'{KIND}/1'
+# Fields of the configuration of which an export keeps the last part of the path alone.
+PATHS = ('data.path', 'features.weights')
+_REMEDY = 'download it again, or run step-jax export again'
+
+
+def read_config(folder: files.Path) -> ml_collections.ConfigDict:
+  """The configuration of the stage that was exported.
+
+  Raises:
+    RunError: the manifest is damaged, or of another format.
+  """
+  return _read_manifest(folder)[0]
+
+
+def open_run(folder: files.Path, restore: Callable | None, which: str) -> Any:
+  """Opens an export as a run.
+
+  Args:
+    folder: of the export.
+    restore: see `methods.Method`.
+    which: must be `latest`: an export holds one checkpoint.
+
+  Raises:
+    ConfigError: `which` is `best`.
+    RunError: a file is damaged, or does not fit the configuration; or there is no `restore`.
+  """
+  if which != 'latest':
+    raise ConfigError(f'{folder}: an export holds one checkpoint: leave out --checkpoint {which}')
+  config, manifest = _read_manifest(folder)
+  if restore is None:
+    raise RunError(f'{folder}: runs of the stage {config.stage} cannot be opened from an export')
+  path = folder / PARAMETERS
+  try:
+    tree = _read_arrays(path, manifest['files'][PARAMETERS])
+    return restore(config, manifest['step'], tree)
+  except Exception as error:  # Parsers of damaged files raise what they please.
+    raise _damaged(path, error) from None
+
+
+def fit(tree: Any, like: Any) -> Any:
+  """The parameters of networks on the default device.
+
+  Args:
+    tree: dicts of arrays.
+    like: dicts of `jax.ShapeDtypeStruct`, the names and shapes that they must have.
+
+  Raises:
+    ValueError: they have others.
+  """
+  flat, shapes = (flax.traverse_util.flatten_dict(each, sep='/') for each in (tree, like))
+  for name in sorted(flat.keys() | shapes.keys()):
+    have, want = (getattr(each.get(name), 'shape', 'missing') for each in (flat, shapes))
+    if have != want:
+      raise ValueError(f'{name}: shape {have}, the configuration says {want}')
+  return jax.device_put(tree, jax.local_devices()[0])
+
+
+def _read_manifest(folder: files.Path) -> tuple[ml_collections.ConfigDict, Mapping]:
+  path = folder / MANIFEST
+  try:
+    manifest = untrusted.read_json(_read(path).decode())
+    if manifest.get('format') != FORMAT:
+      raise ValueError(f'not of the format {FORMAT}')
+    if type(manifest['step']) is not int:
+      raise ValueError('no step')
+    fields = {
+      name: pathlib.PurePath(value).name if name in PATHS else value
+      for name, value in manifest['config'].items()
+    }
+    tree = flax.traverse_util.unflatten_dict(fields, sep='.')
+    config = ml_collections.ConfigDict(config_values.tuples(tree))
+    config_lib.check_kinds(config)
+  except Exception as error:
+    raise _damaged(path, error) from None
+  return config, manifest
+
+
+def _read_arrays(path: files.Path, about: Mapping) -> dict[str, Any]:
+  """The arrays of an export as a tree; `about` is what the manifest says of the file."""
+  data = _read(path)
+  if hashlib.sha256(data).hexdigest() != about['sha256']:
+    raise ValueError('its SHA-256 is not that of the manifest')
+  arrays = safetensors_numpy.load(data)
+  if any(array.dtype != np.float32 for array in arrays.values()):
+    raise ValueError('not float32')
+  return flax.traverse_util.unflatten_dict(arrays, sep='/')
+
+
+def _damaged(path: files.Path, error: Exception) -> RunError:
+  reason = f'{error} is missing' if isinstance(error, KeyError) else error
+  return untrusted.damaged(path, reason, _REMEDY)
+
+
+def _read(path: files.Path) -> bytes:
+  if not files.in_bucket(path) and path.stat().st_size > FILES[path.name]:
+    raise ValueError(f'larger than {FILES[path.name]} bytes')
+  return path.read_bytes()
