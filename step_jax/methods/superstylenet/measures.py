@@ -9,10 +9,10 @@ import numpy as np
 
 from step_jax import data, images
 from step_jax.data import swatches
-from step_jax.evaluate import metrics, restyled
+from step_jax.evaluate import metrics, restyled, segmenter
 from step_jax.evaluate.scores import Score, Skipped, mean_score, stack
 from step_jax.evaluate.session import Session
-from step_jax.methods.superstylenet import layers, networks, probe, segmenter, stage
+from step_jax.methods.superstylenet import layers, networks, probe, stage
 from step_jax.methods.superstylenet.codes import RegionCodes
 
 _SMALLEST_SSIM = 11
@@ -136,10 +136,10 @@ def draw_edits(
   edited = jnp.where(chosen > 0, other, own)
   layout = module.apply(params, labels, method='layout')
   draw = lambda codes: images.to_uint8(networks.draw(module, params, labels, codes, layout=layout))
-  # Compiled once for the three of them.
-  drawn = jax.lax.map(draw, jnp.stack([own, other, edited]))
   return {
-    **dict(zip(('own', 'other', 'edited'), drawn, strict=True)),
+    'own': draw(own),
+    'other': draw(other),
+    'edited': draw(edited),
     'target': batch['target'],
     'next': jnp.roll(batch['target'], -1, axis=0),
     'region': labels == label[:, None, None],

@@ -184,13 +184,12 @@ def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
   module = networks.generator(config)
   tap_weights = weights.tap_weights(config.features)
 
-  def draw(variables, batch, *names):
-    # Compiled once for all of them.
-    of_codes = lambda codes: networks.draw(module, variables, batch['labels'], codes)
-    return images.to_uint8(jax.lax.map(of_codes, jnp.stack([batch[name] for name in names])))
+  def draw(variables, batch, name):
+    drawn = networks.draw(module, variables, batch['labels'], batch[name])
+    return images.to_uint8(drawn)
 
   def score(variables, frozen, batch):
-    own, other = draw(variables, batch, 'own', 'other')
+    own, other = (draw(variables, batch, name) for name in ('own', 'other'))
     found = {
       'psnr': metrics.psnr(own, batch['image']),
       'psnr_other': metrics.psnr(other, batch['image']),
@@ -206,7 +205,7 @@ def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
 
   score = parallel.over_devices(mesh, score)
   rebuild = parallel.over_devices(
-    mesh, lambda variables, batch: {'own': draw(variables, batch, 'own')[0]}
+    mesh, lambda variables, batch: {'own': draw(variables, batch, 'own')}
   )
 
   def evaluate(state):

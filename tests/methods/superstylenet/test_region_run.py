@@ -13,10 +13,10 @@ import region_runs
 from step_jax import methods, report
 from step_jax.data import pictures, swatches
 from step_jax.errors import ConfigError, DataError, RunError
-from step_jax.evaluate import results
+from step_jax.evaluate import results, segmenter
 from step_jax.infer import encoding, files
 from step_jax.methods.superstylenet import codes as codes_lib
-from step_jax.methods.superstylenet import extraction, programs, quickstart, regions, segmenter
+from step_jax.methods.superstylenet import extraction, programs, quickstart, regions
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.page import painting
 from step_jax.train import stopping, writers
@@ -44,15 +44,6 @@ def workdir(small_sets, tmp_path_factory):
   region_runs.train(folder)
   assert 'steps 3 to 6' in (folder / 'superstylenet/train.log').read_text()
   return folder
-
-
-@pytest.fixture(scope='module', autouse=True)
-def opened_once():
-  """A run is read, and its programs compiled, once for all that uses it."""
-  load = functools.cache(methods.load)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(methods, 'load', lambda folder, which='latest': load(folder, which))
-    yield
 
 
 @pytest.fixture(scope='module')

@@ -7,16 +7,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import region_runs
 import ssn_vectors
 from test_ssn_networks import C, L, close, gradients_close
 
-from step_jax import losses, methods, models, weights
+from step_jax import losses, models
 from step_jax.methods.superstylenet import torch_state, training
 from step_jax.methods.superstylenet.discriminator import Discriminator
 from step_jax.methods.superstylenet.generator import Generator
 from step_jax.models.features import read_raw_pixels
-from step_jax.train import mesh as mesh_lib
 from step_jax.train import optimizers
 
 
@@ -152,33 +150,26 @@ SMALL = training.Objectives(
 
 
 @functools.cache
-def small_run():
-  """States before, after one and after two steps as `region_runs` takes them; the last metrics.
-
-  The same program is compiled for `test_region_run`.
-  """
-  step = methods.abstract_step(region_runs.config(), (16, 16))
-  mesh = mesh_lib.make_mesh()
+def small_run(ema_decay):
+  trainer = training.Trainer(SMALL, ema_decay=ema_decay)
+  features = SMALL.features.init(jax.random.key(9), jnp.zeros((1, 16, 16, 3)))['params']
   random = np.random.default_rng(0)
   batch = {
-    'image': random.integers(0, 255, step.batch['image'].shape, np.uint8),
-    'labels': random.integers(0, 5, step.batch['labels'].shape, np.uint8),
-    'codes': random.random(step.batch['codes'].shape, np.float32),
+    'image': random.integers(0, 255, (4, 16, 16, 3)).astype(np.uint8),
+    'labels': random.integers(0, 3, (4, 16, 16)).astype(np.uint8),
+    'codes': random.random((4, 3, 8), np.float32),
   }
-  features = weights.load_features('squeezenet1_1', ('conv1',), 'random').params
-  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, {'features': features})
-  shardings = mesh_lib.of_state(mesh, jax.eval_shape(step.step.init, jax.random.key(0)), False)
-  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
-  train_step = step.step.jitted_step(shardings)
-  states = [jax.device_get(state)]
+  state = jax.jit(trainer.init)(jax.random.key(0))
+  step = jax.jit(trainer.train_step)
+  states = [state]
   for _ in range(2):
-    state, metrics = train_step(state, *inputs)
-    states.append(jax.device_get(state))
-  return states, metrics
+    state, metrics = step(state, batch, {'features': features})
+    states.append(state)
+  return trainer, states, metrics
 
 
 def test_a_step_counts_and_moves_everything():
-  states, metrics = small_run()
+  _, states, metrics = small_run(0.9)
   assert int(states[-1].step) == 2
   assert set(metrics) == {
     *('gan', 'feature_matching', 'perceptual', 'loss_generator'),
@@ -196,14 +187,14 @@ def test_a_step_counts_and_moves_everything():
 
 def test_noise_takes_part():
   """Its scales start at zero and have a gradient only if there is noise."""
-  states, _ = small_run()
+  _, states, _ = small_run(0.9)
   for block in states[1].params['generator'].values():
     for name, layer in block.items():
       assert not name.startswith('ace') or np.any(layer['noise_scale'])
 
 
 def test_averages_follow_parameters_and_statistics():
-  states, _ = small_run()
+  _, states, _ = small_run(0.9)
   found = training.trained_generator(states[1])
   # The weight of the old average at the first step is 1 / 10.
   for kind, live, old in (
