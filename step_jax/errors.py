@@ -1,4 +1,4 @@
-"""Errors that a user can mend: one line that says what is wrong, where, and what to do.
+"""Errors that a user can fix: one line that says what is wrong, where, and what to do.
 
 The command line prints their message alone and exits with status 2; everything else is a bug and
 keeps its traceback.

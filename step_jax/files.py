@@ -324,9 +324,9 @@ def bucket_errors(path: Path) -> Iterator[None]:
   # What gcsfs, aiohttp and google.auth raise has no base of its own.
   except Exception as error:
     raise RunError(
-      f'{shown(str(path))}: the bucket cannot be used ({first_line(error)}): what was there is '
-      'whole; check its name and the rights of this account (Storage Object Admin), and give the '
-      'same command again'
+      f'{shown(str(path))}: the bucket cannot be used ({first_line(error)}): earlier files are '
+      'intact; check its name and the permissions of this account (Storage Object Admin), then '
+      're-run the command'
     ) from error
 
 

@@ -20,7 +20,7 @@ EXIT_USER_ERROR = 2
 # Asked to end, saved, to be started again: EX_TEMPFAIL of sysexits.h. An unhandled SIGTERM is 143.
 EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
-# What a user can mend: a full or read-only disk, a quota, a folder of somebody else, a long name.
+# What a user can fix: a full or read-only disk, a quota, a folder of somebody else, a long name.
 _DISK = {
   *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
   errno.ENAMETOOLONG,
@@ -33,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
   parser = argparse.ArgumentParser(
     prog='python -m step_jax.main', description=__doc__, allow_abbrev=False
   )
-  parser.add_argument('--config', required=True, help='configuration file, as configs/x.py:ARG')
-  parser.add_argument('--workdir', required=True, help='of the run; stages are folders in it')
+  parser.add_argument('--config', required=True, help='configuration file: configs/x.py:ARG')
+  parser.add_argument('--workdir', required=True, help='folder of the run, with a folder per stage')
   parser.add_argument(
     '--distributed',
     action='store_true',
-    help='join the other hosts first: of a Cloud TPU pod, of a SLURM job, or those that '
-    'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID name',
+    help='connect to the other hosts of a Cloud TPU pod, of a SLURM job, or those given by '
+    'JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID',
   )
   add_change_config(parser)
   return guarded(lambda: run(*parser.parse_known_args(argv)))
@@ -69,19 +69,19 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
       status, message = 1, f'{type(error).__name__}: {error}'.splitlines()[0]
     if hosts.is_lost(error):
       message = (
-        f'another host has ended, or cannot be reached ({message[:200]}): its log says why; the '
-        'same command on all hosts goes on'
+        f'another host has ended, or cannot be reached ({message[:200]}): see its log for the '
+        'reason, then re-run the command on all hosts to resume'
       )
     print(f'step-jax: {message}', file=sys.stderr)
     hosts.leave(status, message)
 
 
 def add_change_config(parser: argparse.ArgumentParser) -> None:
-  """The flag that lets a stage go on with another configuration or other images than before."""
+  """The flag to resume a stage with another configuration or other images than before."""
   parser.add_argument(
     '--change-config',
     action='store_true',
-    help='go on with a stage although its configuration or its images have changed',
+    help='resume a stage although its configuration or its images have changed',
   )
 
 
@@ -105,13 +105,13 @@ def split_fields(arguments: Sequence[str]) -> dict[str, str]:
   for argument in arguments:
     name, equals, text = argument.partition('=')
     if not name.startswith('--config.') or not equals:
-      raise ConfigError(f'argument {argument!r} is unknown: fields are set by --config.NAME=VALUE')
+      raise ConfigError(f'argument {argument!r} is unknown: set fields with --config.NAME=VALUE')
     fields[name.removeprefix('--config.')] = text
   return fields
 
 
 def guarded(action) -> int:
-  """Runs an action; errors that the user can mend become one line and an exit status.
+  """Runs an action; errors that the user can fix become one line and an exit status.
 
   An action may return a status of its own; None is 0.
   """
@@ -124,7 +124,8 @@ def guarded(action) -> int:
     return EXIT_PREEMPTED
   except KeyboardInterrupt:
     print(
-      'step-jax: interrupted; the same command goes on from the last checkpoint', file=sys.stderr
+      'step-jax: interrupted; re-run the command to resume from the last checkpoint',
+      file=sys.stderr,
     )
     return EXIT_INTERRUPTED
   except Exception as error:
@@ -136,14 +137,14 @@ def guarded(action) -> int:
 
 
 def _remedy(error: Exception) -> str | None:
-  """What to tell the user of an error that they can mend; None of any other."""
+  """The message of an error that the user can fix; None for any other."""
   if isinstance(error, UserError):
     return str(error)
   if isinstance(error, OSError) and error.errno in _DISK:
     where = f'{error.filename}: ' if error.filename else ''
     return (
-      f'{where}{error.strerror}: what was there before is whole; mend that, and give the same '
-      'command again'
+      f'{where}{error.strerror}: earlier files are intact; fix this, then re-run the command to '
+      'resume'
     )
   return None
 

@@ -11,21 +11,21 @@ from step_jax import main as main_lib
 from step_jax.cli import arguments, datasets, machine, scoring, training, using
 
 _DESCRIPTION = """\
-Multi-modal image-to-image translation: one input, many plausible outputs, steered by a style.
+Multi-modal image-to-image translation: one input, many plausible outputs, controlled by a style.
 
-The stages of a run are trained one after the other in the same work directory. Those of StEP:
+Train the stages of a run in order, in the same work directory. The stages of StEP are:
   step-jax train pretrain  --data MY_PICTURES --workdir runs/mine
   step-jax train translate --workdir runs/mine
   step-jax train finetune  --workdir runs/mine
   step-jax train mapper    --workdir runs/mine
-then
+Then use the run:
   step-jax evaluate  --workdir runs/mine
   step-jax translate INPUT.png --style STYLE.png --workdir runs/mine --out out
   step-jax report    --workdir runs/mine
   step-jax demo      --workdir runs/mine
 
 Re-run an interrupted command to resume it.
-To see all of it work on synthetic images: step-jax quickstart"""
+To try all steps on synthetic images: step-jax quickstart"""
 
 # Verb -> what adds its parser, in the order of the help.
 VERBS = {

@@ -100,7 +100,7 @@ def add_run(verb: argparse.ArgumentParser) -> None:
 def add_checkpoint(verb: argparse.ArgumentParser) -> None:
   """Adds `--checkpoint`."""
   verb.add_argument(
-    '--checkpoint', choices=('latest', 'best'), default='latest', help='which to use'
+    '--checkpoint', choices=('latest', 'best'), default='latest', help='default: latest'
   )
 
 

@@ -13,39 +13,39 @@ def add_prepare(verbs, name: str) -> None:
     verbs,
     name,
     _prepare,
-    'turn a folder of pictures into a data set, once',
-    'Reads every picture once, tells which cannot be used, and writes a data set that trains '
-    'faster. Small folders need not be prepared: training does it into a cache on first use.',
+    'convert a folder of images to a data set',
+    'Reads every image once, reports the first one that cannot be used, and writes a data set that '
+    'loads faster. Optional for small folders: training prepares them in a cache on first use.',
   )
-  verb.add_argument('folder', help='of pictures (png, jpg, webp): docs/data.md shows the layouts')
-  verb.add_argument('--out', required=True, type=arguments.path, help='folder to make')
+  verb.add_argument('folder', help='folder of images (png, jpg, webp); see docs/data.md')
+  verb.add_argument('--out', required=True, type=arguments.path, help='output folder')
   verb.add_argument(
     '--layout',
     default='auto',
     choices=fields.LAYOUTS,
-    help='A and B as halves of one picture, as two folders, images with label maps, or lone '
-    'pictures (default: look)',
+    help='A and B as halves of one image or as two folders, images with label maps, or single '
+    'images (default: detect the layout)',
   )
   verb.add_argument(
-    '--resize', type=arguments.not_negative, default=0, help='scale the shorter side to so many px'
+    '--resize', type=arguments.not_negative, default=0, help='scale the shorter side to this size'
   )
   verb.add_argument(
     '--val-fraction',
     type=arguments.fraction,
     default=0.1,
-    help='held out where there is no val folder',
+    help='fraction to hold out if there is no val folder',
   )
   verb.add_argument(
     '--palette',
     default='',
-    help='how label maps show their classes, see docs/data.md; default: index where there is a '
-    'folder labels/ beside images/, else label maps are left out',
+    help='how label maps encode their classes, see docs/data.md (default: index if there is a '
+    'folder labels/ next to images/, else no label maps)',
   )
   verb.add_argument(
     '--direction',
     default='AtoB',
     choices=('AtoB', 'BtoA'),
-    help='of pairs without label files: --palette is that of A, or of B (default: AtoB)',
+    help='for pairs without label files: AtoB if --palette is that of A, else BtoA (default: AtoB)',
   )
 
 
@@ -69,21 +69,21 @@ def add_data(verbs, name: str) -> None:
     verbs,
     name,
     _data,
-    'published data sets by name: get, list',
-    'Downloads a published data set to where `step-jax train --data NAME` looks for it, data/NAME. '
-    'Re-run an interrupted download to resume it. docs/data.md says what the sets are.',
+    'get or list published data sets',
+    'Downloads a published data set to data/NAME, where `step-jax train --data NAME` looks for it. '
+    'Re-run an interrupted download to resume it. docs/data.md describes the sets.',
   )
   actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
-  get = actions.add_parser('get', help='download (facades, edges2shoes, …; see list)')
-  get.add_argument('name', help='of the data set')
-  get.add_argument('--out', type=arguments.path, help='folder to make (default: data/NAME)')
+  get = actions.add_parser('get', help='download a data set (facades, edges2shoes, …; see list)')
+  get.add_argument('name', help='name of the data set')
+  get.add_argument('--out', type=arguments.path, help='output folder (default: data/NAME)')
   get.add_argument(
-    '--url', action='append', help='a mirror; …#sha256=HEX gives the digest that it must have'
+    '--url', action='append', help='mirror to download from; …#sha256=HEX sets the required digest'
   )
   get.add_argument(
     '--accept-licence', action='store_true', help='accept the terms of the data set without asking'
   )
-  actions.add_parser('list', help='names, sizes, and which are here')
+  actions.add_parser('list', help='show names, sizes, and which sets are already downloaded')
 
 
 def _data(args) -> None:

@@ -10,21 +10,21 @@ def add_weights(verbs, name: str) -> None:
     verbs,
     name,
     _weights,
-    'weights of feature nets: get, convert, list; runs from published checkpoints',
-    'The perceptual loss and style mining want a feature net that was trained on ImageNet. '
-    'Its weights are kept in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights.',
+    'get, convert or list weights of feature networks; import published checkpoints',
+    'The perceptual loss and style mining need a feature network trained on ImageNet. '
+    'Its weights are stored in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights.',
   )
   actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
   get = actions.add_parser('get', help='download (vgg16, squeezenet1_1, alexnet, lpips_alex, …)')
-  get.add_argument('name', help='of the net, or of the LPIPS heads')
-  get.add_argument('--url', action='append', help='a mirror; …#sha256=HEX pins its content')
+  get.add_argument('name', help='name of the network or of the LPIPS heads')
+  get.add_argument('--url', action='append', help='mirror; …#sha256=HEX sets the required digest')
   convert = actions.add_parser(
     'convert', help='read .pth of PyTorch, vgg16.npy, Keras .h5, .safetensors or .npz'
   )
   convert.add_argument('file', type=arguments.path)
-  convert.add_argument('--name', default='', help='of the net, where the file does not tell')
-  convert.add_argument('--out', type=arguments.path, help='default: into the store')
-  actions.add_parser('list', help='what the store holds')
+  convert.add_argument('--name', default='', help='name of the network, if the file is ambiguous')
+  convert.add_argument('--out', type=arguments.path, help='output file (default: in the store)')
+  actions.add_parser('list', help='list the files in the store')
   for method in methods.METHODS.values():
     for importer in method.importers:
       action = actions.add_parser(importer.name, help=importer.help)
@@ -53,7 +53,7 @@ def _weights(args) -> None:
     print(args.importer.function()(args.file, args.workdir, **options))
   else:
     files = sorted(places.weights().glob('*.safetensors'))
-    print('\n'.join(map(str, files)) or f'{places.weights()}: holds no weights yet')
+    print('\n'.join(map(str, files)) or f'{places.weights()}: contains no weights yet')
 
 
 def add_doctor(verbs, name: str) -> None:
@@ -62,11 +62,11 @@ def add_doctor(verbs, name: str) -> None:
     verbs,
     name,
     _doctor,
-    'what is installed, found and wrong on this machine',
-    'Prints versions, devices, memory, weights and folders, then what is wrong and what to do '
-    'about it. The exit status is 1 when something is wrong, else 0.',
+    'check this machine: packages, devices, weights, problems',
+    'Prints versions, devices, memory, weights and folders, then problems and how to fix them. '
+    'The exit status is 1 if there are problems, else 0.',
   )
-  verb.add_argument('--workdir', type=arguments.path, help='folder whose disk is looked at too')
+  verb.add_argument('--workdir', type=arguments.path, help='also check the disk of this folder')
 
 
 def _doctor(args) -> int:

@@ -15,29 +15,25 @@ def add_evaluate(verbs, name: str) -> None:
     verbs,
     name,
     _evaluate,
-    'score a run on held-out pictures, or compare runs',
-    'Scores a run with every protocol whose weights and data are there, prints a table with 95 % '
-    'intervals, and writes results.json to the stage; results of another split, data set, seed or '
-    'checkpoint go to files of their own, as results-split=test.json. Groups measured earlier are '
-    'kept. With --compare, prints the results of several runs side by side, as far as they are of '
-    'the same protocol. docs/protocols.md says what each number is.',
+    'score a run on held-out images, or compare runs',
+    'Scores a run with every protocol whose weights and data are available, prints a table with '
+    '95 % intervals, and writes results.json to the folder of the stage. Results of another split, '
+    'data set, seed or checkpoint go to separate files, such as results-split=test.json. Groups '
+    'measured earlier are kept. With --compare, prints the results of several runs side by side '
+    'where they have the same protocol. docs/protocols.md defines every number.',
   )
   work = verb.add_mutually_exclusive_group(required=True)
   work.add_argument('--workdir', type=arguments.run, help='folder of the run or export to score')
   work.add_argument(
-    '--compare',
-    nargs='+',
-    type=arguments.path,
-    metavar='DIR',
-    help='folders of runs with results, or files of results',
+    '--compare', nargs='+', type=arguments.path, metavar='DIR', help='runs, or results files'
   )
   arguments.add_checkpoint(verb)
-  verb.add_argument('--data', default='', help='another data set than the one of the run')
-  verb.add_argument('--split', default='val', help='of the data set')
+  verb.add_argument('--data', default='', help='data set (default: that of the run)')
+  verb.add_argument('--split', default='val', help='split of the data set (default: val)')
   verb.add_argument(
-    '--groups', default=','.join(groups), help=f'of scores, some of {", ".join(groups)}'
+    '--groups', default=','.join(groups), help=f'groups of scores to compute: {", ".join(groups)}'
   )
-  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='of everything drawn')
+  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='seed of random choices')
   _add_out(verb, 'results')
 
 
@@ -59,7 +55,7 @@ def _evaluate(args) -> None:
 def add_report(verbs, name: str) -> None:
   """Adds `report`."""
   verb = arguments.add_verb(
-    verbs, name, _report, 'one HTML page of a run: curves, scores, galleries; opens offline'
+    verbs, name, _report, 'write an HTML report of a run: curves, scores, galleries'
   )
   arguments.add_run(verb)
   _add_out(verb, 'page')
@@ -81,49 +77,49 @@ def add_bench(verbs, name: str) -> None:
     verbs,
     name,
     _bench,
-    'measure speed and memory, alone or in turn with PyTorch',
-    'Measures one piece of work on this machine: seconds, FLOPs, bytes, and the share of what the '
-    'machine can do, measured in the same run. With --vs torch the same work in PyTorch takes '
-    'turns with it. Sizes left out are small enough for a laptop. docs/performance.md says more.',
+    'measure speed and memory, alone or against PyTorch',
+    'Measures a workload on this machine: seconds, FLOPs, bytes, and the fraction of the peak of '
+    'the machine, which is measured in the same run. With --vs torch, the same workload in PyTorch '
+    'is measured alternately. Default sizes fit on a laptop. See docs/performance.md.',
   )
   names = tuple(bench_settings.benches())
   verb.add_argument('name', choices=names, metavar='NAME', help=', '.join(names))
   verb.add_argument(
-    '--vs', default='', choices=bench_settings.PEERS, help='the peer to compare with'
+    '--vs', default='', choices=bench_settings.PEERS, help='framework to compare with'
   )
   verb.add_argument(
     '--variants',
     default='',
     metavar='TEXT',
-    help="try only those of the peer's with this in their name",
+    help="only use the framework's variants with this text in their name",
   )
-  verb.add_argument('--json', type=arguments.path, metavar='FILE', help='write the record here too')
-  verb.add_argument('--size', type=arguments.positive, default=0, help='side of the pictures')
-  verb.add_argument('--batch', type=arguments.positive, default=0, help='pictures a call')
+  verb.add_argument('--json', type=arguments.path, metavar='FILE', help='also write results here')
+  verb.add_argument('--size', type=arguments.positive, default=0, help='image size in px')
+  verb.add_argument('--batch', type=arguments.positive, default=0, help='images per call')
   verb.add_argument(
-    '--width', type=arguments.positive, default=0, help='of the networks (default: 32)'
+    '--width', type=arguments.positive, default=0, help='width of the networks (default: 32)'
   )
   verb.add_argument('--dtype', default='', choices=bench_settings.DTYPES, help='compute type')
-  verb.add_argument('--repeats', type=arguments.positive, default=0, help='rounds')
+  verb.add_argument('--repeats', type=arguments.positive, default=0, help='number of rounds')
   verb.add_argument(
-    '--count', type=arguments.positive, default=0, help='style vectors to mine, or codes of IMLE'
+    '--count', type=arguments.positive, default=0, help='style vectors to mine, or codes for IMLE'
   )
-  verb.add_argument('--features', default='', help='feature net (default: vgg16)')
-  verb.add_argument('--data', default='', help='pictures for input_pipeline and startup')
+  verb.add_argument('--features', default='', help='feature network (default: vgg16)')
+  verb.add_argument('--data', default='', help='data set for input_pipeline and startup')
   verb.add_argument(
     '--stage',
     default='',
     choices=tuple(methods.STAGES),
-    help='whose step translate_step, input_pipeline and startup run (default: finetune)',
+    help='stage for translate_step, input_pipeline and startup (default: finetune)',
   )
   verb.add_argument(
-    '--memory', action='store_true', help='peak memory of a training step too, of each alone'
+    '--memory', action='store_true', help='also measure the peak memory of a training step'
   )
   verb.add_argument(
-    '--fsdp', action='store_true', help='split the state of a training step over the devices'
+    '--fsdp', action='store_true', help='shard the state of a training step over the devices'
   )
   verb.add_argument(
-    '--no-tf32', action='store_true', help='float32 products in full, on both sides'
+    '--no-tf32', action='store_true', help='use full float32 precision, in both frameworks'
   )
 
 

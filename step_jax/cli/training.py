@@ -16,7 +16,7 @@ def add_quickstart(verbs, name: str) -> None:
     verbs,
     name,
     _quickstart,
-    'a whole method on synthetic images, in minutes on a laptop CPU',
+    'train and use a method on synthetic images, in minutes on a laptop CPU',
     'Trains all stages of a method on built-in synthetic images with narrow networks, evaluates, '
     'translates, and writes a report.',
   )
@@ -45,9 +45,9 @@ def add_train(verbs, name: str) -> None:
     name,
     _train,
     'train a stage, or resume it',
-    'Trains one stage of a run. Later stages take data, feature net and networks from the stage '
-    'before, unless told otherwise. Any field of the configuration can be set: '
-    '--config.optimizer.generator_lr=5e-4',
+    'Trains one stage of a run. Later stages inherit the settings of data, feature network and '
+    'networks from the stage before, unless you set them. Set any configuration field with, for '
+    'example, --config.optimizer.generator_lr=5e-4. Re-run an interrupted command to resume it.',
   )
   verb.add_argument('stage', choices=tuple(methods.STAGES), help=', '.join(methods.STAGES))
   arguments.add_workdir(verb)
@@ -55,14 +55,14 @@ def add_train(verbs, name: str) -> None:
   verb.add_argument(
     '--data',
     default='',
-    help='folder of images, prepared or not; or NAME of a known data set; or NAME=FOLDER for one '
-    f'that lies elsewhere: {names}',
+    help='folder of images, prepared or not; or NAME of a known data set; or NAME=FOLDER if it is '
+    f'in another folder. Known data sets: {names}',
   )
   verb.add_argument(
     '--preset',
     default='',
     metavar='NAME',
-    help='settings of the method, or of a known data set; of methods: '
+    help='settings of the method, or of a known data set. Presets of the methods: '
     + '; '.join(
       f'{method.name}: {", ".join(method.presets)}'
       for method in methods.METHODS.values()
@@ -70,13 +70,13 @@ def add_train(verbs, name: str) -> None:
     ),
   )
   verb.add_argument(
-    '--size', type=arguments.positive, default=0, help='train on squares of so many px'
+    '--size', type=arguments.positive, default=0, help='train on squares of this many px'
   )
   verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
-  verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
-  verb.add_argument('--kimg', type=arguments.amount, help='thousands of pictures to train on')
+  verb.add_argument('--weights', default='', help='weights file of the feature net, or: random')
+  verb.add_argument('--kimg', type=arguments.amount, help='training length in thousands of images')
   verb.add_argument(
-    '--wandb', default='', metavar='PROJECT', help='send metrics and images to Weights & Biases too'
+    '--wandb', default='', metavar='PROJECT', help='also send metrics to Weights & Biases'
   )
   main_lib.add_change_config(verb)
   verb.set_defaults(takes_fields=True)
@@ -116,7 +116,7 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   if args.data:
     config.data.path = source.path or config_lib.DATASETS[source.name]['path']
   if not config.data.path:
-    raise ConfigError('--data is missing: give a folder of pictures, or swatches')
+    raise ConfigError('--data is missing: pass a folder of images, or swatches')
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
   if args.wandb:
@@ -132,33 +132,34 @@ def add_reproduce(verbs, name: str) -> None:
     verbs,
     name,
     _reproduce,
-    "one of the paper's tables: trains, scores and prints every row",
-    'Trains every row of a table from the same pictures for as many steps, scores all by the same '
-    'protocols, and writes table.md, table.html and gallery.png to the work directory. What rows '
-    'share is trained once. Run the command again to resume it. Fields that are set '
-    '(--config.optimizer.generator_lr=5e-3) are set in every stage that has them.',
+    'reproduce a table of the paper: train, score and print every row',
+    'Trains every row of a table on the same images for the same number of steps, scores all rows '
+    'with the same protocols, and writes table.md, table.html and gallery.png to the work '
+    'directory. Stages shared by rows are trained once. Re-run an interrupted command to resume '
+    'it. Fields (--config.optimizer.generator_lr=5e-3) are set in every stage that has them.',
   )
   verb.add_argument('table', help='reconstruction, ablation, diversity or generalisation')
   arguments.add_workdir(verb)
-  verb.add_argument('--data', required=True, help='pictures: PATH, PRESET=PATH, or a known set')
-  verb.add_argument('--related', default='', help='the same, for generalisation')
-  verb.add_argument('--unrelated', default='swatches', help='the same, for generalisation')
+  verb.add_argument('--data', required=True, help='data set: PATH, PRESET=PATH, or a known set')
+  verb.add_argument('--related', default='', help='related data, for generalisation')
+  verb.add_argument('--unrelated', default='swatches', help='unrelated data, for generalisation')
   verb.add_argument(
-    '--size', type=arguments.not_negative, default=64, help='train on squares of so many px'
+    '--size', type=arguments.not_negative, default=64, help='train on squares of this many px'
   )
-  verb.add_argument('--features', default='vgg16', help='feature net')
-  verb.add_argument('--weights', default='', help="file of the feature net's weights, or: random")
+  verb.add_argument('--features', default='vgg16', help='feature network')
+  verb.add_argument('--weights', default='', help='weights file of the feature net, or: random')
   verb.add_argument(
-    '--kimg', type=arguments.amount, default=8.0, help='thousands of pictures a row'
-  )
-  verb.add_argument(
-    '--pretrain-kimg', type=arguments.amount, default=0.0, help='of triplets (default: as --kimg)'
+    '--kimg', type=arguments.amount, default=8.0, help='thousands of images per row'
   )
   verb.add_argument(
-    '--seeds', type=arguments.positive, default=3, help='how often everything is trained'
+    '--pretrain-kimg',
+    type=arguments.amount,
+    default=0.0,
+    help='length of pre-training, thousands of triplets (default: as --kimg)',
   )
-  verb.add_argument('--rows', nargs='+', default=(), help='some rows only, by preset')
-  verb.add_argument('--dry-run', action='store_true', help='print the plan and how long it takes')
+  verb.add_argument('--seeds', type=arguments.positive, default=3, help='number of seeds to train')
+  verb.add_argument('--rows', nargs='+', default=(), help='train only these rows, by preset')
+  verb.add_argument('--dry-run', action='store_true', help='print only the plan and its duration')
   verb.set_defaults(takes_fields=True)
 
 

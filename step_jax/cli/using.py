@@ -11,33 +11,33 @@ def add_translate(verbs, name: str) -> None:
     verbs,
     name,
     _translate,
-    'translate pictures in given, drawn or blended styles',
+    'translate images in given, sampled or interpolated styles',
     'Writes one PNG per translation, named after its input, and grid.png with all of them. '
-    'Files of these names in --out are replaced, but never an input.',
+    'Existing files of these names in --out are replaced, except inputs.',
   )
-  verb.add_argument('inputs', nargs='+', help='source pictures, or folders of them')
+  verb.add_argument('inputs', nargs='+', help='source images, or folders of images')
   arguments.add_run(verb)
   arguments.add_checkpoint(verb)
-  verb.add_argument('--out', required=True, type=arguments.path, help='folder for the results')
+  verb.add_argument('--out', required=True, type=arguments.path, help='output folder')
   style = verb.add_mutually_exclusive_group()
   style.add_argument(
-    '--style', nargs='+', metavar='FILE', help='images, or codes (.npy), whose style to use'
+    '--style', nargs='+', metavar='FILE', help='images or codes (.npy) whose style to use'
   )
-  style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='from one style to another')
-  style.add_argument('--sample', type=arguments.positive, metavar='N', help='draw N new styles')
-  verb.add_argument('--steps', type=arguments.positive, default=8, help='of an interpolation')
+  style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='blend from style A to B')
+  style.add_argument('--sample', type=arguments.positive, metavar='N', help='sample N new styles')
+  verb.add_argument('--steps', type=arguments.positive, default=8, help='steps of an interpolation')
   verb.add_argument(
     '--video',
     type=arguments.path,
     metavar='FILE',
-    help='animated WebP of an interpolation, of one input; 48 steps make 8 seconds',
+    help='animated WebP of the interpolation of one input; 48 steps take 8 seconds',
   )
-  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='of drawn styles')
+  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='seed of sampled styles')
   _add_options(verb, 'translate')
   verb.add_argument(
     '--side-by-side',
     action='store_true',
-    help='inputs and styles are A|B pictures: take the source half, and the target half for styles',
+    help='inputs and styles are A|B images: use the source half, for styles the target half',
   )
 
 
@@ -67,24 +67,24 @@ def add_codes(verbs, name: str) -> None:
     verbs,
     name,
     _codes,
-    'style codes of images, as .npy files that translate takes as styles',
-    'Writes NAME.npy for each image NAME.jpg, and codes.json, which says whose codes they are. '
-    'Codes of the same encoder that lie in --out already stay, and no input is replaced.',
+    'write style codes of images as .npy files, for --style of translate',
+    'Writes NAME.npy for each image NAME.jpg, and codes.json, which identifies the encoder. '
+    'Existing codes of the same encoder in --out are kept, and no input is replaced.',
   )
-  verb.add_argument('inputs', nargs='+', help='images, or folders of them')
+  verb.add_argument('inputs', nargs='+', help='images, or folders of images')
   encoder = verb.add_mutually_exclusive_group(required=True)
   encoder.add_argument('--workdir', type=arguments.run, help='folder of the run or export')
   without = [method.name for method in methods.METHODS.values() if method.codes]
   encoder.add_argument(
     '--method',
     choices=tuple(methods.METHODS),
-    help=f'method whose codes need no run: {", ".join(without) or "none yet"}',
+    help=f'method with codes that need no run: {", ".join(without) or "none yet"}',
   )
   arguments.add_checkpoint(verb)
-  verb.add_argument('--out', required=True, type=arguments.path, help='folder for the codes')
+  verb.add_argument('--out', required=True, type=arguments.path, help='output folder')
   _add_options(verb, 'codes')
   verb.add_argument(
-    '--side-by-side', action='store_true', help='inputs are A|B images: take the target half'
+    '--side-by-side', action='store_true', help='inputs are A|B images: use the target half'
   )
 
 
@@ -115,15 +115,15 @@ def add_demo(verbs, name: str) -> None:
     verbs,
     name,
     _demo,
-    'a local page to try a trained run on: inputs, styles, sliders, a map of styles',
-    'Serves a page, to this machine alone unless told otherwise. It needs the extra demo: pip '
+    'serve a web page to try a trained run: inputs, styles, sliders, a map of styles',
+    'Serves a web page, by default only to this machine. It needs the extra demo: pip '
     "install 'step_jax[demo]'. docs/demo.md shows how to use it on a remote machine.",
   )
   arguments.add_run(verb)
   arguments.add_checkpoint(verb)
-  verb.add_argument('--host', default=demo.HOST, help=f'to bind to (default: {demo.HOST})')
+  verb.add_argument('--host', default=demo.HOST, help=f'host (default: {demo.HOST})')
   verb.add_argument(
-    '--port', type=arguments.port, default=demo.PORT, help=f'(default: {demo.PORT})'
+    '--port', type=arguments.port, default=demo.PORT, help=f'port (default: {demo.PORT})'
   )
 
 
@@ -137,25 +137,25 @@ def add_export(verbs, name: str) -> None:
     verbs,
     name,
     _export,
-    'a trained run as files that run without step_jax',
-    'Writes StableHLO for CPU, CUDA and TPU, for any batch and size, with the parameters, a '
-    'manifest, a README and an example that needs JAX alone. docs/export.md says more.',
+    'write a trained run as files that work without step_jax',
+    'Writes StableHLO for CPU, CUDA and TPU, for any batch and image size, with the parameters, a '
+    'manifest, a README and an example that needs only JAX. See docs/export.md.',
   )
   arguments.add_run(verb)
   arguments.add_checkpoint(verb)
-  verb.add_argument('--out', type=arguments.path, help='folder to make (default: WORKDIR/export)')
+  verb.add_argument('--out', type=arguments.path, help='output folder (default: WORKDIR/export)')
   verb.add_argument(
     '--onnx',
     type=arguments.positive,
     default=0,
     metavar='PX',
-    help='ONNX too, for squares of so many px',
+    help='also write ONNX, for squares of this many px',
   )
   verb.add_argument(
     '--licence',
     default='other',
     metavar='ID',
-    help='of the parameters, for the model card, as cc-by-4.0 (default: other)',
+    help='licence of the parameters for the model card, such as cc-by-4.0 (default: other)',
   )
 
 

@@ -330,7 +330,7 @@ def _halves(path: files_lib.Path, image: np.ndarray) -> dict[str, np.ndarray]:
   if width % 2:
     raise DataError(
       f'{path}: is {width} px wide, which has no two halves: '
-      'use layout two_folders or unpaired, or mend the picture'
+      'use layout two_folders or unpaired, or fix the image'
     )
   return {'A': image[:, : width // 2], 'B': image[:, width // 2 :]}
 

@@ -336,7 +336,7 @@ def _fill(values: np.ndarray, size: int) -> np.ndarray:
 
 def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _Best, _Best]:
   """What `_save` wrote, of the shapes and types of the lists that are given."""
-  remedy = f'remove {path.parent}, and the same command begins anew'
+  remedy = f'remove {path.parent}, and re-run the command to start over'
   saved = untrusted.read_arrays(path, remedy)
   arrays = {}
   for name, lists in (('near', near), ('far', far)):

@@ -139,10 +139,10 @@ class Checkpoints:
 
   def _not_written(self, error: Exception) -> RunError:
     kept = max(_steps(self._folder), default=None)
-    left = f'that of step {kept} is whole' if kept is not None else 'there is none yet'
+    left = f'that of step {kept} is intact' if kept is not None else 'there is no earlier one'
     return RunError(
-      f'{self._folder}: a checkpoint could not be written ({_reason(error)}); {left}: mend that, '
-      'and the same command goes on'
+      f'{self._folder}: a checkpoint could not be written ({_reason(error)}); {left}: fix this, '
+      'then re-run the command to resume'
     )
 
   def restore(self, like: Any, step: int | None = None) -> Any:
@@ -150,7 +150,7 @@ class Checkpoints:
 
     Args:
       like: tree of `jax.ShapeDtypeStruct` with shardings, all of the state or a subtree.
-      step: which; by default the newest that is whole.
+      step: which; by default the newest intact one.
 
     Raises:
       RunError: there is none, it is damaged, or it does not fit `like`.
@@ -158,17 +158,17 @@ class Checkpoints:
     return self._restore(step, like) if step is not None else self.restore_newest(like)[1]
 
   def restore_newest(self, like: Any, set_aside: bool = False) -> tuple[int, Any]:
-    """Reads the newest checkpoint that is whole; tells of those that are not.
+    """Reads the newest intact checkpoint; reports damaged ones.
 
     Args:
       like: as in `restore`.
-      set_aside: whether to move damaged ones out of the way, which who goes on training must.
+      set_aside: whether to move damaged ones out of the way, required when training resumes.
 
     Returns:
       Its step, and what was read.
 
     Raises:
-      RunError: there is none, or none is whole; or it does not fit `like`.
+      RunError: there is none, or none is intact; or it does not fit `like`.
     """
     damaged = []
     for step in self._newest_first():
@@ -183,14 +183,14 @@ class Checkpoints:
         return step, restored
       damaged.append(step)
       message = error.message if error else f'{self._folder}/{step}: is damaged on another host'
-      log.warning('%s; the one before is taken, if there is one', message)
+      log.warning('%s; using the one before, if there is one', message)
     raise self._none_whole()
 
   def _none_whole(self) -> RunError:
     if not _steps(self._folder):
-      return RunError(f'{self._folder}: holds no checkpoint: train that stage first')
+      return RunError(f'{self._folder}: has no checkpoint: train that stage first')
     return RunError(
-      f'{self._folder}: holds no checkpoint that is whole: bring one back from a copy, or remove '
+      f'{self._folder}: has no intact checkpoint: restore one from a backup, or remove '
       f'{self._folder.parent} and train that stage again'
     )
 
@@ -315,7 +315,7 @@ class _Damaged(RunError):
 
   def __init__(self, folder: files.Path, step: int, error: Exception | str):
     self.message = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
-    super().__init__(f'{self.message}: use the latest that is whole (--checkpoint latest)')
+    super().__init__(f'{self.message}: use the latest intact one (--checkpoint latest)')
 
 
 def _reason(error: Exception | str) -> str:

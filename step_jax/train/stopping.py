@@ -43,13 +43,13 @@ class Stop(contextlib.AbstractContextManager):
     del frame
     if self._received is None:
       self._received = number
-      _tell('stopping after this step, to save it; once more stops at once')
+      _tell('stopping after this step to save it; send the signal again to stop immediately')
       if self._together:
         signal.raise_signal(signal.SIGTERM)
     elif hasattr(sys, 'ps1'):  # In a notebook, which should live on.
       raise KeyboardInterrupt
     else:
-      _tell('stopped at once; the same command goes on from the last checkpoint')
+      _tell('stopped immediately; re-run the command to resume from the last checkpoint')
       os._exit(128 + number)
 
   def now(self, step: int) -> bool:
@@ -67,7 +67,7 @@ class Stop(contextlib.AbstractContextManager):
       KeyboardInterrupt: on SIGINT.
     """
     if self._received == signal.SIGTERM:
-      raise Preempted(f'stopped by SIGTERM; step {step} is saved, and the same command goes on')
+      raise Preempted(f'stopped by SIGTERM; step {step} is saved: re-run the command to resume')
     if self._received is not None:
       raise KeyboardInterrupt
 

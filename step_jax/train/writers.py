@@ -93,8 +93,8 @@ class MetricWriter:
       yield
     except OSError as error:
       raise RunError(
-        f'{self._folder}: metrics cannot be written ({error.strerror}); checkpoints are whole: '
-        'mend that, and the same command goes on'
+        f'{self._folder}: metrics cannot be written ({error.strerror}); checkpoints are intact: '
+        'fix this, then re-run the command to resume'
       ) from None
 
 

@@ -116,5 +116,5 @@ def held(name: str, paths: Iterable[str], where: str) -> list[str]:
   for path in shapes(name):
     needed = layer_of(path) in expected or layer_of(path) in present
     if needed and path not in paths:
-      raise WeightsError(f'{where} lacks {path} of {name}; get a file that is whole')
+      raise WeightsError(f'{where} lacks {path} of {name}; get a complete file')
   return present

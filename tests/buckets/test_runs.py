@@ -155,7 +155,7 @@ def test_a_checkpoint_that_cannot_be_written_is_one_line(bucket):
   bucket.refuse = lambda method, name, query: (
     403 * (method in ('POST', 'PUT') and name.startswith('run/toy/checkpoints/4/state/'))
   )
-  with pytest.raises(RunError, match=r'could not be written .* step 2 is whole') as error:
+  with pytest.raises(RunError, match=r'could not be written .* step 2 is intact') as error:
     toy.train(RUN)
   assert '\n' not in str(error.value)
 

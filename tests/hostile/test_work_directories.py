@@ -224,7 +224,7 @@ def test_a_damaged_table_of_neighbours_is_named(kind, apart):
   table.load_or_mine(path, 'key', lambda scratch: neighbors.find_neighbors(vectors, 2, 3))
   array_file(path, kind)
   message = refused(lambda: table.load_or_mine(path, 'key', None), RunError)
-  assert 'neighbors_train.npz: is damaged' in message and 'mines anew' in message
+  assert 'neighbors_train.npz: is damaged' in message and 'mine again' in message
 
 
 def test_neighbours_that_are_none_are_named(apart):
@@ -277,7 +277,7 @@ def test_a_damaged_search_in_progress_is_named(kind, apart):
   np.savez(path, first=1, **lists)
   array_file(path, kind)
   action = lambda: neighbors.find_neighbors(vectors, 2, 3, block=16, progress=path)
-  assert 'begins anew' in refused(action, RunError)
+  assert 'start over' in refused(action, RunError)
 
 
 def test_damaged_vectors_in_progress_are_named(apart):

@@ -104,7 +104,7 @@ def test_none_whole_is_an_error_and_not_a_fresh_start(stopped, tmp_path):
   for step in ('4', '6'):
     zero(largest(workdir / 'toy/checkpoints' / step))
   for _ in range(2):
-    with pytest.raises(RunError, match='holds no checkpoint that is whole') as error:
+    with pytest.raises(RunError, match='has no intact checkpoint') as error:
       toy.train(workdir)
     assert '\n' not in str(error.value)
   assert sorted(path.name for path in (workdir / 'toy/checkpoints').iterdir()) == ['4', '6']

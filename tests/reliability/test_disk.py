@@ -153,7 +153,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch
 
   monkeypatch.setattr(checkpoint._Manager, '_finalize', fail)
   # Step 6 is whole where orbax's other thread has renamed it by the time that this one fails.
-  told = 'could not be written .No space left on device.*step [46] is whole'
+  told = 'could not be written .No space left on device.*step [46] is intact'
   with pytest.raises(RunError, match=told) as e:
     toy.train(tmp_path)
   assert '\n' not in str(e.value)

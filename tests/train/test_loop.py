@@ -193,5 +193,5 @@ def test_what_does_not_fit_a_checkpoint_is_named(tmp_path):
 def test_an_empty_folder_has_no_checkpoint(tmp_path):
   assert not checkpoint.exists(tmp_path)
   checkpoints = checkpoint.Checkpoints(tmp_path)
-  with pytest.raises(RunError, match='holds no checkpoint'):
+  with pytest.raises(RunError, match='has no checkpoint'):
     checkpoints.restore(like(state_at(0)))

@@ -46,26 +46,26 @@ METHOD = Method(
   options=(
     Option(
       'layers',
-      'layers that take the given or drawn style, such as 8-, 8-13, 0,3,-2- (default: those that '
-      'leave the layout as it is, 8- of 18)',
+      'layers that use the given or sampled style, as 8-, 8-13, 0,3,-2- (default: those that '
+      'do not change the layout, 8- of 18)',
       default='',
     ),
-    Option('alpha', 'how much of that style they take, 0 to 1', default=1.0, kind=_number(0, 1)),
+    Option('alpha', 'share of that style in these layers, 0 to 1', default=1.0, kind=_number(0, 1)),
     Option(
       'masked',
-      'what --layers take where no style is given (default: mean)',
+      'style of --layers if none is given (default: mean)',
       default='mean',
       choices=('mean', 'zero'),
     ),
     Option(
       'truncation',
-      'of drawn styles: 1 for all that there is, less for better images and less variety',
+      'of sampled styles: 1 for full variety, less for better images and less variety',
       of='draw',
       default=1.0,
       kind=_number(0, 1),
     ),
     Option(
-      'run', 'a run with the same generator, which reads style images', of='encode', default=''
+      'run', 'run with the same generator that encodes the style images', of='encode', default=''
     ),
   ),
   read_source=f'{_HERE}.inputs:read',
@@ -87,14 +87,14 @@ METHOD = Method(
   importers=(
     Importer(
       'import-stylegan2',
-      "a run from rosinality's .pt or NVIDIA's StyleGAN2-ADA pickle",
+      "import rosinality's .pt or NVIDIA's StyleGAN2-ADA pickle",
       'FILE',
       f'{_HERE}.import_run:import_stylegan2',
       options=(_DATA,),
     ),
     Importer(
       'import-psp',
-      "a run from the authors' .pt of pSp",
+      "import the authors' .pt of pSp",
       'FILE',
       f'{_HERE}.import_run:import_psp',
       options=(_DATA,),

@@ -20,7 +20,7 @@ METHOD = Method(
   options=(
     Option(
       'sampler',
-      'what draws new styles (default: the one whose codes are closer to held-out ones)',
+      'sampler of new styles (default: the one with codes closer to held-out codes)',
       of='draw',
       default='',
       choices=('mapper', 'gaussian'),
@@ -48,7 +48,7 @@ METHOD = Method(
   importers=(
     Importer(
       'import-step',
-      'a run from a TensorFlow checkpoint of the original StEP',
+      'import a TensorFlow checkpoint of the original StEP',
       'CHECKPOINT',
       f'{_HERE}.original.import_step:import_step',
       options=(

@@ -37,11 +37,11 @@ METHOD = Method(
       nargs='+', metavar='MAP', read=f'{_HERE}.inputs:read_labels',
     ),
     Option(
-      'region', 'codes of single regions from other images; @SHARE blends, as 3=R.png:RL.png@0.5',
+      'region', 'code of a region from another image; @SHARE blends, as in 3=R.png:RL.png@0.5',
       kind=_region, nargs='+', metavar='LABEL=IMAGE:MAP',
     ),
     Option(
-      'fallback', 'image of each input: regions that the style lacks take its codes (default: mean '
+      'fallback', 'image per input with codes for regions that the style lacks (default: mean '
       'codes)', nargs='+', metavar='IMAGE', read=f'{_HERE}.inputs:read_fallback',
     ),
     Option(
@@ -49,13 +49,13 @@ METHOD = Method(
       kind=int, nargs='+', metavar='LABEL',
     ),
     Option(
-      'noise-seed', "of the generator's noise (default: no noise)", kind=int, metavar='N',
+      'noise-seed', "seed of the generator's noise (default: no noise)", kind=int, metavar='N',
     ),
     Option('classes', 'number of classes of the label maps', of='codes', kind=_positive),
     Option(
-      'palette', 'how label maps show their classes, as data.palette (default: index)', of='codes'
+      'palette', 'how label maps encode classes, as data.palette (default: index)', of='codes'
     ),
-    Option('size', 'px to which images are resized (default: 512)', of='codes', kind=_positive),
+    Option('size', 'size in px to resize images to (default: 512)', of='codes', kind=_positive),
   ),
   read_source=f'{_HERE}.inputs:read_source',
   codes=f'{_HERE}.inputs:encoder',
@@ -80,15 +80,15 @@ METHOD = Method(
   importers=(
     Importer(
       'import-superstylenet',
-      'a run from published checkpoints, G.pth and perhaps D.pth',
+      'import published checkpoints, G.pth and optionally D.pth',
       'FILE',
       f'{_HERE}.import_run:import_run',
       nargs='+',
       options=(
-        Option('classes', 'number of labels, to check the files by', kind=_positive),
+        Option('classes', 'number of labels, to check the files', kind=_positive),
         Option('data', 'images with label maps, for evaluation and further training'),
         Option('preset', 'settings of a known data set'),
-        Option('upsamplings', 'doublings from the smallest map (default: 5)', kind=_positive),
+        Option('upsamplings', 'number of upsamplings (default: 5)', kind=_positive),
       ),
     ),
   ),

@@ -149,3 +149,11 @@ def test_full_networks_have_as_many_parameters(name):
       channels = generator.channel_table(1024)
       assert count(nets.Generator(channels, 512, 8)) == 30_370_060
       assert count(nets.Discriminator(channels)) == 29_012_513
+
+
+@pytest.mark.parametrize('options', [dict(pad=1, gain=4.0), dict(pad=2), dict(pad=1, stride=2)])
+def test_the_two_forms_of_the_filter_agree(options, monkeypatch):
+  x = torch.randn(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+  found = nets.blur(x, **options)
+  monkeypatch.setattr(torch.compiler, 'is_compiling', lambda: True)
+  golden.assert_close(nets.blur(x, **options), found)

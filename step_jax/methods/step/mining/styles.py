@@ -63,7 +63,7 @@ def style_vectors(
     return project(vectors, shuffle, projection) if projection else vectors
 
   if path.is_file() and done_path.is_file():
-    remedy = f'remove {folder}, and the same command begins anew'
+    remedy = f'remove {folder}, and re-run the command to start over'
     done = untrusted.read_arrays(done_path, remedy)['']
     if done.shape != (count,) or done.dtype != bool:
       raise untrusted.damaged(done_path, f'not of {count} pictures', remedy)

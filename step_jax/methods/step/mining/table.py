@@ -18,7 +18,7 @@ from step_jax.search import neighbors
 log = logging.getLogger(__name__)
 
 _MINIMUM = 3
-REMEDY = 'remove it, and the same command mines anew'
+REMEDY = 'remove it, and re-run the command to mine again'
 
 
 def scenes(names: Sequence[str], pattern: str) -> list[str] | None:
