@@ -181,7 +181,7 @@ class Condition(enum.Enum):
   """How a node is; where it cannot be used, the exit status, and what to say."""
 
   READY = None
-  WAITING = (Exit.WAIT, 'is not ready yet: `create` or `resume` goes on waiting')
+  WAITING = (Exit.WAIT, 'is not ready yet: repeat `create` or `resume` to continue waiting')
   PREEMPTED = (Exit.GONE, 'was pre-empted: `resume` makes it again and repeats the last command')
   GONE = (Exit.GONE, 'does not exist: `create` makes it; `resume` also repeats the last command')
   FAILED = (Exit.OTHER, 'was not granted: `create` asks again, `delete` gives up')
@@ -245,7 +245,7 @@ KNOWN = (
     Exit.QUOTA,
     r'quota\b.{0,150}(exceeded|exhausted)|QUOTA_EXCEEDED',
     'the quota of {project} does not allow {type} in {zone}: ask for more (console: IAM, Quotas, '
-    'Cloud TPU API), or take another --type or --zone; --spot has a quota of its own',
+    'Cloud TPU API), or take another --type or --zone; --spot has its own quota',
   ),
   (
     Exit.CAPACITY,
@@ -255,8 +255,8 @@ KNOWN = (
   (
     Exit.EXISTS,
     r'ALREADY_EXISTS|already exists',
-    'exists already, and was not made from here: take another --name, or `delete` it; if it is '
-    'yours, go on with `setup`',
+    'already exists and was not created from here: use another --name, or `delete` it; if it is '
+    'yours, continue with `setup`',
   ),
   (
     Exit.DENIED,
@@ -481,7 +481,9 @@ class Node:
     self.save()
     result = self.gcloud(kind, 'create', state.name, *flags, seconds=seconds)
     if result.status == TIMED_OUT:
-      raise self.error(Exit.WAIT, f'{result.reason} of create: `{self.args.verb}` goes on waiting')
+      raise self.error(
+        Exit.WAIT, f'{result.reason} of create: repeat `{self.args.verb}` to continue waiting'
+      )
     if result.status:
       error = self.failure('create', result.reason)
       state.made = error.status is Exit.OTHER
@@ -510,7 +512,7 @@ class Node:
       if now - begin > self.args.wait * 60:
         text = f'not ready after {self.args.wait:g} min ({look.text})'
         raise self.error(
-          Exit.WAIT, f'{text}: `{self.args.verb}` goes on waiting, `delete` gives up'
+          Exit.WAIT, f'{text}: repeat `{self.args.verb}` to continue waiting, or `delete` it'
         )
       if look.text != told or now - told_at >= 300:
         self.say(f'{(now - begin) / 60:.0f} min: {look.text}')

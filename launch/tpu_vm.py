@@ -368,7 +368,7 @@ def main(argv: Sequence[str]) -> int:
     print(f'tpu_vm: {error}', file=sys.stderr)
     return error.status
   except KeyboardInterrupt:
-    print(f'tpu_vm: interrupted; `{args.verb}` again goes on where it was', file=sys.stderr)
+    print(f'tpu_vm: interrupted; repeat `{args.verb}` to continue', file=sys.stderr)
     return Exit.INTERRUPTED
   return 0
 

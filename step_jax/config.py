@@ -289,7 +289,7 @@ def read(folder: files.Path) -> ConfigDict:
     raise untrusted.damaged(
       path,
       error,
-      'bring it back from a copy, or remove it and train on with the settings that it had',
+      'restore it from a backup, or remove it and resume with the same settings',
     ) from None
 
 

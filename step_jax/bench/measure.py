@@ -6,7 +6,7 @@ import gc
 import logging
 
 from step_jax.bench import case, machine, memory, timing
-from step_jax.bench.settings import Settings
+from step_jax.bench.settings import Settings, benches
 from step_jax.errors import ConfigError, RunError
 
 log = logging.getLogger(__name__)
@@ -152,7 +152,7 @@ def run(settings: Settings) -> dict:
 
     program, rates = input_pipeline.measure(settings)
     return {**record, 'program': program, 'found': rates}
-  exact = settings.name in ('mining', 'imle')
+  exact = benches()[settings.name].exact
   _set_precision(settings, exact)
   cases = [measure_case(settings, benchmark, exact) for benchmark in _cases(settings)]
   if settings.memory:
@@ -183,11 +183,6 @@ def _set_precision(settings: Settings, exact: bool) -> None:
 
 def _cases(settings: Settings) -> Sequence[case.Case]:
   from step_jax import methods
-  from step_jax.bench import searches
 
-  if settings.name == 'mining':
-    return [searches.mining_case(settings)]
-  if settings.name == 'imle':
-    return [searches.imle_case(settings)]
   method = next(method for method in methods.METHODS.values() if settings.name in method.benches)
   return method.hook('cases').cases(settings)

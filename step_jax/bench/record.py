@@ -37,7 +37,7 @@ def text(record: Mapping) -> str:
     lines += ['', f'{record["bench"]}: median (quartiles)']
     lines += _rows([(name.replace('_', ' '), _value(v)) for name, v in record['found'].items()])
   if 'memory' in record:
-    lines += ['', 'peak memory, each in a process of its own']
+    lines += ['', 'peak memory, each in a separate process']
     lines += _rows([(name, _si(peak) + 'B') for name, peak in record['memory'].items()])
   if 'program' in record:
     lines += ['', 'compiled step', *_rows(_program(record['program']))]

@@ -9,8 +9,6 @@ from step_jax.errors import ConfigError
 # Those of no method. What a stage reads can be measured of any method that has benchmarks.
 _ANY_STAGE = ('size', 'batch', 'width', 'dtype', 'features', 'stage')
 _OF_NO_METHOD = {
-  'mining': methods.Bench(dict(count=400), ('count', 'features'), peers=('torch',)),
-  'imle': methods.Bench(dict(count=5000), ('count',), peers=('torch',)),
   'input_pipeline': methods.Bench(dict(size=128, batch=4, repeats=3), _ANY_STAGE),
   'startup': methods.Bench(dict(size=64, batch=4, repeats=2), _ANY_STAGE),
 }

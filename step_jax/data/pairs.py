@@ -131,7 +131,7 @@ class PairSplit(Sequence):
         return read(candidate)
       except _UNREADABLE as error:
         self._note(candidate, error)
-    raise DataError(f'{self._where}: none of its {len(self)} records can be read: prepare it anew')
+    raise DataError(f'{self._where}: none of its {len(self)} records can be read: prepare it again')
 
   def _note(self, index: int, error: Exception) -> None:
     """Says what cannot be read, once for each record; raises that where it is not put up with."""
@@ -142,13 +142,13 @@ class PairSplit(Sequence):
     message = f'{self._where}: record {index}{name} cannot be read ({first_line(error)})'
     if not self._skip:
       raise DataError(
-        f'{message}: prepare the set anew, or go on without it by --config.data.unreadable=skip'
+        f'{message}: prepare the set again, or continue without it by --config.data.unreadable=skip'
       ) from error
     with self._counting:
       if index not in self._unreadable:
         self._unreadable.add(index)
         log.warning(
-          '%s: the next one is taken in its place; unreadable so far: %d of %d',
+          '%s: the next one is used instead; unreadable so far: %d of %d',
           message, len(self._unreadable), len(self),
         )  # fmt: skip
 
@@ -219,12 +219,12 @@ class PairSet:
     except Exception as error:  # Whatever TFDS meets in a damaged file.
       raise DataError(
         f'{folder}: is no prepared set, or is damaged ({first_line(error)}): remove it, and '
-        'prepare it anew'
+        'prepare it again'
       ) from None
     if labels.palette:
       if not values:
         raise DataError(
-          f'{folder}: was prepared without label maps, which this stage needs: prepare it anew by '
+          f'{folder}: was prepared without label maps, which this stage needs: prepare it again by '
           'step-jax prepare --palette'
         )
       labels.check_colors()

@@ -137,16 +137,28 @@ PROTOCOLS = {
       pictures=_OWN, range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1, linear heads',
     ),
     _protocol(
+      'psnr-mean-style/uint8', 'reconstruction', '',
+      'PSNR of the image of the mean style: the scale for psnr/uint8',
+      pictures='that one image, against every target', range=_UINT8, size='native',
+      formula='as psnr/uint8',
+    ),
+    _protocol(
+      '{lpips}-mean-style/256', 'reconstruction', '',
+      'LPIPS of the image of the mean style: the scale for {lpips}/256',
+      pictures='that one image, against every target', range=_UINT8, size=_RESIZED,
+      formula='Zhang et al. 2018, eq. 1',
+    ),
+    _protocol(
       'l2/float', 'reconstruction', 'lower', "mean squared difference, as pSp's reference",
       pictures='every source translated, against its target, in the size of the target',
-      range='[-1, 1] of uint8', size='of the target',
+      range='[-1, 1] of uint8; outputs are rounded down and clipped', size='of the target',
       formula='mean over pixels, channels, pictures',
     ),
     _protocol(
       'identity/112', 'reconstruction', 'higher', 'similarity of identities; for aligned faces',
-      pictures='as l2/float', range='[-1, 1] of uint8',
+      pictures='as l2/float', range='as l2/float',
       size='rows 35 to 223 and columns 32 to 220 at 256 px, by means over bins to 112 px',
-      formula='inner product of the embeddings of a face network',
+      formula="inner product of the embeddings of CurricularFace's IR-101",
     ),
     _protocol(
       'segmentation-miou', 'reconstruction', 'higher',
@@ -170,6 +182,16 @@ PROTOCOLS = {
       'segmentation-accuracy-photos', 'reconstruction', '',
       'the same of the true pictures: the scale for segmentation-accuracy',
       pictures='targets of the split', range=_UINT8, size='native',
+      formula='as segmentation-accuracy',
+    ),
+    _protocol(
+      'segmentation-miou-sampled', 'style', 'higher', 'segmentation-miou in drawn styles',
+      pictures='every source of the split in 1 drawn style', range=_UINT8, size='native',
+      formula='as segmentation-miou',
+    ),
+    _protocol(
+      'segmentation-accuracy-sampled', 'style', 'higher', 'segmentation-accuracy in drawn styles',
+      pictures='every source of the split in 1 drawn style', range=_UINT8, size='native',
       formula='as segmentation-accuracy',
     ),
     _protocol(

@@ -82,9 +82,7 @@ def translate(
   run = methods.load(workdir, which)
   given = options_lib.Given(run.method, 'translate', options or {})
   if methods.METHODS[run.method].needs_code and not (styles or interpolate or sample):
-    raise ConfigError(
-      '--style, --interpolate or --sample is needed: this run has no style of its own'
-    )
+    raise ConfigError('--style, --interpolate or --sample is needed: this run has no default style')
   if sample is None:
     given.refuse('draw', 'is an option of drawn styles: give it with --sample')
   if not interpolate:

@@ -56,7 +56,7 @@ def plan(
       what = f'that of {shown(str(other))}' if other else 'the overview of all results'
       raise DataError(
         f'{shown(str(source))}: its result and {what} would both be {shown(name)} in '
-        f'{shown(str(out))}: rename it, or use a command of its own with another --out'
+        f'{shown(str(out))}: rename it, or use a separate command with another --out'
       )
     taken[key] = source
   return outputs

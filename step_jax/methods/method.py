@@ -130,6 +130,7 @@ class Bench:
     stages: of which it measures the training step, the default first; none: other work.
     peers: others that do the same work, to compare with.
     nets: feature nets that the peers have.
+    exact: whether float32 products are exact on both sides, whatever the settings allow.
   """
 
   defaults: Mapping[str, Any]
@@ -137,6 +138,7 @@ class Bench:
   stages: tuple[str, ...] = ()
   peers: tuple[str, ...] = ()
   nets: tuple[str, ...] = ('vgg16',)
+  exact: bool = False
 
 
 @dataclasses.dataclass(frozen=True)

@@ -78,7 +78,7 @@ def train(
     if refused and not change_config:
       raise RunError(
         '\n  '.join([f'{folder}: was trained with another configuration:', *_lines(refused)])
-        + '\ngive the old values, or another --workdir; or go on with the new by --change-config'
+        + '\npass the old values or another --workdir, or accept the new ones by --change-config'
       )
     notes = [f'from here on {line}' for line in _lines(changes)]
     images = None

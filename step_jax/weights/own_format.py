@@ -63,7 +63,7 @@ def check(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str
   for path, tensor in tensors.items():
     if tensor.shape != shapes.get(path):
       raise WeightsError(
-        f'{where} is no {name}: {path!r} {list(tensor.shape)} is not of it; convert anew'
+        f'{where} is no {name}: {path!r} {list(tensor.shape)} does not fit; convert it again'
       )
   nets.held(name, tensors, where)
   return name

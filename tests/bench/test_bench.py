@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from step_jax import cli, models
-from step_jax.bench import case, machine, memory, ports, record, searches, settings
+from step_jax.bench import case, machine, memory, ports, record, settings
 from step_jax.bench import measure as measure_lib
 from step_jax.bench.timing import Spread
 from step_jax.errors import RunError
 from step_jax.losses import gram_matrix, style_vector
-from step_jax.methods.step import cases
+from step_jax.methods.step import cases, searches
 
 TINY = ['--size', 32, '--width', 4, '--batch', 2, '--repeats', 2, '--features', 'vgg16_low']
 

@@ -8,13 +8,12 @@ torch = pytest.importorskip('torch', reason="PyTorch is missing: pip install -e 
 
 # ruff: noqa: E402
 from step_jax import methods
-from step_jax.bench import searches
 from step_jax.bench.ports import running
-from step_jax.bench.ports import searches as torch_searches
 from step_jax.bench.settings import Settings
-from step_jax.methods.step import cases, functions
+from step_jax.methods.step import cases, functions, searches
 from step_jax.methods.step import networks as method_networks
 from step_jax.methods.step.ports import nets as torch_nets
+from step_jax.methods.step.ports import searches as torch_searches
 from step_jax.methods.step.ports import steps as torch_steps
 from step_jax.methods.step.steps import mapper, translate
 from step_jax.search import neighbors

@@ -38,7 +38,7 @@ CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
 # Others are of SuperStyleNet and pSp, see tests/methods.
 OTHERS = (
   'nrmse', 'segmentation', 'edit-locality', 'probe-region', 'l2/', 'identity',
-  '{lpips}-diversity-noise',
+  '{lpips}-diversity-noise', 'psnr-mean', '{lpips}-mean',
 )  # fmt: skip
 OF_STEP = [name for name in PROTOCOLS if not name.startswith(OTHERS)]
 

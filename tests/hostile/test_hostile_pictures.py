@@ -206,4 +206,4 @@ def test_a_prepared_set_imports_no_modules(style, prepared, apart, monkeypatch):
 @pytest.mark.parametrize('content', ['', '[]', '{}', '{"a": ', '[' * 100_000, '"\\n"'])
 def test_a_damaged_prepared_set_is_told_of(name, content, prepared):
   (prepared / name).write_text(content)
-  assert 'prepare it anew' in refused(lambda: pairs.PairSet(prepared), DataError)
+  assert 'prepare it again' in refused(lambda: pairs.PairSet(prepared), DataError)

@@ -130,7 +130,7 @@ def test_a_plain_node_is_made_at_once(cloud):
   [
     (QUOTA, 3, 'the quota of p does not allow v5litepod-16 in z: ask for more'),
     (STOCK_OUT, 4, 'no capacity for v5litepod-16 in z now: try later, another --zone, or --queued'),
-    ('ERROR: (gcloud.x) ALREADY_EXISTS: Resource t1', 5, 'take another --name'),
+    ('ERROR: (gcloud.x) ALREADY_EXISTS: Resource t1', 5, 'use another --name'),
     ('ERROR: (gcloud.x) HttpError 403: Permission denied on z', 6, 'ask for the role TPU Admin'),
     (API_OFF, 6, 'gcloud services enable tpu.googleapis.com --project=p'),
     ('ERROR: (gcloud.x) You do not have an active account', 6, 'gcloud auth login'),
@@ -159,7 +159,7 @@ def test_what_others_made_is_left_alone(cloud):
   cloud.set(node='READY\n', request='ACTIVE\n')
   for flags in ((), ('--queued',)):
     line = cloud.refuse(5, 'create', '--project=p', '--zone=z', '--type=v4-8', *flags)
-    assert 'exists already, and was not made from here' in line
+    assert 'already exists and was not created from here' in line
   assert not cloud.calls('create') and not cloud.calls('delete')
   # If it is ours, made from another machine.
   (cloud.folder / 'workers/0').mkdir(parents=True)
@@ -170,7 +170,7 @@ def test_what_others_made_is_left_alone(cloud):
 def test_waiting_has_a_limit_and_goes_on(cloud):
   flags = ('--project=p', '--zone=z', '--type=v6e-8', '--queued')
   line = cloud.refuse(8, 'create', *flags, '--wait=0.001')
-  assert 'queued resource WAITING_FOR_RESOURCES): `create` goes on waiting' in line
+  assert 'queued resource WAITING_FOR_RESOURCES): repeat `create` to continue waiting' in line
   assert 'is not ready yet' in cloud.refuse(8, 'status')
   cloud.set(coming='PROVISIONING\nACTIVE\n')
   assert 'asked for already' in cloud.ok('create')
@@ -181,7 +181,7 @@ def test_create_that_hangs_is_ended(cloud):
   cloud.fault('* create *', seconds=60)
   flags = ('--project=p', '--zone=z', '--type=v4-8')
   line = cloud.refuse(8, 'create', *flags, '--wait=0.003')
-  assert 'no answer within 0.18 s of create: `create` goes on waiting' in line
+  assert 'no answer within 0.18 s of create: repeat `create` to continue waiting' in line
   # Made in the cloud all the same, a little later.
   cloud.set(node='CREATING\n')
   cloud.refuse(8, 'create', '--wait=0.0001')
@@ -222,7 +222,7 @@ def test_interrupting_keeps_the_request(cloud, checkout, monkeypatch):
   with monkeypatch.context() as patch:
     ours = types.SimpleNamespace(sleep=interrupt, monotonic=time.monotonic)
     patch.setattr(checkout.tpu_node, 'time', ours)
-    assert '`create` again goes on' in cloud.refuse(130, 'create', *flags)
+    assert 'repeat `create` to continue' in cloud.refuse(130, 'create', *flags)
   cloud.set(coming='ACTIVE\n')
   cloud.ok('create')
   assert len(cloud.calls('queued-resources create')) == 1

@@ -84,7 +84,7 @@ def test_a_mapper_that_loses_is_told_of_in_training(copied, picture_folder, monk
   monkeypatch.setattr(samplers, 'mapper_wins', lambda scores: False)
   shutil.rmtree(copied / 'mapper')
   tiny.train('mapper', picture_folder, copied)
-  assert 'the mapper draws worse codes than the Gaussian' in caplog.text
+  assert 'the mapper samples worse codes than the Gaussian' in caplog.text
 
 
 def test_another_stage_draws_by_the_gaussian_of_its_own_codes(
@@ -182,7 +182,9 @@ def test_a_mapper_of_an_earlier_version(copied, picture_folder):
   """Without a record it is used where it would have been trained, and nowhere else."""
   (copied / 'mapper/encoder.json').unlink()
   run = step_jax.load(copied)
-  assert run.sampler_name == 'mapper' and 'is taken to be fitted to finetune at step 6' in run.note
+  assert (
+    run.sampler_name == 'mapper' and 'is assumed to be fitted to finetune at step 6' in run.note
+  )
   assert session_lib.open_run(copied).sampling == 'mapper'
   for other in (step_jax.load(copied / 'translate'), step_jax.load(copied, 'best')):
     assert not other.samplers and 'does not record its style encoder' in other.note

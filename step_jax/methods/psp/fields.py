@@ -76,7 +76,8 @@ _TERMS = {
 }
 
 PSP = GENERATOR | {
-  # Read for `segmentation` alone, and by default of CelebAMask-HQ.
+  # Read for `segmentation`, and to score whether outputs keep the structure; by default of
+  # CelebAMask-HQ.
   'data.palette': dataclasses.replace(SHARED['data.palette'], default='', rule=TEXT),
   'data.classes': dataclasses.replace(SHARED['data.classes'], default=19),
   'data.flip_swaps': SHARED['data.flip_swaps'],

@@ -118,7 +118,7 @@ def read(run: Any, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]
     image = reading.read_image(path, half, settings.resize)
     return image, image
   if half:
-    raise DataError(f'{path}: label maps are read from files of their own: leave --side-by-side')
+    raise DataError(f'{path}: label maps are separate files: omit --side-by-side')
   labels = Labels.of(settings).read(path)
   return labels, transforms.colour_labels(labels)
 

@@ -32,16 +32,21 @@ NETWORKS = {
   'moco_resnet50': ResNet50(),
   'resnet50': ResNet50(),
 }
-_OF_TERMS = {'identity': 'arcface_ir_se50', 'moco': 'moco_resnet50'}
+# Identities are scored by another network than the one that is trained with, as in the reference.
+_OF_TERMS = {
+  'identity': 'arcface_ir_se50',
+  'moco': 'moco_resnet50',
+  'metric': 'curricularface_ir101',
+}
 # An array that files of ResNet-50 have, those of torchvision and of MoCo.
 _LAST, _PREFIX = 'layer4.2.conv3.weight', 'module.encoder_q.'
 
 
 def find(term: str, path: str = '') -> pathlib.Path:
-  """The file of the network behind `loss.identity` or `loss.moco`.
+  """The file of the network behind `loss.identity`, `loss.moco` or the score of identities.
 
   Args:
-    term: `identity` or `moco`.
+    term: `identity`, `moco` or `metric`.
     path: the file itself; empty looks in the store of weights, for a converted file first.
 
   Raises:
@@ -54,6 +59,11 @@ def find(term: str, path: str = '') -> pathlib.Path:
   for file in files:
     if file.is_file():
       return file
+  if term == 'metric':
+    raise WeightsError(
+      f"needs CurricularFace's IR-101, and there is no {files[0]}: run `step-jax weights convert "
+      'FILE` on its file for PyTorch'
+    )
   what = {'identity': 'ArcFace IR-SE-50', 'moco': "MoCo's ResNet-50"}[term]
   raise WeightsError(
     f'loss.{term} needs {what}, and there is no {files[0]}: run `step-jax weights convert FILE` '

@@ -1,15 +1,17 @@
 """What is measured of pSp beside what is measured of every method."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+import dataclasses
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax import images
+from step_jax import data, images
+from step_jax.data import pipeline
 from step_jax.errors import WeightsError
-from step_jax.evaluate import diversity, reconstruction, resizing, scores
+from step_jax.evaluate import diversity, reconstruction, resizing, scores, segmenter
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import Session
 from step_jax.methods.psp import functions, inputs, losses, networks, published, styles
@@ -44,6 +46,66 @@ class PspSession(Session):
     return f'mapping network of N(0, I), in layers {first} of {self.run.num_styles}'
 
 
+class _MeanSession(PspSession):
+  """Every output is the image of the mean style."""
+
+  def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
+    """As `Session.translations`."""
+    code = np.broadcast_to(self.run.params['mean_style'], self.run.code_shape)
+    output = functions.fit(self.run.generate(code)[None], inputs.eval_crop(self.config)[0])
+    for _ in examples:
+      yield np.asarray(output[0])
+
+
+def _mean_style(session: Session) -> Iterator[Score]:
+  """Yields how near the image of the mean style is to all targets."""
+  fields = {field.name: getattr(session, field.name) for field in dataclasses.fields(session)}
+  found = reconstruction.measure(_MeanSession(**fields))
+  by_id = {score.protocol.id: score for score in found if isinstance(score, Score)}
+  of = {'psnr/uint8': session.protocol('psnr-mean-style/uint8')}
+  for item in session.learned:
+    of[f'{item.name}/256'] = session.protocol(
+      '{lpips}-mean-style/256', {'lpips': item.name}, weights=item.weights
+    )
+  for name, protocol in of.items():
+    yield dataclasses.replace(by_id[name], protocol=protocol)
+
+
+def _structure(session: Session) -> Iterator[Score | Skipped]:
+  """Yields how well label maps are seen in outputs, in those of drawn styles, and in targets."""
+  config, labels = session.config, session.pair_set.labels
+  if not labels.palette:
+    yield Skipped('segmentation', 'no label maps are read: set data.palette')
+    return
+  side = data.sides(session.pair_set, config.data.direction)[1]
+  net, digest = segmenter.trained(session.pair_set, side, labels.classes, config.data.crop)
+  reader = segmenter.Segmenter(labels.classes)
+  maps = pipeline.eval_examples(
+    session.pair_set.split(session.split), {'labels': 'labels'}, inputs.eval_crop(config)
+  )
+  kinds = '', '-sampled', '-photos'
+
+  def read(net, batch):
+    return {kind: segmenter.confusion(reader, net, batch[kind], batch['labels']) for kind in kinds}
+
+  rows = (
+    {'': pair['output'], '-photos': pair['target'], '-sampled': sampled, **label_map}
+    for pair, sampled, label_map in zip(
+      _compared(session), session.sampled(session.count), maps, strict=True
+    )
+  )
+  tables = scores.stack(session.stream(read, (session.put(net),), rows))
+  facts = {'segmenter': f'{digest}, {segmenter.SETTINGS}'}
+  own = {'': {'pictures': reconstruction.WITHOUT_CODE}, '-photos': {}}
+  own['-sampled'] = {'sampler': session.sampling, 'seed': str(session.seed)}
+  for kind in kinds:
+    table = tables[kind].astype(np.float64)
+    protocol = session.protocol(f'segmentation-miou{kind}', **facts, **own[kind])
+    yield Score(protocol, segmenter.mean_iou(table.sum(axis=0)))
+    protocol = session.protocol(f'segmentation-accuracy{kind}', **facts, **own[kind])
+    yield mean_score(protocol, segmenter.pixel_accuracy(table))
+
+
 def _compared(session: Session) -> Iterator[dict[str, np.ndarray]]:
   """Outputs and targets of all examples, uint8 `[H, W, 3]`."""
   outputs = session.translations({**example, 'code': None} for example in session.sources())
@@ -53,29 +115,38 @@ def _compared(session: Session) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
-  """Yields the general scores, the reference's L2, and identities where there are weights."""
+  """Yields the general scores, what they are to be held to, the reference's L2, and identities."""
   yield from reconstruction.measure(session)
-  identity = None
+  yield from _mean_style(session)
+  yield from _structure(session)
+  identity, face = None, {}
   try:
-    identity, variables = networks.similarity(session.config, 'identity')
-    variables = session.put(variables)
+    file = published.find('metric')
+    identity, variables = published.read_face_embedding(file)
+    face = session.put(variables)
   except WeightsError as error:
     yield Skipped('identity', f'of aligned faces alone: {error}')
 
-  def compare(variables, batch):
-    pair = [images.to_float(batch[name]) for name in ('output', 'target')]
+  generator = networks.generator(session.config)
+  side = inputs.eval_crop(session.config)[0]
+
+  def compare(variables, face, batch):
+    output = functions.draw(generator, variables, batch['code'], round_down=True)
+    pair = [images.to_float(x) for x in (functions.fit(output, side), batch['target'])]
     found = {'l2': jnp.mean(jnp.square(pair[0] - pair[1]), axis=(1, 2, 3))}
     if identity is not None:
-      embed = lambda x: identity.apply(variables, x)
+      embed = lambda x: identity.apply(face, x)
       features = [losses.identity_features(embed, x) for x in pair]
       found['identity'] = losses.cosine(*features)
     return found
 
-  constants = (variables if identity is not None else {},)
-  values = scores.stack(session.stream(compare, constants, _compared(session)))
+  coded = (
+    {'code': session.run.encode(example['source']), 'target': example['target']}
+    for example in session.pictures(session.split)
+  )
+  values = scores.stack(session.stream(compare, (session.params, face), coded))
   yield mean_score(session.protocol('l2/float'), values['l2'])
   if identity is not None:
-    file = published.find('identity', session.config.features.identity)
     facts = {'weights': known.digest(file)}
     yield mean_score(session.protocol('identity/112', **facts), values['identity'])
 

@@ -44,6 +44,8 @@ METHOD = Method(
       peers=('torch',),
     ),
     'inference': Bench(dict(size=256, batch=8), peers=('torch',)),
+    'mining': Bench(dict(count=400), ('count', 'features'), peers=('torch',), exact=True),
+    'imle': Bench(dict(count=5000), ('count',), peers=('torch',), exact=True),
   },
   importers=(
     Importer(

@@ -1,4 +1,4 @@
-"""The steps of the first three stages, and inference, on random pictures that lie on the device."""
+"""Training steps, inference and searches on random inputs that lie on the device."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -10,7 +10,7 @@ from step_jax import config as config_lib
 from step_jax import methods, weights
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
-from step_jax.methods.step import functions, networks
+from step_jax.methods.step import functions, networks, searches
 from step_jax.train import mesh as mesh_lib
 
 
@@ -18,6 +18,10 @@ def cases(settings: Settings) -> Sequence[case.Case]:
   """What a benchmark measures."""
   if settings.name == 'inference':
     return inference_cases(settings)
+  if settings.name == 'mining':
+    return [searches.mining_case(settings)]
+  if settings.name == 'imle':
+    return [searches.imle_case(settings)]
   return [step_case(settings, settings.stage)]
 
 

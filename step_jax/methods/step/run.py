@@ -269,8 +269,8 @@ def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -
   name, note = 'mapper', ''
   if not before:
     note = (
-      f'{mapper_folder}: this mapper does not record its style encoder, and is taken to be fitted '
-      f'to {here}'
+      f'{mapper_folder}: this mapper does not record its style encoder, and is assumed to be '
+      f'fitted to {here}'
     )
   elif 'val_mapper_energy' not in scores_:
     name = 'gaussian'

@@ -28,7 +28,9 @@ def gsas(codes: jax.Array, weight: jax.Array) -> jax.Array:
   return codes + jnp.sum(attention * codes, axis=-1, keepdims=True) / codes.shape[-1]
 
 
-def style_maps(labels: jax.Array, styles: jax.Array, kernel: jax.Array) -> jax.Array:
+def style_maps(
+  labels: jax.Array, styles: jax.Array, kernel: jax.Array, scale: jax.Array | float = 1.0
+) -> jax.Array:
   """3x3 convolution of the map that holds, at each pixel, the style of its label.
 
   The map is constant on each region, so the sum over its channels is taken once per label and tap,
@@ -39,11 +41,12 @@ def style_maps(labels: jax.Array, styles: jax.Array, kernel: jax.Array) -> jax.A
     labels: int `[B, h, w]`; a pixel whose label is not in `0 ... L - 1` has a style of zeros.
     styles: `[B, L, D]`.
     kernel: `[3, 3, D, out]`.
+    scale: what the result is multiplied by, `[out]`.
 
   Returns:
     `[B, h, w, out]`.
   """
-  taps = jnp.einsum('bld,tdo->btlo', styles, kernel.reshape(9, *kernel.shape[2:]))
+  taps = jnp.einsum('bld,tdo->btlo', styles, kernel.reshape(9, *kernel.shape[2:])) * scale
   patches = layers.label_patches(labels, styles.shape[1], styles.dtype)
   maps = jnp.einsum('bptl,btlo->bpo', patches, taps)
   return maps.reshape(*labels.shape, kernel.shape[-1])
@@ -136,7 +139,7 @@ class ACE(nn.Module):
   def _maps(self, labels, codes, layout) -> jax.Array:
     """Scales and shifts of both branches, `[B, h, w, 2 C]`.
 
-    Kernels are blended where maps need not be: they are smaller, and so are their gradients.
+    Kernels and taps are blended, not maps: they are smaller, and so are their gradients.
     """
     if not self.style:
       return self.layout(labels) if layout is None else layout
@@ -146,6 +149,6 @@ class ACE(nn.Module):
       maps = self.layout(labels, 1 - share)
     else:
       maps = (1 - share).astype(self.dtype) * layout
-    kernel = (share * self.style_kernel).astype(self.dtype)
-    of_style = style_maps(labels, self.styles(codes).astype(self.dtype), kernel)
+    args = (x.astype(self.dtype) for x in (self.styles(codes), self.style_kernel, share))
+    of_style = style_maps(labels, *args)
     return of_style + (share * self.style_bias).astype(self.dtype) + maps

@@ -48,7 +48,7 @@ def import_run(
       already.
   """
   if not 1 <= len(paths) <= 2:
-    raise WeightsError(f'{len(paths)} files: give a generator, and perhaps its discriminator')
+    raise WeightsError(f'{len(paths)} files: pass a generator, and optionally its discriminator')
   generator = load_generator(paths[0], upsamplings)
   module = generator.module
   if classes and module.num_labels != classes:

@@ -9,10 +9,10 @@ import numpy as np
 
 from step_jax import data, images
 from step_jax.data import swatches
-from step_jax.evaluate import metrics, restyled
+from step_jax.evaluate import metrics, restyled, segmenter
 from step_jax.evaluate.scores import Score, Skipped, mean_score, stack
 from step_jax.evaluate.session import Session
-from step_jax.methods.superstylenet import layers, networks, probe, segmenter, stage
+from step_jax.methods.superstylenet import layers, networks, probe, stage
 from step_jax.methods.superstylenet.codes import RegionCodes
 
 _SMALLEST_SSIM = 11

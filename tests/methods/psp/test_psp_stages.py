@@ -1,5 +1,7 @@
 """Both stages from pictures to a run: trained, resumed, killed, opened."""
 
+import dataclasses
+import functools
 import os
 import pathlib
 import signal
@@ -15,20 +17,26 @@ import tiny
 
 from step_jax import cli, data, methods
 from step_jax import config as config_lib
+from step_jax.data import swatches
+from step_jax.data.labels import Labels
 from step_jax.errors import ConfigError, DataError, RunError, UserError
-from step_jax.evaluate import results
+from step_jax.evaluate import metrics, results, segmenter
+from step_jax.evaluate import session as session_lib
 from step_jax.export import artefact, load_example
 from step_jax.methods.psp import (
   functions,
   import_run,
   import_weights,
   inputs,
+  irse,
   networks,
   programs,
+  published,
   train_psp,
   transforms,
 )
 from step_jax.methods.psp import run as psp_run
+from step_jax.methods.psp import scores as psp_scores
 from step_jax.methods.psp.fields import TASKS
 from step_jax.methods.psp.stages import psp
 from step_jax.train import checkpoint
@@ -183,11 +191,42 @@ def test_command_line_options_reach_the_run(trained, picture_folder, tmp_path):
   assert cli.main([*shared, str(tmp_path / 'x'), '--layers', '9-']) == 2
 
 
-def test_a_run_is_scored(trained):
+def test_a_run_is_scored(trained, tmp_path, monkeypatch):
   workdir, _ = trained
+  module = irse.FaceEmbedding((1, 1, 1, 1), (4, 4, 4, 4), squeeze=False, affine=False)
+  variables = module.init(jax.random.key(0), np.zeros((1, 112, 112, 3), np.float32))
+  (tmp_path / 'face.pth').write_bytes(b'net')
+  monkeypatch.setattr(published, 'find', lambda term: tmp_path / 'face.pth')
+  monkeypatch.setattr(published, 'read_face_embedding', lambda path: (module, variables))
   found = results.evaluate(workdir, groups=('reconstruction', 'realism'))
   names = set(found['scores'])
   assert {'psnr/uint8', 'l2/float', 'kernel-random-squeezenet1_1/224-clean'} <= names
+  assert 'segmentation' in found['skipped']
+  assert -1 <= found['scores']['identity/112']['value'] <= 1
+  run = methods.load(workdir)
+  mean = run.generate(np.broadcast_to(run.params['mean_style'], run.code_shape))
+  targets = inputs.eval_examples(run.config, data.open_config(run.config.data), 'val')
+  expected = [metrics.psnr(mean[None], example['target'][None])[0] for example in targets]
+  np.testing.assert_allclose(
+    found['scores']['psnr-mean-style/uint8']['values'], expected, rtol=1e-4
+  )
+
+
+def test_structure_is_read_from_outputs(trained, monkeypatch):
+  monkeypatch.setattr(segmenter, 'SETTINGS', {**segmenter.SETTINGS, 'steps': 4, 'width': 4})
+  monkeypatch.setattr(swatches, 'picture_set', functools.partial(swatches.picture_set, train=9))
+  labels = Labels('swatches', swatches.NUM_CLASSES)
+  found = data.open_data('swatches', resize=16, labels=labels)
+  session = dataclasses.replace(session_lib.open_run(trained[0]), pair_set=found)
+  # The true images in place of outputs: read alike, whatever the segmenter knows.
+  targets = [example['target'] for example in session.pictures('val')]
+  monkeypatch.setattr(type(session), 'translations', lambda self, examples: iter(targets))
+  by_id = {score.protocol.id: score for score in psp_scores._structure(session)}
+  assert len(by_id) == 6
+  photos = by_id['segmentation-accuracy-photos']
+  assert 0 < photos.value < 1
+  for kind in ('', '-sampled'):
+    np.testing.assert_array_equal(by_id[f'segmentation-accuracy{kind}'].values, photos.values)
 
 
 def test_a_run_is_exported(trained, tmp_path):

@@ -13,10 +13,10 @@ import region_runs
 from step_jax import methods, report
 from step_jax.data import pictures, swatches
 from step_jax.errors import ConfigError, DataError, RunError
-from step_jax.evaluate import results
+from step_jax.evaluate import results, segmenter
 from step_jax.infer import encoding, files
 from step_jax.methods.superstylenet import codes as codes_lib
-from step_jax.methods.superstylenet import extraction, programs, quickstart, regions, segmenter
+from step_jax.methods.superstylenet import extraction, programs, quickstart, regions
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.page import painting
 from step_jax.train import stopping, writers

@@ -166,14 +166,14 @@ def test_every_number_of_pixels_has_a_named_outcome(pixels, outcome):
 
 
 def test_regions_that_fill_their_box_start_at_its_last_corner():
-  labels = np.zeros((1, 24, 24), int)
-  labels[0, 5:17, 3:11] = 1
-  found = extract(np.zeros((1, 24, 24, 3), np.uint8), labels, 2)
-  np.testing.assert_array_equal(found.seeds[0, 1, 0], [16, 10])
-  np.testing.assert_array_equal(found.seeds[0, 1], host.place_seeds(labels[0] == 1))
+  labels = np.ones((1, 32, 32), int)
+  labels[0, 5:17, 3:11] = 0
+  found = extract(np.zeros((1, 32, 32, 3), np.float32), labels, 1)
+  np.testing.assert_array_equal(found.seeds[0, 0, 0], [16, 10])
+  np.testing.assert_array_equal(found.seeds[0, 0], host.place_seeds(labels[0] == 0))
 
 
-@pytest.mark.parametrize('shape', [(40, 24), (12, 150), (5, 300)])
+@pytest.mark.parametrize('shape', [(40, 24), (5, 300)])
 def test_device_and_host_agree_on_any_shape(shape):
   random = np.random.default_rng(1)
   coarse = random.integers(0, 4, (-(-shape[0] // 8), -(-shape[1] // 8)))
@@ -197,26 +197,28 @@ def test_windows_depend_on_the_image_alone():
 
 
 def test_codes_do_not_depend_on_the_batch_or_the_other_labels():
-  images, labels = zip(
-    *(maps(64, 3) for maps in (sample_maps.face, sample_maps.street)), strict=True
+  # Of the shapes and types of `spse_64_4`, whose program serves here.
+  images, labels = (
+    np.stack(each) for each in zip(sample_maps.face(64, 3), sample_maps.street(64, 3), strict=True)
   )
-  both = extract(np.stack(images), np.stack(labels), 19)
+  images, labels = images / np.float32(255), (labels % 5).astype(np.uint8)
+  both = extract(images, labels, 5)
   for i in range(2):
-    alone = extract(images[i][None], labels[i][None], 19)
+    alone = extract(images[i][None], labels[i][None], 5)
     np.testing.assert_array_equal(both.label_full[i], alone.label_full[0])
     np.testing.assert_allclose(both.codes[i], alone.codes[0], atol=1e-6)
-  other = np.where(labels[1] == 4, 4, 255)
-  alone = extract(images[1][None], other[None], 19)
+  other = np.where(labels[1] == 4, labels[1], 255).astype(np.uint8)
+  alone = extract(images[1][None], other[None], 5)
   np.testing.assert_allclose(both.codes[1, 4], alone.codes[0, 4], atol=1e-6)
-  assert (alone.outcome[0] == Outcome.ABSENT).sum() == 18
+  assert (alone.outcome[0] == Outcome.ABSENT).sum() == 4
 
 
 def test_no_superpixel_that_could_win_is_left_out(monkeypatch):
   """Candidates of blocks against all superpixels, slab by slab against all at once."""
-  image, labels = sample_maps.face(160, 1)
-  # Compiled again, since the rules below are read when a program is made.
-  run = lambda: jax.jit(spse.extract, static_argnums=2)(image[None], labels[None], 19, table())
-  chosen = run()
+  # Of the shape and types of `spse_128_19`, whose program serves here.
+  image, labels = sample_maps.face(128, 1)
+  args = (image / np.float32(255))[None], labels[None].astype(np.uint8), 19
+  chosen = extract(*args)
   candidates = clusters._candidates
 
   def all_of_them(centres, boxes, reach, scale):
@@ -227,7 +229,10 @@ def test_no_superpixel_that_could_win_is_left_out(monkeypatch):
 
   monkeypatch.setattr(clusters, '_candidates', all_of_them)
   monkeypatch.setattr(clusters, '_SLAB', 1000)
-  for found, expected in zip(run(), chosen, strict=True):
+  # Compiled again, since the rules above are read when a program is made.
+  for found, expected in zip(
+    jax.jit(spse.extract, static_argnums=2)(*args, table()), chosen, strict=True
+  ):
     np.testing.assert_array_equal(found, expected)
 
 

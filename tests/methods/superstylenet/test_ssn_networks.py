@@ -266,10 +266,10 @@ def test_initial_values():
   assert limit * 0.95 < np.abs(params['conv_0']['kernel']).max() <= limit
 
 
-def unfactorised(labels, styles, kernel):
+def unfactorised(labels, styles, kernel, scale=1.0):
   """The style branch as the original computes it, from a map of styles."""
   image = jnp.arange(len(labels))[:, None, None]
-  return convolutions.conv3x3(styles[image, labels], kernel)
+  return scale * convolutions.conv3x3(styles[image, labels], kernel)
 
 
 def test_style_maps_equal_the_convolution_of_a_map_of_styles():

@@ -147,9 +147,9 @@ def _evaluator(config, codes):
     scores_ = score(samplers.mapper(config, params, codes['train'])) | gaussian
     if not samplers.mapper_wins(scores_):
       log.warning(
-        'the mapper draws worse codes than the Gaussian of the training codes (energy distance to '
-        '%d real codes %.4g against %.4g), so styles are drawn from the Gaussian unless told '
-        'otherwise (--sampler mapper); more epochs or more training images may help',
+        'the mapper samples worse codes than the Gaussian of the training codes (energy distance '
+        'to %d real codes %.4g against %.4g), so styles are sampled from the Gaussian by default '
+        '(override: --sampler mapper); more epochs or more training images may help',
         len(real),
         scores_['val_mapper_energy'],
         scores_['val_gaussian_energy'],

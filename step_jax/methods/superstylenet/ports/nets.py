@@ -35,11 +35,6 @@ def parameter(array: np.ndarray) -> nn.Parameter:
   return nn.Parameter(tensor(array))
 
 
-def to_float(images: torch.Tensor) -> torch.Tensor:
-  """uint8 0..255 to float32 in [-1, 1], any shape."""
-  return images.float() * (2.0 / 255.0) - 1.0
-
-
 def leaky_relu(x: torch.Tensor) -> torch.Tensor:
   """`layers.leaky_relu`."""
   return F.leaky_relu(x, layers.LEAKY_SLOPE)
@@ -144,7 +139,7 @@ class ACE(nn.Module):
     bias = self.spade.bias * (1 - share) + self.style_bias * share
     of_spade = F.conv2d(hidden, kernel, bias, padding=1)
     styles = self.styles(codes)
-    taps = torch.einsum('bld,tdo->btlo', styles, self.style_kernel * share).flatten(1, 2)
+    taps = torch.einsum('bld,tdo->btlo', styles, self.style_kernel).flatten(1, 2) * share
     taps = taps.to(of_spade.dtype)
     near = near.to(of_spade.dtype)
     if self.channels_last:

@@ -44,6 +44,8 @@ class Step(running.Program):
       way: how to run it.
     """
     super().__init__(way)
+    # As XLA does: squares of the smallest gradients, which are many, would slow everything down.
+    torch.set_flush_denormal(True)
     self.loss, params, stats = config.loss, *state
     last = way.channels_last
     generator = nets.Generator(params['generator'], stats['generator'], last)
@@ -108,7 +110,7 @@ class Step(running.Program):
   def generator_objective_(self, labels, codes, image, noise):
     """Loss of the generator."""
     fake, one_hot = self.generate_(labels, codes, noise)
-    real = nets.to_float(image)
+    real = running.to_float(image)
     judged, wanted = self.judge(one_hot, fake, real)
     gan = -sum(scale[-1].mean() for scale in judged) / len(judged)
     matching = sum(
@@ -125,7 +127,7 @@ class Step(running.Program):
 
   def judge_objective_(self, one_hot, image, fake):
     """Loss of the discriminator, on generated and on real images."""
-    judged, wanted = self.judge(one_hot, fake, nets.to_float(image))
+    judged, wanted = self.judge(one_hot, fake, running.to_float(image))
     mean = lambda scales, sign: (
       sum(torch.relu(1 + sign * scale[-1]).mean() for scale in scales) / len(scales)
     )

@@ -13,7 +13,6 @@ import optax
 
 from step_jax import data, files, images, places
 from step_jax.data import augment, pipeline
-from step_jax.methods.superstylenet import layers
 from step_jax.models.layers import upscale
 
 log = logging.getLogger(__name__)
@@ -143,8 +142,8 @@ def confusion(module: Segmenter, params: dict, image: jax.Array, labels: jax.Arr
     labels: int `[B, H, W]`.
   """
   logits = module.apply({'params': params}, images.to_float(image))
-  read = layers.one_hot(jnp.argmax(logits, axis=-1), module.num_labels)
-  true = layers.one_hot(labels.astype(jnp.int32), module.num_labels)
+  read = jax.nn.one_hot(jnp.argmax(logits, axis=-1), module.num_labels)
+  true = jax.nn.one_hot(labels.astype(jnp.int32), module.num_labels)
   return jnp.einsum('bhwl,bhwm->blm', true, read)
 
 

@@ -64,7 +64,7 @@ def mining_case(settings: Settings) -> case.Case:
       neighbors.find_neighbors(vectors, NEAREST, FARTHEST)
 
   def variants():
-    from step_jax.bench.ports import searches as torch_searches
+    from step_jax.methods.step.ports import searches as torch_searches
 
     return torch_searches.mining_variants(vectors, NEAREST, FARTHEST)
 
@@ -83,7 +83,7 @@ def imle_case(settings: Settings) -> case.Case:
   program = case.Program(flops, 'formula', None, program.peak_bytes)
 
   def variants() -> Sequence[case.Variant]:
-    from step_jax.bench.ports import searches as torch_searches
+    from step_jax.methods.step.ports import searches as torch_searches
 
     return torch_searches.imle_variants(codes, samples)
 
