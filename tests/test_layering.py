@@ -16,7 +16,7 @@ MODULES = {
   for path in sorted(ROOT.rglob('*.py'))
 }
 # What methods share. It knows none of them.
-SHARED = ('models', 'losses', 'data', 'search', 'weights', 'train')
+SHARED = ('models', 'losses', 'data', 'weights', 'train')
 APPLICATIONS = ('evaluate', 'report', 'demo', 'export', 'reproduce', 'bench', 'infer', 'cli')
 METHODS = sorted(
   path.name for path in (ROOT / 'methods').iterdir() if (path / '__init__.py').is_file()

@@ -15,8 +15,8 @@ from step_jax.methods.step import networks as method_networks
 from step_jax.methods.step.ports import nets as torch_nets
 from step_jax.methods.step.ports import searches as torch_searches
 from step_jax.methods.step.ports import steps as torch_steps
+from step_jax.methods.step.search import neighbors
 from step_jax.methods.step.steps import mapper, translate
-from step_jax.search import neighbors
 
 TOLERANCE = 1e-4
 # Sizes at which no map of the discriminators shrinks to one pixel, and one that pads unevenly.

@@ -15,7 +15,7 @@ from step_jax.errors import ConfigError, RunError
 from step_jax.evaluate import compare, results
 from step_jax.methods.step import fitted
 from step_jax.methods.step.mining import table
-from step_jax.search import neighbors
+from step_jax.methods.step.search import neighbors
 from step_jax.train import lock, writers
 
 NOT_JSON = {

@@ -14,7 +14,7 @@ from step_jax import images, losses, weights
 from step_jax.data import pipeline
 from step_jax.errors import ConfigError, DataError
 from step_jax.methods.step.mining import styles, table
-from step_jax.search import neighbors
+from step_jax.methods.step.search import neighbors
 
 
 def brute_force(vectors, near, far, groups=None):
@@ -175,7 +175,7 @@ def test_pairs_of_blocks_are_multiplied_once(monkeypatch):
 def test_eight_devices_find_the_same(tmp_path):
   script = """
 import numpy as np, sys
-from step_jax.search import neighbors
+from step_jax.methods.step.search import neighbors
 vectors = np.random.default_rng(5).standard_normal((90, 50)).astype(np.float32)
 found = neighbors.find_neighbors(vectors, 5, 6, block=30)
 np.savez(sys.argv[1], nearest=found.nearest, farthest=found.farthest)

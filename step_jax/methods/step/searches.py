@@ -8,7 +8,7 @@ import numpy as np
 from step_jax import config as config_lib
 from step_jax.bench import case
 from step_jax.bench.settings import Settings
-from step_jax.search import nearest, neighbors
+from step_jax.methods.step.search import nearest, neighbors
 from step_jax.weights import nets
 
 # Neighbours that StEP keeps, and how many samples IMLE draws for each code.

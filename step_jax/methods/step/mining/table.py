@@ -13,7 +13,7 @@ import numpy as np
 from step_jax import files, untrusted
 from step_jax.errors import ConfigError, DataError
 from step_jax.methods.step.mining import styles
-from step_jax.search import neighbors
+from step_jax.methods.step.search import neighbors
 
 log = logging.getLogger(__name__)
 

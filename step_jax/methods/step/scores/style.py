@@ -12,7 +12,7 @@ from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, NO_STYLES, feature_facts
 from step_jax.methods.step.mining import styles
 from step_jax.methods.step.scores.session import StepSession as Session
-from step_jax.search import neighbors
+from step_jax.methods.step.search import neighbors
 
 RETRIEVED = 5
 

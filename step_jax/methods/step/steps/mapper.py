@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from step_jax.methods.step import networks
-from step_jax.search.nearest import nearest_samples
+from step_jax.methods.step.search.nearest import nearest_samples
 from step_jax.train import optimizers
 from step_jax.train import state as state_lib
 
