@@ -11,11 +11,11 @@ import torch
 from step_jax.bench import case
 from step_jax.bench.ports import running
 
-# Rows of a block of products, as in `step_jax.methods.step.search.neighbors`.
+# Rows of a block of products, as in `search.neighbors`.
 _BLOCK = 1024
 # Codes of a block of IMLE: bounds the distances in memory.
 _CODES = 512
-# Candidates that are ranked again by direct differences, as in `step_jax.methods.step.search.neighbors`.
+# Candidates that are ranked again by direct differences, as in `search.neighbors`.
 _SPARE = 8
 # Columns of a run, and entries that are dealt with at a time.
 _RUN, _ENTRIES = 4096, 2**20
@@ -26,7 +26,7 @@ def find_neighbors(
 ) -> tuple[np.ndarray, np.ndarray]:
   """Indices `[N, k]` of the nearest and `[N, m]` of the farthest others, nearest, farthest first.
 
-  The same work as `step_jax.methods.step.search.neighbors`: blocked float32 products, then the candidates ranked
+  The same work as `search.neighbors`: blocked float32 products, then the candidates ranked
   again by direct differences.
 
   Args:
