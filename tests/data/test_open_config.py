@@ -33,7 +33,7 @@ class Opened(Exception):
 @pytest.mark.parametrize(
   'open_run',
   [
-    lambda run: session.open_run('run'),
+    lambda run: session.open_run(run.folder),
     lambda run: galleries.make(run),
     lambda run: report_galleries.make(run),
     lambda run: reproduce._examples(run.folder, run.config),
@@ -50,7 +50,7 @@ def test_settings_are_heeded_by_all(open_run, monkeypatch, tmp_path):
 
   monkeypatch.setattr(data, 'open_data', opened)
   method = types.SimpleNamespace(hook=lambda name: lambda folder, which: run)
-  monkeypatch.setattr(methods, 'find', lambda workdir: (method, workdir))
+  monkeypatch.setattr(methods, 'find', lambda workdir: (method, tmp_path))
   with pytest.raises(Opened) as found:
     open_run(run)
   assert found.value.args == ((str(tmp_path), 'auto', 0.4, 24, 'skip', labels.NONE),)

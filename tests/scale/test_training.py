@@ -88,7 +88,7 @@ def compare(alone, others):
     assert row.keys() == other.keys() and row['step'] == other['step']
     for name in set(row) - {'images_per_second'}:
       # Rounding moves gradients more than losses; see below.
-      rtol = 1e-2 if name.startswith('grad_norm') else 1e-3
+      rtol = 2e-2 if name.startswith('grad_norm') else 1e-3
       np.testing.assert_allclose(other[name], row[name], rtol=rtol, atol=1e-5, err_msg=name)
   # Three moves, each of which may go the other way.
   moves = 6 * FIELDS['optimizer.generator_lr']
