@@ -37,9 +37,14 @@ def main():
     for _ in range(2):
       state, _ = train_step(state, *inputs)
     states.append(jax.device_get((state.params, state.ema, state.stats)))
-  # Adam without a first moment moves by the sign of tiny gradients: rounding decides these.
-  far = lambda a, b: float(np.mean(np.abs(a - b)) / max(np.abs(a).max(), 1e-2))
-  print(json.dumps(max(jax.tree.leaves(jax.tree.map(far, *states)))))
+  # Adam without a first moment moves by the sign of tiny gradients. Rounding decides it for biases
+  # ahead of norms, whose true gradient is zero: these began at zero, and are no larger than moves.
+  far = lambda a, b: (
+    float(np.mean(np.abs(a - b)) / np.abs(a).max()) if np.abs(a).max() > 2e-3 else 0
+  )
+  differences = [x for x in jax.tree.leaves(jax.tree.map(far, *states)) if x]
+  assert len(differences) > 100
+  print(json.dumps(max(differences)))
 
 
 if __name__ == '__main__':
