@@ -321,7 +321,7 @@ def bucket_errors(path: Path) -> Iterator[None]:
     if _bucket_exists(path):
       raise
     raise RunError(f'{shown(str(path))}: there is no such bucket: give the name of one') from None
-  # What gcsfs, aiohttp and google.auth raise has no base of its own.
+  # The errors of gcsfs, aiohttp and google.auth share no base class.
   except Exception as error:
     raise RunError(
       f'{shown(str(path))}: the bucket cannot be used ({first_line(error)}): earlier files are '

@@ -1,5 +1,6 @@
 """What all pages share: their frame, images, galleries, a canvas, downloads."""
 
+import abc
 from collections.abc import Callable, Sequence
 import functools
 import itertools
@@ -116,7 +117,7 @@ def on_canvas(paper: np.ndarray) -> dict[str, Any]:
   return {'background': large, 'layers': [], 'composite': large}
 
 
-class Frame:
+class Frame(abc.ABC):
   """A page of a run; derived classes lay out what is on it, and say what happens.
 
   Args:
@@ -139,15 +140,17 @@ class Frame:
       self._wire(blocks)
     self.blocks = blocks.queue(default_concurrency_limit=1)
 
+  @abc.abstractmethod
   def _lay_out(self) -> None:
-    raise NotImplementedError
+    """Places what is on the page."""
 
+  @abc.abstractmethod
   def _wire(self, blocks: gr.Blocks) -> None:
-    raise NotImplementedError
+    """Connects events with handlers."""
 
+  @abc.abstractmethod
   def _outputs(self) -> list:
     """What handlers may change, the state first."""
-    raise NotImplementedError
 
   def _lay_out_result(self) -> None:
     """The column of the translation."""

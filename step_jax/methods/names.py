@@ -78,7 +78,7 @@ def _download(name: str, repository: str, revision: str) -> pathlib.Path:
     return paths[0].parent
   except UserError:
     raise
-  except Exception as error:  # What its HTTP library raises has no base of its own.
+  except Exception as error:  # The errors of its HTTP library share no base class.
     if not isinstance(error, errors.HfHubHTTPError):
       with contextlib.suppress(errors.LocalEntryNotFoundError, ValueError):
         folder = [get(file, offline=True) for file in FILES][0].parent

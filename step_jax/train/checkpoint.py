@@ -45,7 +45,7 @@ class Checkpoints:
     _silence_abandoned_work()
     self._folder = files.absolute(folder / _FOLDER)
     self._best_metric = best_metric
-    # What the libraries raise over a bucket has no base of its own.
+    # The errors that the libraries raise over a bucket share no base class.
     self._refusals = (Exception,) if files.in_bucket(folder) else (OSError, ValueError)
     policies = ocp.checkpoint_managers
     # Two of the latest: should the newest be damaged, there is one before it.

@@ -42,7 +42,7 @@ def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.nda
 
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
-  """What a step reads besides its batch: the networks behind the terms of pSp."""
+  """Frozen parameters of a step: the networks behind the terms of pSp."""
   return psp.objectives(config)[1] if config.stage == 'psp' else {}
 
 

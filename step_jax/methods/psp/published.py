@@ -94,7 +94,7 @@ def read_resnet50(path: pathlib.Path) -> tuple[ResNet50, Variables]:
 
 
 def convert(path: pathlib.Path, name: str = '') -> own_format.Weights | None:
-  """Reads a file of PyTorch of one of `NETWORKS`, which is told by the names of its arrays.
+  """Reads a file of PyTorch of one of `NETWORKS`, recognised by the names of its arrays.
 
   Args:
     path: the file.

@@ -48,7 +48,7 @@ def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.nda
 
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
-  """What a step reads besides its batch: parameters of the feature net, for stages 2 and 3."""
+  """Frozen parameters of a step: the feature net, for stages 2 and 3."""
   if config.stage == 'pretrain':
     return {}
   net = config.features

@@ -83,7 +83,7 @@ def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.nda
 
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
-  """What a step reads besides its batch: random parameters of the feature net."""
+  """Frozen parameters of a step: random ones of the feature net."""
   net = weights.load_features(config.features.net, config.features.taps, 'random')
   return {'features': read_raw_pixels(net.params)}
 
