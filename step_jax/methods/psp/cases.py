@@ -10,10 +10,9 @@ import numpy as np
 
 from step_jax import config as config_lib
 from step_jax import methods
-from step_jax.bench import case
+from step_jax.bench import case, steps
 from step_jax.bench.settings import Settings
 from step_jax.methods.psp.stages import psp
-from step_jax.train import mesh as mesh_lib
 
 
 def cases(settings: Settings) -> Sequence[case.Case]:
@@ -57,27 +56,16 @@ def step_case(settings: Settings, stage: str) -> case.Case:
   What the compiler counts in one step has every regulariser in it, so of a period it is left out.
   """
   config = make_config(settings, stage)
-  mesh_lib.check_batch_size(config.batch_size)
-  step = methods.abstract_step(config, config.data.crop)
-  batch, frozen = random_batch(step.batch), load_frozen(config)
-  mesh = mesh_lib.make_mesh()
-  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
-  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
-  params = jax.device_get(state.params)
-  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
-  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
-  steps = period(config)
-  if steps > 1:
-    program = dataclasses.replace(program, flops=None, bytes_accessed=None)
-  work = case.training(compiled, state, *inputs)
-  variants = functools.partial(step_variants, settings, config, params, frozen, batch)
-  return case.Case(
-    settings.name,
-    steps * config.batch_size,
-    'images',
-    lambda calls: work(calls * steps),
-    program,
-    variants,
+  variants = lambda state, *inputs: step_variants(settings, config, state.params, *inputs)
+  one = steps.step_case(settings, config, random_batch, load_frozen(config), variants)
+  count = period(config)
+  if count == 1:
+    return one
+  return dataclasses.replace(
+    one,
+    items=count * one.items,
+    work=lambda calls: one.work(count * calls),
+    program=dataclasses.replace(one.program, flops=None, bytes_accessed=None),
   )
 
 

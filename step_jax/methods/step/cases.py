@@ -8,10 +8,9 @@ import numpy as np
 
 from step_jax import config as config_lib
 from step_jax import methods, weights
-from step_jax.bench import case
+from step_jax.bench import case, steps
 from step_jax.bench.settings import Settings
 from step_jax.methods.step import functions, networks, searches
-from step_jax.train import mesh as mesh_lib
 
 
 def cases(settings: Settings) -> Sequence[case.Case]:
@@ -58,20 +57,9 @@ def load_frozen(config: config_lib.ConfigDict) -> dict:
 def step_case(settings: Settings, stage: str) -> case.Case:
   """A training step of a stage, over all devices as in training."""
   config = make_config(settings, stage)
-  mesh_lib.check_batch_size(config.batch_size)
-  step = methods.abstract_step(config, config.data.crop)
-  batch, frozen = random_batch(step.batch), load_frozen(config)
-  mesh = mesh_lib.make_mesh()
-  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
-  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
-  params = jax.device_get(state.params)
-  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
-  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
-
-  variants = functools.partial(step_variants, settings, config, params, frozen, batch)
   unit = 'triplets' if config.stage == 'pretrain' else 'pictures'
-  work = case.training(compiled, state, *inputs)
-  return case.Case(settings.name, config.batch_size, unit, work, program, variants)
+  variants = lambda state, *inputs: step_variants(settings, config, state.params, *inputs)
+  return steps.step_case(settings, config, random_batch, load_frozen(config), variants, unit)
 
 
 def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:

@@ -8,12 +8,11 @@ import numpy as np
 
 from step_jax import config as config_lib
 from step_jax import methods, weights
-from step_jax.bench import case
+from step_jax.bench import case, steps
 from step_jax.bench.settings import Settings
 from step_jax.methods.superstylenet import sample_maps
 from step_jax.methods.superstylenet.spse import extract, host, spline_table
 from step_jax.models.features import read_raw_pixels
-from step_jax.train import mesh as mesh_lib
 
 
 def spse_cases(settings: Settings) -> Sequence[case.Case]:
@@ -47,18 +46,10 @@ def _spse_case(settings: Settings, kind: str) -> case.Case:
 def step_case(settings: Settings, stage: str) -> case.Case:
   """A training step over all devices, with 19 labels and random features."""
   config = make_config(settings, stage)
-  mesh_lib.check_batch_size(config.batch_size)
-  step = methods.abstract_step(config, config.data.crop)
-  batch, frozen = random_batch(step.batch), load_frozen(config)
-  mesh = mesh_lib.make_mesh()
-  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
-  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
-  variables = jax.device_get((state.params, state.stats))
-  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
-  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
-  work = case.training(compiled, state, *inputs)
-  variants = functools.partial(step_variants, settings, config, variables, frozen, batch)
-  return case.Case(settings.name, config.batch_size, 'images', work, program, variants)
+  variants = lambda state, *inputs: step_variants(
+    settings, config, (state.params, state.stats), *inputs
+  )
+  return steps.step_case(settings, config, random_batch, load_frozen(config), variants)
 
 
 def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:

@@ -1,0 +1,46 @@
+"""The case of a training step, of any method."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import ml_collections
+
+from step_jax import methods
+from step_jax.bench import case
+from step_jax.bench.settings import Settings
+from step_jax.train import mesh as mesh_lib
+
+
+def step_case(
+  settings: Settings,
+  config: ml_collections.ConfigDict,
+  make_batch: Callable[[Mapping[str, jax.ShapeDtypeStruct]], dict],
+  frozen: dict,
+  variants: Callable[[Any, dict, dict], Sequence[case.Variant]],
+  unit: str = 'images',
+) -> case.Case:
+  """A training step of a stage, over all devices as in training.
+
+  Args:
+    settings: of the bench.
+    config: of the stage, at the size of the bench.
+    make_batch: shapes of a batch -> the batch, on the host.
+    frozen: parameters that the step reads, on the host.
+    variants: `(state, batch, frozen)`, all on the host -> the same step in PyTorch.
+    unit: what a batch consists of.
+  """
+  mesh_lib.check_batch_size(config.batch_size)
+  step = methods.abstract_step(config, config.data.crop)
+  batch = make_batch(step.batch)
+  mesh = mesh_lib.make_mesh()
+  shardings = mesh_lib.of_state(mesh, step.state, settings.fsdp)
+  state = jax.jit(step.step.init, out_shardings=shardings)(jax.random.key(0))
+  # The step donates its state.
+  initial = jax.device_get(state)
+  inputs = mesh_lib.to_global(mesh, batch), mesh_lib.put_replicated(mesh, frozen)
+  compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
+  work = case.training(compiled, state, *inputs)
+  return case.Case(
+    settings.name, config.batch_size, unit, work, program, lambda: variants(initial, batch, frozen)
+  )
