@@ -27,7 +27,7 @@ def step_case(
     config: of the stage, at the size of the bench.
     make_batch: shapes of a batch -> the batch, on the host.
     frozen: parameters that the step reads, on the host.
-    variants: `(state, batch, frozen)`, all on the host -> the same step in PyTorch.
+    variants: `(state, frozen, batch)`, all on the host -> the same step in PyTorch.
     unit: what a batch consists of.
   """
   mesh_lib.check_batch_size(config.batch_size)
@@ -42,5 +42,5 @@ def step_case(
   compiled, program = case.compile_(step.step.jitted_step(shardings), state, *inputs)
   work = case.training(compiled, state, *inputs)
   return case.Case(
-    settings.name, config.batch_size, unit, work, program, lambda: variants(initial, batch, frozen)
+    settings.name, config.batch_size, unit, work, program, lambda: variants(initial, frozen, batch)
   )
