@@ -54,7 +54,7 @@ class Judge:
 
 
 def judge() -> Judge:
-  """Inception where its weights are in the store, else SqueezeNet, at worst with random weights."""
+  """Inception where its weights are in the store, else SqueezeNet."""
   try:
     return Judge(
       'fid-inception-tf/299-clean',
@@ -65,10 +65,7 @@ def judge() -> Judge:
     )
   except WeightsError:
     pass
-  try:
-    features = weights.load_features(_NET, [_TAP])
-  except WeightsError:
-    features = weights.load_features(_NET, [_TAP], 'random')
+  features = weights.load_features(_NET, [_TAP])
   names = 'frechet-{net}/224-clean', 'kernel-{net}/224-clean'
   return Judge(*names, features, _SIZE, {'net': feature_name(_NET, features)})
 

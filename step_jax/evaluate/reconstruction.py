@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax.evaluate import lpips, metrics, resizing, scores
+from step_jax.evaluate import metrics, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, Session
 
@@ -24,8 +24,6 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
   for item in session.learned:
     protocol = session.protocol('{lpips}/256', {'lpips': item.name}, weights=item.weights, **facts)
     yield mean_score(protocol, values[item.name])
-  if not session.learned:
-    yield Skipped('LPIPS', lpips.MISSING)
   if codes is None or not session.styled:
     return
   sizes = [e['target'].shape for e in session.pictures(session.split, roles=('target',))]

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from step_jax.evaluate import lpips, resizing
-from step_jax.evaluate.scores import Score, Skipped, mean_score
+from step_jax.evaluate import resizing
+from step_jax.evaluate.scores import Score, mean_score
 from step_jax.evaluate.session import Session
 
 # An image in its own style and in the next one's, the image itself, and the next one.
@@ -39,11 +39,9 @@ def with_lpips(session: Session, rows: Rows) -> Rows:
   return session.stream(compare, (lpips_params,), map(resize, rows))
 
 
-def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score | Skipped]:
+def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
   """LPIPS of images in their own style, from `with_lpips`."""
   yield from _scores(session, values, [''])
-  if not session.learned:
-    yield Skipped('LPIPS', lpips.MISSING)
 
 
 def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:

@@ -10,7 +10,6 @@ from step_jax.quickstart import Recipe
 # from; with those, reconstruction is better left to pixels. Training is so short that it pays to
 # learn faster than over the hundreds of kimg of a real run. Field -> value, where a stage has it.
 FIELDS = {
-  'features.weights': 'random',
   'features.taps': ('conv1', 'fire3'),
   'features.tap_weights': (1 / 2, 1 / 4),
   'model.encoder_width': 24,
