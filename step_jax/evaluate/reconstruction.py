@@ -70,9 +70,8 @@ def _compare(session: Session, codes, chosen: Sequence[int]) -> dict[str, np.nda
     targets = (e['target'] for e in session.pictures(session.split, roles=('target',)))
     for output, target in zip(session.translations(sources), targets, strict=True):
       example = {'made': output, 'target': target}
-      if session.learned:
-        example |= {f'{name}_256': resizing.resize_for_lpips(x) for name, x in example.items()}
-      yield example
+      resized = {f'{name}_256': resizing.resize_for_lpips(x) for name, x in example.items()}
+      yield example | resized
 
   params = session.put({item.name: item.params for item in session.learned})
   return scores.stack(session.stream(score, (params,), examples()))

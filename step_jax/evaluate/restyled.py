@@ -17,12 +17,7 @@ Rows = Iterator[dict[str, np.ndarray]]
 
 
 def with_lpips(session: Session, rows: Rows) -> Rows:
-  """Adds the LPIPS of the pairs of each row, and takes its `IMAGES` away.
-
-  Without LPIPS rows stay as they are; they need not have images then.
-  """
-  if not session.learned:
-    return rows
+  """Adds the LPIPS of the pairs of each row, and takes its `IMAGES` away."""
 
   def compare(lpips_params, batch):
     distances = {}
