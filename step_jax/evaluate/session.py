@@ -14,11 +14,13 @@ import ml_collections
 import numpy as np
 
 from step_jax import data, files, methods, weights
-from step_jax.data import contents, pipeline
+from step_jax.data import contents, pipeline, published, swatches
+from step_jax.errors import DataError, shown
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
 from step_jax.evaluate.protocols import PROTOCOLS, Protocol
+from step_jax.fields import DATASETS
 from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
@@ -203,6 +205,22 @@ def feature_facts(features: weights.Features) -> dict[str, str]:
   return {'weights': features.sha256 or 'random, He-initialised, seed 0'}
 
 
+def _data_of_export(folder: files.Path, name: str) -> str:
+  """Path of the data set that an export names, in its usual place.
+
+  Raises:
+    DataError: there is nothing in that place.
+  """
+  place = DATASETS.get(name, {}).get('path', name)
+  if place not in swatches.SETS and (not name.strip('.') or not files.path(place).is_dir()):
+    get = f', or run `step-jax data get {name}`' if name in published.PUBLISHED else ''
+    raise DataError(
+      f'{folder}: was trained on {shown(name)}, and there is no folder {shown(place)}: '
+      f'give the images with --data{get}'
+    )
+  return place
+
+
 def open_run(
   workdir: str | os.PathLike,
   split: str = 'val',
@@ -224,6 +242,8 @@ def open_run(
   """
   run = methods.load(workdir, which)
   config = run.config
+  if not path and methods.is_export(run.folder):
+    path = _data_of_export(run.folder, config.data.path)
   pairs = contents.open_held_out(run.folder, config.data, path, split)
   net = config.get('features')
   features = net and weights.load_features(net.net, net.taps, net.weights)
