@@ -80,7 +80,7 @@ def test_packages_are_held_to_what_we_need(monkeypatch):
   version = doctor._version
   monkeypatch.setattr(doctor, '_version', lambda name: versions.get(name, version(name)))
   assert list(doctor._unmet()) == [
-    'flax is missing, where >=0.12 is needed',
+    'flax is missing, where >=0.11.2 is needed',
     'orbax-checkpoint 0.11.36, where <1.0,>=0.12 is needed',
   ]
 
