@@ -5,6 +5,7 @@ through these classes alone. Nothing here imports JAX, and a method names its pa
 that hold them, which are imported when they are used: `step-jax --help` stays quick.
 """
 
+import argparse
 from collections.abc import Callable, Mapping
 import dataclasses
 import importlib
@@ -15,6 +16,13 @@ import ml_collections
 import numpy as np
 
 from step_jax import files
+
+
+def positive(text: str) -> int:
+  """A kind of option: whole numbers of at least 1."""
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+  return int(text)
 
 
 @dataclasses.dataclass(frozen=True)
