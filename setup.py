@@ -12,7 +12,7 @@ VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py')
 
 # Orbax deletes checkpoints by the last of them.
 GCS = ['fsspec>=2025.3', 'gcsfs>=2025.3', 'google-cloud-storage>=3.0']
-CUDA12 = ['jax[cuda12]>=0.10']
+CUDA12 = ['jax[cuda12]>=0.7.2']
 HUB = ['huggingface_hub>=1.16']
 DEMO = ['gradio>=6.31', 'scikit-learn>=1.6']
 
@@ -45,12 +45,13 @@ setuptools.setup(
     'etils[epath]>=1.9',
     # jax.export needs it and does not say so.
     'flatbuffers>=24.3',
-    'flax>=0.12',
+    # These versions of flax and jax are installed on Colab, and tests pass with them.
+    'flax>=0.11.2',
     'grain>=0.2.18',
     'h5py>=3.12',
     # TFDS needs it and does not say so.
     'importlib_resources>=6.4',
-    'jax>=0.10',
+    'jax>=0.7.2',
     'jinja2>=3.1',
     'matplotlib>=3.9',
     'ml_collections>=1.0',
@@ -67,7 +68,7 @@ setuptools.setup(
     'tqdm>=4.66',
   ],
   extras_require={
-    'tpu': ['jax[tpu]>=0.10', *GCS],
+    'tpu': ['jax[tpu]>=0.7.2', *GCS],
     # CUDA 12 runs on drivers from 525 on, CUDA 13 on those from 580 on.
     'cuda': CUDA12,
     'cuda12': CUDA12,

@@ -4,8 +4,8 @@
   python -m step_jax.main --config=configs/finetune.py:facades --workdir=runs/facades
 
 Starts from the `translate` stage of the same work directory. Expected: `val_perceptual` ends below
-that of stage 2. The original counts its 600 (fixed) and 700 (total) kimg on from stage 2's 250, so
-that it fine-tunes for 350 and 450.
+that of stage 2. In the original, 600 (fixed) and 700 (total) kimg include the 250 of stage 2, so
+fine-tuning takes 350 and 450.
 """
 
 from ml_collections import ConfigDict

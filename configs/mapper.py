@@ -1,11 +1,11 @@
-"""Stage 4: fit the mapper to the style codes of the training pictures, so that styles can be drawn.
+"""Stage 4: fit the mapper to the style codes of the training images, to sample new styles.
 
   step-jax train mapper --data facades --workdir runs/facades
   python -m step_jax.main --config=configs/mapper.py:facades --workdir=runs/facades
 
 Reads the style encoder of the `finetune` stage of the same work directory. A step is one epoch over
 the codes. Expected: `imle` falls by an order of magnitude and levels out, and `val_mapper_energy`
-ends below `val_gaussian_energy`; if it does not, styles are drawn from the Gaussian by default.
+ends below `val_gaussian_energy`; otherwise, styles are sampled from the Gaussian by default.
 """
 
 from ml_collections import ConfigDict
@@ -32,25 +32,27 @@ FIELDS = (
       'widths of the hidden layers of the mapper',
       each(int, COUNT, 'integers', range(100)),
     ),
-    'imle.max_codes': Field(50_000, 'codes beyond so many are left out, a random choice', COUNT),
+    'imle.max_codes': Field(
+      50_000, 'maximum number of codes; a random subset is used if there are more', COUNT
+    ),
     'imle.standardize': Field(
       True,
-      'whether the mapper is trained on codes scaled to mean 0 and standard deviation 1 in every '
-      'dimension; false: on the codes as they are, as the original does',
+      'whether to train the mapper on codes scaled to mean 0 and standard deviation 1 in every '
+      'dimension; false: on unscaled codes, as the original does',
     ),
     'imle.sample_factor': Field(
-      10, 'samples that are drawn for each code, to find the nearest', COUNT
+      10, 'number of samples per code, among which the nearest is searched', COUNT
     ),
-    'imle.staleness': Field(5, 'epochs for which a pairing is kept', COUNT),
+    'imle.staleness': Field(5, 'number of epochs between searches', COUNT),
     'imle.noise': Field(
-      0.01, 'standard deviation of what is added to paired latents', NOT_NEGATIVE
+      0.01, 'standard deviation of the noise added to paired latents', NOT_NEGATIVE
     ),
     'imle.decay': Field(
-      0.7, 'the learning rate is multiplied by it', number('above 0', 'at most 1')
+      0.7, 'factor by which the learning rate decays', number('above 0', 'at most 1')
     ),
-    'imle.decay_epochs': Field(50, '… after every so many epochs', COUNT),
-    'optimizer.mapper_lr': Field(1e-2, 'of the mapper', NOT_NEGATIVE),
-    'schedule.epochs': Field(500, 'length, in passes over the codes', COUNT),
+    'imle.decay_epochs': Field(50, 'number of epochs between decays of the learning rate', COUNT),
+    'optimizer.mapper_lr': Field(1e-2, 'learning rate of the mapper', NOT_NEGATIVE),
+    'schedule.epochs': Field(500, 'number of passes over the codes', COUNT),
   }
 )
 

@@ -3,9 +3,10 @@
   step-jax train pretrain --data facades --workdir runs/facades
   python -m step_jax.main --config=configs/pretrain.py:facades --workdir=runs/facades
 
-Expected: `triplet` falls from about 0.1 (the margin: nothing known) well below it, and
-`val_triplet_accuracy` (how often a held-out picture's near neighbour has the nearer code) rises
-from about 0.5 to above 0.9. The original has no end: it is stopped when the loss no longer falls.
+Expected: `triplet` starts at about 0.1, the margin, and falls well below it; `val_triplet_accuracy`
+(how often the code of a held-out image is nearer to that of its positive than to that of its
+negative) rises from about 0.5 to above 0.9. The original has no fixed length: it is stopped when
+the loss no longer falls.
 """
 
 import dataclasses
@@ -41,23 +42,25 @@ FIELDS = (
   | {
     'data.scene': Field(
       '',
-      'regular expression whose first group, in the name of a picture, is its scene; positives of '
-      'triplets then come from other scenes',
+      'regular expression whose first group matches the scene in the name of an image; positives '
+      'are then taken from other scenes',
     ),
     'mining.num_nearest': Field(
-      5, 'positives are drawn from so many of the nearest in style', COUNT
+      5, 'number of nearest images by style from which positives are sampled', COUNT
     ),
-    'mining.num_farthest': Field(13, 'negatives are drawn from so many of the farthest', COUNT),
+    'mining.num_farthest': Field(
+      13, 'number of farthest images by style from which negatives are sampled', COUNT
+    ),
     'mining.projection': Field(
       0,
-      'entries that style vectors are reduced to, for very large sets; 0: whole vectors',
+      'length that style vectors are reduced to, for very large data sets; 0: no reduction',
       NOT_NEGATIVE,
     ),
     'model.z_dim': Field(8, 'length of a style code', _STYLES_NEEDED),
     'model.encoder_width': Field(64, 'channels of the first layer of the style encoder', COUNT),
-    'model.pixel_norm': Field(True, 'whether pixel norm follows each block of the style encoder'),
+    'model.pixel_norm': Field(True, 'whether each block of the style encoder ends in a pixel norm'),
     'loss.margin': Field(
-      0.1, 'of that hinge, not a weight: a negative must be farther by so much', NOT_NEGATIVE
+      0.1, 'margin of `triplet`, not a weight: how much farther a negative must be', NOT_NEGATIVE
     ),
     'optimizer.encoder_lr': Field(
       1e-3, 'learning rate of the style encoder in pre-training', NOT_NEGATIVE

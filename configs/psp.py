@@ -1,8 +1,8 @@
-"""pSp: an encoder into the styles of a trained StyleGAN2.
+"""pSp: an encoder into the style space of a trained StyleGAN2.
 
   step-jax train psp --workdir runs/faces --preset encode
 
-Starts from the `stylegan2` stage of the same work directory, whose generator stays as it is unless
+Starts from the `stylegan2` stage of the same work directory. Its generator is frozen unless
 `train_generator` is set. Expected: `val_lpips` and `val_l2` fall throughout.
 """
 

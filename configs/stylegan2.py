@@ -1,8 +1,8 @@
-"""StyleGAN2: the generator into whose styles pSp encodes.
+"""StyleGAN2: the generator whose style space pSp encodes into.
 
   step-jax train stylegan2 --data MY_IMAGES --size 256 --workdir runs/faces
 
-Any images do: lone ones, or the targets of pairs. Defaults are those of rosinality's PyTorch
+Trains on single images, or on the targets of pairs. The defaults are those of rosinality's PyTorch
 implementation. Expected: `val_frechet` falls throughout.
 """
 

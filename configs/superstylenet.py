@@ -1,12 +1,12 @@
-"""SuperStyleNet: draw images from label maps and one style code per region.
+"""SuperStyleNet: generate images from label maps and one style code per region.
 
   step-jax train superstylenet --data swatches --workdir runs/regions
   step-jax train superstylenet --data facades --size 64 --workdir runs/facades
   python -m step_jax.main --config=configs/superstylenet.py:facades --workdir=runs/facades
 
-Images need label maps. The style codes of all images are extracted at the first start and kept.
-Expected: `val_psnr`, with an image's own codes, rises above `val_psnr_other`, with the codes of
-another image, from a few kimg on.
+Images need label maps. The style codes of all images are extracted at the first start and cached.
+Expected: after a few kimg, `val_psnr`, with an image's own codes, is above `val_psnr_other`, with
+the codes of another image.
 """
 
 from ml_collections import ConfigDict
@@ -31,15 +31,17 @@ FIELDS = shared(
   every=dict(log=50, checkpoint=1000, evaluate=1250),
   best_metric='val_l1',
 ) | {
-  'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
+  'ema_decay': Field(
+    0.999, 'decay rate of the moving averages; rises to this value in the first steps', SHARE
+  ),
   'features.tap_weights': Field(
     _FEATURES['tap_weights'],
-    'how much each tap counts in the perceptual loss',
+    'weight of each tap in the perceptual loss',
     each(float, NOT_NEGATIVE, 'numbers'),
   ),
   'codes.size': Field(
     512,
-    'side of the squares that images are resized to before their style codes are extracted, px',
+    'side of the squares that images are resized to before style codes are extracted, px',
     number('at least 16'),
   ),
   'model.generator_width': Field(64, 'channels of the first layer of the generator', COUNT),
@@ -48,25 +50,31 @@ FIELDS = shared(
   ),
   'model.num_upsamplings': Field(
     0,
-    'doublings from the smallest map to the image, 1 to 6; 0: at most 5, with a smallest map of at '
-    'least 8 px',
+    'number of upsamplings from the smallest feature map to the image, 1 to 6; 0: up to 5, as long '
+    'as the smallest map has at least 8 px',
     NOT_NEGATIVE,
   ),
   'model.label_width': Field(
-    0, "outputs of each label's fully connected layer; 0: the length of a code, 512", NOT_NEGATIVE
+    0,
+    'width of the fully connected layer of each label; 0: the length of a code, 512',
+    NOT_NEGATIVE,
   ),
-  'model.spade_width': Field(128, 'channels of the hidden layers that read the label map', COUNT),
+  'model.spade_width': Field(128, 'channels of the hidden layers on the label map', COUNT),
   'loss.gan': Field(1.0, "weight of the generator's adversarial loss", NOT_NEGATIVE),
   'loss.feature_matching': Field(
-    10.0, "mean absolute difference of the discriminator's maps of both images", NOT_NEGATIVE
+    10.0,
+    'mean absolute difference of the discriminator features of output and target',
+    NOT_NEGATIVE,
   ),
   'loss.perceptual': Field(
-    10.0, "mean absolute difference of the feature net's maps of both images", NOT_NEGATIVE
+    10.0,
+    'mean absolute difference of the feature network outputs of output and target',
+    NOT_NEGATIVE,
   ),
   'optimizer.generator_lr': Field(
-    1e-4, 'of the generator, and of an encoder that is trained along', NOT_NEGATIVE
+    1e-4, 'learning rate of the generator, and of an encoder that is trained with it', NOT_NEGATIVE
   ),
-  'optimizer.discriminator_lr': Field(4e-4, 'of the discriminators', NOT_NEGATIVE),
+  'optimizer.discriminator_lr': Field(4e-4, 'learning rate of the discriminators', NOT_NEGATIVE),
 }
 
 

@@ -5,8 +5,8 @@
   python -m step_jax.main --config=configs/translate.py:facades,preset=munit_p_v1 --workdir=runs/m
 
 Starts from the `pretrain` stage of the same work directory; baselines start from scratch. Expected:
-`val_perceptual` falls throughout; samples carry the colours of their style picture from about 10
-kimg on.
+`val_perceptual` falls throughout; from about 10 kimg on, samples have the colours of their style
+image.
 """
 
 import dataclasses
@@ -49,16 +49,18 @@ FIELDS = (
   | {
     # Without styles, as pix2pix has it, codes have length zero.
     'model.z_dim': dataclasses.replace(_STYLE['model.z_dim'], rule=NOT_NEGATIVE),
-    'train_encoder': Field(False, 'whether the style encoder is trained along with the generator'),
-    'ema_decay': Field(0.999, 'of the moving averages; rises to this over the first steps', SHARE),
+    'train_encoder': Field(False, 'whether to train the style encoder together with the generator'),
+    'ema_decay': Field(
+      0.999, 'decay rate of the moving averages; rises to this value in the first steps', SHARE
+    ),
     'data.rescale': Field(
       (),
-      'pairs of probability and factor: so often a pair is enlarged by that much',
+      'pairs of a probability and the factor by which an example is enlarged with it',
       each(tuple, _PROBABILITY_AND_FACTOR, 'pairs', range(100)),
     ),
     'features.tap_weights': Field(
       fields.FEATURES['vgg16']['tap_weights'],
-      'how much each tap counts in the perceptual loss',
+      'weight of each tap in the perceptual loss',
       each(float, NOT_NEGATIVE, 'numbers'),
     ),
     'model.generator_width': Field(32, 'channels of the first layer of the generator', COUNT),
@@ -66,23 +68,25 @@ FIELDS = (
       32, 'channels of the first layer of each discriminator', COUNT
     ),
     'model.num_scales': Field(
-      3, 'scales at which a discriminator judges, each half the one before', COUNT
+      3, 'number of scales of a discriminator, each half as large as the one before', COUNT
     ),
-    'model.skip': Field(True, "whether the decoder also reads the content encoder's maps"),
+    'model.skip': Field(True, "whether the decoder also gets the content encoder's feature maps"),
     'model.code_everywhere': Field(
-      True, 'whether every block of the decoder reads the code, or the first'
+      True, 'whether every block of the decoder gets the code; false: only the first'
     ),
     'model.variational': Field(
       False,
-      "whether training draws codes around the encoder's mean; else their noise is fixed at one",
+      'whether training samples codes around the mean; false: the noise is fixed at one',
     ),
     'optimizer.generator_lr': Field(
-      1e-3, 'of the generator, and of an encoder that is trained along', NOT_NEGATIVE
+      1e-3,
+      'learning rate of the generator, and of an encoder that is trained with it',
+      NOT_NEGATIVE,
     ),
-    'optimizer.discriminator_lr': Field(1e-3, 'of the discriminators', NOT_NEGATIVE),
+    'optimizer.discriminator_lr': Field(1e-3, 'learning rate of the discriminators', NOT_NEGATIVE),
     'optimizer.latent_lr': Field(
       1e-4,
-      "of the generator's second optimiser, for the terms of swapped and random codes",
+      "learning rate of the generator's second optimizer, for terms on swapped and random codes",
       NOT_NEGATIVE,
     ),
   }

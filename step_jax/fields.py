@@ -1,7 +1,8 @@
-"""Fields of configurations: default, meaning and range of each stand in one declaration.
+"""Fields of configurations: one declaration gives the default, meaning and range of a field.
 
-Those that any method may have are declared here, a stage's own in `configs/<stage>.py`. From them
-configurations are made (`config.make`) and checked (`config.validate`), and `docs/config.md`.
+Fields that any method may have are declared here, those of one stage in `configs/<stage>.py`.
+Configurations are created (`config.make`) and checked (`config.validate`) from these declarations,
+and `docs/config.md` is generated from them.
 """
 
 from collections.abc import Callable, Container, Mapping
@@ -84,7 +85,7 @@ _PAIR = Rule(
   'two classes', lambda pair: len(pair) == 2 and all(is_a(x, int) and 0 <= x < 255 for x in pair)
 )
 _STEPS = Rule(
-  'a first and a last step, as 100,110',
+  'a first and a last step, such as 100,110',
   lambda steps: (
     len(steps) == 0
     or (len(steps) == 2 and all(is_a(n, int) for n in steps) and 1 <= steps[0] <= steps[1])
@@ -199,13 +200,13 @@ _VGG16 = FEATURES['vgg16']
 # What every stage has.
 _ALWAYS = {
   'arg': Field(
-    '', 'argument that the configuration file was given: data set, and `size`, `features`, `preset`'
+    '', 'argument of the configuration file: data set, and `size`, `features`, `preset`'
   ),
   'stage': Field('', 'name of the stage, and of its folder in the work directory', NAME),
   'method': Field('', 'what the stage trains; see [extending.md](extending.md)', NAME),
   'seed': Field(
     0,
-    'all that is random derives from it and the number of the step',
+    'random seed; every random number derives from it and the step number',
     number('at least 0', 'below 4294967296'),
   ),
   'dtype': Field(
@@ -215,72 +216,73 @@ _ALWAYS = {
   ),
   'profile': Field(
     (),
-    "first and last step of a `jax.profiler` trace, which is written to `profile/` in the stage's "
-    'folder; none: no trace',
+    'first and last step to trace with `jax.profiler`; the trace is written to `profile/` in the '
+    'folder of the stage; none: no trace',
     _STEPS,
   ),
   'wandb': Field(
     '',
-    'project of Weights & Biases that metrics, images and configuration are sent to, beside the '
+    'Weights & Biases project to send metrics, images and configuration to, in addition to the '
     'files in the folder of the stage; empty: none',
   ),
-  'batch_size': Field(8, 'pictures a step over all devices (codes, for the mapper)', COUNT),
+  'batch_size': Field(8, 'images per step over all devices (mapper: codes)', COUNT),
   'best_metric': Field(
     '',
-    'validation score, lower is better, by which the best checkpoint is kept beside the latest',
+    'validation score that selects the best checkpoint; lower is better',
     NAME,
   ),
-  'every.log': Field(50, 'steps between lines of metrics (epochs, for the mapper)', COUNT),
-  'every.checkpoint': Field(1000, '… between checkpoints', COUNT),
-  'every.evaluate': Field(1000, '… between evaluations', COUNT),
+  'every.log': Field(50, 'steps between log entries (mapper: epochs)', COUNT),
+  'every.checkpoint': Field(1000, 'steps between checkpoints (mapper: epochs)', COUNT),
+  'every.evaluate': Field(1000, 'steps between evaluations (mapper: epochs)', COUNT),
 }
 # What many have. Data sets and feature nets have other defaults for some.
 SHARED = _ALWAYS | {
   'init_from': Field(
     '',
-    'stage whose networks this one starts from: a name in the same work directory, or a path; '
-    'empty: from scratch',
+    'stage whose networks to start from: the name of a stage in the same work directory, or a '
+    'path; empty: train from scratch',
   ),
   'eval_pictures': Field(
     128,
-    'validation pictures that are scored during training; `step-jax evaluate` takes all',
+    'number of validation images to score during training; `step-jax evaluate` uses all',
     COUNT,
   ),
   'remat': Field(
     False,
-    'whether blocks compute their activations again in the backward pass: less memory, more time',
+    'whether to recompute activations in the backward pass, which needs less memory and more time',
   ),
   'fsdp': Field(
     False,
-    'whether parameters, averages and optimisers are split over the devices, not copied: less '
-    'memory on each for big networks, at the price of gathering them in every step',
+    'whether to shard parameters, moving averages and optimizer states over the devices instead '
+    'of replicating them; big networks then need less memory per device, but are gathered in every '
+    'step',
   ),
-  'data.path': Field('', 'folder of pictures, prepared or not; or `swatches`'),
+  'data.path': Field('', 'folder of images, or prepared data set; or `swatches`'),
   'data.layout': Field(
     'auto',
-    'how the pictures lie; see [data.md](data.md)',
+    'how the images are arranged in the folder; see [data.md](data.md)',
     one_of(*LAYOUTS),
   ),
-  'data.direction': Field('AtoB', 'which picture of a pair is the source', one_of('AtoB', 'BtoA')),
+  'data.direction': Field('AtoB', 'which image of a pair is the source', one_of('AtoB', 'BtoA')),
   'data.val_fraction': Field(
     0.1,
-    'part of the pictures that is held out where there is no `val` folder',
+    'fraction of the images to hold out if there is no `val` folder',
     number('above 0', 'below 1'),
   ),
   'data.resize': Field(
-    0, 'pictures are scaled so that the shorter side has so many px; 0: not at all', NOT_NEGATIVE
+    0, 'length that the shorter side of images is scaled to, px; 0: no scaling', NOT_NEGATIVE
   ),
   'data.crop': Field(
-    (256, 256), 'height and width of training crops, px; multiples of 8 for the generator', _CROP
+    (256, 256), 'height and width of training crops, px; StEP needs multiples of 8', _CROP
   ),
   'data.eval_crop': Field(
-    (0, 0), 'height and width of the middle crop for validation, px; 0, 0: whole', _EVAL_CROP
+    (0, 0), 'height and width of the center crop for validation, px; 0, 0: no crop', _EVAL_CROP
   ),
-  'data.flip': Field(False, 'whether half of the pairs are mirrored left to right'),
+  'data.flip': Field(False, 'whether to mirror half of the examples left to right'),
   'data.palette': Field(
     'index',
-    'how label maps show their classes: `index` (numbers from 0), `index_from_1`, `index_void` '
-    '(255 is no class, and becomes the last one), `facades`, `swatches`, or a file with one '
+    'how label maps encode classes: `index` (numbers from 0), `index_from_1`, `index_void` (255 '
+    'means no class and becomes the last class), `facades`, `swatches`, or a file with one '
     '`R G B` per line; see [data.md](data.md#label-maps)',
     NAME,
   ),
@@ -289,7 +291,7 @@ SHARED = _ALWAYS | {
   ),
   'data.flip_swaps': Field(
     (),
-    'pairs of classes that change places when an image is mirrored, as left and right eye: '
+    'pairs of classes to swap when an image is mirrored, such as left and right eye: '
     '`((4,5),(6,7))`',
     each(tuple, _PAIR, 'pairs', range(128)),
   ),
@@ -298,22 +300,25 @@ SHARED = _ALWAYS | {
   ),
   'features.net': Field(
     _VGG16['net'],
-    'frozen net behind style distance and perceptual loss',
+    'frozen feature network for style distances and the perceptual loss',
     one_of(*NETS),
   ),
   'features.taps': Field(
-    _VGG16['taps'], 'its layers that are looked at', each(str, NAME, 'one or more texts')
+    _VGG16['taps'], 'layers of it whose outputs are used', each(str, NAME, 'one or more texts')
   ),
   'features.weights': Field(
     '',
-    'file of its weights; empty: the one in the store (`step-jax weights get`); `random`: '
-    'untrained',
+    'file with its weights; empty: the file from `step-jax weights get`; `random`: random weights',
   ),
-  'optimizer.b1': Field(0.0, "Adam's decay of first moments", SHARE),
-  'optimizer.b2': Field(0.99, "Adam's decay of second moments", SHARE),
-  'schedule.total_kimg': Field(250.0, 'length, in thousands of pictures', number('at least 0.001')),
+  'optimizer.b1': Field(0.0, 'decay rate of the first moment (Adam)', SHARE),
+  'optimizer.b2': Field(0.99, 'decay rate of the second moment (Adam)', SHARE),
+  'schedule.total_kimg': Field(
+    250.0, 'length of training in thousands of images', number('at least 0.001')
+  ),
   'schedule.fixed_kimg': Field(
-    150.0, '… of which so many at the full learning rate; then it falls', NOT_NEGATIVE
+    150.0,
+    'thousands of images before the learning rate starts to decay',
+    NOT_NEGATIVE,
   ),
 }
 
@@ -353,22 +358,22 @@ def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str
 # Groups in the order in which they are explained; the empty name stands for fields of no group.
 GROUPS = {
   '': 'The run',
-  'data': 'Pictures',
-  'features': 'The feature net',
+  'data': 'Data',
+  'features': 'Feature network',
   'mining': 'Triplets',
   'codes': 'Style codes of regions',
   'model': 'Networks',
   'loss': 'Loss weights',
-  'optimizer': 'Optimisers',
+  'optimizer': 'Optimizers',
   'schedule': 'Length',
   'interval': 'Lazy regularisation',
   'imle': 'The mapper',
   'every': 'Intervals',
 }
 
-# What a group has to say beyond its fields.
+# Introductions of groups.
 NOTES = {
-  'loss': 'A term exists exactly when its weight is above zero. For pairs `a` and `b` with styles '
-  '`z_a` and `z_b`, direct pictures are `G(a, z_a)`, swapped ones `G(a, z_b)`, cyclic ones '
-  '`G(a, E(G(b, z_a)))`, random ones `G(a, z)` with `z` drawn from N(0, I).',
+  'loss': 'A term is computed only if its weight is above zero. For pairs `a` and `b` with styles '
+  '`z_a` and `z_b`, StEP generates four kinds of images: direct `G(a, z_a)`, swapped `G(a, z_b)`, '
+  'cyclic `G(a, E(G(b, z_a)))`, and random `G(a, z)` with `z` sampled from N(0, I).',
 }

@@ -1,8 +1,9 @@
-"""Where a run's files lie: a folder of this machine, or `gs://BUCKET/FOLDER` in Cloud Storage.
+"""Files in a local folder, or in `gs://BUCKET/FOLDER` in Cloud Storage.
 
-Code names both by paths that have pathlib's methods, and writes through here. What differs: on a
-disk a file appears whole by a rename; in a bucket an object is written whole or not at all, nothing
-can be appended to, renamed as a whole folder, locked or mapped to memory, and there are no folders.
+Both are addressed by paths with pathlib's methods and written with functions of this module. On a
+disk, files are written atomically by renaming. In a bucket, objects are written atomically, but
+nothing can be appended, locked or memory-mapped, folders cannot be renamed, and there are no real
+folders.
 """
 
 from collections.abc import Iterator, Mapping
@@ -26,20 +27,20 @@ import numpy as np
 from step_jax import places
 from step_jax.errors import RunError, first_line, shown
 
-# Of this machine, or in a bucket.
+# A local path, or a path in a bucket.
 Path = pathlib.Path | epath.Path
 
 _ADDRESS = re.compile(r'(\w[\w+.-]+):/')
 _BUCKET = 'gs'
-# What etils reads and writes buckets with.
+# Libraries that etils needs for buckets.
 _LIBRARIES = ('fsspec', 'gcsfs')
 
 
 def path(text: str | os.PathLike) -> Path:
-  """The path that a user means: `pathlib.Path`, or `etils.epath.Path` for `gs://…`.
+  """Parses a path: `pathlib.Path`, or `etils.epath.Path` for `gs://…`.
 
   Raises:
-    RunError: an address of another kind, without a bucket, or without the libraries for it.
+    RunError: the address is of another kind or has no bucket, or libraries for it are missing.
   """
   text = os.fspath(text)
   match = _ADDRESS.match(text)
@@ -49,7 +50,7 @@ def path(text: str | os.PathLike) -> Path:
     raise RunError(f'{text}: exports on the hub are read-only: give a folder')
   if match[1] != _BUCKET:
     raise RunError(f'{text}: only folders and gs:// buckets can be used: mount it as a folder')
-  # `pathlib.Path('gs://…')` has lost a slash.
+  # `pathlib.Path('gs://…')` removes a slash.
   rest = posixpath.normpath(text[match.end() :].lstrip('/')).lstrip('.')
   if not rest:
     raise RunError(f'{text}: names no bucket: give gs://BUCKET/FOLDER')
@@ -58,14 +59,14 @@ def path(text: str | os.PathLike) -> Path:
 
 
 def in_bucket(path: Path) -> bool:
-  """Whether a path (of `path` above) is in a bucket."""
+  """Whether a path (from `path`) is in a bucket."""
   return os.fspath(path).startswith(f'{_BUCKET}://')
 
 
 def join(folder: Path, name: str) -> Path:
-  """`folder/name` without `..`; `name` alone where it is a path of its own."""
+  """`folder/name` without `..`; only `name` if it is an absolute path."""
   if not in_bucket(folder) and not _ADDRESS.match(name):
-    # A name may lead out of a folder that is not there yet (`../other/pretrain`).
+    # A name may lead out of a folder that does not exist yet (`../other/pretrain`).
     return pathlib.Path(os.path.normpath(folder / name))
   if _ADDRESS.match(name) or os.path.isabs(name):
     return path(name)
@@ -73,26 +74,26 @@ def join(folder: Path, name: str) -> Path:
 
 
 def absolute(path: Path) -> Path:
-  """The path from the root."""
+  """The absolute path."""
   return path if in_bucket(path) else path.absolute()
 
 
 def resolve(path: Path) -> Path:
-  """The path from the root, without links: its `name` is that of the folder itself."""
+  """The absolute path without links, whose `name` is that of the folder itself."""
   return path if in_bucket(path) else path.resolve()
 
 
 def make_folder(path: Path) -> None:
-  """Makes a folder, and those above it; in a bucket there is nothing to make."""
+  """Creates a folder and its parents; does nothing for buckets."""
   if not in_bucket(path):
     path.mkdir(parents=True, exist_ok=True)
 
 
 def short_name(name: str, most: int = 100) -> str:
-  """A name of at most `most` bytes: the name itself, or its start and a digest of all of it.
+  """A name of at most `most` bytes: the name itself, or its start and a digest.
 
-  File systems allow 255 bytes. Names that are derived from those that users chose, such as
-  temporary files, need room for what is added.
+  File systems allow 255 bytes. Names derived from user-defined names, such as those of temporary
+  files, need room for additions.
   """
   encoded = os.fsencode(name)
   if len(encoded) <= most:
@@ -102,16 +103,16 @@ def short_name(name: str, most: int = 100) -> str:
 
 
 def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
-  """Writes a file, which appears whole or not at all, in place of the one before.
+  """Writes a file atomically, replacing an existing one.
 
   Args:
     path: the file.
     data: its content.
-    sync: whether to force it to the disk before it takes its place.
+    sync: whether to sync it to disk before renaming.
 
   Raises:
-    RunError: a bucket refuses it.
-    OSError: a disk does.
+    RunError: writing to a bucket failed.
+    OSError: writing to a disk failed.
   """
   if in_bucket(path):
     with bucket_errors(path):
@@ -127,9 +128,9 @@ def write_bytes(path: Path, data: bytes, sync: bool = False) -> None:
 
 
 def _alone(part: pathlib.Path) -> BinaryIO:
-  """Opens a file that is to be written and renamed, empty; others who want it wait until then.
+  """Opens an empty temporary file that will be renamed, and locks it against other processes.
 
-  Who was killed leaves a file of that name, which is taken over; a link of that name is not.
+  A temporary file left by a killed process is reused; a link with that name is removed.
   """
   while True:
     try:
@@ -146,7 +147,7 @@ def _alone(part: pathlib.Path) -> BinaryIO:
       if status.st_nlink == 1 and os.path.samestat(status, part.lstat()):
         file.truncate(0)
         return file
-    except FileNotFoundError:  # Renamed by the one who was waited for.
+    except FileNotFoundError:  # Renamed by the process that held the lock.
       pass
     file.close()
     if status.st_nlink > 1:
@@ -154,29 +155,29 @@ def _alone(part: pathlib.Path) -> BinaryIO:
 
 
 def write_text(path: Path, text: str, sync: bool = False) -> None:
-  """As `write_bytes`, in UTF-8."""
+  """Writes text in UTF-8; see `write_bytes`."""
   write_bytes(path, text.encode(), sync)
 
 
 def write_array(path: Path, array: np.ndarray) -> None:
-  """As `write_bytes`, an array as npy file."""
+  """Writes an array as an npy file; see `write_bytes`."""
   buffer = io.BytesIO()
   np.save(buffer, array)
   write_bytes(path, buffer.getvalue())
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], compress: bool = False) -> None:
-  """As `write_bytes`, arrays by name as npz file."""
+  """Writes arrays by name as an npz file; see `write_bytes`."""
   buffer = io.BytesIO()
   (np.savez_compressed if compress else np.savez)(buffer, **arrays)
   write_bytes(path, buffer.getvalue())
 
 
 def readable(path: Path) -> pathlib.Path | BinaryIO:
-  """What libraries read a file by: its path, or, from a bucket, its content in memory.
+  """An argument for libraries that read files: the path, or for buckets the content in memory.
 
   Raises:
-    FileNotFoundError: there is none in the bucket.
+    FileNotFoundError: there is no such object in the bucket.
     RunError: the bucket cannot be read.
   """
   if not in_bucket(path):
@@ -186,7 +187,7 @@ def readable(path: Path) -> pathlib.Path | BinaryIO:
 
 
 def remove_folder(path: Path) -> None:
-  """Removes a folder and all below it; also where it is not there."""
+  """Removes a folder with its content, if it exists."""
   if in_bucket(path):
     with bucket_errors(path):
       path.rmtree(missing_ok=True)
@@ -195,7 +196,7 @@ def remove_folder(path: Path) -> None:
 
 
 def move_folder(path: Path, to: Path) -> None:
-  """Moves a folder, in place of what is there; in a bucket object by object."""
+  """Moves a folder, replacing an existing one; in a bucket, object by object."""
   remove_folder(to)
   if not in_bucket(path):
     path.replace(to)
@@ -210,10 +211,10 @@ def move_folder(path: Path, to: Path) -> None:
 
 
 def scratch(path: Path) -> pathlib.Path:
-  """A folder of this machine for what is made on the way to `path` and mapped to memory.
+  """A local folder for memory-mapped intermediate files of `path`.
 
-  `path` itself on a disk; else a folder of the cache, the same for the same path, so that what was
-  interrupted is found again on this machine.
+  It is `path` itself on a disk. For a bucket, it is a folder of the cache that depends only on the
+  path, so that interrupted work is found again on this machine.
   """
   if not in_bucket(path):
     return path
@@ -222,9 +223,9 @@ def scratch(path: Path) -> pathlib.Path:
 
 
 def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
-  """All objects below a folder of a bucket, each with what changes when its content does.
+  """All objects in a folder of a bucket, each with a text that changes with its content.
 
-  One request lists some thousand objects, and none is asked for by itself.
+  One request lists about a thousand objects; there are no requests for single objects.
   """
   import fsspec
 
@@ -238,11 +239,10 @@ def listing(folder: epath.Path) -> Mapping[epath.Path, str]:
 
 @contextlib.contextmanager
 def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
-  """A folder `.NAME-….part` in `beside`, removed at the end.
+  """Creates a folder `.NAME-….part` in `beside`, which is removed at the end.
 
-  Folders of this kind that killed processes left in `beside` are removed first. A process holds a
-  lock on its folder while it runs, by which the others know that it is in use; where folders cannot
-  be locked, nothing is removed.
+  Folders of this kind left by killed processes are removed first. A process locks its folder while
+  it runs, so others know that it is in use. On file systems without locks, nothing is removed.
   """
   for left in beside.glob('.*-????????.part'):
     with folder_lock(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
@@ -253,7 +253,7 @@ def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
       prefix=f'.{short_name(name)}-', suffix='.part', dir=beside, ignore_cleanup_errors=True
     ) as folder:
       with folder_lock(pathlib.Path(folder), fcntl.LOCK_SH):
-        # Another process may have taken it for a leftover before it was locked.
+        # Another process may have removed it before it was locked.
         if os.path.isdir(folder):
           yield pathlib.Path(folder)
           return
@@ -261,7 +261,7 @@ def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
 
 @contextlib.contextmanager
 def folder_lock(folder: pathlib.Path, kind: int) -> Iterator[bool]:
-  """Locks a folder by a flag of `fcntl.flock`, and yields whether that worked."""
+  """Locks a folder with a flag of `fcntl.flock`; yields whether this succeeded."""
   try:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
   except OSError:
@@ -280,7 +280,7 @@ def folder_lock(folder: pathlib.Path, kind: int) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
-  """A copy of a bucket's folder, on this machine below `beside`; what is not moved goes again.
+  """Copies a folder of a bucket to a temporary local folder in `beside`.
 
   Raises:
     RunError: the bucket cannot be read, or the name of an object leads out of the folder.
@@ -290,7 +290,7 @@ def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
     here = part / folder.name
     for file in listing(folder):
       name = file.relative_to(folder)
-      if '..' in name.parts:  # Objects may be called anything.
+      if '..' in name.parts:  # Objects may have any name.
         raise RunError(f'{shown(str(file))}: leads out of {folder}: remove it')
       to = here / name.as_posix()
       with bucket_errors(file):
@@ -300,7 +300,7 @@ def fetched(folder: epath.Path, beside: pathlib.Path) -> Iterator[pathlib.Path]:
 
 
 def upload_folder(here: pathlib.Path, folder: epath.Path, last: str) -> None:
-  """Copies a folder of this machine to a bucket; the file `last`, by which it is known, last."""
+  """Copies a local folder to a bucket; the file `last`, which identifies the folder, comes last."""
   files = [file for file in here.rglob('*') if file.is_file()]
   for file in sorted(files, key=lambda file: (file.name == last, file)):
     write_bytes(folder / file.relative_to(here).as_posix(), file.read_bytes())
@@ -308,10 +308,10 @@ def upload_folder(here: pathlib.Path, folder: epath.Path, last: str) -> None:
 
 @contextlib.contextmanager
 def bucket_errors(path: Path) -> Iterator[None]:
-  """Says in one line what a bucket refuses; a missing object stays a FileNotFoundError.
+  """Turns errors of a bucket into one-line errors; a missing object stays a FileNotFoundError.
 
   Raises:
-    RunError: the request failed for good, after the libraries' own attempts.
+    RunError: the request failed, after the retries of the libraries.
   """
   try:
     yield
@@ -321,7 +321,7 @@ def bucket_errors(path: Path) -> Iterator[None]:
     if _bucket_exists(path):
       raise
     raise RunError(f'{shown(str(path))}: there is no such bucket: give the name of one') from None
-  # The errors of gcsfs, aiohttp and google.auth share no base class.
+  # Errors of gcsfs, aiohttp and google.auth have no common base class.
   except Exception as error:
     raise RunError(
       f'{shown(str(path))}: the bucket cannot be used ({first_line(error)}): earlier files are '
@@ -333,7 +333,7 @@ def bucket_errors(path: Path) -> Iterator[None]:
 def _bucket_exists(path: Path) -> bool:
   try:
     return epath.Path(f'{_BUCKET}://{os.fspath(path).split("/")[2]}').exists()
-  except Exception:  # It may not be looked at; then what was not found is what was asked for.
+  except Exception:  # No permission to check; the missing object is then the cause.
     return True
 
 
@@ -344,9 +344,9 @@ def _prepare_libraries(text: str) -> None:
       f'{text}: buckets need {" and ".join(missing)}: '
       "pip install -e '.[gcs]', or mount the bucket and give its folder"
     )
-  # One way to a bucket, with TensorFlow installed or not.
+  # The same access to buckets, whether TensorFlow is installed or not.
   os.environ.setdefault('EPATH_USE_TF', 'false')
   import fsspec
 
-  # Other hosts, and tensorstore, write there too: what was listed before may not be true any more.
+  # No cache of listings, because other hosts and tensorstore also write to the bucket.
   fsspec.config.conf.setdefault('gcs', {}).setdefault('use_listings_cache', False)

@@ -1,7 +1,7 @@
-"""Reading files that a stranger may have made: arrays, JSON, links.
+"""Reads untrusted files: arrays, JSON, links.
 
-Nothing in them is run, and memory is in proportion to the size of the file, whatever its headers
-promise.
+No code in them is executed, and memory is proportional to the size of the file, whatever its
+headers claim.
 """
 
 import io
@@ -16,20 +16,21 @@ import numpy as np
 from step_jax import files
 from step_jax.errors import RunError, first_line, shown
 
-# NumPy's own headers have a few hundred bytes; it reads any number of them before it looks.
+# Headers written by NumPy have a few hundred bytes, but NumPy reads headers of any size.
 _HEADER_BYTES = 1 << 16
-# How much larger than its file an archive may be once it is inflated, beyond the first bytes.
-# Zip archives of nothing but zeros reach 1000.
+# Maximum ratio of the size of an archive when inflated to that of its file, beyond the first bytes.
+# A zip archive of zeros reaches 1000.
 _INFLATION = 64
 _INFLATION_FREE = 1 << 20
-# Numbers and text: no pickles, no records, no arrays inside of arrays.
+# Numbers and text only: no pickles, records or nested arrays.
 _KINDS = 'biufU'
 
 
 def npy_header(file: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
   """Shape, Fortran order and type of an array, from the start of an npy stream.
 
-  Leaves the seekable `file` behind the header. Raises whatever NumPy does over a damaged one.
+  Moves the position of the seekable `file` to the end of the header. NumPy may raise any exception
+  for a damaged file.
   """
   start = io.BytesIO(file.read(_HEADER_BYTES))
   version = np.lib.format.read_magic(start)
@@ -44,8 +45,8 @@ def npy_array(file: BinaryIO, size: int) -> np.ndarray:
   """The plain array of an npy stream of `size` bytes.
 
   Raises:
-    ValueError: it is no array of numbers or text, or not as long as its header says; other errors
-      of NumPy and zipfile over damaged files, too.
+    ValueError: it is not an array of numbers or text, or its length differs from its header. NumPy
+      and zipfile may raise other exceptions for damaged files.
   """
   shape, fortran, dtype = npy_header(file)
   length = math.prod(shape) * dtype.itemsize
@@ -54,19 +55,19 @@ def npy_array(file: BinaryIO, size: int) -> np.ndarray:
   data = file.read(length)
   if len(data) != length:
     raise ValueError('cut short')
-  # Not of the bytes themselves, since some arrays are gone on with.
+  # A bytearray, because some arrays are modified later.
   return np.frombuffer(bytearray(data), dtype).reshape(shape, order='F' if fortran else 'C')
 
 
 def read_arrays(path: files.Path, remedy: str) -> dict[str, np.ndarray]:
-  """The arrays of a npz file by name; that of a npy file under ''.
+  """The arrays of an npz file by name; the name of the array of an npy file is ''.
 
   Args:
     path: the file.
     remedy: what to do if it is damaged, for the message.
 
   Raises:
-    RunError: it is damaged, or holds anything but plain arrays.
+    RunError: the file is damaged, or has other content than plain arrays.
   """
   try:
     with _opened(path) as file:
@@ -76,7 +77,7 @@ def read_arrays(path: files.Path, remedy: str) -> dict[str, np.ndarray]:
       return _members(file, size)
   except RunError:  # The bucket cannot be read.
     raise
-  except Exception as error:  # Parsers of damaged files raise what they please.
+  except Exception as error:  # Parsers may raise anything on damaged files.
     raise damaged(path, error, remedy) from None
 
 
@@ -105,10 +106,10 @@ def _size(file: BinaryIO) -> int:
 
 
 def npy_type(path: files.Path, remedy: str) -> tuple[tuple[int, ...], np.dtype]:
-  """Shape and type of the array of a npy file, which is as long as that makes it.
+  """Shape and type of the array in an npy file; checks its length.
 
   Raises:
-    RunError: it is not, or is damaged otherwise.
+    RunError: the file is damaged.
   """
   try:
     with _opened(path) as file:
@@ -119,20 +120,20 @@ def npy_type(path: files.Path, remedy: str) -> tuple[tuple[int, ...], np.dtype]:
       return shape, dtype
   except RunError:  # The bucket cannot be read.
     raise
-  except Exception as error:  # NumPy raises what it pleases.
+  except Exception as error:  # NumPy may raise anything.
     raise damaged(path, error, remedy) from None
 
 
 def damaged(path: files.Path, error: Exception | str, remedy: str) -> RunError:
-  """An error about a damaged file, in one line."""
+  """A one-line error for a damaged file."""
   return RunError(f'{path}: is damaged ({first_line(error)}): {remedy}')
 
 
 def read_json(text: str) -> dict[str, Any]:
-  """An object from its JSON.
+  """Parses a JSON object.
 
   Raises:
-    ValueError: it is none, is no object, or is nested without end.
+    ValueError: the text is not JSON, not an object, or nested too deeply.
   """
   try:
     value = json.loads(text)
@@ -144,10 +145,10 @@ def read_json(text: str) -> dict[str, Any]:
 
 
 def check_links(folder: files.Path) -> None:
-  """Makes sure that what is written to a stage's folder stays there; buckets have no links.
+  """Checks that no link leads out of the folder of a stage; buckets have no links.
 
   Raises:
-    RunError: something in it is a link to another place.
+    RunError: there is such a link.
   """
   if files.in_bucket(folder) or not folder.is_dir():
     return

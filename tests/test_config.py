@@ -180,8 +180,8 @@ VALUES = [
   ('mapper', 'schedule.epochs', 0, 'must be at least 1'),
   ('mapper', 'imle.decay', 1.5, 'above 0 and at most 1'),
   ('translate', 'every.log', 0, 'must be at least 1'),
-  ('translate', 'profile', (5,), 'a first and a last step, as 100,110'),
-  ('translate', 'profile', (5, 4), 'a first and a last step, as 100,110'),
+  ('translate', 'profile', (5,), 'a first and a last step, such as 100,110'),
+  ('translate', 'profile', (5, 4), 'a first and a last step, such as 100,110'),
 ]
 
 

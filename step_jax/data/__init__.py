@@ -1,4 +1,4 @@
-"""Images, label maps and arrays: folders to prepared sets, these to batches."""
+"""Data: prepares folders of images, label maps and arrays, and reads them in batches."""
 
 import pathlib
 
@@ -15,15 +15,15 @@ from step_jax.errors import DataError
 def open_config(
   settings: ml_collections.ConfigDict, path: str = '', paired: bool = False
 ) -> PairSet:
-  """Opens the data set that a configuration names: the one way to it for training and all else.
+  """Opens the data set of a configuration. Training and all applications use this function.
 
   Args:
-    settings: `config.data`. Label maps and arrays are read where it names a palette.
-    path: another data set, to be opened with the same settings.
-    paired: whether only pairs will do.
+    settings: `config.data`. Label maps and arrays are read if it has a palette.
+    path: another data set to open with the same settings; empty: that of the settings.
+    paired: whether pairs are required.
 
   Raises:
-    DataError: as `open_data`; or the set has lone pictures where pairs are needed.
+    DataError: see `open_data`; or the data set has single images, and pairs are required.
   """
   opened = open_data(
     path or settings.path,
@@ -49,19 +49,19 @@ def open_data(
   unreadable: str = 'stop',
   labels: Labels = NO_LABELS,
 ) -> PairSet:
-  """Opens a data set, preparing it first where need be.
+  """Opens a data set, and prepares it first if necessary.
 
   Args:
-    path: a folder that `prepare` made; or a folder of pictures, which is prepared into the cache on
-      first use (`places.cache`) and again when its splits or its files change (by name, size or
-      time); or `swatches`. Either folder can be in a bucket; a prepared one is then copied to the
+    path: a prepared data set; a folder of images; or `swatches`. A folder of images is prepared
+      into the cache (`places.cache`) on first use, and again when its splits change, or the name,
+      size or time of a file. Folders can be in a bucket; prepared sets are then copied to the
       cache.
     layout, val_fraction: see `folders.scan`.
-    resize: shorter side in pixels; the side of `swatches`; 0 keeps the size of pictures.
+    resize: shorter side of the images, px, or side of `swatches`; 0: no scaling.
     unreadable, labels: see `PairSet`.
 
   Raises:
-    DataError: nothing usable there.
+    DataError: there is no usable data set at `path`.
   """
   return PairSet(_prepared(path, layout, val_fraction, resize, labels), unreadable, labels)
 
@@ -69,7 +69,7 @@ def open_data(
 def _prepared(
   path: str, layout: str, val_fraction: float, resize: int, labels: Labels
 ) -> str | pathlib.Path:
-  """The folder of the prepared set, which is made if it is not there."""
+  """Folder of the prepared data set; prepares it if it does not exist."""
   cache = places.cache() / 'data'
   if path in swatches.SETS and not pathlib.Path(path).exists():
     picture_set = swatches.picture_set(
@@ -88,10 +88,10 @@ def _prepared(
 
 
 def sides(opened: PairSet, direction: str) -> tuple[str, str]:
-  """Which picture of an example is the source, and which the target: two of `A` and `B`.
+  """Names, `A` or `B`, of the source and of the target image of an example.
 
   Args:
-    opened: the data set; lone pictures are their own source.
+    opened: the data set; single images are both source and target.
     direction: `AtoB` or `BtoA`.
   """
   if not opened.paired:
@@ -100,10 +100,9 @@ def sides(opened: PairSet, direction: str) -> tuple[str, str]:
 
 
 def roles(opened: PairSet, direction: str) -> dict[str, str]:
-  """What each part of an example is for: role -> its name in the example.
+  """Role -> name in an example: `source` and `target` (see `sides`), and `labels` and arrays.
 
-  `source` and `target`, see `sides`; and `labels` and arrays, which are called alike, where they
-  are read.
+  Label maps and arrays have the same name as their role. They are left out if they are not read.
   """
   source, target = sides(opened, direction)
   labels = ['labels'] if opened.labels.palette else []

@@ -1,4 +1,4 @@
-"""Unpacking of archives that strangers made: tar.gz and zip, without links, within bounds."""
+"""Unpacks untrusted tar.gz and zip archives, without links and within limits."""
 
 from collections.abc import Callable, Iterator
 import gzip
@@ -12,13 +12,13 @@ import zlib
 
 from step_jax.errors import DataError, first_line, shown
 
-# Where a member goes in the folder; None leaves it out.
+# Maps the path of a member to its path in the folder; None skips the member.
 Place = Callable[[pathlib.PurePosixPath], str | None]
 
 _CHUNK = 1 << 20
 _MOST_MEMBERS = 1_000_000
 _LONGEST_NAME = 200
-# What the libraries raise of damaged archives. Errors of the disk are not among them.
+# Exceptions of the libraries for damaged archives; disk errors are not included.
 _DAMAGED = (
   tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, EOFError, RuntimeError,
   NotImplementedError, OverflowError, ValueError, NotADirectoryError, IsADirectoryError,
@@ -26,18 +26,18 @@ _DAMAGED = (
 
 
 def unpack(archive: pathlib.Path, folder: pathlib.Path, place: Place, most_bytes: int) -> int:
-  """Writes files of an archive to a folder, and returns how many.
+  """Unpacks the files of an archive into a folder, and returns their number.
 
   Args:
     archive: a tar.gz or zip file.
-    folder: must exist.
+    folder: existing folder.
     place: path in the archive -> path in the folder, as text with `/`.
-    most_bytes: how long the archive may be when it is inflated.
+    most_bytes: maximum size of the unpacked archive.
 
   Raises:
-    DataError: the archive is damaged, or holds what no honest one does: paths that lead out of it,
-      links, devices, two files of one name, or more than `most_bytes`. The folder then holds part
-      of it: unpack into a temporary one.
+    DataError: the archive is damaged; has paths that lead outside, links, devices or duplicate
+      names; or unpacks to more than `most_bytes`. The folder then has some of its files, so use a
+      temporary folder.
     OSError: the folder cannot be written to.
   """
   try:
@@ -95,8 +95,8 @@ def _tar(archive: pathlib.Path, most_bytes: int) -> Iterator[tuple[str, BinaryIO
       if not member.isreg() or member.issparse():
         raise ValueError(f'{shown(member.name)} is no plain file')
       yield member.name, tar.extractfile(member)
-      tar.members = []  # It would keep all of them.
-    while inflated.read(_CHUNK):  # At the end gzip compares its checksum.
+      tar.members = []  # Otherwise it keeps all members in memory.
+    while inflated.read(_CHUNK):  # gzip verifies its checksum at the end.
       if inflated.tell() > most_bytes:
         raise ValueError(f'it inflates to more than {most_bytes} bytes')
 
@@ -117,9 +117,9 @@ def _zip(archive: pathlib.Path, most_bytes: int) -> Iterator[tuple[str, BinaryIO
 
 
 class _Bounded:
-  """A file that refuses to be read beyond a position, or much of it at once.
+  """A file that limits the position and the size of reads.
 
-  What the headers of a tar file say is read in one piece, however much that is.
+  Headers of a tar file are read in one piece, whatever size they claim.
   """
 
   def __init__(self, file: BinaryIO, most_bytes: int):

@@ -1,4 +1,4 @@
-"""Random views of a training example; images and label maps of one example share the view."""
+"""Random views of a training example, the same for its images and label maps."""
 
 from collections.abc import Mapping, Sequence
 
@@ -17,18 +17,18 @@ def augment(
   flip: bool = False,
   mirror: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
-  """A random view of images of one size: rescaled, cropped, perhaps mirrored, all alike.
+  """Rescales, crops and mirrors all images and label maps of an example in the same way.
 
   Args:
-    example: images, uint8 `[H, W, 3]`, and label maps, uint8 `[H, W]`, each at least `crop` large.
-      Arrays of other types are passed on; only rows of those that have one per class are swapped
-      as `mirror` says.
-    rng: draws the view.
+    example: images, uint8 `[H, W, 3]`, and label maps, uint8 `[H, W]`, of one size, at least as
+      large as `crop`. Arrays of other types are returned unchanged, except that rows of arrays
+      with one row per class are swapped according to `mirror`.
+    rng: random generator.
     crop: height and width of the result.
-    rescale: `(probability, factor)` pairs; with what probability is left, the size stays. StEP's
-      rule for facades is `((0.5, 1.25), (0.25, 1.5))`.
-    flip: whether to mirror left and right with probability one half.
-    mirror: the class of a mirrored pixel by its class, see `labels.Labels.mirror`; None keeps it.
+    rescale: `(probability, factor)` pairs; otherwise the size stays. StEP's rule for facades is
+      `((0.5, 1.25), (0.25, 1.5))`.
+    flip: whether to mirror left and right with probability 0.5.
+    mirror: class -> class of a mirrored pixel, see `labels.Labels.mirror`; None: no change.
   """
   images = {name: array for name, array in example.items() if array.dtype == np.uint8}
   factor = _draw_factor(rng, rescale)
@@ -51,7 +51,7 @@ def augment(
 
 
 def center_crop(image: np.ndarray, crop: tuple[int, int]) -> np.ndarray:
-  """The middle `crop = (height, width)` of `[H, W, …]`; an image smaller than that stays whole."""
+  """Center crop, `(height, width)`, of `[H, W, …]`; smaller images are returned unchanged."""
   top, left = (max(0, (side - size) // 2) for side, size in zip(image.shape, crop, strict=False))
   return image[top : top + crop[0], left : left + crop[1]]
 

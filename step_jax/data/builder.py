@@ -1,4 +1,4 @@
-"""Writes image pairs, label maps and arrays as a TFDS data set, which `pairs` reads."""
+"""Writes image pairs, label maps and arrays as a TFDS data set, to be read with `pairs`."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent import futures
@@ -21,16 +21,16 @@ from step_jax.data.folders import LABELS
 from step_jax.data.pairs import MARK, PairSet, is_prepared, move
 from step_jax.errors import DataError
 
-# Bump when what is written changes: cached sets of older versions are then made anew.
+# Increase this when the output changes, so that cached sets are prepared again.
 VERSION = '1.1.0'
 
 
 class Pairs(tfds.core.GeneratorBasedBuilder):
-  """Images `A` and `B` (`A` alone when unpaired) and their `name`, as PNG in array_record files.
+  """Images `A` and `B` (only `A` if unpaired) and their `name`, as PNG in array_record files.
 
-  With them come a label map, `labels`, as grey PNG, and arrays, where the examples have these.
-  PNG and not the original bytes: halves are split, rotations and odd colour modes resolved, and
-  damaged files found once, when the set is made; and every machine then decodes the same pixels.
+  Examples may also have a label map, `labels`, as grey PNG, and arrays. Images are stored as PNG,
+  not as the original files: halves are then split, rotations and colour modes resolved and damaged
+  files detected once, during preparation, and every machine decodes the same pixels.
   """
 
   VERSION = tfds.core.Version(VERSION)
@@ -68,7 +68,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, download_manager) -> dict[str, Iterator]:
-    del download_manager  # Pictures are here already.
+    del download_manager  # There is nothing to download.
     return {split: self._generate_examples(split) for split in self._picture_set.splits}
 
   def _generate_examples(self, split: str) -> Iterator[tuple[int, dict]]:
@@ -77,7 +77,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
       total=len(examples), desc=f'preparing {split}', unit='pictures', disable=None
     )
     with futures.ThreadPoolExecutor(os.cpu_count()) as pool, progress:
-      # A bounded window: pictures decoded ahead of the writer must not pile up in memory.
+      # A window limits the number of decoded images that wait in memory for the writer.
       for start in range(0, len(examples), 64):
         window = examples[start : start + 64]
         for i, (example, encoded) in enumerate(
@@ -91,9 +91,9 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
           progress.update()
 
   def _encoded(self, example: folders.Example) -> '_Encoded':
-    """An example as it is stored.
+    """Encodes an example.
 
-    It is not returned decoded: a window of images could fill the memory.
+    Decoded images are not returned, because a window of them could fill the memory.
     """
     loaded = example.load()
     images = {side: pictures.fit(loaded[side], self._resize) for side in self._picture_set.images}
@@ -112,7 +112,7 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
     return _Encoded(sizes['A'], example.content or _hash(loaded), features, classes)
 
   def _note_size(self, split: str, name: str, size: tuple[int, int]) -> None:
-    """Keeps the smallest height and width of a split and whose they are, for `check_crop`."""
+    """Records the smallest height and width of a split and their examples, for `check_crop`."""
     smallest = self._metadata['smallest'].setdefault(split, {})
     for axis, side in zip(('height', 'width'), size, strict=True):
       if axis not in smallest or side < smallest[axis][0]:
@@ -121,13 +121,13 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
 
 @dataclasses.dataclass(frozen=True)
 class _Encoded:
-  """An example as it is stored.
+  """An encoded example.
 
   Attributes:
     size: height and width of its images.
-    content: identifies it.
+    content: hash of its content.
     features: PNG files and arrays.
-    classes: that its label map has.
+    classes: classes in its label map.
   """
 
   size: tuple[int, int]
@@ -137,10 +137,10 @@ class _Encoded:
 
 
 def _resize_labels(labels: np.ndarray, size: tuple[int, int], name: str) -> np.ndarray:
-  """A label map in the size of its image.
+  """Resizes a label map to the size of its image.
 
   Raises:
-    DataError: it has another aspect.
+    DataError: their aspect ratios differ.
   """
   fitted = pictures.fit(labels, min(size))
   if max(abs(a - b) for a, b in zip(fitted.shape, size, strict=True)) > 1:
@@ -153,7 +153,7 @@ def _resize_labels(labels: np.ndarray, size: tuple[int, int], name: str) -> np.n
 
 
 def _hash(sides: Mapping[str, np.ndarray]) -> str:
-  """Identifies an example by its pixels before any resizing, and its arrays."""
+  """Hash of the pixels of an example, before resizing, and of its arrays."""
   sha256 = hashlib.sha256()
   for side, array in sides.items():
     sha256.update(f'{side}{array.shape}'.encode() + array.tobytes())
@@ -167,7 +167,7 @@ def _encode(image: np.ndarray) -> bytes:
 
 
 def prepare_in_bucket(picture_set: folders.PictureSet, out: files.Path, resize: int = 0) -> None:
-  """As `prepare`, in a bucket: made on this machine, and copied there. It counts once it is whole.
+  """Prepares a data set on this machine, see `prepare`, and copies it to a bucket.
 
   Raises:
     DataError: as `prepare`.
@@ -180,15 +180,15 @@ def prepare_in_bucket(picture_set: folders.PictureSet, out: files.Path, resize: 
 
 
 def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: int = 0) -> PairSet:
-  """Writes a data set to the folder `out` and opens it. It appears whole or not at all.
+  """Writes a data set to a folder, atomically, and opens it.
 
   Args:
-    picture_set: what to write, from `folders.scan` or `swatches.picture_set`.
-    out: folder to make; it must not be there, or be empty.
-    resize: scale pictures so that their shorter side has this many pixels; 0 keeps their size.
+    picture_set: data set to write, from `folders.scan` or `swatches.picture_set`.
+    out: folder to create; it must not exist, or be empty.
+    resize: shorter side to scale images to, px; 0: no scaling.
 
   Raises:
-    DataError: `out` is in use, a picture cannot be read, or the two pictures of a pair differ in
+    DataError: `out` is not empty, an image cannot be read, or the two images of a pair differ in
       size.
   """
   out = places.expand(out)
@@ -199,7 +199,7 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
   with files.temporary_folder(out.parent, out.name) as part:
     builder = Pairs(picture_set=picture_set, resize=resize, data_dir=part)
     try:
-      # TFDS announces itself on standard output; our own progress bar says enough.
+      # Hides the standard output of TFDS, because there is a progress bar.
       with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare(download_dir=part)
     except Exception as error:
@@ -211,7 +211,7 @@ def prepare(picture_set: folders.PictureSet, out: str | pathlib.Path, resize: in
 
 
 def _underlying(error: BaseException) -> BaseException:
-  """The user's error below what TFDS wraps around it, or `error` itself."""
+  """The DataError that TFDS has wrapped, or `error` itself."""
   cause = error
   while cause is not None and not isinstance(cause, DataError):
     cause = cause.__cause__ or cause.__context__

@@ -1,7 +1,7 @@
-"""Which images a stage was trained and validated on, kept in its folder and compared later.
+"""Records which images a stage was trained and validated on, to compare them later.
 
-Images are compared by name and content, never by the times of files. Only the training and the
-validation split count.
+Images are compared by name and content, never by file times. Only the training and validation
+splits are recorded.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ FILE = 'data.json'
 SPLITS = ('train', 'val')
 # Split -> name of an example -> hash of its content.
 Contents = Mapping[str, Mapping[str, str]]
-# Names that a message lists of each kind of change.
+# Maximum number of names in a message, for each kind of change.
 _LISTED = 3
 
 
@@ -29,12 +29,12 @@ def of(dataset: PairSet) -> Contents:
 
 
 def write(contents: Contents, folder: files.Path) -> None:
-  """Keeps the contents in a stage's folder."""
+  """Writes the contents to the folder of a stage."""
   files.write_text(folder / FILE, json.dumps(contents, indent=0, sort_keys=True) + '\n')
 
 
 def read(folder: files.Path) -> Contents | None:
-  """What `write` kept; None for stages of older versions, which kept nothing.
+  """Reads the contents that `write` has written; None for stages of older versions.
 
   Raises:
     RunError: the file is damaged.
@@ -55,7 +55,7 @@ def read(folder: files.Path) -> Contents | None:
 
 
 def differences(old: Contents, new: Contents) -> list[str]:
-  """What differs, one line for each kind of change; empty if nothing does."""
+  """Differences between contents, one line per kind of change."""
   moved = {
     f'moved from {a} to {b}': old.get(a, {}).keys() & new.get(b, {}).keys()
     for a, b in (SPLITS, SPLITS[::-1])
@@ -76,25 +76,25 @@ def differences(old: Contents, new: Contents) -> list[str]:
 
 
 def shared(old: Contents, old_split: str, new: Contents, new_split: str) -> set[str]:
-  """Names of images that are in one split of the old contents and in one of the new, unchanged."""
+  """Names of unchanged images in `old_split` of the old and `new_split` of the new contents."""
   return {name for name, _ in old.get(old_split, {}).items() & new.get(new_split, {}).items()}
 
 
 def open_held_out(
   folder: files.Path, settings: ml_collections.ConfigDict, path: str = '', split: str = 'val'
 ) -> PairSet:
-  """Opens data to show or to score a trained stage on; warns if it was trained on some of it.
+  """Opens data for showing or scoring a trained stage; warns if it was trained on some of it.
 
   Args:
-    folder: of the stage.
+    folder: folder of the stage.
     settings: its `config.data`.
-    path: another data set, to be opened with the same settings.
-    split: what will be read.
+    path: another data set to open with the same settings; empty: that of the settings.
+    split: split that will be read.
 
   Raises:
-    DataError: it cannot be opened, or has no such split.
+    DataError: the data set cannot be opened, or has no such split.
   """
-  from step_jax import data  # Which imports this module's package first.
+  from step_jax import data  # At the top, this would be a circular import.
 
   dataset = data.open_config(settings, path)
   dataset.split(split)
@@ -104,12 +104,12 @@ def open_held_out(
 
 
 def evaluation_warning(folder: files.Path, dataset: PairSet, split: str) -> str:
-  """What to say of scores on images that a stage may have been trained on; else empty.
+  """Warning if a stage may have been trained on images that are scored; otherwise empty.
 
   Args:
-    folder: of the stage.
-    dataset: what is scored.
-    split: of it.
+    folder: folder of the stage.
+    dataset: data set that is scored.
+    split: split that is scored.
   """
   if split == 'train':
     return ''
@@ -126,7 +126,7 @@ def evaluation_warning(folder: files.Path, dataset: PairSet, split: str) -> str:
 
 
 def unrecorded(folder: files.Path) -> str:
-  """What to say of a stage that is compared with held-out images and has no record of its own."""
+  """Warning for a stage without a record of its images, if held-out images are scored."""
   return (
     f'{folder}: has no record of its images ({FILE}), and since it was trained the '
     'rule that holds out validation images has changed, so some of them may have been trained on'

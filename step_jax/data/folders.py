@@ -1,8 +1,8 @@
-"""Folders of images as examples: which files belong together, and to which split.
+"""Finds examples in a folder of images: which files belong together, and to which split.
 
-An example has a name and one or two images, `A` and `B`; perhaps a label map, `labels`; and arrays,
-each named after its folder. Which image is the source is decided when training reads them
-(`config.data.direction`), so that a prepared set serves both directions.
+An example has a name and one or two images, `A` and `B`. It may have a label map, `labels`, and
+arrays, each with the name of its folder. Training decides which image is the source
+(`config.data.direction`), so one prepared set can be used in both directions.
 """
 
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -24,7 +24,7 @@ from step_jax.fields import LAYOUTS
 
 _SPLITS = {'train': 'train', 'val': 'val', 'valid': 'val', 'validation': 'val', 'test': 'test'}
 _PAIR_NAMES = (('A', 'B'), ('source', 'target'), ('input', 'output'))
-# What an example holds besides arrays, which must not have these names.
+# Names of the other parts of an example, which arrays must not have.
 IMAGES = ('A', 'B')
 LABELS = 'labels'
 _RESERVED = {'name', 'source', 'target', 'labels', 'index', 'mask', 'code', 'input', 'output'}
@@ -35,11 +35,13 @@ Paths = Mapping[str, files_lib.Path]
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-  """One pair (or one lone image): its name, unique in its split, and how to get what it holds.
+  """A pair or a single image.
 
-  `load()` returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`, and perhaps `labels`,
-  uint8 `[H, W]`, and arrays, float32; it may raise DataError. `content` identifies what `load()`
-  returns; empty: a hash of it does.
+  Attributes:
+    name: name, unique in its split.
+    load: returns `{'A': …, 'B': …}` (or `{'A': …}`), uint8 RGB `[H, W, 3]`, and optionally
+      `labels`, uint8 `[H, W]`, and arrays, float32. It may raise DataError.
+    content: identifies what `load` returns; empty: the hash of it is used.
   """
 
   name: str
@@ -53,11 +55,11 @@ class PictureSet:
 
   Attributes:
     layout: one of `LAYOUTS`.
-    splits: name -> examples.
-    fingerprint: of all of them.
+    splits: name of a split -> its examples.
+    fingerprint: fingerprint of all examples.
     held_out: whether the validation split was chosen by `hold_out`.
-    palette: of their label maps; empty: they have none.
-    arrays: name -> shape of the array that every example has of that name.
+    palette: palette of the label maps; empty: there are none.
+    arrays: name of an array -> its shape, the same for all examples.
   """
 
   layout: str
@@ -79,25 +81,25 @@ def scan(
   val_fraction: float = 0.1,
   labels: Labels = NO_LABELS,
 ) -> PictureSet:
-  """Finds the examples of a folder without opening an image.
+  """Finds the examples in a folder without opening any image.
 
-  Layouts (`docs/data.md` draws each): `side_by_side`, images whose left half is A and right half
-  B; `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`) paired by
-  file stem; `images_labels`, `images/` and `labels/`, paired alike; `unpaired`, lone images. `auto`
-  takes `two_folders` or `images_labels` where such folders exist, else `side_by_side`. Splits are
-  folders `train`, `val`, `test`; without `val`, about `val_fraction` of the training images are
-  held out, see `hold_out`.
+  Layouts (`docs/data.md` shows them): `side_by_side`, images with A in the left half and B in the
+  right half; `two_folders`, `A/` and `B/` (or `source/` and `target/`, `trainA/` and `trainB/`),
+  paired by file stem; `images_labels`, `images/` and `labels/`, paired by file stem; `unpaired`,
+  single images. `auto` selects `two_folders` or `images_labels` if there are such folders, and
+  otherwise `side_by_side`. Splits are the folders `train`, `val` and `test`. If there is no `val`,
+  about `val_fraction` of the training images are held out, see `hold_out`.
 
   Args:
-    folder: see above.
+    folder: folder to search.
     layout: see above.
     val_fraction: see above.
-    labels: how label maps are read: those of a folder `labels/` beside the others, or of one image
-      of each pair. Arrays (`.npy`) of further folders come with them.
+    labels: how to read label maps, from a folder `labels/` next to the images or from one image of
+      each pair. Arrays (`.npy`) of further folders are read with them.
 
   Raises:
-    DataError: no such folder, no images, names without a partner, or no label maps where they are
-      asked for.
+    DataError: there is no such folder, there are no images, an image has no partner, or label maps
+      are requested and missing.
   """
   folder = files_lib.path(folder)
   if layout not in LAYOUTS:
@@ -150,10 +152,10 @@ def scan(
 
 
 def _files(side: str, folder: files_lib.Path) -> list[files_lib.Path]:
-  """All images (or arrays) below `folder`, sorted by name; hidden files and folders are left out.
+  """All images (or arrays) below a folder, sorted by name, without hidden files and folders.
 
   Raises:
-    DataError: there are none.
+    DataError: there are no such files.
   """
   images = side in (*IMAGES, LABELS)
   named = pictures.find(_unhidden(folder), folder, pictures.EXTENSIONS if images else ('.npy',))
@@ -165,7 +167,7 @@ def _files(side: str, folder: files_lib.Path) -> list[files_lib.Path]:
 
 
 def _unhidden(folder: files_lib.Path) -> Iterator[files_lib.Path]:
-  """What is below a folder, but for hidden files and folders."""
+  """Everything below a folder except hidden files and folders."""
   for path in files_lib.listing(folder) if files_lib.in_bucket(folder) else folder.rglob('*'):
     if not any(part.startswith('.') for part in path.relative_to(folder).parts):
       yield path
@@ -209,10 +211,10 @@ def _find_labelled(folder: files_lib.Path) -> dict[str, Paths]:
 
 
 def _find_extras(sides: Paths) -> Paths:
-  """Folders of label maps and of arrays beside those of images.
+  """Folders of label maps and arrays next to the folders of images.
 
   Raises:
-    DataError: a folder of arrays has a name that is taken.
+    DataError: a folder of arrays has a reserved name.
   """
   if sides['A'].name not in ('images', *(a for a, _ in _PAIR_NAMES)):
     return {}
@@ -233,7 +235,7 @@ def _find_extras(sides: Paths) -> Paths:
 
 
 def _match_files(sides: Paths) -> list[dict[str, files_lib.Path]]:
-  """Files of one stem in every folder: for each example `{side: file}`."""
+  """Matches the files in all folders by stem: `{side: file}` for each example."""
   if len(sides) == 1:
     return [{'A': file} for file in _files('A', sides['A'])]
   by_stem = {side: _stems(side, root) for side, root in sides.items()}
@@ -250,10 +252,10 @@ def _match_files(sides: Paths) -> list[dict[str, files_lib.Path]]:
 
 
 def _stems(side: str, folder: files_lib.Path) -> dict[str, files_lib.Path]:
-  """The files of a folder by their names below it, without ending.
+  """Maps relative paths without extension to the files of a folder.
 
   Raises:
-    DataError: there are none, or two of one name.
+    DataError: there are no files, or two with the same stem.
   """
   stems: dict[str, files_lib.Path] = {}
   for file in _files(side, folder):
@@ -270,10 +272,10 @@ def _check_alike(
   files_of: Mapping[str, list[dict[str, files_lib.Path]]],
   labels: Labels,
 ) -> dict[str, tuple[int, ...]]:
-  """Shapes of the arrays of an example, by name.
+  """Checks that all splits have the same parts; returns the shapes of arrays by name.
 
   Raises:
-    DataError: splits hold different things, or there are no label maps where they are asked for.
+    DataError: splits have different parts, or label maps are requested and missing.
   """
   sides = {split: set(examples[0]) for split, examples in files_of.items()}
   for split, others in sides.items():
@@ -308,11 +310,11 @@ def _load(
 
 
 def _read_array(path: files_lib.Path, shape: tuple[int, ...]) -> np.ndarray:
-  """Reads an array of numbers as float32; some may be NaN.
+  """Reads an array of numbers as float32; NaN is allowed.
 
   Raises:
     RunError: the file is damaged.
-    DataError: it holds something else, or has another shape than the first one of its folder.
+    DataError: it has no numbers, or its shape differs from that of the first file in its folder.
   """
   array = untrusted.read_arrays(path, _REMEDY)['']
   if array.dtype.kind not in 'fiub':
@@ -336,18 +338,18 @@ def _halves(path: files_lib.Path, image: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def hold_out(names: Collection[str], fraction: float) -> set[str]:
-  """The names of the validation split: those whose hash is below a threshold.
+  """Names of the validation split: those with a hash below a threshold.
 
-  Each name is assigned on its own, so adding or removing others does not move it. The only
-  exception keeps both splits from being empty: the name whose hash is nearest to the threshold
-  then changes sides.
+  The split of a name does not depend on other names, so adding or removing images does not move
+  others. There is one exception: if a split would be empty, the name whose hash is nearest to the
+  threshold is moved to it.
 
   Args:
-    names: at least two.
-    fraction: the threshold, in [0, 1]; hashes are uniform in [0, 1).
+    names: at least two names.
+    fraction: threshold in [0, 1]; hashes are uniform in [0, 1).
 
   Raises:
-    DataError: there is one name only.
+    DataError: there is only one name.
   """
   if len(names) < 2:
     raise DataError(
@@ -369,7 +371,7 @@ def _fingerprint(
   named: Mapping[str, Mapping[str, Paths]],
   layout: str,
 ) -> str:
-  """Identifies the splits by names, sizes and times of their files: none of them is read."""
+  """Hash of the names, sizes and times of the files of all splits; no file is read."""
   digest = hashlib.sha256(layout.encode())
   changes = files_lib.listing(folder) if files_lib.in_bucket(folder) else {}
   for split, examples in named.items():
@@ -380,6 +382,6 @@ def _fingerprint(
 
 
 def _change(file: pathlib.Path) -> str:
-  """What changes with the content of a file."""
+  """Size and modification time of a file."""
   status = file.stat()
   return f'{status.st_size}\0{status.st_mtime_ns}'

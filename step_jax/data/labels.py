@@ -1,7 +1,7 @@
-"""Label maps: files and colour-coded images to integer maps, one class per pixel.
+"""Reads label maps, files or colour-coded images, as integer maps with one class per pixel.
 
-A *palette* says how a file shows its classes. Index palettes read the number that is stored for a
-pixel; colour palettes look for the class whose colour is nearest.
+A *palette* defines how a file encodes classes. Index palettes use the stored number of a pixel;
+colour palettes use the class with the nearest colour.
 """
 
 from collections.abc import Mapping, Sequence
@@ -17,11 +17,11 @@ from step_jax import files
 from step_jax.data import pictures
 from step_jax.errors import ConfigError, DataError, RunError, first_line, shown
 
-# Palettes whose files hold numbers. `index_void`: 255 stands for pixels without a class, which get
+# Palettes of files with numbers. `index_void`: 255 means that a pixel has no class; it then gets
 # the last class.
 INDEX = ('index', 'index_from_1', 'index_void')
 VOID = 255
-# Palettes whose files hold colours: class -> RGB.
+# Palettes of files with colours: class -> RGB.
 COLORS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
   # CMP facades as pix2pix publishes them: background, wall, door, window, window sill, window head,
   # shutter, balcony, trim, cornice, column, entrance.
@@ -35,24 +35,23 @@ COLORS: Mapping[str, tuple[tuple[int, int, int], ...]] = {
 }  # fmt: skip
 # Classes are stored as uint8, and 255 may mean "no class".
 MOST_CLASSES = 255
-# Side of the square in which the most frequent class wins, px. Compression and antialiasing put
-# false classes into strips of two pixels along edges.
+# Side of the window of the majority filter, px. Compression and antialiasing cause wrong classes in
+# strips of two pixels along edges.
 _WINDOW = 5
-# Colours further than this from every colour of the palette are not explained by compression.
+# Colours further than this from all colours of the palette are not due to compression.
 _FAR = 100
 
 
 @dataclasses.dataclass(frozen=True)
 class Labels:
-  """How a data set shows its label maps, from the group `data` of a configuration.
+  """How a data set encodes label maps, from the group `data` of a configuration.
 
   Attributes:
     palette: one of `INDEX`, a name in `COLORS`, or a file of colours, see `read_palette`; empty:
       label maps are not read.
-    classes: how many there are; labels are 0 to `classes - 1`.
-    flip_swaps: pairs of classes that change places when an image is mirrored.
-    side: `A` or `B`: the image of a pair that shows the classes, where a data set has no label
-      files.
+    classes: number of classes; labels are 0 to `classes - 1`.
+    flip_swaps: pairs of classes to swap when an image is mirrored.
+    side: image of a pair, `A` or `B`, that encodes the classes if there are no label files.
   """
 
   palette: str = ''
@@ -62,7 +61,7 @@ class Labels:
 
   @classmethod
   def of(cls, settings) -> 'Labels':
-    """Those of `config.data`; none for stages that have no such fields."""
+    """The settings of `config.data`; without a palette if the stage has no such fields."""
     if not settings.get('palette', ''):
       return cls()
     side = 'A' if settings.direction == 'AtoB' else 'B'
@@ -70,7 +69,7 @@ class Labels:
 
   @functools.cached_property
   def colors(self) -> np.ndarray | None:
-    """int32 `[classes, 3]`; None for index palettes.
+    """Colours of the classes, int32 `[classes, 3]`; None for index palettes.
 
     Raises:
       ConfigError: there is no such palette.
@@ -81,15 +80,15 @@ class Labels:
 
   @property
   def identity(self) -> str:
-    """Changes with what a file is read as."""
+    """Text that changes if files are read in another way."""
     digest = '' if self.colors is None else hashlib.sha256(self.colors.tobytes()).hexdigest()[:8]
     return f'{self.palette}{digest}'
 
   def mirror(self) -> np.ndarray:
-    """uint8 `[classes]`: the class of a mirrored pixel by its class.
+    """Class of a mirrored pixel for each class, uint8 `[classes]`.
 
     Raises:
-      ConfigError: a class to be swapped does not exist.
+      ConfigError: `flip_swaps` has a class that does not exist.
     """
     order = np.arange(self.classes, dtype=np.uint8)
     for a, b in self.flip_swaps:
@@ -104,15 +103,15 @@ class Labels:
     """Reads a label map as uint8 `[H, W]`, with values from 0 to `classes - 1`.
 
     Raises:
-      DataError: the file is missing or damaged, is not of this palette, or has another class.
+      DataError: the file is missing or damaged, has another palette, or unknown classes.
     """
     return self.check(self.stored(path), shown(str(path)))
 
   def stored(self, path: str | os.PathLike) -> np.ndarray:
-    """As `read`, but for the number of classes: 255 stays 255 under `index_void`.
+    """Like `read`, without checking the number of classes; `index_void` keeps 255.
 
     Raises:
-      DataError: the file is missing or damaged, or is not of this palette.
+      DataError: the file is missing or damaged, or has another palette.
     """
     name = shown(str(path))
     try:
@@ -125,7 +124,7 @@ class Labels:
       raise DataError(f'{name}: no such label map') from None
     except (RunError, DataError):
       raise
-    except Exception as error:  # Parsers of damaged files raise what they please.
+    except Exception as error:  # Parsers may raise anything on damaged files.
       raise DataError(
         f'{name}: cannot be read as a label map ({first_line(error)}): replace or remove it'
       ) from None
@@ -139,16 +138,16 @@ class Labels:
     return self._from_numbers(values, name)
 
   def from_image(self, image: np.ndarray, name: str) -> np.ndarray:
-    """As `stored`, of an image uint8 `[H, W, 3]` that shows the classes; `name` is for messages."""
+    """Like `stored`, for a colour-coded image uint8 `[H, W, 3]`; `name` is used in messages."""
     if self.colors is None:
       return self._from_numbers(image, name)
     return self.from_colors(image, name)
 
   def from_colors(self, image: np.ndarray, name: str) -> np.ndarray:
-    """Class of the nearest colour, cleaned by a majority filter unless all colours are exact.
+    """Class of the nearest colour; a majority filter follows unless all colours are exact.
 
     Raises:
-      DataError: most colours are not of the palette.
+      DataError: most colours are not in the palette.
     """
     nearest, distance = nearest_colors(image, self.colors)
     if not distance.any():
@@ -181,26 +180,26 @@ class Labels:
     return values.astype(np.uint8)
 
   def check(self, stored: np.ndarray, name: str) -> np.ndarray:
-    """Labels 0 to `classes - 1` of what `stored` gives.
+    """Checks the output of `stored` and returns labels 0 to `classes - 1`.
 
     Raises:
-      DataError: a class outside.
+      DataError: a class is out of range.
     """
     self.check_colors()
     self.check_values(dict.fromkeys(np.unique(stored).tolist(), name))
     return self.numbered(stored)
 
   def numbered(self, stored: np.ndarray) -> np.ndarray:
-    """Gives pixels without a class the last one, under `index_void`."""
+    """Replaces "no class" by the last class, if the palette is `index_void`."""
     if self.palette != 'index_void':
       return stored
     return np.where(stored == VOID, np.uint8(self.classes - 1), stored)
 
   def check_colors(self) -> None:
-    """Makes sure that the palette has as many colours as there are classes.
+    """Checks that the palette has one colour per class.
 
     Raises:
-      ConfigError: it has not.
+      ConfigError: the numbers differ.
     """
     if self.colors is not None and len(self.colors) != self.classes:
       raise ConfigError(
@@ -209,13 +208,13 @@ class Labels:
       )
 
   def check_values(self, values: Mapping[int, str]) -> None:
-    """Makes sure that the classes of a data set are those of the configuration.
+    """Checks that the classes in a data set fit the configuration.
 
     Args:
-      values: class that occurs -> name of a file in which it does.
+      values: class in the data set -> name of a file that has it.
 
     Raises:
-      DataError: names a file, the class, and what to do.
+      DataError: a class is out of range.
     """
     void = self.palette == 'index_void'
     numbers = [value for value in values if not (void and value == VOID)]
@@ -233,15 +232,15 @@ class Labels:
     )
 
 
-# Of stages that read no label maps.
+# For stages without label maps.
 NONE = Labels()
 
 
 def read_palette(path: str) -> tuple[tuple[int, int, int], ...]:
-  """Reads colours from a text file: one class per line, `R G B` and perhaps its name.
+  """Reads colours from a text file: one class per line, `R G B`, optionally followed by a name.
 
   Raises:
-    ConfigError: there is no such file, or a line that is not like this.
+    ConfigError: the file does not exist or has another format.
   """
   field = f'config field data.palette={shown(path)}'
   file = files.path(path)
@@ -275,7 +274,7 @@ def nearest_colors(image: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, n
 
 
 def majority(labels: np.ndarray, classes: int) -> np.ndarray:
-  """The most frequent class of the 5x5 px around each pixel; of equals its own, else the first.
+  """Most frequent class in the 5x5 px around each pixel; ties go to its own class, then the first.
 
   Args:
     labels: uint8 `[H, W]`.
@@ -290,7 +289,7 @@ def majority(labels: np.ndarray, classes: int) -> np.ndarray:
     if not member.any():
       continue
     rows = sum(member[i : i + height] for i in range(_WINDOW))
-    # Twice the count, and one more for a pixel's own class, so that it wins among equals.
+    # Twice the count, plus one for the pixel's own class, which then wins ties.
     votes = 2 * sum(rows[:, i : i + width] for i in range(_WINDOW)) + (labels == number)
     wins = votes > best
     best[wins], result[wins] = votes[wins], number

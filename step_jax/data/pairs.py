@@ -1,6 +1,6 @@
-"""A TFDS data set of image pairs, label maps and arrays, open for reading.
+"""Reads a prepared TFDS data set of image pairs, label maps and arrays, with random access.
 
-`builder` prepares it once from a folder or from `swatches`; it is read at random ever after.
+`builder` prepares it from a folder or from `swatches`.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,15 +30,15 @@ from step_jax.errors import DataError, first_line, shown
 
 log = logging.getLogger(__name__)
 
-# What the readers of records and of pictures raise over damaged ones.
+# Exceptions of the readers of records and images for damaged ones.
 _UNREADABLE = (
   *(RuntimeError, OSError, ValueError, SyntaxError, struct.error),
   Image.DecompressionBombError,
 )
-# Bytes of decoded pictures that a split keeps in memory: small sets are decoded once. 2,500 pairs
-# of 256 px.
+# Bytes of decoded images that a split keeps in memory, so that small sets are decoded once: 2,500
+# pairs of 256 px.
 _CACHE_BYTES = 2**30
-# All that a prepared set is made of. TFDS would import whatever module features.json names.
+# Features of prepared sets. TFDS would import any module that features.json names.
 _FEATURES = {
   f'tensorflow_datasets.core.features.{name}'
   for name in (
@@ -48,27 +48,27 @@ _FEATURES = {
     'text_feature.Text',
   )
 }
-# By which a prepared set is known.
+# File that identifies a prepared set.
 MARK = 'dataset_info.json'
 
 
 class PairSplit(Sequence):
   """Random access to the examples of one split: `{'name': str, 'A': uint8 [H, W, 3], 'B': …}`.
 
-  With these come `labels`, uint8 `[H, W]`, and arrays, float32, where they are read.
+  Examples also have `labels`, uint8 `[H, W]`, and arrays, float32, if these are read.
 
-  In place of an example that cannot be read stands the next one that can, so that what is at an
-  index never depends on what was read before; or reading it is an error. Decoded pictures are kept
-  in memory, as many as fit; they are read-only.
+  If an example cannot be read, the next readable one is returned in its place, or an error is
+  raised. What an index returns thus never depends on earlier reads. Decoded images are kept in
+  memory as far as they fit; they are read-only.
 
   Args:
-    source: examples as they are stored.
-    where: of which set and split, for messages.
-    skip: whether to put up with examples that cannot be read.
-    labels: how label maps are read; without a palette, neither they nor arrays are.
+    source: stored examples.
+    where: data set and split, for messages.
+    skip: whether to replace unreadable examples.
+    labels: how to read label maps; without a palette, neither label maps nor arrays are read.
 
   Raises:
-    DataError: by all methods, for an example that cannot be read, or if none can.
+    DataError: raised by all methods if an example cannot be read, or none can.
   """
 
   def __init__(
@@ -96,12 +96,12 @@ class PairSplit(Sequence):
     return self._readable(index, self._example)
 
   def names(self) -> list[str]:
-    """Names of all examples, in order; no picture is decoded."""
+    """Names of all examples, in order; no image is decoded."""
     return [self._readable(i, self._name) for i in range(len(self))]
 
   def _stored(self, index: int) -> dict:
     example = self._source[index]
-    if not example['name']:  # So it is read from a file that was cut short.
+    if not example['name']:  # This happens if the file is truncated.
       raise ValueError('it is empty')
     return example
 
@@ -134,7 +134,7 @@ class PairSplit(Sequence):
     raise DataError(f'{self._where}: none of its {len(self)} records can be read: prepare it again')
 
   def _note(self, index: int, error: Exception) -> None:
-    """Says what cannot be read, once for each record; raises that where it is not put up with."""
+    """Raises an error for an unreadable record, or warns once per record with `skip`."""
     try:
       name = f' ({shown(self._name(index))})'
     except _UNREADABLE:
@@ -161,7 +161,7 @@ def _decode(png: bytes, mode: str = 'RGB') -> np.ndarray:
 
 
 def _read_only(array: np.ndarray) -> np.ndarray:
-  array.flags.writeable = False  # It may be kept.
+  array.flags.writeable = False  # It may be cached.
   return array
 
 
@@ -169,23 +169,23 @@ class PairSet:
   """A prepared data set, open for reading.
 
   Attributes:
-    folder: where it lies.
-    splits: name of a split -> how many examples it has.
+    folder: folder of the data set.
+    splits: name of a split -> number of examples.
     paired: whether examples have a `B`.
-    fingerprint: changes when the pictures do.
+    fingerprint: changes when the images change.
     held_out: whether `val` was chosen by `folders.hold_out`; False for sets of older versions,
       which had another rule.
-    labels: how its label maps are read; without a palette, neither they nor arrays are.
-    arrays: name -> shape of an example's array of that name.
+    labels: how label maps are read; without a palette, neither label maps nor arrays are read.
+    arrays: name of an array -> its shape in an example.
 
   Args:
-    folder: where it lies.
-    unreadable: what to do about records that cannot be read: `stop` or `skip`, see `PairSplit`.
+    folder: folder of the data set.
+    unreadable: what to do about unreadable records: `stop` or `skip`, see `PairSplit`.
     labels: how to read label maps.
 
   Raises:
-    DataError: the folder is damaged, asks for code that is not of a prepared set, has no label maps
-      where they are to be read, or has other classes.
+    DataError: the folder is damaged, requests code other than that of a prepared set, has no label
+      maps although they are requested, or has other classes.
   """
 
   def __init__(
@@ -210,13 +210,13 @@ class PairSet:
       if labels.palette and LABELS in features:
         names = features.keys() - {'name', LABELS, *IMAGES}
         self.arrays = {name: tuple(features[name].shape) for name in sorted(names)}
-        # Files have become numbers when the set was prepared, by the palette of then.
+        # Preparation has converted files to numbers, with the palette of that time.
         palette = 'index_void' if self._metadata['palette'] == 'index_void' else 'index'
         self.labels = dataclasses.replace(labels, palette=palette)
         values = {
           int(value): f'label map of {name}' for value, name in self._metadata['classes'].items()
         }
-    except Exception as error:  # Whatever TFDS meets in a damaged file.
+    except Exception as error:  # TFDS may raise anything on damaged files.
       raise DataError(
         f'{folder}: is no prepared set, or is damaged ({first_line(error)}): remove it, and '
         'prepare it again'
@@ -244,17 +244,17 @@ class PairSet:
     return PairSplit(source, f'{self.folder}, {name}', self._unreadable == 'skip', self.labels)
 
   def contents(self, split: str) -> dict[str, str]:
-    """What the examples of a split are: name -> hash of the pixels before resizing.
+    """Name of an example -> hash of its pixels before resizing, for a split.
 
-    Sets of older versions have no such hashes; the set's fingerprint stands in their place.
+    Sets of older versions have no such hashes; the fingerprint of the set is used instead.
     """
     return self._contents.get(split) or dict.fromkeys(self.split(split).names(), self.fingerprint)
 
   def check_crop(self, split: str, crop: tuple[int, int]) -> None:
-    """Makes sure that every picture of a split is at least `crop = (height, width)` large.
+    """Checks that all images of a split have at least the size `crop = (height, width)`.
 
     Raises:
-      DataError: names the smallest picture and the remedy.
+      DataError: an image is smaller; names the smallest one.
     """
     smallest = self._metadata['smallest'][split]
     for axis, needed in zip(('height', 'width'), crop, strict=True):
@@ -267,10 +267,10 @@ class PairSet:
 
 
 def _check_features(features: Any) -> None:
-  """Makes sure that a set's features are ours, whose Python classes TFDS then imports.
+  """Checks that a data set has only our features, because TFDS imports their Python classes.
 
   Raises:
-    ValueError: one is not.
+    ValueError: there is another feature.
   """
   if isinstance(features, str) and '.' in features and features not in _FEATURES:
     raise ValueError(f'features.json asks for {features}')
@@ -281,9 +281,9 @@ def _check_features(features: Any) -> None:
 
 
 def fetch(folder: files.Path, cache: pathlib.Path) -> pathlib.Path:
-  """The copy in `cache` of a prepared data set of a bucket, made unless it is there already.
+  """Copies a prepared data set from a bucket to the cache, unless it is there already.
 
-  Records are read at random, and array_record reads files of this machine only.
+  Records are read in random order, and array_record reads only local files.
   """
   mark = hashlib.sha256(f'{folder}\0{files.listing(folder)[folder / MARK]}'.encode()).hexdigest()
   here = cache / f'{files.short_name(folder.name)}-{mark[:16]}'
@@ -295,11 +295,11 @@ def fetch(folder: files.Path, cache: pathlib.Path) -> pathlib.Path:
 
 
 def move(folder: pathlib.Path, out: pathlib.Path) -> None:
-  """Moves a prepared set to its place, unless another process has made the same meanwhile."""
+  """Moves a prepared set to its place, unless another process has created it meanwhile."""
   try:
     folder.rename(out)
   except OSError:
-    # As two trainings that start together do.
+    # Two trainings that start together may do this.
     if not is_prepared(out):
       raise
 

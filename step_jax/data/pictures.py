@@ -1,4 +1,4 @@
-"""Picture files of every common kind to plain RGB."""
+"""Reads common image files as RGB arrays, resizes them, and writes images and videos."""
 
 import base64
 from collections.abc import Iterable, Sequence
@@ -14,21 +14,21 @@ from step_jax import files
 from step_jax.errors import DataError, RunError, first_line, is_printable, shown
 
 EXTENSIONS = ('.jpg', '.jpeg', '.png', '.webp')
-# What a file is decides its content, not its name. Pillow would try forty formats, of which some
-# are programs (EPS is given to Ghostscript).
+# The content of a file determines its format, not its name. Without this list, Pillow would try 40
+# formats, some of which run programs (EPS uses Ghostscript).
 _FORMATS = ('JPEG', 'PNG', 'WEBP')
-# A few kilobytes can be a picture of any size. This is what Pillow warns of: a quarter of a GiB.
+# A small file can decode to an image of any size. Pillow warns at the same limit, 0.25 GiB.
 _MOST_PIXELS = 2**30 // 4 // 3
 
 
 def read_picture(path: str | os.PathLike) -> np.ndarray:
   """Reads a png, jpg or webp file as uint8 RGB `[H, W, 3]`.
 
-  Grey, palette, CMYK and 16-bit pictures are converted, transparent ones are laid on white, and the
-  rotation that a camera noted (EXIF) is applied.
+  Grey, palette, CMYK and 16-bit images are converted, transparent images are put on white, and the
+  EXIF rotation is applied.
 
   Raises:
-    DataError: the file is missing, truncated, too large, or no picture.
+    DataError: the file is missing, truncated, too large, or not an image.
   """
   name = shown(str(path))
   try:
@@ -38,17 +38,17 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     raise DataError(f'{name}: no such picture') from None
   except RunError:  # The bucket cannot be read.
     raise
-  except Exception as error:  # Parsers of damaged files raise what they please.
+  except Exception as error:  # Parsers may raise anything on damaged files.
     raise DataError(
       f'{name}: cannot be read as a picture ({first_line(error)}): replace or remove it'
     ) from None
 
 
 def open_image(file: pathlib.Path | BinaryIO) -> Image.Image:
-  """Opens a png, jpg or webp picture; no pixel is decoded yet.
+  """Opens a png, jpg or webp image without decoding it.
 
   Raises:
-    ValueError: it has too many pixels; other errors of Pillow over damaged files, too.
+    ValueError: it has too many pixels. Pillow raises other errors for damaged files.
   """
   image = Image.open(file, formats=_FORMATS)
   if image.width * image.height > _MOST_PIXELS:
@@ -62,10 +62,10 @@ def open_image(file: pathlib.Path | BinaryIO) -> Image.Image:
 def find(
   paths: Iterable[files.Path], folder: files.Path, extensions: tuple[str, ...] = EXTENSIONS
 ) -> list[files.Path]:
-  """Those of the paths below a folder whose names end like those of pictures, sorted.
+  """Sorts the paths with the given extensions and returns them.
 
   Raises:
-    DataError: one has a name that could not be told in a line.
+    DataError: a name is not printable.
   """
   images = sorted(path for path in paths if path.suffix.lower() in extensions)
   for path in images:
@@ -89,9 +89,9 @@ def _to_rgb(image: Image.Image) -> np.ndarray:
 
 
 def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
-  """Resizes uint8 `[H, W, 3]` to `size = (height, width)`, bicubic, antialiased when it shrinks.
+  """Resizes uint8 `[H, W, 3]` to `size = (height, width)`: bicubic, antialiased on reduction.
 
-  A label map `[H, W]` gets the class of the nearest pixel.
+  Label maps `[H, W]` are resized by nearest neighbour.
   """
   if image.shape[:2] == tuple(size):
     return image
@@ -100,9 +100,9 @@ def resize(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 
 def fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
-  """Scales so that the shorter side is `shorter_side`, keeping the aspect.
+  """Scales an image or label map to a shorter side, keeping the aspect ratio; see `resize`.
 
-  0 leaves the image as it is. Images and label maps as `resize`.
+  A shorter side of 0 means no scaling.
   """
   if not shorter_side:
     return image
@@ -112,7 +112,7 @@ def fit(image: np.ndarray, shorter_side: int) -> np.ndarray:
 
 
 def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
-  """Writes uint8 `[H, W, 3]` as PNG; the file appears whole or not at all."""
+  """Writes uint8 `[H, W, 3]` as PNG atomically."""
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, 'png')
   files.write_bytes(files.path(path), buffer.getvalue())

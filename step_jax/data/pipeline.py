@@ -1,8 +1,8 @@
-"""Batches of pictures: seeded, sharded by host, and a pure function of the step number.
+"""Batches of images: seeded, sharded by host, and a pure function of the step number.
 
-Training batches are addressed, not consumed: batch `s` is the same pictures in the same views
-whatever came before, on however many hosts. Resuming a run is asking for the batches from step `s`
-on; nothing about the input is ever saved.
+Batch `s` has the same images in the same views, whatever was read before and for any number of
+hosts. To resume a run, request the batches from step `s` on. No state of the input pipeline is ever
+saved.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -21,7 +21,7 @@ _EXAMPLES = 2**40
 
 @dataclasses.dataclass(frozen=True)
 class Shard:
-  """Which part of every global batch this host reads: part `index` of `count`."""
+  """The part of every global batch that this host reads: part `index` of `count`."""
 
   index: int = 0
   count: int = 1
@@ -37,18 +37,18 @@ def train_batches(
 ) -> Iterator[Batch]:
   """Endless batches of random views, from step `start` on.
 
-  Each epoch is a fresh permutation of the examples; a batch may span two epochs, and no example is
-  left out or seen twice in one. Batch `s` of all shards together is the same for any number of
-  shards.
+  Each epoch is a new permutation of the examples. A batch may span two epochs; no example is
+  skipped or repeated within an epoch. The shards of batch `s` together are the same for any number
+  of shards.
 
   Args:
-    examples: random access to whatever `load` takes.
-    load: makes an example's arrays, given a generator that is seeded by the example's place in the
-      run.
-    batch_size: the *global* batch size, a multiple of `shard.count`.
-    seed: everything random derives from it.
+    examples: arguments of `load`, with random access.
+    load: returns the arrays of an example; its generator is seeded by the position of the example
+      in the run.
+    batch_size: *global* batch size, a multiple of `shard.count`.
+    seed: seed of all random numbers.
     start: number of the first step.
-    shard: which part of the batches this host reads.
+    shard: the part of the batches that this host reads.
 
   Returns:
     An iterator of `{name: [batch_size / shard.count, …]}`.
@@ -58,11 +58,11 @@ def train_batches(
     grain.MapDataset.source(examples)
     .seed(seed)
     .shuffle()
-    # Endless for every purpose; true endlessness overflows the slice below.
+    # In effect infinite; true infinity would overflow in the slice below.
     .repeat(_EXAMPLES // len(examples))
     .random_map(load)
     .batch(local)
-    # Batch k of the whole is split in `count` neighbouring pieces, one a host.
+    # Each global batch is split into `count` consecutive pieces, one per host.
     .slice(slice(start * shard.count + shard.index, None, shard.count))
   )
   return iter(dataset.to_iter_dataset(grain.ReadOptions(num_threads=8, prefetch_buffer_size=8)))
@@ -75,14 +75,14 @@ def eval_examples(
   limit: int | None = None,
   start: int = 0,
 ) -> Iterator[dict[str, np.ndarray]]:
-  """Examples `start` to `limit` of a split as `{role: uint8 [H, W, 3]}`, in their middle crop.
+  """Center crops of the examples `start` to `limit` of a split, `{role: uint8 [H, W, 3]}`.
 
   Args:
-    split: random access to `{'A', 'B'}`, and what else the set has.
-    side_of: role -> side, see `data.roles`.
-    crop: height and width; zeros keep pictures whole.
-    limit: all by default.
-    start: the first one.
+    split: examples `{'A', 'B', …}`, with random access.
+    side_of: role -> name in an example, see `data.roles`.
+    crop: height and width; zeros: no crop.
+    limit: index after the last example; None: all.
+    start: index of the first example.
   """
   for i in range(start, len(split) if limit is None else min(limit, len(split))):
     example = split[i]
@@ -97,20 +97,20 @@ def eval_examples(
 
 
 def eval_batches(examples: Iterable[Batch], batch_size: int, parts: int = 1) -> Iterator[Batch]:
-  """Batches of whole images, each image once, those of one size together.
+  """Batches of complete images, each image once, grouped by size.
 
-  A batch is made of `parts` smaller ones, one for each device. Which pictures meet in one of these
-  does not depend on how many there are.
+  A batch consists of `parts` smaller batches, one per device. Which images share a part does not
+  depend on the number of parts.
 
   Args:
-    examples: `{'source': uint8 [H, W, 3], …}`, the first of them an image or a label map; others
-      are of its height and width, or of none (codes).
-    batch_size: of one part; where pictures run out a part is filled with copies of its own.
-    parts: how many parts a batch has; missing ones are copies of the last.
+    examples: `{'source': uint8 [H, W, 3], …}`. The first array is an image or a label map; the
+      others have its height and width, or neither (codes).
+    batch_size: size of one part; incomplete parts are filled with copies of their own examples.
+    parts: number of parts of a batch; missing parts are copies of the last.
 
   Yields:
     `{name: [parts * batch_size, …], 'index': int32 [parts * batch_size], 'mask': float32}`: the
-    number of each example in the order given, and 1 for true examples, 0 for copies.
+    index of each example in the given order, and a mask that is 0 for copies, otherwise 1.
   """
   waiting: dict[tuple, list[Batch]] = {}
   whole: dict[tuple, list[Batch]] = {}

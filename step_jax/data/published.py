@@ -1,6 +1,6 @@
-"""Data sets that others have published: where they are, on what terms, and how to get one.
+"""Published data sets: their addresses and terms.
 
-`get` downloads a set and unpacks it to where its preset looks for it (`fields.DATASETS`).
+`get` downloads a data set and unpacks it into the folder of its preset (`fields.DATASETS`).
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +18,7 @@ from step_jax.errors import DataError, suggestion
 from step_jax.fields import DATASETS
 
 _SPLITS = ('train', 'val', 'test')
-# What is accepted beyond the published size of an archive, and beyond that when it is unpacked.
+# Maximum size of an archive relative to its published size, and of its content relative to that.
 _LONGEST, _INFLATION = 3, 4
 
 
@@ -27,13 +27,13 @@ class Published:
   """A published data set.
 
   Attributes:
-    about: what its images are.
+    about: description of its images.
     urls: addresses of its archive, in the order in which they are tried.
-    megabytes: about how long the archive is.
-    terms: what is known of its licence, and where to read it.
-    place: where a file of the archive belongs in the data set; see `archives.unpack`.
-    sha256: of the archive; empty where nobody has published one that could be compared with another
-      source: then that of the first download is recorded, and later ones must have it.
+    megabytes: approximate size of the archive.
+    terms: what is known about its licence, and where to read it.
+    place: path of a file of the archive in the data set; see `archives.unpack`.
+    sha256: SHA-256 of the archive; empty if none is published that could be verified elsewhere. The
+      SHA-256 of the first download is then recorded and required for later downloads.
   """
 
   about: str
@@ -119,12 +119,12 @@ PUBLISHED: Mapping[str, Published] = {
 
 
 def folder_of(name: str) -> pathlib.Path:
-  """Where the preset of a published set looks for it."""
+  """Folder in which the preset of a published data set expects it."""
   return pathlib.Path(DATASETS.get(name, {}).get('path', f'data/{name}'))
 
 
 def remedy(folder: str | os.PathLike) -> str:
-  """How to get the set that belongs into a missing folder; empty if none does."""
+  """How to get the data set of a missing folder; empty if it is not the folder of a preset."""
   for name in PUBLISHED:
     if pathlib.Path(folder) == folder_of(name):
       return f'run `step-jax data get {name}`, or give --data {name}=FOLDER if you have it'
@@ -132,7 +132,7 @@ def remedy(folder: str | os.PathLike) -> str:
 
 
 def listing() -> str:
-  """One line per set: name, size, whether it is here, what it is."""
+  """One line per data set: name, size, whether it is installed, description."""
   return '\n'.join(
     f'{name:16}{published.megabytes:6} MB  {"here" if folder_of(name).is_dir() else "-":6}'
     f'{published.about}'
@@ -149,24 +149,24 @@ def get(
 ) -> pathlib.Path:
   """Downloads a data set and unpacks it.
 
-  The folder appears complete or not at all; a set that is there already is left alone. An
-  interrupted download continues where it stopped. Where no SHA-256 is published, that of the first
-  download is recorded in `FOLDER.origin.json`, and later downloads must have the same.
+  The folder is created atomically; an existing data set is not changed. Interrupted downloads are
+  resumed. If no SHA-256 is published, that of the first download is recorded in
+  `FOLDER.origin.json` and required for later downloads.
 
   Args:
-    name: in `PUBLISHED`.
-    out: its folder; None: where the preset looks for it.
-    urls: http(s) addresses of the archive to try instead of the published ones; `#sha256=HEX` at
-      the end gives the digest that it must have.
-    accept: asked whether the user accepts the terms, which it must show.
-    say: what is done, in lines.
+    name: name in `PUBLISHED`.
+    out: its folder; None: the folder of the preset.
+    urls: http(s) addresses of the archive to use instead of the published ones; append
+      `#sha256=HEX` to require a digest.
+    accept: shows the terms to the user and returns whether they are accepted.
+    say: prints a line of progress.
 
   Returns:
     The folder.
 
   Raises:
-    DataError: no such set, the terms were not accepted, nothing could be downloaded, or what was
-      downloaded cannot be used.
+    DataError: there is no such data set, the terms were not accepted, the download failed, or the
+      archive cannot be used.
   """
   if name not in PUBLISHED:
     raise DataError(f'no published data set is called {name!r}: {suggestion(name, PUBLISHED)}')
@@ -207,10 +207,10 @@ def get(
 def _download(
   name: str, published: Published, out: pathlib.Path, urls: Sequence[str], folder: pathlib.Path
 ) -> tuple[str, pathlib.Path]:
-  """The first address that works, and the file that it gave."""
+  """Downloads from the first address that works; returns it and the file."""
   failures = []
   for url in urls:
-    # A download is continued from the address where it began.
+    # A download is resumed only from the same address.
     archive = folder / f'{hashlib.sha256(url.encode()).hexdigest()[:16]}.archive'
     try:
       if not archive.exists():
@@ -219,7 +219,7 @@ def _download(
     except download.ERRORS as error:
       failures.append(f'{url}: {download.reason(error)}')
   with contextlib.suppress(OSError):
-    folder.rmdir()  # Nothing has arrived.
+    folder.rmdir()  # Only works if nothing was downloaded.
   raise DataError(
     f'could not get {name} from {"; ".join(failures)}: re-run the command to continue, give a '
     f'mirror with --url, or unpack the archive into {out} yourself'
@@ -229,7 +229,7 @@ def _download(
 def _verified(
   published: Published, out: pathlib.Path, url: str, archive: pathlib.Path, say: Callable
 ) -> str:
-  """SHA-256 of an archive, which is the published one, or else that of the first download."""
+  """Checks the SHA-256 of an archive against the published one or the first download."""
   sha256, record = download.digest(archive), _origin(out)
   wanted, where = published.sha256, 'that of the published archive'
   if not wanted and record.is_file():

@@ -1,14 +1,14 @@
-"""`swatches`: synthetic pairs whose styles are known, for demonstration, tests and measurement.
+"""`swatches`: synthetic pairs with known styles, for demonstrations, tests and measurements.
 
-The source is a layout drawing: ground and sky, and a few discs, boxes and triangles, each area
-filled with the flat colour of its class. The target is the same layout *rendered*: a palette gives
-every class its colour, woven stripes give it texture, and a light from one side shades the areas
-and throws their shadows. Palette, texture and light are drawn per picture from continuous ranges
-and do not depend on the layout, so a source has endlessly many right answers and the style of a
-picture is exactly its `Style`.
+The source is a drawing of a layout: ground and sky, and a few discs, boxes and triangles, each
+filled with the colour of its class. The target is a rendering of the same layout: a palette defines
+the colours of the classes, stripes are the texture, and a light from one side causes shading and
+shadows. Palette, texture and light are sampled per image from continuous ranges, independently of
+the layout. A source therefore has infinitely many correct targets, and the style of an image is
+exactly its `Style`.
 
-In `swatches_regional` every class of a picture has its own colour and stripes, independent of those
-of the others; the light is common. The style of a region is exactly that of `region_styles_of`.
+In `swatches_regional`, each class of an image has its own colour and stripes, independent of the
+other classes; the light is common. The style of a region is exactly that in `region_styles_of`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,17 +30,17 @@ CLASS_COLORS = np.array(
 
 @dataclasses.dataclass(frozen=True)
 class Style:
-  """The factors of a target picture.
+  """The style factors of a target image.
 
   Attributes:
-    hue: first hue of the palette, a part of the colour circle in [0, 1).
-    spread: how far the hues of the five classes fan out from it, in [0.05, 0.5].
-    saturation: of the palette, in [0.25, 0.95].
-    brightness: of the palette, in [0.55, 1].
-    frequency: stripes per picture side, in [3, 12].
-    contrast: of the stripes, in [0, 0.5].
-    light_angle: direction the light comes from, radians in [0, 2 pi).
-    light_strength: of shading and shadows, in [0.1, 0.7].
+    hue: first hue of the palette, as a fraction of the colour circle, in [0, 1).
+    spread: distance between the hues of the five classes, in [0.05, 0.5].
+    saturation: saturation of the palette, in [0.25, 0.95].
+    brightness: brightness of the palette, in [0.55, 1].
+    frequency: number of stripes per side of the image, in [3, 12].
+    contrast: contrast of the stripes, in [0, 0.5].
+    light_angle: direction of the light source, radians in [0, 2 pi).
+    light_strength: strength of shading and shadows, in [0.1, 0.7].
   """
 
   hue: float
@@ -65,15 +65,15 @@ RANGES = {
 }
 
 
-# Factors in which the classes of a picture of `swatches_regional` differ.
+# Factors that differ between the classes of an image in `swatches_regional`.
 REGION_FACTORS = ('hue', 'saturation', 'brightness', 'frequency', 'contrast')
 
 
 @dataclasses.dataclass(frozen=True)
 class Shape:
-  """One object of a layout: class 2 disc, 3 box, 4 triangle.
+  """An object in a layout: class 2 (disc), 3 (box) or 4 (triangle).
 
-  Centre and radius in parts of the side.
+  Centre and radius are fractions of the side of the image.
   """
 
   kind: int
@@ -84,9 +84,9 @@ class Shape:
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """What is where in a picture.
+  """Positions of everything in an image.
 
-  The height of the horizon (a part of the side, from the top) and objects, back to front.
+  The height of the horizon, as a fraction of the side from the top, and objects from back to front.
   """
 
   horizon: float
@@ -94,12 +94,12 @@ class Layout:
 
 
 def draw_style(rng: np.random.Generator) -> Style:
-  """A style with every factor uniform in its range."""
+  """Samples a style; every factor is uniform in its range."""
   return Style(**{name: float(rng.uniform(*limits)) for name, limits in RANGES.items()})
 
 
 def draw_layout(rng: np.random.Generator) -> Layout:
-  """A layout of two to five objects."""
+  """Samples a layout of two to five objects."""
   horizon = float(rng.uniform(0.35, 0.65))
   shapes = tuple(
     Shape(
@@ -136,7 +136,7 @@ def _label_map(layout: Layout, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def render_source(layout: Layout, size: int) -> np.ndarray:
-  """The drawing of a layout: uint8 `[size, size, 3]`, one flat colour a class."""
+  """Draws a layout, uint8 `[size, size, 3]`, with one colour per class."""
   x, y = _grid(2 * size)
   return _shrink(CLASS_COLORS[_label_map(layout, x, y)])
 
@@ -147,9 +147,10 @@ def render_labels(layout: Layout, size: int) -> np.ndarray:
 
 
 def render_target(layout: Layout, style: Style | Sequence[Style], size: int) -> np.ndarray:
-  """The picture of a layout in a style: uint8 `[size, size, 3]`.
+  """Renders a layout in a style, uint8 `[size, size, 3]`.
 
-  A style for each class gives its colour and stripes; the light is that of the first.
+  With one style per class, each class has its own colour and stripes, and the first style defines
+  the light.
   """
   x, y = _grid(2 * size)
   labels = _label_map(layout, x, y)
@@ -160,8 +161,7 @@ def render_target(layout: Layout, style: Style | Sequence[Style], size: int) -> 
   light_x, light_y = np.cos(style.light_angle), np.sin(style.light_angle)
   shade = style.light_strength * ((x - 0.5) * light_x + (y - 0.5) * light_y)
   for shape in layout.shapes:
-    # An object darkens what lies behind it on the side away from the light, and is rounded by the
-    # light itself.
+    # An object casts a shadow on the background, away from the light.
     reach = 0.35 * shape.radius
     shadow = _inside(shape, x + reach * light_x, y + reach * light_y) & ~_inside(shape, x, y)
     behind = labels < 2
@@ -173,7 +173,7 @@ def palette(style: Style) -> np.ndarray:
   """Colours of the classes in a style: float32 `[5, 3]`, RGB in [0, 1]."""
   fan = np.arange(NUM_CLASSES, dtype=np.float32)
   hues = style.hue + style.spread * fan / (NUM_CLASSES - 1) * 2
-  # Neighbouring classes differ in value as well, so that they stay apart where hues come close.
+  # Neighbouring classes also differ in value, in case their hues are similar.
   values = style.brightness * np.array([1.0, 0.62, 0.9, 0.5, 0.75], np.float32)
   wheel = np.abs((hues[:, None] * 6 + np.array([0, 4, 2], np.float32)) % 6 - 3) - 1
   pure = np.clip(wheel, 0, 1)
@@ -183,7 +183,7 @@ def palette(style: Style) -> np.ndarray:
 def _stripes(
   styles: Sequence[Style], labels: np.ndarray, x: np.ndarray, y: np.ndarray
 ) -> np.ndarray:
-  """Stripes of the frequency of each class's style; each class has a direction of its own."""
+  """Stripes with the frequency of the style of each class; directions differ between classes."""
   angle = np.pi * np.arange(NUM_CLASSES, dtype=np.float32)[labels] / NUM_CLASSES
   frequency = np.array([2 * np.pi * style.frequency for style in styles], np.float32)
   contrast = np.array([style.contrast for style in styles], np.float32)
@@ -192,21 +192,21 @@ def _stripes(
 
 
 def _shrink(image: np.ndarray) -> np.ndarray:
-  """2x2 mean of `[2n, 2n, 3]` as uint8: smooth edges."""
+  """Averages 2x2 px of `[2n, 2n, 3]`, for smooth edges, and converts to uint8."""
   size = image.shape[0] // 2
   return np.rint(image.reshape(size, 2, size, 2, 3).mean(axis=(1, 3))).astype(np.uint8)
 
 
 def style_of(name: str, seed: int = 0) -> Style:
-  """The style of the example of that name (`train/00012`): its ground truth."""
+  """Ground-truth style of the example with that name, such as `train/00012`."""
   return draw_style(_generator(name, 'style', seed))
 
 
 def region_styles_of(name: str, seed: int = 0) -> tuple[Style, ...]:
-  """Styles of the classes in the example of that name of `swatches_regional`: its ground truth.
+  """Ground-truth styles of the classes in an example of `swatches_regional`.
 
-  The factors `REGION_FACTORS` of each class are drawn independently; all have the light of
-  `style_of`, and no spread.
+  The factors `REGION_FACTORS` of each class are sampled independently. All classes have the light
+  of `style_of`, and no spread.
   """
   light = {key: getattr(style_of(name, seed), key) for key in ('light_angle', 'light_strength')}
   return tuple(
@@ -216,21 +216,21 @@ def region_styles_of(name: str, seed: int = 0) -> tuple[Style, ...]:
 
 
 def layout_of(name: str, seed: int = 0) -> Layout:
-  """The layout of the example of that name."""
+  """Layout of the example with that name."""
   return draw_layout(_generator(name, 'layout', seed))
 
 
 def render(
   name: str, size: int, seed: int = 0, labelled: bool = False, regional: bool = False
 ) -> Mapping[str, np.ndarray]:
-  """The pair of that name: `{'A': source, 'B': target}`, uint8 `[size, size, 3]`.
+  """Renders the pair with that name: `{'A': source, 'B': target}`, uint8 `[size, size, 3]`.
 
   Args:
-    name: of an example.
+    name: name of an example.
     size: side of the images, px.
-    seed: of the data set.
+    seed: seed of the data set.
     labelled: whether to add `labels`, uint8 `[size, size]`, the class of each pixel.
-    regional: whether every class has a style of its own, see `region_styles_of`.
+    regional: whether each class has its own style, see `region_styles_of`.
   """
   layout = layout_of(name, seed)
   styles = region_styles_of(name, seed) if regional else [style_of(name, seed)] * NUM_CLASSES
@@ -250,9 +250,9 @@ def picture_set(
   labelled: bool = False,
   regional: bool = False,
 ) -> folders.PictureSet:
-  """The data set, ready to prepare.
+  """The data set, to be prepared.
 
-  `train` and `val` pairs of `size` px, the same for the same arguments, see `render`.
+  It has `train` and `val` pairs of `size` px, which depend only on the arguments; see `render`.
   """
   set_name = SETS[regional]
   label = '-labels' * labelled
@@ -261,7 +261,7 @@ def picture_set(
       folders.Example(
         name,
         functools.partial(render, name, size, seed, labelled, regional),
-        # Pixels of other machines may differ in the last bit; what is drawn does not.
+        # Pixels may differ in the last bit between machines; the sampled factors do not.
         f'{set_name}-{seed}{label}',
       )
       for name in (f'{split}/{i:05d}' for i in range(count))

@@ -1,4 +1,4 @@
-"""What all pages share: their frame, images, galleries, a canvas, downloads."""
+"""Building blocks of all pages: frame, images, galleries, canvas, downloads."""
 
 import abc
 from collections.abc import Callable, Sequence
@@ -15,12 +15,12 @@ from step_jax.data import pictures
 from step_jax.errors import UserError
 
 CSS = pathlib.Path(__file__).parent / 'page.css'
-# Sides of canvases and seeds, at most.
+# Maximum side of canvases, px, and maximum seed.
 _LARGEST_CANVAS, _LARGEST_SEED = 512, 2**31 - 1
-# So many translations are kept for download, of all who use the page.
+# Number of translations that are kept for download, over all users of the page.
 _FILES = 256
-# Every picture has buttons of the same names: a screen reader is told to which one they belong.
-# What is in a tab comes into being when the tab is opened.
+# All images have buttons with the same names. Labels on their groups let screen readers tell them
+# apart. Observes the document, because the content of a tab is created when the tab is opened.
 NAME_GROUPS = """() => {
   const name = () => {
     for (const block of document.querySelectorAll(':is(.whole, .pictures):not([role=group])')) {
@@ -34,12 +34,12 @@ NAME_GROUPS = """() => {
   name();
   new MutationObserver(name).observe(document.body, {childList: true, subtree: true});
 }"""
-# System fonts: a page that is served offline can ask nobody for others.
+# System fonts, because the page must work offline.
 THEME = gr.themes.Default(font=['system-ui', 'sans-serif'], font_mono=['ui-monospace', 'monospace'])
 
 
 def picture_file(**options) -> gr.Image:
-  """A picture of the user's, handed over as its file: `data.pictures` reads it or says why not."""
+  """An image upload, passed on as a file, which `data.pictures` reads or explains why not."""
   picture = gr.Image(
     sources=['upload', 'clipboard'],
     type='filepath',
@@ -48,21 +48,21 @@ def picture_file(**options) -> gr.Image:
     elem_classes='whole',
     **options,
   )
-  # Gradio would open it first, with less to say. (Its classes are not made to be derived from: it
-  # writes a file beside the module that does.)
+  # Otherwise Gradio would open the file first, with less helpful messages. (Subclassing its classes
+  # does not work: it writes a file next to the module of the subclass.)
   picture.preprocess = lambda payload: payload.path if payload else None
   return picture
 
 
 def with_messages(handler: Callable) -> Callable:
-  """Shows on the page what a user can mend."""
+  """Shows errors that the user can fix on the page."""
 
   @functools.wraps(handler)
   def wrapped(*args):
     try:
       return handler(*args)
     except UserError as error:
-      # Not as an error of Gradio's: that would take the place of the translation.
+      # A Gradio error would replace the translation.
       gr.Warning(str(error), duration=15, title='This cannot be done')
       return gr.skip()
 
@@ -70,7 +70,7 @@ def with_messages(handler: Callable) -> Callable:
 
 
 def gallery(shown: Sequence[np.ndarray], label: str) -> gr.Gallery:
-  """Images, uint8 `[H, W, 3]`, to choose from."""
+  """A gallery of images, uint8 `[H, W, 3]`, to choose from."""
   return gr.Gallery(
     list(shown), label=label, allow_preview=False, interactive=False, buttons=[],
     object_fit='cover', format='png', elem_classes='pictures',
@@ -78,10 +78,10 @@ def gallery(shown: Sequence[np.ndarray], label: str) -> gr.Gallery:
 
 
 def seed_number(value: int) -> gr.Number:
-  """The seed of styles that are drawn."""
+  """A control for the seed of sampled styles."""
   return gr.Number(
     value, label='Seed', precision=0, minimum=0, maximum=_LARGEST_SEED, min_width=100,
-    info='the same number draws the same styles',
+    info='the same seed gives the same styles',
   )  # fmt: skip
 
 
@@ -89,9 +89,9 @@ def canvas(paper: np.ndarray, colors: Sequence[Sequence[int]], **options) -> gr.
   """A canvas to draw on.
 
   Args:
-    paper: what it shows at first, see `on_canvas`.
-    colors: of the brush, RGB.
-    options: of Gradio.
+    paper: initial image, see `on_canvas`.
+    colors: colours of the brush, RGB.
+    options: options of Gradio.
   """
   begun = on_canvas(paper)
   height, width = begun['composite'].shape[:2]
@@ -107,7 +107,7 @@ def canvas(paper: np.ndarray, colors: Sequence[Sequence[int]], **options) -> gr.
 
 
 def on_canvas(paper: np.ndarray) -> dict[str, Any]:
-  """What a canvas shows for an image, uint8 `[H, W, 3]`, scaled to a handy size by whole pixels."""
+  """Value of a canvas for an image, uint8 `[H, W, 3]`, scaled by nearest neighbour."""
   scale = _LARGEST_CANVAS / max(paper.shape[:2])
   rows, columns = (
     np.arange(max(1, round(side * scale))) * side // max(1, round(side * scale))
@@ -118,14 +118,14 @@ def on_canvas(paper: np.ndarray) -> dict[str, Any]:
 
 
 class Frame(abc.ABC):
-  """A page of a run; derived classes lay out what is on it, and say what happens.
+  """Base class of pages; subclasses define the layout and the event handlers.
 
   Args:
-    folder: for translations that are offered for download.
+    folder: folder for downloads.
 
   Attributes:
-    blocks: the page itself.
-    theme: of the page.
+    blocks: the page.
+    theme: theme of the page.
     css: file of its style sheet.
   """
 
@@ -142,28 +142,28 @@ class Frame(abc.ABC):
 
   @abc.abstractmethod
   def _lay_out(self) -> None:
-    """Places what is on the page."""
+    """Creates the components of the page."""
 
   @abc.abstractmethod
   def _wire(self, blocks: gr.Blocks) -> None:
-    """Connects events with handlers."""
+    """Connects events to handlers."""
 
   @abc.abstractmethod
   def _outputs(self) -> list:
-    """What handlers may change, the state first."""
+    """Components that handlers may change, starting with the state."""
 
   def _lay_out_result(self) -> None:
-    """The column of the translation."""
+    """Creates the column with the translation."""
     with gr.Column(scale=4, min_width=300, elem_id='result'):
       gr.Markdown('## Translation')
       self.result = gr.Image(
         label='Translation', interactive=False, height=386, format='png', buttons=['fullscreen'],
-        elem_id='translation', elem_classes='whole', alt_text='The input in the style in use',
+        elem_id='translation', elem_classes='whole', alt_text='The input in the current style',
       )  # fmt: skip
       self.download = gr.DownloadButton('Download as PNG', variant='primary')
 
   def _on(self, event: Callable, handler: Callable, *inputs, mode: str = 'once') -> None:
-    """Calls a handler, which gets the state and some inputs and returns what changes."""
+    """Registers a handler, which gets the state and inputs and returns changed components."""
     state, *_ = outputs = self._outputs()
     event(
       with_messages(handler), [state, *inputs], outputs, trigger_mode=mode,
@@ -172,10 +172,10 @@ class Frame(abc.ABC):
 
 
 class Downloads:
-  """Images that are offered for download, the newest ones.
+  """Files of the most recent translations, for download.
 
   Args:
-    folder: for their files.
+    folder: folder for the files.
   """
 
   def __init__(self, folder: pathlib.Path):
@@ -183,7 +183,7 @@ class Downloads:
     self._numbers = itertools.count()
 
   def add(self, image: np.ndarray) -> str:
-    """Path of the file of an image, uint8 `[H, W, 3]`."""
+    """Writes an image, uint8 `[H, W, 3]`, and returns the path of its file."""
     number = next(self._numbers)
     path = self._folder / str(number) / 'translation.png'
     path.parent.mkdir()

@@ -1,4 +1,4 @@
-"""A page for runs of any method: an input, a style, the method's options, translations."""
+"""The demo page for runs of any method: input, style, options of the method, translations."""
 
 import argparse
 import dataclasses
@@ -19,17 +19,17 @@ from step_jax.infer import options as options_lib
 
 log = logging.getLogger(__name__)
 
-# Validation examples to choose from, and the most styles that are drawn at a time.
+# Number of validation examples to choose from, and maximum number of styles per sample.
 _EXAMPLES, _MOST_DRAWN = 12, 16
 
 
 @dataclasses.dataclass(frozen=True)
 class Choice:
-  """What a user of the page has chosen so far.
+  """The choices that a user of the page has made.
 
   Attributes:
-    source: as `Run.translate` takes it; None before there is one.
-    code: the style in use; None for methods that need none, and before there is one.
+    source: input of `Run.translate`; None if there is none yet.
+    code: current style; None if there is none yet, or the method needs none.
   """
 
   source: Any = None
@@ -37,17 +37,17 @@ class Choice:
 
 
 class Page(controls.Frame):
-  """The page of one run; a method may derive its own from it.
+  """The page of one run; methods may subclass it.
 
   Args:
     run: the run.
-    workdir: that it was opened from.
-    examples: of its data, by role.
-    folder: for translations that are offered for download.
+    workdir: work directory that the run was opened from.
+    examples: examples of its data, by role.
+    folder: folder for downloads.
   """
 
   first_choice = Choice()
-  # Names of options that the page has no control for.
+  # Names of options without a control on the page.
   left_out: tuple[str, ...] = ()
 
   def __init__(
@@ -120,7 +120,7 @@ class Page(controls.Frame):
   def _control(option: methods.Option) -> Any:
     label, default = option.name.replace('-', ' '), option.default
     if option.choices:
-      choices = [('as by default', ''), *((choice, choice) for choice in option.choices)]
+      choices = [('default', ''), *((choice, choice) for choice in option.choices)]
       return gr.Dropdown(choices, value='', label=label, info=option.help)
     text = '' if default is None else str(default)
     return gr.Textbox(label=label, info=option.help, placeholder=text)
@@ -139,7 +139,7 @@ class Page(controls.Frame):
     on(self.sample.click, self.draw, self.count, self.seed, *self.values)
 
   def begin(self, choice: Choice) -> dict:
-    """Starts with the first example in its own style, where there are examples."""
+    """Starts with the first example in its own style, if there are examples."""
     if not self._examples:
       return {self.choice: choice}
     update = self.use_example(choice, 0)
@@ -148,13 +148,13 @@ class Page(controls.Frame):
     return update
 
   def _given(self, function: str, values: tuple[str, ...]) -> dict[str, Any]:
-    """What the controls say of the options of a function.
+    """Values of the controls for the options of a function.
 
     Raises:
-      ConfigError: a value that the option does not take.
+      ConfigError: a value is not valid for its option.
     """
     arguments = {}
-    # None are given where the page begins: all are as by default.
+    # When the page loads, no values are given: all options have their defaults.
     for option, text in zip(self._values, values, strict=False):
       if option.of == function and text:
         try:
@@ -168,7 +168,7 @@ class Page(controls.Frame):
     return dataclasses.replace(choice, code=code)
 
   def render(self, choice: Choice, *values: str) -> dict:
-    """The input in the style in use."""
+    """Translates the input into the current style."""
     update = {self.choice: choice}
     missing = self._method.needs_code and choice.code is None
     if choice.source is None or missing:
@@ -178,13 +178,13 @@ class Page(controls.Frame):
     return update | {self.result: path, self.download: path}
 
   def use_upload(self, choice: Choice, path: str, *values: str) -> dict:
-    """Takes a file of the user's as the input."""
+    """Uses an uploaded file as the input."""
     source, picture = self._reader.source(pathlib.Path(path))
     update = self.render(dataclasses.replace(choice, source=source), *values)
     return update | {self.upload: picture}
 
   def use_example(self, choice: Choice, index: int, *values: str) -> dict:
-    """Takes an example of the data as the input."""
+    """Uses an example of the data as the input."""
     source = self._examples[index][self._method.source_role]
     update = self.render(dataclasses.replace(choice, source=source), *values)
     return update | {self.upload: gallery.shown(source)}
@@ -193,7 +193,7 @@ class Page(controls.Frame):
     return self.use_example(choice, event.index, *values)
 
   def use_known(self, choice: Choice, index: int, *values: str) -> dict:
-    """Takes the style of an example of the data."""
+    """Uses the style of an example of the data."""
     example = self._examples[index]
     code = methods.encode(self._run, example, **self._given('encode', values))
     update = self.render(self._with_style(choice, code), *values)
@@ -203,7 +203,7 @@ class Page(controls.Frame):
     return self.use_known(choice, event.index, *values)
 
   def use_files(self, choice: Choice, path: str | None, *rest: str | None) -> dict:
-    """Takes the style of files of the user's: an image, and what its code needs besides."""
+    """Uses the style of uploaded files: an image, and other files that its code needs."""
     own, values = rest[: len(self._files)], rest[len(self._files) :]
     if not path or not all(own):
       names = ', '.join(option.name for option in self._files)
@@ -213,9 +213,9 @@ class Page(controls.Frame):
     return self.render(self._with_style(choice, code), *values)
 
   def draw(self, choice: Choice, count: float, seed: float, *values: str) -> dict:
-    """The input in new styles."""
+    """Translates the input into new styles."""
     if choice.source is None:
-      raise DataError('new styles are shown on an input: choose one first')
+      raise DataError('there is no input to show new styles on: choose one first')
     codes = self._run.draw(int(count), int(seed or 0), **self._given('draw', values))
     options = self._given('translate', values)
     images = [
@@ -225,15 +225,15 @@ class Page(controls.Frame):
 
   @classmethod
   def open(cls, workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Self:
-    """The page of a run.
+    """Opens the page of a run.
 
     Args:
-      workdir: of a trained run.
+      workdir: work directory of a trained run.
       which: `latest` or `best` checkpoint.
-      folder: for translations that are offered for download.
+      folder: folder for downloads.
 
     Raises:
-      RunError: nothing there can translate yet.
+      RunError: no trained stage can translate yet.
     """
     run = methods.load(workdir, which)
     settings = run.config.data

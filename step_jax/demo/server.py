@@ -1,4 +1,4 @@
-"""Serving the page."""
+"""Serves the demo page."""
 
 from collections.abc import Iterator
 import contextlib
@@ -20,23 +20,23 @@ PORT = 7860
 def serve(
   workdir: str | pathlib.Path, host: str = HOST, port: int = PORT, which: str = 'latest'
 ) -> None:
-  """Serves the page of a run until it is interrupted; prints where it is.
+  """Serves the page of a run until interrupted; prints its address.
 
   Args:
-    workdir: of a trained run.
-    host: address to bind to; only this machine can reach the default one.
-    port: to bind to.
+    workdir: work directory of a trained run.
+    host: address to bind to; the default is reachable only from this machine.
+    port: port to bind to.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: nothing there can translate yet, the port is taken, a proxy is in the way, or the
-      extra `demo` is missing.
+    RunError: no trained stage can translate yet, the port is in use, a proxy blocks the page, or
+      the extra `demo` is missing.
   """
   with running(workdir, host, port, which) as address:
-    print(f'{address}: open it in a browser; Ctrl-C ends it', flush=True)
+    print(f'{address}: open this address in a browser; press Ctrl-C to stop', flush=True)
     if not is_local(host):
-      print(f'{host}: whoever can reach this machine can use the page: it asks for no password')
-    # Either way of ending it ends the context, and removes the uploads.
+      print(f'{host}: anyone who can reach this machine can use the page; there is no password')
+    # SIGTERM, like Ctrl-C, leaves the context, which removes the uploads.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
       threading.Event().wait()
@@ -46,7 +46,7 @@ def serve(
 def running(
   workdir: str | pathlib.Path, host: str, port: int, which: str = 'latest'
 ) -> Iterator[str]:
-  """The page while the context lasts: yields its address; see `serve`."""
+  """Runs the page in a context and yields its address; see `serve`."""
   _refuse_telemetry()
   method, _ = methods.find(workdir)
   try:
@@ -67,7 +67,7 @@ def running(
         f'{host}:{port}: cannot be bound to, another program may use it: '
         f'choose another one, as --port {port + 1}'
       ) from None
-    except ValueError:  # Gradio has asked its own page for a sign of life.
+    except ValueError:  # Gradio could not reach its own page.
       blocks.close(verbose=False)
       raise RunError(
         f'{host}:{port}: the page does not answer this machine: where a proxy is set, set '
@@ -80,7 +80,7 @@ def running(
 
 
 def is_local(host: str) -> bool:
-  """Whether only this machine can reach what is bound to `host`."""
+  """Whether `host` is reachable only from this machine."""
   try:
     return ipaddress.ip_address(host).is_loopback
   except ValueError:
@@ -95,7 +95,7 @@ def _refuse_telemetry() -> None:
 
 @contextlib.contextmanager
 def _uploads(folder: str) -> Iterator[None]:
-  """Gradio keeps uploads and pictures that it shows in `folder`, which goes with the server."""
+  """Makes Gradio store uploads and images in `folder`, which is removed with the server."""
   before = os.environ.get('GRADIO_TEMP_DIR')
   os.environ['GRADIO_TEMP_DIR'] = folder
   try:

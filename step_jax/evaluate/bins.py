@@ -1,9 +1,9 @@
-"""Which kinds of pictures a method makes too often or too rarely: NDB and JSD.
+"""NDB and JSD: which kinds of images a method generates too often or too rarely.
 
-Richardson and Weiss 2018: reference pictures are clustered into bins; each bin's share of other
-pictures is tested against its share of the reference. NDB/K is the share of bins that differ
-significantly, about the level of the test for a perfect method; JSD is the Jensen-Shannon
-divergence of the two histograms.
+Richardson and Weiss 2018: reference images are clustered into bins, and the fraction of other
+images in each bin is tested against that of the reference. NDB/K is the fraction of bins that
+differ significantly; for a perfect method it is about the level of the test. JSD is the
+Jensen-Shannon divergence of the two histograms.
 """
 
 import dataclasses
@@ -20,8 +20,8 @@ class Bins:
   """Bins of reference samples.
 
   Attributes:
-    centers: float64 `[K, D]`, the bin of the most samples first; a sample is in the nearest one's.
-    counts: int64 `[K]`, how many reference samples are in each.
+    centers: float64 `[K, D]`, largest bin first. A sample belongs to the nearest centre.
+    counts: number of reference samples per bin, int64 `[K]`.
   """
 
   centers: np.ndarray
@@ -30,11 +30,11 @@ class Bins:
 
 @dataclasses.dataclass(frozen=True)
 class BinScore:
-  """How two histograms over the same bins differ.
+  """Difference of two histograms over the same bins.
 
   Attributes:
-    ndb: number of bins whose shares differ significantly.
-    share: `ndb` in parts of all bins, 0..1.
+    ndb: number of bins that differ significantly.
+    share: `ndb` as a fraction of all bins, 0..1.
     jsd: Jensen-Shannon divergence in nats, 0..ln 2.
     different: bool `[K]`, the bins that differ.
   """
@@ -46,15 +46,15 @@ class BinScore:
 
 
 def fit_bins(samples: np.ndarray, count: int = 100, seed: int = 0) -> Bins:
-  """K-means bins of reference samples, always the same for the same samples and seed.
+  """K-means bins of reference samples, a deterministic function of samples and seed.
 
-  Lloyd's iteration from k-means++ (Arthur and Vassilvitskii 2007), until no sample changes its bin,
-  100 rounds at most. Samples are held in float64.
+  Lloyd's iteration, initialised by k-means++ (Arthur and Vassilvitskii 2007), until no sample
+  changes its bin, at most 100 rounds. Samples are converted to float64.
 
   Args:
-    samples: `[N, D]`, pixels or features, each picture one row.
-    count: K, the number of bins.
-    seed: of the first centres.
+    samples: `[N, D]`, pixels or features, one row per image.
+    count: number of bins, K.
+    seed: seed of the first centres.
 
   Raises:
     ValueError: there are fewer different samples than bins.
@@ -73,7 +73,7 @@ def fit_bins(samples: np.ndarray, count: int = 100, seed: int = 0) -> Bins:
 
 
 def count_bins(bins: Bins, samples: np.ndarray) -> np.ndarray:
-  """How many samples `[N, D]` fall into each bin: int64 `[K]`; counts of batches add up."""
+  """Number of samples `[N, D]` in each bin, int64 `[K]`; counts of batches can be added."""
   nearest = _nearest(bins.centers, np.asarray(samples, np.float64))
   return np.bincount(nearest, minlength=len(bins.counts))
 
@@ -90,7 +90,7 @@ def compare_bins(reference: np.ndarray, counts: np.ndarray, level: float = LEVEL
     level: significance level of the test of each bin.
 
   Raises:
-    ValueError: the histograms are of different bins, or one is empty.
+    ValueError: the histograms have different lengths, or one is empty.
   """
   reference, counts = np.asarray(reference, np.float64), np.asarray(counts, np.float64)
   n, m = reference.sum(), counts.sum()
@@ -109,11 +109,11 @@ def compare_bins(reference: np.ndarray, counts: np.ndarray, level: float = LEVEL
 
 
 def _spread(samples: np.ndarray, count: int, random: np.random.RandomState) -> np.ndarray:
-  """First centres `[K, D]`: samples, each drawn with its squared distance to the ones before."""
+  """First centres `[K, D]`: samples, drawn proportionally to the squared distance to the others."""
   nearest = np.full(len(samples), np.inf)
   chosen = []
   while len(chosen) < count and nearest.any():
-    # At first all are infinitely far: each is as likely.
+    # The first draw is uniform, because all distances are infinite.
     cumulative = np.cumsum(np.where(np.isinf(nearest), 1.0, nearest))
     draw = random.random_sample() * cumulative[-1]
     chosen.append(int(np.searchsorted(cumulative, draw, side='right')))
@@ -125,7 +125,7 @@ def _spread(samples: np.ndarray, count: int, random: np.random.RandomState) -> n
 
 
 def _nearest(centers: np.ndarray, samples: np.ndarray) -> np.ndarray:
-  """Index `[N]` of the centre nearest to each sample, the first of them if there are several."""
+  """Index `[N]` of the centre nearest to each sample; the first one in case of ties."""
   # |x - c|^2 without |x|^2, which is the same for all centres.
   return np.argmin(np.sum(np.square(centers), axis=1) - samples @ (2 * centers.T), axis=1)
 

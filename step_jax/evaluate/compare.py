@@ -1,4 +1,4 @@
-"""Results of several runs side by side, where they are of one protocol."""
+"""Compares results of several runs that have the same protocol."""
 
 from collections.abc import Mapping, Sequence
 import os
@@ -12,17 +12,16 @@ _REFUSED = '≠'
 
 
 def compare(workdirs: Sequence[str | os.PathLike]) -> str:
-  """One table of the results of runs: a column a run, a row a protocol.
+  """Table of the results of runs, with one column per run and one row per protocol.
 
-  Numbers stand in one row only where they are of one protocol, with one hash, as that of the first
-  run that has it. Others are marked, and a line below says in which field of the definition they
-  differ.
+  A row shows only scores with the hash of the first run that has the protocol. Other scores are
+  marked, and a line below names the field of the definition that differs.
 
   Args:
-    workdirs: of runs, or folders of stages, all evaluated; or files of results.
+    workdirs: work directories of evaluated runs, folders of stages, or results files.
 
   Raises:
-    RunError: a run has no results; or no number of one can stand beside that of another.
+    RunError: a run has no results, or no scores can be compared.
   """
   names = _names([files.path(workdir) for workdir in workdirs])
   runs = {
@@ -55,14 +54,14 @@ def compare(workdirs: Sequence[str | os.PathLike]) -> str:
 
 
 def difference(a: Mapping, b: Mapping) -> str:
-  """The first field in which two scores' definitions differ, with both its texts."""
+  """The first field that differs between the definitions of two scores, with both values."""
   ours, theirs = a['definition'], b['definition']
   field = next(name for name in (*ours, *theirs) if ours.get(name) != theirs.get(name))
   return f'{field} is {theirs.get(field)!r}, not {ours.get(field)!r}'
 
 
 def _names(workdirs: Sequence[files.Path]) -> list[str]:
-  """Names of folders, or whole paths where names do not tell them apart."""
+  """Names of folders, or full paths if the names are not unique."""
   names = [files.resolve(workdir).name for workdir in workdirs]
   return names if len(set(names)) == len(names) else [str(workdir) for workdir in workdirs]
 

@@ -1,8 +1,8 @@
-"""How far two sets of pictures are apart as distributions of features.
+"""Distances between the feature distributions of two sets of images.
 
-On Inception's features these are FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018); on those
-of another net they are Fréchet and kernel distances, and no FID and KID. Features come in batches
-and are let go at once: 50,000 pictures need no more memory than 500.
+With Inception features these are FID (Heusel et al. 2017) and KID (Bińkowski et al. 2018). With
+features of another network they are Fréchet and kernel distances, not FID and KID. Features are
+processed in batches and not kept: 50,000 images need no more memory than 500.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,18 +11,18 @@ import dataclasses
 import numpy as np
 
 BLOCK = 1000
-# Vectors whose distances to all others are computed at a time.
+# Number of vectors whose distances to all others are computed at a time.
 _ROWS = 512
-# Pairs that the jackknife needs.
+# Minimum number of pairs for the jackknife.
 _FEWEST = 3
 
 
 @dataclasses.dataclass(frozen=True)
 class Moments:
-  """Count, mean and scatter of features that were seen; add more with `merge`.
+  """Count, mean and scatter of features; combine them with `merge`.
 
   Attributes:
-    count: of feature vectors.
+    count: number of feature vectors.
     mean: float64 `[D]`.
     scatter: float64 `[D, D]`, the sum of outer products of deviations from the mean.
   """
@@ -36,7 +36,7 @@ class Moments:
     """Unbiased covariance, float64 `[D, D]`: scatter / (count - 1).
 
     Raises:
-      ValueError: fewer than two vectors were seen.
+      ValueError: there are fewer than two vectors.
     """
     if self.count < 2:
       raise ValueError(f'a covariance needs two feature vectors or more, not {self.count}')
@@ -48,10 +48,10 @@ class KernelScore:
   """A kernel distance.
 
   Attributes:
-    value: mean of the blocks' squared MMD, each block weighing as much as it has pairs; unbiased,
-      and so below 0 now and then.
-    standard_error: of that value, from the sample.
-    pairs: how many vectors of each set were used.
+    value: mean squared MMD of the blocks, weighted by their numbers of pairs; unbiased, so it can
+      be below 0.
+    standard_error: standard error of the value.
+    pairs: number of vectors of each set.
   """
 
   value: float
@@ -68,7 +68,7 @@ def moments(features: np.ndarray) -> Moments:
 
 
 def merge(a: Moments, b: Moments) -> Moments:
-  """Moments of two sets together (Chan et al. 1983), stable however far the means are from 0."""
+  """Moments of the union of two sets (Chan et al. 1983); stable for means far from 0."""
   count = a.count + b.count
   share = b.count / max(count, 1)
   step = b.mean - a.mean
@@ -77,7 +77,7 @@ def merge(a: Moments, b: Moments) -> Moments:
 
 
 def accumulate(batches: Iterable[np.ndarray]) -> Moments:
-  """Moments of all features of a stream of batches `[B, D]`, of which one is held at a time.
+  """Moments of all features in a stream of batches `[B, D]`; keeps one batch at a time.
 
   Raises:
     ValueError: the stream is empty.
@@ -94,12 +94,12 @@ def frechet_distance(a: Moments, b: Moments) -> float:
   """Squared Fréchet distance of two normal distributions with these moments, at least 0.
 
   `|m_a - m_b|^2 + tr(C_a) + tr(C_b) - 2 tr((C_a C_b)^(1/2))` (Dowson and Landau 1982). The last
-  trace is the sum of singular values of `F_a F_b^T` where `C = F^T F`. That needs no root of an
-  unsymmetric matrix and is exact for singular covariances, so there may be fewer pictures than
-  features. The distance is biased upwards for few pictures: compare only equal counts.
+  trace is the sum of the singular values of `F_a F_b^T` where `C = F^T F`. This needs no square
+  root of an unsymmetric matrix and is exact for singular covariances, so there may be fewer images
+  than features. The distance is biased upwards for few images: compare only equal counts.
 
   Raises:
-    ValueError: one of them saw fewer than two vectors, or vectors of another length.
+    ValueError: one has fewer than two vectors, or vectors of another length.
   """
   if a.mean.shape != b.mean.shape:
     raise ValueError(f'features of length {len(a.mean)} and {len(b.mean)} cannot be compared')
@@ -113,21 +113,21 @@ def frechet_distance(a: Moments, b: Moments) -> float:
 def _factor(covariance: np.ndarray) -> np.ndarray:
   """F `[R, D]` with F^T F the covariance `[D, D]` of rank R."""
   values, vectors = np.linalg.eigh(covariance)
-  # What is zero comes out as rounding, whose root would be far larger than rounding.
+  # Zero eigenvalues become rounding errors, whose square roots would be much larger.
   real = values > len(values) * np.finfo(np.float64).eps * values[-1]
   return (vectors[:, real] * np.sqrt(values[real])).T
 
 
 @dataclasses.dataclass(frozen=True)
 class SampleDistances:
-  """How far drawn vectors are from real ones, in Euclidean distances; lower is better for all.
+  """Euclidean distances between sampled and real vectors; lower is better.
 
   Attributes:
-    coverage: mean distance of a real vector to the nearest drawn one.
-    precision: mean distance of a drawn vector to the nearest real one.
+    coverage: mean distance of a real vector to the nearest sampled one.
+    precision: mean distance of a sampled vector to the nearest real one.
     energy: energy distance `2 E|X - Y| - E|X - X'| - E|Y - Y'|` (Székely and Rizzo 2013) of the two
-      distributions, without the distances of vectors to themselves: unbiased, and so below 0 now
-      and then. It falls only if both others are good.
+      distributions, without distances of vectors to themselves: unbiased, so it can be below 0. It
+      is low only if both other distances are.
   """
 
   coverage: float
@@ -136,7 +136,7 @@ class SampleDistances:
 
 
 def sample_distances(real: np.ndarray, drawn: np.ndarray) -> SampleDistances:
-  """Compares real vectors `[N, D]` with drawn ones `[M, D]`; N and M at least 1, in float64."""
+  """Compares real vectors `[N, D]` with sampled ones `[M, D]` in float64; N and M at least 1."""
   nearest_drawn, nearest_real, total = [], np.inf, 0.0
   for block in _distance_blocks(real, drawn):
     nearest_drawn.append(block.min(axis=1))
@@ -149,16 +149,16 @@ def sample_distances(real: np.ndarray, drawn: np.ndarray) -> SampleDistances:
 
 
 def _mean_distance(x: np.ndarray) -> float:
-  """Mean distance of two different vectors of `[N, D]`; 0 for one alone."""
+  """Mean distance between different vectors of `[N, D]`; 0 if there is only one."""
   return sum(block.sum() for block in _distance_blocks(x, x)) / max(len(x) * (len(x) - 1), 1)
 
 
 def _distance_blocks(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
-  """Distances of some rows of `x` `[N, D]` to all of `y` `[M, D]`, in order: float64 `[n, M]`."""
+  """Yields distances of blocks of rows of `x` `[N, D]` to all of `y` `[M, D]`, float64 `[n, M]`."""
   columns = np.asarray(y, np.float64).T
   for start in range(0, len(x), _ROWS):
     rows = np.asarray(x[start : start + _ROWS], np.float64).T
-    # By differences: far from the origin the product form drowns in rounding.
+    # Differences, because products lose precision far from the origin.
     pairs = zip(rows, columns, strict=True)
     yield np.sqrt(sum(np.square(row[:, None] - column) for row, column in pairs))
 
@@ -166,9 +166,10 @@ def _distance_blocks(x: np.ndarray, y: np.ndarray) -> Iterator[np.ndarray]:
 def squared_mmd(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
   """Unbiased squared maximum mean discrepancy with the kernel `(x . y / D + 1)^3`.
 
-  Gretton et al. 2012, eq. 3 with KID's kernel: mean of the kernel within each set without that of a
-  vector with itself, minus twice its mean across. The standard error is that of the jackknife,
-  which leaves out one pair at a time; for equal distributions it is too large by about a root of 2.
+  Gretton et al. 2012, eq. 3 with KID's kernel: mean of the kernel within each set, without that of
+  a vector with itself, minus twice the mean between the sets. The standard error is from the
+  jackknife, which leaves out one pair at a time; for equal distributions it is too large by a
+  factor of about sqrt(2).
 
   Args:
     x, y: features `[N, D]`, N at least 3.
@@ -194,7 +195,7 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     return within_sum / (count * (count - 1)) - 2 * across_sum / count**2
 
   value = estimate(within.sum(), across.sum(), count)
-  # A pair's share in the sums is its row and column.
+  # The contribution of a pair to the sums is its row and column.
   without = estimate(
     within.sum() - 2 * within.sum(axis=1),
     across.sum() - across.sum(axis=0) - across.sum(axis=1) + np.diagonal(across),
@@ -204,15 +205,15 @@ def squared_mmd(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
 
 
 class KernelDistance:
-  """Kernel distance of two streams of features: `add` pairs of batches, then ask for the `score`.
+  """Kernel distance of two streams of features: `add` pairs of batches, then get the `score`.
 
   KID is a mean of `squared_mmd` over blocks. Here these are consecutive blocks of `block` pairs,
-  and a last one of what is left, so that every pair counts, and counts once: with fewer pairs than
-  `block` all are one block. Only the pairs of a block that is not yet full are held.
+  and a last block with the remaining pairs, so that every pair is used exactly once. Only the pairs
+  of an incomplete block are kept.
   """
 
   def __init__(self, block: int = BLOCK):
-    """Starts with no pairs; a block has `block` pairs, at least 3."""
+    """Creates an empty distance; a block has `block` pairs, at least 3."""
     self._block = max(block, _FEWEST)
     self._waiting: list[np.ndarray] = []
     self._scores: list[KernelScore] = []
@@ -226,14 +227,14 @@ class KernelDistance:
     if x.shape != y.shape:
       raise ValueError(f'features come in pairs, not as {list(x.shape)} and {list(y.shape)}')
     self._waiting.append(np.stack([x, y], axis=1))
-    # A block is closed once enough are left over for another one.
+    # A block is complete when enough pairs are left for another one.
     if sum(map(len, self._waiting)) < self._block + _FEWEST:
       return
     waiting = np.concatenate(self._waiting)
     while len(waiting) >= self._block + _FEWEST:
       self._scores.append(_score(waiting[: self._block]))
       waiting = waiting[self._block :]
-    self._waiting = [waiting.copy()]  # A view would keep all that was added.
+    self._waiting = [waiting.copy()]  # A view would keep the whole array alive.
 
   def score(self) -> KernelScore:
     """The distance of all pairs so far; more may be added afterwards.

@@ -1,4 +1,4 @@
-"""How different the translations of one input are, and whether they cover what there is."""
+"""Diversity: how different the translations of one input are, and whether they cover the data."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,7 +12,7 @@ from step_jax.evaluate.scores import Score, Skipped, chunks, mean_score, stack
 from step_jax.evaluate.session import NO_STYLES, Session
 
 INPUTS = 100
-# Styles of an input in StEP's protocol, and in BicycleGAN's.
+# Styles per input in the protocols of StEP and BicycleGAN.
 STEP, BICYCLEGAN = 16, 20
 _BIN_SIZE = 32
 _OUTPUTS_PER_BIN, _MOST_BINS = 10, 100
@@ -62,7 +62,7 @@ def _learned(session: Session) -> Iterator[Score | Skipped]:
 
 
 def exemplar_styles(session: Session, inputs: int, count: int) -> Any:
-  """For each of the first inputs the codes `[inputs, count, …]` of other targets of the split."""
+  """Codes `[inputs, count, …]` of other targets of the split for each of the first inputs."""
   rows = []
   for i in range(inputs):
     others = np.delete(np.arange(session.count), i)
@@ -71,24 +71,24 @@ def exemplar_styles(session: Session, inputs: int, count: int) -> Any:
 
 
 def all_pairs(distances: np.ndarray) -> np.ndarray:
-  """Mean distance of all pairs of different outputs of an input: `[N, S, S] -> [N]`."""
+  """Mean distance over all pairs of outputs of an input: `[N, S, S] -> [N]`."""
   upper = np.triu_indices(distances.shape[1], 1)
   return distances[:, *upper].mean(axis=1)
 
 
 def consecutive_pairs(distances: np.ndarray) -> np.ndarray:
-  """Mean distance of each output of an input to the one after: `[N, S, S] -> [N]`."""
+  """Mean distance of consecutive outputs of an input: `[N, S, S] -> [N]`."""
   return np.diagonal(distances, 1, axis1=1, axis2=2).mean(axis=1)
 
 
 def _distances(session: Session, styles: Any, inputs: int, count: int) -> dict[str, np.ndarray]:
-  """LPIPS by name between all outputs of an input, in styles `[inputs, count, …]`.
+  """LPIPS between all outputs of an input in styles `[inputs, count, …]`, by name.
 
-  float32 `[inputs, count, count]`.
+  Each is float32 `[inputs, count, count]`.
   """
 
   def compare(params, batch):
-    # An input at a time: the features of its outputs fill a small device.
+    # One input at a time, because the features of its outputs fill a small device.
     outputs = batch['outputs'][0]
     distances = {}
     for item in session.learned:

@@ -1,4 +1,4 @@
-"""How sure a number from a sample of pictures is."""
+"""Confidence intervals of scores."""
 
 from collections.abc import Callable
 
@@ -16,20 +16,20 @@ def bootstrap(
   """Percentile bootstrap interval of the mean over pictures (Efron 1979).
 
   Args:
-    values: of pictures, `[N, …]`; pictures with a NaN are left out.
-    seed: of the resampling.
-    level: of confidence.
-    statistic: what the interval is of, from values `[N, …]`, in place of the mean.
+    values: values of images, `[N, …]`; images with NaN are left out.
+    seed: seed of the resampling.
+    level: confidence level.
+    statistic: function of values `[N, …]` to use instead of the mean.
 
   Returns:
-    Lower and upper end; both NaN without values.
+    Lower and upper end; both are NaN if there are no values.
   """
   values = np.asarray(values, np.float64)
   values = values[~np.isnan(values).any(axis=tuple(range(1, values.ndim)))]
   if not len(values):
     return float('nan'), float('nan')
   rng = np.random.default_rng(seed)
-  # Row by row: all at once would need RESAMPLES times the memory of the values.
+  # One resample at a time, because all would need RESAMPLES times the memory of the values.
   drawn = (values[rng.integers(0, len(values), len(values))] for _ in range(RESAMPLES))
   tail = 100 * (1 - level) / 2
   return tuple(float(end) for end in np.percentile(list(map(statistic, drawn)), [tail, 100 - tail]))

@@ -1,4 +1,4 @@
-"""LPIPS with whatever weights there are, named for what it is."""
+"""LPIPS with the available weights, with names that state the version and the network."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -17,22 +17,22 @@ log = logging.getLogger(__name__)
 NETS = ('alex', 'vgg', 'squeeze')
 VERSIONS = ('0.1', '0.0')
 MISSING = 'no trunk and heads in the store: step-jax weights get squeezenet1_1, and lpips_squeeze'
-# LPIPS 0.1 normalises pixels in [-1, 1] by these, ImageNet's rounded; 0.0 takes them as they are
-# (Zhang et al. 2018, released code).
+# LPIPS 0.1 normalises pixels in [-1, 1] by these rounded ImageNet statistics; 0.0 does not (Zhang
+# et al. 2018, released code).
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
 _SCALE = np.array([0.458, 0.448, 0.450], np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Lpips:
-  """A learned distance, ready to use.
+  """A learned perceptual distance.
 
   Attributes:
-    name: `lpips-alex-0.1`, …; where the trunk is not the one that the heads were fitted to, its
-      lineage is added, as in `lpips-squeeze-0.1~caffe-squeezenet`: an approximation.
+    name: name, such as `lpips-alex-0.1`. If the heads were not fitted to the trunk, the origin of
+      the trunk is appended, as in `lpips-squeeze-0.1~caffe-squeezenet`; this is an approximation.
     weights: SHA-256 of the files of trunk and heads.
-    trunk: the feature net.
-    params: parameters of trunk and heads, for the methods.
+    trunk: the feature network.
+    params: parameters of trunk and heads, for the methods of this class.
   """
 
   name: str
@@ -41,18 +41,18 @@ class Lpips:
   params: Mapping
 
   def features(self, params: Mapping, pictures: jax.Array) -> dict[str, jax.Array]:
-    """Taps of uint8 pictures `[B, H, W, 3]`, for `compare`."""
+    """Features of uint8 images `[B, H, W, 3]`, for `compare`."""
     with jax.default_matmul_precision('highest'):
       return self.trunk.apply({'params': params['trunk']}, images.to_float(pictures))
 
   def compare(self, params: Mapping, x: Mapping, y: Mapping) -> jax.Array:
-    """Distance of pictures given by their `features`: float32 `[B]`."""
+    """Distances of images, given their `features`: float32 `[B]`."""
     return losses.lpips(x, y, params['heads'])
 
   def between_all(self, params: Mapping, x: Mapping) -> jax.Array:
-    """Distances between all pictures of a batch, given by their `features`: float32 `[B, B]`."""
+    """Distances between all images of a batch, given their `features`: float32 `[B, B]`."""
     vectors = losses.lpips_vector(x, params['heads'])
-    # Distances do not change when all vectors move alike; near the origin products round less.
+    # Centring does not change distances, and reduces rounding errors of products.
     vectors -= jnp.mean(vectors, axis=0)
     products = jnp.matmul(vectors, vectors.T, precision=jax.lax.Precision.HIGHEST)
     squares = jnp.diagonal(products)
@@ -60,7 +60,7 @@ class Lpips:
 
 
 def available() -> list[Lpips]:
-  """Every LPIPS whose trunk and heads are in the store of weights."""
+  """All LPIPS variants whose trunk and heads are in the weights store."""
   nets = []
   for version in VERSIONS:
     for net in NETS:
@@ -75,7 +75,7 @@ def load(net: str, version: str = '0.1') -> Lpips:
   """LPIPS with the trunk `alex`, `vgg` or `squeeze`.
 
   Raises:
-    WeightsError: its trunk or heads are not in the store.
+    WeightsError: its trunk or heads are not in the weights store.
   """
   heads = weights.load_heads(f'lpips_{net}' + ('' if version == '0.1' else f'_v{version}'))
   trunk = weights.load_features(heads.net, list(heads.weights))

@@ -1,4 +1,4 @@
-"""Distances of pictures, one value a picture."""
+"""Distances between images, one value per image."""
 
 import jax
 import jax.numpy as jnp
@@ -26,16 +26,16 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
   """Structural similarity of uint8 pictures `[B, H, W, 3]`: float32 `[B]` in -1..1, 1 for equals.
 
   Wang et al. 2004, eq. 13: Gaussian window of 11x11 and sigma 1.5, K = (0.01, 0.03), range 255,
-  mean over channels and over all places where the window lies within the picture. As scikit-image
-  computes it when told to agree with that paper.
+  mean over channels and over all positions where the window is inside the image. Agrees with
+  scikit-image with the settings of that paper.
 
   Raises:
-    ValueError: the pictures are smaller than the window.
+    ValueError: the images are smaller than the window.
   """
   if min(x.shape[1:3]) < _SSIM_WINDOW:
     raise ValueError(f'SSIM needs pictures of {_SSIM_WINDOW} px or more, not {list(x.shape[1:3])}')
-  # The paper's terms by way of the difference, as 2ab = a^2 + b^2 - (a - b)^2: taken as they are
-  # written, flat bright regions of nearly equal pictures drown in float32's rounding.
+  # The terms of the paper, written with differences: 2ab = a^2 + b^2 - (a - b)^2. Otherwise, flat
+  # bright regions of similar images lose precision in float32.
   center = 127.5
   difference = _difference(x, y)
   x, y = x.astype(jnp.float32) - center, y.astype(jnp.float32) - center
@@ -51,10 +51,10 @@ def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def content_distance(x: jax.Array, y: jax.Array) -> jax.Array:
-  """How far the content of pictures lies apart, given features `[B, H, W, C]`: float32 `[B]`.
+  """Distance of the content of images, given features `[B, H, W, C]`: float32 `[B]`.
 
-  Mean squared difference after each channel was normalised over the picture, which takes its style
-  away: the domain-invariant perceptual distance of Huang et al. 2018 (MUNIT), sec. 5.2.
+  Mean squared difference after normalising each channel over the image, which removes the style:
+  the domain-invariant perceptual distance of Huang et al. 2018 (MUNIT), sec. 5.2.
   """
 
   def normal(features):
@@ -66,7 +66,7 @@ def content_distance(x: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _blur(x: jax.Array) -> jax.Array:
-  """Gaussian mean in every window that lies within `[B, H, W, C]`; sums of slices stay float32."""
+  """Gaussian mean of all windows inside `[B, H, W, C]`, as float32 sums of slices."""
   offsets = np.arange(_SSIM_WINDOW) - _SSIM_WINDOW // 2
   weights = np.exp(-(offsets**2) / (2 * _SSIM_SIGMA**2))
   weights /= weights.sum()

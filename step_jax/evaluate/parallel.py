@@ -1,9 +1,9 @@
-"""Scoring on all devices at once, with the same numbers on one device as on many.
+"""Scoring on all devices, with identical results for any number of devices.
 
-Pictures are scored in small fixed batches, one after another on each device; more devices score
-more of these at a time, but never a larger one, so that rounding does not depend on their number.
-On CPUs it still depends on the number of XLA's threads: as many as there are cores, or devices
-where these are more; the environment variable `NPROC` stands in for the cores.
+Images are scored in small batches of a fixed size. More devices process more batches at a time, but
+not larger ones, so rounding does not depend on the number of devices. On CPUs it still depends on
+the number of XLA threads: the number of cores, or of devices if there are more of them. The
+environment variable `NPROC` overrides the number of cores.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,7 +17,7 @@ from step_jax.train import mesh as mesh_lib
 
 
 def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
-  """Compiles a function of batches to run on every device, each with a batch of its own.
+  """Compiles a function of batches to run on every device, each with its own batch.
 
   Args:
     mesh: all devices, from `train.mesh.make_mesh`.
@@ -25,8 +25,8 @@ def over_devices(mesh: jax.sharding.Mesh, function: Callable) -> Callable:
       `[b, …]`.
 
   Returns:
-    The function of host batches `[mesh.size * b, …]`, as `data.pipeline.eval_batches(…, parts =
-    mesh.size)` makes them, on every host the same; results are host arrays of that length.
+    A function of host batches `[mesh.size * b, …]`, from `data.pipeline.eval_batches(…, parts =
+    mesh.size)`, which must be the same on every host. Results are host arrays of that length.
     Constants are trees that are copied to every device.
   """
   split, copied = jax.sharding.PartitionSpec('data'), jax.sharding.PartitionSpec()

@@ -1,9 +1,9 @@
-"""Every number that this project reports, and exactly what it is.
+"""Exact definitions of all scores that this project reports.
 
-A protocol has an id, which says what was measured, and a definition, which says everything else
-that decides the number: pictures compared, range, resizing, weights, data. Its hash stands in every
-`results.json`, and numbers may stand in one column only where their hashes agree.
-`docs/protocols.md` is made from this file.
+A protocol has an id, which names the measured quantity, and a definition, which lists everything
+else that affects the score: images compared, value range, resizing, weights, data. Every
+`results.json` contains the hash of the protocol. Scores are comparable only if their hashes are
+equal. `docs/protocols.md` is generated from this file.
 """
 
 from collections.abc import Mapping
@@ -12,43 +12,46 @@ import hashlib
 import json
 
 GROUPS = {
-  'reconstruction': 'How well pictures are rebuilt from their own style (the oracle test of StEP).',
-  'style': 'Whether outputs carry the given style and keep their content, and what codes know.',
+  'reconstruction': 'How well images are reconstructed from their own style (oracle test of StEP).',
+  'style': 'Whether outputs have the given style and keep their content, and what codes encode.',
   'diversity': 'How different the translations of one input are.',
-  'realism': 'How far translations are from real pictures as a distribution.',
+  'realism': 'Distance between the distributions of translations and of real images.',
 }
 
 _INTRODUCTION = """\
 # Protocols
 
-Every number that `step-jax evaluate` writes to `results.json` names the protocol that made it, by
-an id and by a hash of its whole definition. The definitions below are completed by what is known
-when a run is scored: the pictures (their number, split, SHA-256 of their pixels), SHA-256 of the
-weights, the taps of a feature net, the seed and the sampler of whatever is drawn. Change any of
-these and the hash changes; `step-jax evaluate --compare` puts numbers side by side only where
-hashes agree. Where a rule decides the sampler, what it chose in a run, and the stage, step and
-digest of the encoder that the mapper was fitted to, stand beside the score (`drawn_by`): these
-belong to the run that is measured, not to how it is measured. Intervals are 95 % bootstrap
-intervals over pictures (1000 resamples), but those of kernel distances are 1.96 jackknife standard
-errors; Fréchet distances, NDB and JSD have none.
+Every score that `step-jax evaluate` writes to `results.json` has the id of its protocol and a hash
+of the complete definition. When a run is scored, the definitions below are completed with its
+facts: the images (number, split, SHA-256 of their pixels), SHA-256 of the weights, the taps of the
+feature network, the seed, and the sampler of random styles. If any of these changes, the hash
+changes. `step-jax evaluate --compare` shows scores side by side only if their hashes are equal.
 
-Numbers are the same on any number of devices, digit for digit; on CPUs as long as XLA has as many
-threads, which the environment variable `NPROC` sets (else it is the number of cores, or of devices
-where these are more).
+Some facts belong to the run that is measured and not to the protocol: the sampler that a rule chose
+in this run, and the stage, step and digest of the encoder that the mapper was fitted to. They are
+stored next to the score as `drawn_by` and do not affect the hash.
 
-Blanks: `{lpips}` is the net and version of LPIPS, `lpips-alex-0.1` and so on; the lineage of the
-trunk is added where it is not torchvision's, for which heads were fitted
-(`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature net, or `random-…` where nobody trained
-it; `{k}` is a number of neighbours, `{factor}` one of palette, texture, light.
+Intervals are 95 % bootstrap intervals over images (1000 resamples). For kernel distances they are
+1.96 jackknife standard errors. Fréchet distances, NDB and JSD have no intervals.
 
-E is what makes codes of images in the method at hand, and z the code. Methods that translate
-without one (pSp) have "every source translated as it is" in place of the pictures below, and so
-other hashes.
+Scores are identical, digit for digit, on any number of devices. On CPUs this also requires the same
+number of XLA threads. The environment variable `NPROC` sets it; the default is the number of cores,
+or of devices if there are more of them.
 
-Where codes have length zero, as those of pix2pix, scores of the group style and LPIPS diversity are
-left out: nothing there has a style.
+Placeholders: `{lpips}` is the network and version of LPIPS, such as `lpips-alex-0.1`. If the
+backbone is not torchvision's, for which the heads were fitted, its origin is appended
+(`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature network, or `random-…` if its weights
+are random. `{k}` is a number of neighbours, `{factor}` one of palette, texture, light.
 
-This page is made by `python -m step_jax.evaluate.protocols > docs/protocols.md`.
+In the definitions, E is the encoder of the method, z is the code, pictures are images, and drawn
+styles are randomly sampled styles. Definitions keep their wording, because it is part of the hash.
+Methods that translate without a code (pSp) have "every source translated as it is" as their
+pictures, and thus other hashes.
+
+If codes have length zero, as with pix2pix, there are no styles. Scores of the group style and LPIPS
+diversity are then left out.
+
+This page is generated by `python -m step_jax.evaluate.protocols > docs/protocols.md`.
 """
 _UINT8 = 'uint8 RGB 0..255; outputs are rounded to nearest and clipped, as when saved'
 _OWN = 'every source translated with z = E(its target), against that target'
@@ -61,14 +64,14 @@ _REALISM = 'the first sources of the split in 1 drawn style each, against the fi
 
 @dataclasses.dataclass(frozen=True)
 class Protocol:
-  """How a number is made.
+  """Definition of a score.
 
   Attributes:
-    id: names it; blanks such as `{net}` and `{lpips}` are filled in by `on`.
+    id: identifier; `on` fills in placeholders such as `{net}` and `{lpips}`.
     group: one of `GROUPS`.
-    better: `higher`, `lower`, or empty where it is a scale and neither is better.
-    title: one line for people.
-    definition: what decides the number.
+    better: `higher`, `lower`, or empty for baselines and references, where neither is better.
+    title: description in one line.
+    definition: everything that affects the score.
   """
 
   id: str
@@ -84,14 +87,14 @@ class Protocol:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
   def on(self, facts: Mapping[str, str], **names: str) -> 'Protocol':
-    """This protocol on certain data, with certain weights.
+    """Returns this protocol with the facts of a run.
 
     Args:
-      facts: added to the definition: data, weights, seed, counts.
-      names: fill the blanks of the id.
+      facts: entries to add to the definition: data, weights, seed, counts.
+      names: values of the placeholders in the id.
 
     Raises:
-      KeyError: a blank has no name.
+      KeyError: a placeholder has no value.
     """
     return dataclasses.replace(
       self, id=self.id.format(**names), definition={**self.definition, **facts}
@@ -122,7 +125,7 @@ PROTOCOLS = {
       pictures=_OWN, range=_UINT8, size='native', formula='mean over pixels, channels, pictures',
     ),
     _protocol(
-      'nrmse/uint8', 'reconstruction', 'lower', 'root mean square error in parts of the image',
+      'nrmse/uint8', 'reconstruction', 'lower', 'root mean square error relative to the image',
       pictures=_OWN, range=_UINT8, size='native',
       formula='|output - target| / |target|, Euclidean over pixels and channels, mean over '
       'pictures',
@@ -133,70 +136,74 @@ PROTOCOLS = {
       formula='sum over taps of weight * mean((0.1 * difference of features)^2)',
     ),
     _protocol(
-      '{lpips}/256', 'reconstruction', 'lower', 'learned perceptual distance',
+      '{lpips}/256', 'reconstruction', 'lower', 'learned perceptual distance (LPIPS)',
       pictures=_OWN, range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1, linear heads',
     ),
     _protocol(
       'psnr-mean-style/uint8', 'reconstruction', '',
-      'PSNR of the image of the mean style: the scale for psnr/uint8',
+      'PSNR of the image generated from the mean style: the baseline for psnr/uint8',
       pictures='that one image, against every target', range=_UINT8, size='native',
       formula='as psnr/uint8',
     ),
     _protocol(
       '{lpips}-mean-style/256', 'reconstruction', '',
-      'LPIPS of the image of the mean style: the scale for {lpips}/256',
+      'LPIPS of the image generated from the mean style: the baseline for {lpips}/256',
       pictures='that one image, against every target', range=_UINT8, size=_RESIZED,
       formula='Zhang et al. 2018, eq. 1',
     ),
     _protocol(
-      'l2/float', 'reconstruction', 'lower', "mean squared difference, as pSp's reference",
+      'l2/float', 'reconstruction', 'lower',
+      'mean squared difference, as in the reference implementation of pSp',
       pictures='every source translated, against its target, in the size of the target',
       range='[-1, 1] of uint8; outputs are rounded down and clipped', size='of the target',
       formula='mean over pixels, channels, pictures',
     ),
     _protocol(
-      'identity/112', 'reconstruction', 'higher', 'similarity of identities; for aligned faces',
+      'identity/112', 'reconstruction', 'higher',
+      'similarity of face identities; for aligned faces',
       pictures='as l2/float', range='as l2/float',
       size='rows 35 to 223 and columns 32 to 220 at 256 px, by means over bins to 112 px',
       formula="inner product of the embeddings of CurricularFace's IR-101",
     ),
     _protocol(
       'segmentation-miou', 'reconstruction', 'higher',
-      'is the label map seen in the output? mean intersection over union',
+      'agreement of the output with its label map: mean intersection over union',
       pictures=_OWN, range=_UINT8, size='native',
       formula='labels that a segmenter reads, trained on the real training pairs, against the '
       'label map; of each label over all pictures, mean over labels that occur',
     ),
     _protocol(
       'segmentation-miou-photos', 'reconstruction', '',
-      'the same of the true pictures: the scale for segmentation-miou',
+      'segmentation-miou of the real images: the reference for segmentation-miou',
       pictures='targets of the split', range=_UINT8, size='native', formula='as segmentation-miou',
     ),
     _protocol(
       'segmentation-accuracy', 'reconstruction', 'higher',
-      'share of pixels of the output that are read as their label',
+      'fraction of output pixels that are classified as their label',
       pictures=_OWN, range=_UINT8, size='native',
       formula='by the segmenter of segmentation-miou, mean over pictures',
     ),
     _protocol(
       'segmentation-accuracy-photos', 'reconstruction', '',
-      'the same of the true pictures: the scale for segmentation-accuracy',
+      'segmentation-accuracy of the real images: the reference for segmentation-accuracy',
       pictures='targets of the split', range=_UINT8, size='native',
       formula='as segmentation-accuracy',
     ),
     _protocol(
-      'segmentation-miou-sampled', 'style', 'higher', 'segmentation-miou in drawn styles',
+      'segmentation-miou-sampled', 'style', 'higher',
+      'segmentation-miou in randomly sampled styles',
       pictures='every source of the split in 1 drawn style', range=_UINT8, size='native',
       formula='as segmentation-miou',
     ),
     _protocol(
-      'segmentation-accuracy-sampled', 'style', 'higher', 'segmentation-accuracy in drawn styles',
+      'segmentation-accuracy-sampled', 'style', 'higher',
+      'segmentation-accuracy in randomly sampled styles',
       pictures='every source of the split in 1 drawn style', range=_UINT8, size='native',
       formula='as segmentation-accuracy',
     ),
     _protocol(
       'edit-locality/uint8', 'style', 'higher',
-      'how much more an edited region changes than the rest of the picture',
+      'how much more an edited region changes than the rest of the image',
       pictures='every source translated with its own code, and with that of one region from the '
       'next target of its batch of 8 pictures of one size: the largest that both have a code for',
       range=_UINT8, size='native',
@@ -205,31 +212,31 @@ PROTOCOLS = {
     ),
     _protocol(
       'psnr-other-style/uint8', 'style', '',
-      "PSNR in another picture's style: below psnr/uint8 by as much as style matters",
+      "PSNR in another image's style: the more style matters, the further below psnr/uint8",
       pictures='every source translated with z = E(the next target of its batch of 8 pictures of '
       'one size), against its own target',
       range=_UINT8, size='native', formula='as psnr/uint8',
     ),
     _protocol(
       '{lpips}-styles/256', 'style', '',
-      'LPIPS between two styles of one input; compare with -photos',
+      'LPIPS between outputs in two styles; compare with -photos',
       pictures='the two translations of psnr/uint8 and psnr-other-style/uint8',
       range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1',
     ),
     _protocol(
-      '{lpips}-photos/256', 'style', '', 'LPIPS between two true pictures: the scale for -styles',
+      '{lpips}-photos/256', 'style', '', 'LPIPS between two real images: the reference for -styles',
       pictures='each target and the next one of its batch of 8 pictures of one size',
       range=_UINT8, size=_RESIZED, formula='Zhang et al. 2018, eq. 1',
     ),
     _protocol(
       'style-code-error/relative', 'style', 'lower',
-      'does the output carry the style? 0 exactly, 1 no better than a random style',
+      'distance of the output from the given style: 0 none, 1 that of a random style',
       pictures='psnr-other-style/uint8',
       formula='|E(output) - z| / mean distance of the codes of two pictures of the split',
     ),
     _protocol(
       'content-distance-{net}/relative', 'style', 'lower',
-      'is content kept when the style changes? 0 exactly, 1 as different as two photographs',
+      'change of content when the style changes: 0 none, 1 that between two photographs',
       pictures='the two translations of psnr/uint8 and psnr-other-style/uint8',
       range=_UINT8, size='native',
       formula='mean squared difference of the middle tap, each channel normalised over the picture '
@@ -237,58 +244,58 @@ PROTOCOLS = {
     ),
     _protocol(
       'retrieval-precision@{k}-{net}', 'style', 'higher',
-      "of a picture's nearest by code, the share that is among its nearest by style distance",
+      'fraction of the nearest images by code that are also nearest by style distance',
       pictures='targets of the split',
       formula='the k nearest others by Euclidean distance of z, and by the squared difference of '
       'Gram matrices summed over taps',
     ),
     _protocol(
       'probe-{factor}', 'style', 'higher',
-      'how well a linear map of codes predicts known factors of swatches: 1 exactly, 0 not at all',
+      'how well a linear map of codes predicts the factors of swatches: 1 exactly, 0 not at all',
       pictures='codes of train targets fit it, codes of the split test it',
       formula='R^2 of ridge regression (1e-3) on standardised codes; angles as sine and cosine; '
       'mean over the factors of the group',
     ),
     _protocol(
       'probe-region-colour', 'style', 'higher',
-      'how well a linear map of the codes of regions predicts their known colours in swatches',
+      'how well a linear map of region codes predicts the colours of regions in swatches',
       pictures='codes of all regions of train targets fit it, those of the split test it',
       formula='R^2 of ridge regression (1e-3) on standardised codes, mean over R, G and B',
     ),
     _protocol(
       '{lpips}-diversity-exemplar/256', 'diversity', 'higher',
-      "LPIPS between outputs in 16 pictures' styles, as StEP",
+      'LPIPS between outputs in the styles of 16 images, as in StEP',
       pictures=f'{_INPUTS}, each in the styles of 16 other targets of the split, drawn by seed',
       range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
     ),
     _protocol(
       '{lpips}-diversity-sampled/256', 'diversity', 'higher',
-      'LPIPS between outputs in 16 drawn styles, as StEP',
+      'LPIPS between outputs in 16 randomly sampled styles, as in StEP',
       pictures=f'{_DRAWN}, of which the first 16 count', range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
     ),
     _protocol(
       '{lpips}-diversity-noise/256', 'diversity', '',
-      "LPIPS between outputs that differ in the generator's noise alone: the scale for -sampled",
+      "LPIPS between outputs that differ only in the generator's noise: the reference for -sampled",
       pictures=f'{_INPUTS}, each with 16 draws of noise', range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 120 pairs of 16 outputs, mean over inputs',
     ),
     _protocol(
       '{lpips}-diversity-bicyclegan/256', 'diversity', 'higher',
-      'LPIPS between consecutive outputs of 20 drawn styles, as BicycleGAN',
+      'LPIPS between consecutive outputs in 20 randomly sampled styles, as in BicycleGAN',
       pictures=_DRAWN, range=_UINT8, size=_RESIZED_OUTPUTS,
       formula='mean LPIPS over the 19 consecutive pairs, mean over inputs',
     ),
     _protocol(
-      'ndb/32', 'diversity', 'lower', 'share of bins in which outputs and real pictures differ',
+      'ndb/32', 'diversity', 'lower', 'fraction of bins in which outputs and real images differ',
       pictures='every source of the split in 1 drawn style, against the first 5000 train targets',
       range=_UINT8, size='32x32 by Pillow bicubic, rounded to uint8',
       formula='Richardson and Weiss 2018: K-means bins of the train targets, one for every 10 '
       'outputs and at most 100, two-proportion z-test at 5 %',
     ),
     _protocol(
-      'jsd/32', 'diversity', 'lower', 'Jensen-Shannon divergence of the same bins, in nats',
+      'jsd/32', 'diversity', 'lower', 'Jensen-Shannon divergence on the same bins, in nats',
       pictures='as ndb/32', range=_UINT8, size='as ndb/32',
       formula='of the two histograms; Richardson and Weiss 2018',
     ),
@@ -306,14 +313,14 @@ PROTOCOLS = {
     ),
     _protocol(
       'frechet-{net}/224-clean', 'realism', 'lower',
-      'Fréchet distance on features of another net: not FID',
+      'Fréchet distance on features of another network; not FID',
       pictures=_REALISM, range=_UINT8,
       size='224x224 by Pillow bicubic in float32, not rounded',
       formula='Heusel et al. 2017, on layer fire9, mean over places',
     ),
     _protocol(
       'kernel-{net}/224-clean', 'realism', 'lower',
-      'kernel distance on features of another net: not KID',
+      'kernel distance on features of another network; not KID',
       pictures=_REALISM, range=_UINT8, size='as frechet-{net}/224-clean',
       formula='as kid-inception-tf/299-clean, on layer fire9, mean over places',
     ),

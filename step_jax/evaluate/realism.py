@@ -1,7 +1,7 @@
-"""How far translations are from real pictures as a distribution.
+"""Realism: distances between the distributions of translations and of real images.
 
-With Inception's weights that is FID and KID, without them the same distances on another net, under
-names of their own. Both sets come as streams: only sums are kept of them.
+With Inception's weights these are FID and KID; without them, the same distances on features of
+another network, with other names. Both sets are streams, of which only sums are kept.
 """
 
 from collections.abc import Iterable, Iterator
@@ -21,20 +21,20 @@ from step_jax.models import inception
 
 _NET, _TAP, _SIZE = 'squeezenet1_1', 'fire9', 224
 _FEWEST = 3
-# Features that are added to sums at a time.
+# Number of features that are added to sums at a time.
 _ROWS = 64
 _QUANTILE = 1.96
 
 
 @dataclasses.dataclass(frozen=True)
 class Judge:
-  """The net by whose features pictures are compared.
+  """The network whose features are compared.
 
   Attributes:
     frechet, kernel: names of the protocols.
-    features: the net.
-    size: of the pictures that it takes, in px.
-    blanks: of the protocols' ids.
+    features: the network.
+    size: side of its input images, px.
+    blanks: values of the placeholders in the ids of the protocols.
   """
 
   frechet: str
@@ -44,7 +44,7 @@ class Judge:
   blanks: dict[str, str]
 
   def describe(self, params, pictures):
-    """Features float32 `[B, D]` of pictures in 0..255, float32 `[B, size, size, 3]`."""
+    """Features, float32 `[B, D]`, of images in 0..255, float32 `[B, size, size, 3]`."""
     module = self.features.module
     if isinstance(module, inception.Inception):
       return module.apply({'params': params}, pictures)
@@ -54,7 +54,7 @@ class Judge:
 
 
 def judge() -> Judge:
-  """Inception where its weights are in the store, else SqueezeNet, at worst with random weights."""
+  """Inception if its weights are available, otherwise SqueezeNet, possibly with random weights."""
   try:
     return Judge(
       'fid-inception-tf/299-clean',
@@ -102,10 +102,10 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
 def distances(
   real: Iterable[np.ndarray], generated: Iterable[np.ndarray]
 ) -> tuple[float, distributions.KernelScore]:
-  """Fréchet and kernel distance of two streams of as many feature vectors `[D]`.
+  """Fréchet and kernel distance of two streams of feature vectors `[D]` of equal length.
 
   Raises:
-    ValueError: one stream is longer than the other, or they have fewer than 3 vectors.
+    ValueError: the streams differ in length, or have fewer than 3 vectors.
   """
   kernel = distributions.KernelDistance()
   moments = None

@@ -1,4 +1,4 @@
-"""How well runs of any method rebuild images from their own code, and from another's."""
+"""Reconstruction of images from their own code, and from that of another image, for any method."""
 
 from collections.abc import Iterator, Sequence
 
@@ -9,7 +9,7 @@ from step_jax.evaluate import lpips, metrics, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, Session
 
-# In place of "in its own style", of methods that need none.
+# Definition for methods without codes.
 WITHOUT_CODE = 'every source translated as it is, against its target'
 _METRICS = {'psnr': metrics.psnr, 'ssim': metrics.ssim, 'l1': metrics.l1}
 
@@ -36,13 +36,13 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
 
 
 def following(sizes: Sequence[tuple]) -> np.ndarray:
-  """For each image the next one of its batch of at most `BATCH` images of one size, cyclically.
+  """Index of the next image in the batch, cyclically; batches have up to `BATCH` images.
 
   Args:
-    sizes: of the images, in order.
+    sizes: sizes of the images, in order; the images of a batch have the same size.
 
   Returns:
-    Indices `[N]`; an image that has no other beside it has its own.
+    Indices `[N]`; an image that is alone in its batch has its own index.
   """
   following_ = np.arange(len(sizes))
   for size in set(sizes):

@@ -1,8 +1,8 @@
-"""Pictures at the size that a metric is defined for, by the one resizer that it is defined with.
+"""Resizes images as the definition of a metric requires.
 
-The resizer is part of a metric: Parmar et al. 2022 show FID to change by more than methods differ
-when it does. Both of these average over all pixels that fall into a new one (Pillow's filters widen
-with the scale), and change the aspect of pictures that are not square, as the originals do.
+The resizing method is part of a metric: Parmar et al. 2022 show that it can change FID by more than
+the difference between methods. Both functions are antialiased (Pillow's filters widen with the
+scale), and change the aspect ratio of images that are not square, like the originals.
 """
 
 import numpy as np
@@ -18,14 +18,14 @@ def resize_for_inception(picture: np.ndarray, size: int = INCEPTION_SIZE) -> np.
 
   Args:
     picture: RGB `[H, W, 3]` in 0..255, uint8 or float.
-    size: height and width of the result; other nets than Inception take others.
+    size: height and width of the result; networks other than Inception need other sizes.
 
   Returns:
-    float32 `[size, size, 3]`; a bicubic filter overshoots, so somewhat outside of 0..255 near
-    edges. A picture of that size already keeps its values.
+    float32 `[size, size, 3]`. The bicubic filter overshoots, so values near edges can be outside
+    0..255. Images that already have this size are not changed.
 
   Raises:
-    ValueError: it is no picture of three channels.
+    ValueError: the image does not have three channels.
   """
   _check(picture)
   channels = [
@@ -40,10 +40,10 @@ def resize_for_inception(picture: np.ndarray, size: int = INCEPTION_SIZE) -> np.
 def resize_for_lpips(picture: np.ndarray, size: int = LPIPS_SIZE) -> np.ndarray:
   """StEP's resize before LPIPS and perceptual distance: Pillow's bicubic, rounded to uint8.
 
-  The released code of StEP asks Pillow for its default, which is bicubic since version 7 (before
-  that, the nearest pixel). It resizes input, output and truth as one strip, whose seams bleed into
-  one another; here each picture is resized alone. BicycleGAN measures its 256 px outputs as they
-  are, and pictures of that size are returned as they are here, too.
+  The released code of StEP uses Pillow's default filter, which is bicubic since version 7 (before
+  that, nearest neighbour). It resizes input, output and target as one strip, which mixes pixels at
+  the seams; here, each image is resized separately. BicycleGAN does not resize its 256 px outputs;
+  images of that size are not changed here either.
 
   Args:
     picture: RGB uint8 `[H, W, 3]`.
@@ -53,7 +53,7 @@ def resize_for_lpips(picture: np.ndarray, size: int = LPIPS_SIZE) -> np.ndarray:
     uint8 `[size, size, 3]`.
 
   Raises:
-    ValueError: it is no uint8 picture of three channels.
+    ValueError: the image is not uint8, or does not have three channels.
   """
   _check(picture)
   if picture.dtype != np.uint8:

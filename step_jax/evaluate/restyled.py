@@ -1,4 +1,4 @@
-"""LPIPS of images that are rebuilt in their own style and restyled in that of the next image."""
+"""LPIPS of images reconstructed in their own style and restyled with that of the next image."""
 
 from collections.abc import Iterator, Mapping
 
@@ -8,18 +8,18 @@ from step_jax.evaluate import lpips, resizing
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import Session
 
-# An image in its own style and in the next one's, the image itself, and the next one.
+# An image in its own style and in that of the next image, the image itself, and the next image.
 IMAGES = ('own', 'other', 'target', 'next')
-# Pairs of these that are compared, by what is added to the name of the score.
+# Suffix of the name of the score -> pair that is compared.
 _PAIRS = {'': ('own', 'target'), '-styles': ('own', 'other'), '-photos': ('target', 'next')}
 
 Rows = Iterator[dict[str, np.ndarray]]
 
 
 def with_lpips(session: Session, rows: Rows) -> Rows:
-  """Adds the LPIPS of the pairs of each row, and takes its `IMAGES` away.
+  """Replaces the `IMAGES` of each row by the LPIPS of the pairs.
 
-  Without LPIPS rows stay as they are; they need not have images then.
+  Without LPIPS, rows are not changed and need no images.
   """
   if not session.learned:
     return rows
@@ -31,7 +31,7 @@ def with_lpips(session: Session, rows: Rows) -> Rows:
       seen = {name: item.features(params, batch[name]) for name in IMAGES}
       for suffix, (x, y) in _PAIRS.items():
         distances[f'{item.name}{suffix}'] = item.compare(params, seen[x], seen[y])
-    # What is known of an image already goes along with it.
+    # Other values of the row are kept.
     return {name: value for name, value in batch.items() if name not in IMAGES} | distances
 
   lpips_params = session.put({item.name: item.params for item in session.learned})
@@ -40,14 +40,14 @@ def with_lpips(session: Session, rows: Rows) -> Rows:
 
 
 def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score | Skipped]:
-  """LPIPS of images in their own style, from `with_lpips`."""
+  """Scores for images in their own style, from the output of `with_lpips`."""
   yield from _scores(session, values, [''])
   if not session.learned:
     yield Skipped('LPIPS', lpips.MISSING)
 
 
 def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
-  """LPIPS between two styles of an image, and between images, where `psnr_other` says of which."""
+  """Scores between two styles of an image, and between images, if `psnr_other` is not NaN."""
   alone = np.isnan(values['psnr_other'])
   known = {name: np.where(alone, np.nan, value) for name, value in values.items() if '-' in name}
   yield from _scores(session, known, ['-styles', '-photos'])

@@ -33,7 +33,7 @@ _SCORE = {
   'interval': list | None,
   'value': int | float | None,
 }
-# What measures runs of every method, and the groups that its scores are of.
+# Functions that measure runs of every method, and the groups of their scores.
 _MEASURES: tuple[tuple[Callable, frozenset[str]], ...] = (
   (reconstruction.measure, frozenset({'reconstruction', 'style'})),
   (diversity.measure, frozenset({'diversity'})),
@@ -50,33 +50,32 @@ def evaluate(
   seed: int = 0,
   out: str | os.PathLike | None = None,
 ) -> dict:
-  """Scores a run, and writes the results to the folder of the stage that was scored, or to `out`.
+  """Scores a run, and writes the results to the folder of its stage, or to `out`.
 
-  The file (`file_name`) is written after each group, also when the next one fails. Scores that it
-  holds already stay there, if they are of the same step, data, seed and checkpoint, until they are
-  measured again.
+  The file (`file_name`) is written after each group, even if the next one fails. Scores in an
+  existing file are kept until they are measured again, if step, data, seed and checkpoint are the
+  same.
 
   Args:
-    workdir: of the run, or the folder of a stage.
-    split: of its data set.
+    workdir: work directory of the run, or the folder of a stage.
+    split: split of the data set.
     which: `latest` or `best` checkpoint.
-    path: data set, where it is not the one that the run was trained on.
-    groups: of scores, some of `protocols.GROUPS`; what lacks weights or data is left out.
-    seed: of everything drawn.
-    out: folder for the results; an export, which is read-only, needs it.
+    path: data set to use instead of that of the run.
+    groups: names in `protocols.GROUPS`; scores without weights or data are skipped.
+    seed: seed of all random numbers.
+    out: folder for the results; required for exports, which are read-only.
 
   Returns:
-    What the file holds: `scores` maps the id of each protocol to its hash, group, title, better,
-    definition, and to its `value`, `interval` (or None) and `values` by picture in the order of
-    `pictures` (or None); numbers that are not finite are None. Scores of drawn styles also have
-    `drawn_by`: the sampler that this run used, and the encoder that its mapper was fitted to.
-    `skipped` says what is not there, and `groups` which groups are complete, each with what was
-    skipped. `versions` are those of the last evaluation; scores that were measured with others have
-    their own.
+    The content of the file. `scores` maps the id of each protocol to its hash, group, title, better
+    and definition, and to `value`, `interval` (or None) and `values` per image in the order of
+    `pictures` (or None); numbers that are not finite are None. Scores of sampled styles also have
+    `drawn_by`: the sampler of this run, and the encoder that its mapper was fitted to. `skipped`
+    lists scores that were not measured, and `groups` the complete groups with their skipped scores.
+    `versions` are those of the last evaluation; scores measured with other versions have their own.
 
   Raises:
-    UserError: there is no such group; the run, its data or its weights are not there; or the
-      results of an earlier evaluation are damaged.
+    UserError: there is no such group; the run, its data or its weights are missing; or the results
+      of an earlier evaluation are damaged.
   """
   for group in groups:
     if group not in GROUPS:
@@ -139,16 +138,16 @@ def evaluate(
 
 
 def file_name(session: session_lib.Session, which: str = 'latest', path: str = '') -> str:
-  """Name of the file that an evaluation writes to the folder of its stage.
+  """Name of the results file of an evaluation.
 
-  `results.json` is of the validation split of the run's own data, its latest checkpoint and seed 0.
-  Others say in which way they differ: `results-split=test.json`, `results-checkpoint=best.json`,
-  `results-data=NAME-12345678-seed=3.json`, where the digits stand for the content of the data.
+  `results.json` is for the validation split of the run's own data, the latest checkpoint and seed
+  0. Other names state the differences: `results-split=test.json`, `results-checkpoint=best.json`,
+  `results-data=NAME-12345678-seed=3.json`, where the digits are a hash of the data.
 
   Args:
     session: the run, opened for evaluation.
     which: `latest` or `best` checkpoint.
-    path: data set, if it was given.
+    path: data set, if it is not that of the run.
   """
   parts = []
   if path and not _same_place(path, session.config.data.path):
@@ -166,7 +165,7 @@ def _same_place(a: str, b: str) -> bool:
 
 
 def _merge(before: Mapping | None, results: dict) -> dict:
-  """Results with those scores from before that are of the same evaluation, and not measured now."""
+  """Adds scores of an earlier file of the same evaluation that were not measured now."""
   if before is None or not _is_same(before, results):
     return results
   groups = {**before['groups'], **results['groups']}
@@ -183,7 +182,7 @@ def _merge(before: Mapping | None, results: dict) -> dict:
 
 
 def _is_same(a: Mapping, b: Mapping) -> bool:
-  """Whether results are of one step, checkpoint, seed and feature net, and of the same pictures."""
+  """Whether results have the same step, checkpoint, seed, feature network and images."""
   of_data = lambda results: [results['data'].get(field) for field in ('split', 'fingerprint')]
   fields = ('stage', 'step', 'checkpoint', 'seed', 'features', 'pictures')
   return of_data(a) == of_data(b) and all(a.get(field) == b.get(field) for field in fields)
@@ -210,9 +209,9 @@ def _finite(value: float | np.floating) -> float | None:
 
 
 def read(folder: files.Path) -> dict | None:
-  """The results in a stage's folder: `results.json`, or else the first of other data or splits.
+  """Reads the results of a stage: `results.json`, or the first file of other data or splits.
 
-  None where there are none, or of an older version only.
+  Returns None if there are none, or only those of an older version.
 
   Raises:
     RunError: they are damaged.
@@ -232,17 +231,17 @@ def _read_file(path: files.Path) -> dict | None:
     _check(results)
   except ValueError as error:
     raise untrusted.damaged(path, error, 'remove it, and run step-jax evaluate again') from None
-  # Results of before groups were noted: all of their groups are complete.
+  # Older files do not list groups; all of their groups are complete.
   groups = {score['group'] for score in results['scores'].values()} | set(results['skipped'])
   noted = {group: list(results['skipped']) for group in GROUPS if group in groups}
   return {'groups': noted, **results}
 
 
 def _check(results: Mapping) -> None:
-  """Makes sure that results have what is shown of them.
+  """Checks that results have all fields that are displayed.
 
   Raises:
-    ValueError: a field is missing, or is not of its type.
+    ValueError: a field is missing or has another type.
   """
   _demand(results, {**_TEXTS, 'step': int, 'seed': int, 'pictures': list, 'skipped': dict})
   _demand(results, {'data': dict, 'scores': dict})
@@ -282,12 +281,12 @@ def _is_number(value: object) -> bool:
 
 
 def find(workdir: str | os.PathLike) -> dict:
-  """The results of a run: of the stage whose folder it is, or of its best stage that has some.
+  """Reads the results of a run: of the stage in the folder, or of the best stage with results.
 
-  A file of results, such as `finetune/results-split=test.json`, stands for itself.
+  A results file, such as `finetune/results-split=test.json`, is read directly.
 
   Raises:
-    RunError: there are none.
+    RunError: there are no results.
   """
   workdir = files.path(workdir)
   if workdir.suffix == '.json' and (results := _read_file(workdir)):
@@ -301,7 +300,7 @@ def find(workdir: str | os.PathLike) -> dict:
 
 
 def table(results: Mapping) -> str:
-  """The scores as lines of text, by group, with their intervals."""
+  """The scores with their intervals as text, by group."""
   lines = [
     f'{results["stage"]} step {results["step"]}, {len(results["pictures"])} pictures of '
     f'{results["data"]["split"]}, features={results["features"]}, seed {results["seed"]}'
@@ -318,7 +317,7 @@ def table(results: Mapping) -> str:
 
 
 def by_group(results: Mapping) -> dict[str, dict[str, Mapping]]:
-  """Scores by id, by group; groups without any are left out."""
+  """Group -> id -> score; groups without scores are left out."""
   grouped = {
     group: {name: score for name, score in results['scores'].items() if score['group'] == group}
     for group in GROUPS
@@ -327,7 +326,7 @@ def by_group(results: Mapping) -> dict[str, dict[str, Mapping]]:
 
 
 def texts(score: Mapping) -> tuple[str, str]:
-  """A score's value and interval for people: `-` and an empty text where they are missing."""
+  """Value and interval of a score as text; `-` and empty if they are missing."""
   ends = [end for end in score['interval'] or () if end is not None]
   interval = f'[{ends[0]:.4f}, {ends[1]:.4f}]' if len(ends) == 2 else ''
   return ('-' if score['value'] is None else f'{score["value"]:.4f}'), interval

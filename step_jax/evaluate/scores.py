@@ -1,4 +1,4 @@
-"""Scores: a number, the protocol that made it, how sure it is; and how they come from batches."""
+"""Scores with their protocols and intervals, and their computation from batches."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 import dataclasses
@@ -14,13 +14,13 @@ from step_jax.evaluate.protocols import Protocol
 
 @dataclasses.dataclass(frozen=True)
 class Score:
-  """A number that was measured.
+  """A measured score.
 
   Attributes:
-    protocol: what it is, on which data and with which weights.
-    value: the number; NaN where there was nothing to take a mean of.
-    interval: lower and upper end of its 95 % interval, where one is known.
-    values: the number of every picture, `[N]`, where pictures have one; NaN where one has none.
+    protocol: definition, with data and weights.
+    value: the score; NaN if there are no values to average.
+    interval: lower and upper end of the 95 % interval; None if there is none.
+    values: values per image, `[N]`, with NaN for images without a value; None if there are none.
   """
 
   protocol: Protocol
@@ -31,19 +31,19 @@ class Score:
 
 @dataclasses.dataclass(frozen=True)
 class Skipped:
-  """What was not measured, and why."""
+  """A score that was not measured, and the reason."""
 
   what: str
   why: str
 
 
 def mean_score(protocol: Protocol, values: np.ndarray) -> Score:
-  """The mean of one value a picture, `[N]`, with its bootstrap interval; NaN are left out."""
+  """Mean of the values of images, `[N]`, with a bootstrap interval; ignores NaN."""
   return Score(protocol, known_mean(values), intervals.bootstrap(values), values)
 
 
 def known_mean(values: np.ndarray) -> float:
-  """Mean of values `[N]` that are not NaN; NaN where all are."""
+  """Mean of values `[N]`, ignoring NaN; NaN if all are."""
   values = np.asarray(values, np.float64)
   numbers = values[~np.isnan(values)]
   return float(numbers.mean()) if len(numbers) else float('nan')
@@ -53,14 +53,14 @@ def in_order(
   function: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
   batches: Iterable[Mapping[str, np.ndarray]],
 ) -> Iterator[dict[str, np.ndarray]]:
-  """What a function of batches gives for each picture, in the order of pictures.
+  """Applies a function to batches and yields its results per image, in the order of the images.
 
-  Results wait only for those of pictures before them, so that a stream of pictures of one size
-  needs no more memory than a batch, however long it is.
+  A result is kept only until those of all earlier images are available, so a stream of images of
+  one size needs no more memory than a batch.
 
   Args:
     function: `batch -> {name: [B, …]}`.
-    batches: as `data.pipeline.eval_batches` makes them; fillers are left out.
+    batches: batches from `data.pipeline.eval_batches`; copies are skipped.
   """
   waiting: dict[int, dict[str, np.ndarray]] = {}
   following = 0
@@ -74,19 +74,19 @@ def in_order(
 
 
 def at(tree: Any, index: Any) -> Any:
-  """What stands at an index of the first axis of every array of a tree, as codes are."""
+  """Indexes the first axis of every array of a tree."""
   return jax.tree.map(lambda x: x[index], tree)
 
 
 def chunks(items: Iterable, size: int) -> Iterator[list]:
-  """Lists of `size` items, the last one of what is left."""
+  """Splits items into lists of `size`; the last one may be shorter."""
   items = iter(items)
   while chunk := list(itertools.islice(items, size)):
     yield chunk
 
 
 def stack(rows: Iterable[Mapping[str, np.ndarray]]) -> dict[str, np.ndarray]:
-  """What `in_order` yields as arrays: name -> `[number of pictures, …]`."""
+  """Stacks the output of `in_order`: name -> `[number of images, …]`."""
   columns: dict[str, list] = {}
   for row in rows:
     for name, value in row.items():
@@ -98,5 +98,5 @@ def collect(
   score: Callable[[Mapping[str, np.ndarray]], Mapping[str, jax.Array]],
   batches: Iterable[Mapping[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
-  """Scores of all pictures, in their order: `stack` of `in_order`."""
+  """Scores of all images in order: `stack` of `in_order`."""
   return stack(in_order(score, batches))

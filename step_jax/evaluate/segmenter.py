@@ -1,4 +1,4 @@
-"""A small segmentation net, trained on real images, that reads label maps back from drawn ones."""
+"""A small segmentation network, trained on real images, that predicts the labels of outputs."""
 
 from collections.abc import Iterator
 import hashlib
@@ -17,15 +17,15 @@ from step_jax.models.layers import upscale
 
 log = logging.getLogger(__name__)
 
-# How it is trained; part of its name in the cache and of the protocols.
+# Settings of its training; part of its name in the cache and of the protocols.
 SETTINGS = {'version': 1, 'width': 16, 'steps': 400, 'batch': 8, 'rate': 3e-3, 'crop': 64}
 
 
 class Segmenter(nn.Module):
-  """Images `[B, H, W, 3]` in [-1, 1] to logits of labels, `[B, H, W, L]`: a U-Net of three scales.
+  """U-Net with three scales: images `[B, H, W, 3]` in [-1, 1] to logits `[B, H, W, L]`.
 
   Attributes:
-    num_labels: L.
+    num_labels: number of labels, L.
     width: channels at full size.
   """
 
@@ -56,15 +56,15 @@ class Segmenter(nn.Module):
 def trained(
   dataset: data.PairSet, side: str, num_labels: int, crop: tuple[int, int]
 ) -> tuple[dict, str]:
-  """Parameters of a segmenter of the training images of a data set, and their digest.
+  """Parameters of a segmenter trained on the training images of a data set, and their digest.
 
-  It is trained once, on one device, and kept in the cache of this machine.
+  It is trained once, on one device, and stored in the cache of this machine.
 
   Args:
-    dataset: with label maps.
-    side: `A` or `B`, the image of an example.
-    num_labels: labels of the maps.
-    crop: height and width of training crops, at most the smallest image.
+    dataset: data set with label maps.
+    side: image of an example, `A` or `B`.
+    num_labels: number of labels.
+    crop: maximum height and width of training crops, no larger than the smallest image.
   """
   crop = tuple(min(length, SETTINGS['crop']) for length in crop)
   settings = {
@@ -77,7 +77,7 @@ def trained(
   leaves, tree = jax.tree.flatten(like)
   arrays = _read(path, leaves)
   if arrays is None:
-    log.info('%s: training the segmenter that reads drawn images, once', path)
+    log.info('%s: training the segmentation network for scores, once', path)
     params = _train(module, _batches(dataset, side, crop), crop)
     arrays = [np.asarray(leaf) for leaf in jax.tree.leaves(params)]
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,8 +94,8 @@ def _read(path, leaves) -> list[np.ndarray] | None:
       arrays = [stored[str(i)] for i in range(len(leaves))]
   except FileNotFoundError:
     return None
-  except Exception as error:  # Parsers of damaged files raise what they please.
-    log.warning('%s: is damaged (%s): it is trained again', path, error)
+  except Exception as error:  # Parsers may raise anything on damaged files.
+    log.warning('%s: is damaged (%s); training it again', path, error)
     return None
   fits = all(array.shape == leaf.shape for array, leaf in zip(arrays, leaves, strict=True))
   return arrays if fits else None
@@ -133,10 +133,10 @@ def _train(module, batches, crop) -> dict:
 
 
 def confusion(module: Segmenter, params: dict, image: jax.Array, labels: jax.Array) -> jax.Array:
-  """How many pixels of each label are read as which: float32 `[B, L, L]`, the true label first.
+  """Confusion matrix in pixels, float32 `[B, L, L]`: true label, predicted label.
 
   Args:
-    module: the net.
+    module: the network.
     params: its parameters.
     image: uint8 `[B, H, W, 3]`.
     labels: int `[B, H, W]`.
@@ -148,7 +148,7 @@ def confusion(module: Segmenter, params: dict, image: jax.Array, labels: jax.Arr
 
 
 def mean_iou(confusion_: np.ndarray) -> float:
-  """Intersection over union of labels `[L, L]`, mean over those that occur."""
+  """Mean intersection over union of the labels that occur, from a confusion matrix `[L, L]`."""
   overlap = np.diag(confusion_)
   union = confusion_.sum(axis=0) + confusion_.sum(axis=1) - overlap
   occurs = confusion_.sum(axis=1) > 0
@@ -156,6 +156,6 @@ def mean_iou(confusion_: np.ndarray) -> float:
 
 
 def pixel_accuracy(confusion_: np.ndarray) -> np.ndarray:
-  """Share of pixels that are read as their label: `[..., L, L] -> [...]`."""
+  """Fraction of correctly predicted pixels: `[..., L, L] -> [...]`."""
   right = np.trace(confusion_, axis1=-2, axis2=-1)
   return right / confusion_.sum(axis=(-2, -1))

@@ -14,39 +14,41 @@ import ml_collections
 import numpy as np
 
 from step_jax import data, files, methods, weights
-from step_jax.data import contents, pipeline
+from step_jax.data import contents, pipeline, published, swatches
+from step_jax.errors import DataError, shown
 from step_jax.evaluate import lpips as lpips_lib
 from step_jax.evaluate import scores
 from step_jax.evaluate.parallel import over_devices
 from step_jax.evaluate.protocols import PROTOCOLS, Protocol
+from step_jax.fields import DATASETS
 from step_jax.train import mesh as mesh_lib
 
 log = logging.getLogger(__name__)
 
-# Pictures that a device scores at a time. Part of every protocol: which pictures are each other's
-# "next", and how sums round, depends on it.
+# Batch size of a device. Part of every protocol: it determines which image is the "next" of
+# another, and the rounding of sums.
 BATCH = 8
-# What is said of scores of styles where there are none.
+# Reason for skipping scores of styles.
 NO_STYLES = 'the run has no styles'
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Session:
-  """What evaluation works on.
+  """A run, opened for evaluation.
 
-  This one knows of a run what `methods.Run` says of it, and lets it translate on one device. A
-  method may have its own, which computes on all of them.
+  This class uses only the interface `methods.Run`, and translates on one device. A method may have
+  its own subclass, which uses all devices.
 
   Attributes:
-    folder: of the stage.
+    folder: folder of the stage.
     run: the run.
     pair_set: the data set.
-    split: name of the split that is scored.
-    features: the run's own feature net; None where its configuration has none.
-    learned: every LPIPS that has weights.
+    split: name of the split to score.
+    features: feature network of the run; None if its configuration has none.
+    learned: all LPIPS variants with weights.
     mesh: all devices.
-    params: of the run, on every device.
-    seed: of everything drawn.
+    params: parameters of the run, on every device.
+    seed: seed of all random numbers.
   """
 
   folder: files.Path
@@ -61,33 +63,33 @@ class Session:
 
   @property
   def config(self) -> ml_collections.ConfigDict:
-    """Of the stage."""
+    """Configuration of the stage."""
     return self.run.config
 
   @property
   def count(self) -> int:
-    """How many pictures the split has."""
+    """Number of images in the split."""
     return self.pair_set.splits[self.split]
 
   @property
   def net(self) -> str:
-    """What the run's feature net is called in ids: `random-…` where nobody trained it."""
+    """Name of the feature network in ids; `random-…` if its weights are random."""
     return feature_name(self.config.features.net, self.features)
 
   @functools.cached_property
   def tap_weights(self) -> dict[str, float]:
-    """Taps of the perceptual distance and how much each counts."""
+    """Taps of the perceptual distance and their weights."""
     return weights.tap_weights(self.config.features)
 
   def pictures(
     self, split: str, limit: int | None = None, roles: Sequence[str] = ()
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Pictures of a split in order, `{role: uint8 [H, W, 3]}`, cropped as for evaluation.
+    """Images of a split in order, `{role: uint8 [H, W, 3]}`, cropped for evaluation.
 
     Args:
-      split: name.
-      limit: so many; all by default.
-      roles: of `methods.roles`; all by default, with label maps `[H, W]` and arrays where the run
+      split: name of the split.
+      limit: maximum number of examples; None: all.
+      roles: roles from `methods.roles`; empty: all, with label maps `[H, W]` and arrays if the run
         reads them.
     """
     side_of = methods.roles(self.config, self.pair_set)
@@ -98,10 +100,10 @@ class Session:
       limit,
     )
 
-  # Sessions are few, and end with the evaluation: what they remember may stay until then.
+  # Caches live as long as the session, which is as long as the evaluation.
   @functools.cache  # noqa: B019
   def digest(self, split: str, limit: int | None = None) -> str:
-    """Says which pictures these are: their number, and SHA-256 of their sizes and pixels."""
+    """Identifies images by their number and SHA-256 of their sizes and pixels."""
     sha256, count = hashlib.sha256(), 0
     for example in self.pictures(split, limit):
       count += 1
@@ -110,20 +112,20 @@ class Session:
     return f'{count} of {split}, pixels {sha256.hexdigest()[:16]}'
 
   def protocol(self, name: str, blanks: Mapping[str, str] | None = None, **facts: str) -> Protocol:
-    """The protocol of that name on this data; `blanks` of its id and more `facts` as in `on`."""
+    """The protocol with that name on this data; see `Protocol.on` for `blanks` and `facts`."""
     facts = {'data': self.digest(self.split), **facts}
     return PROTOCOLS[name].on(facts, **(blanks or {}))
 
   def stream(
     self, function: Callable, constants: tuple, examples: Iterable, batch_size: int = BATCH
   ) -> Iterator[dict[str, np.ndarray]]:
-    """What a function of batches gives for each example, in order, computed on all devices.
+    """Applies a function to batches on all devices, and yields its results per example, in order.
 
     Args:
       function: `(*constants, batch) -> {name: [B, …]}`; see `parallel.over_devices`.
       constants: trees that are on every device.
-      examples: as `data.pipeline.eval_batches` takes them.
-      batch_size: of one device.
+      examples: examples for `data.pipeline.eval_batches`.
+      batch_size: batch size of one device.
     """
     run = over_devices(self.mesh, function)
     batches = pipeline.eval_batches(examples, batch_size, self.mesh.size)
@@ -135,22 +137,22 @@ class Session:
 
   @property
   def method(self) -> methods.Method:
-    """Of the run."""
+    """Method of the run."""
     return methods.METHODS[self.run.method]
 
   @property
   def styled(self) -> bool:
-    """Whether there are styles at all."""
+    """Whether the run has styles."""
     return True
 
   @property
   def sampling(self) -> str:
-    """Where drawn styles come from, for definitions: a rule, so that runs can be compared."""
+    """How styles are sampled, for definitions: a rule, so that runs can be compared."""
     return f'as runs of {self.run.method} draw codes by default'
 
   @property
   def drawn_by(self) -> dict[str, str]:
-    """Which sampler that was in this run, and what it was fitted to."""
+    """The sampler that the rule selected in this run, and what it was fitted to."""
     return {}
 
   @functools.cache  # noqa: B019
@@ -164,22 +166,22 @@ class Session:
     return jax.tree.map(lambda *arrays: np.concatenate(arrays), *parts)
 
   def draw(self, count: int) -> Any:
-    """New codes `[count, …]`, as `codes`; the same for the same seed."""
+    """Samples codes `[count, …]`, structured like `codes`; the same for the same seed."""
     return self.run.draw(count, self.seed)
 
   def sources(self, limit: int | None = None) -> Iterator[dict[str, np.ndarray]]:
-    """What is translated of the examples of the split, in order; to be given to `translations`."""
+    """The sources of the split in order, as input of `translations`."""
     return self.pictures(self.split, limit, roles=(self.method.source_role,))
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
-    """Outputs uint8 `[H, W, 3]` of sources with a `code` each (or None), in order."""
+    """Translates sources, each with a `code` or None; yields uint8 `[H, W, 3]` in order."""
     for group in _alike(examples):
       sources = np.stack([example[self.method.source_role] for example in group])
       codes = jax.tree.map(lambda *arrays: np.stack(arrays), *(e['code'] for e in group))
       yield from self.run.translate(sources, codes)
 
   def sampled(self, count: int) -> Iterator[np.ndarray]:
-    """Outputs for the first `count` sources of the split, each in one drawn style."""
+    """Translates the first `count` sources of the split, each into one sampled style."""
     codes = self.draw(count)
     return self.translations(
       {**example, 'code': scores.at(codes, i)} for i, example in enumerate(self.sources(count))
@@ -187,20 +189,36 @@ class Session:
 
 
 def _alike(examples: Iterable[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-  """Examples in order, by at most `BATCH` neighbours of one size."""
+  """Groups of at most `BATCH` consecutive examples of one size."""
   shapes = lambda example: jax.tree.map(np.shape, dict(example))
   for _, group in itertools.groupby(examples, shapes):
     yield from scores.chunks(group, BATCH)
 
 
 def feature_name(net: str, features: weights.Features) -> str:
-  """What a feature net is called in ids: `NET`, or `random-NET` where nobody trained it."""
+  """Name of a feature network in ids: `NET`, or `random-NET` if its weights are random."""
   return net if features.sha256 else f'random-{net}'
 
 
 def feature_facts(features: weights.Features) -> dict[str, str]:
-  """Which weights a feature net has, for definitions."""
+  """The weights of a feature network, for definitions."""
   return {'weights': features.sha256 or 'random, He-initialised, seed 0'}
+
+
+def _data_of_export(folder: files.Path, name: str) -> str:
+  """Path of the data set that an export names, in its usual place.
+
+  Raises:
+    DataError: there is nothing in that place.
+  """
+  place = DATASETS.get(name, {}).get('path', name)
+  if place not in swatches.SETS and (not name.strip('.') or not files.path(place).is_dir()):
+    get = f', or run `step-jax data get {name}`' if name in published.PUBLISHED else ''
+    raise DataError(
+      f'{folder}: was trained on {shown(name)}, and there is no folder {shown(place)}: '
+      f'give the images with --data{get}'
+    )
+  return place
 
 
 def open_run(
@@ -213,17 +231,19 @@ def open_run(
   """Opens a run for evaluation.
 
   Args:
-    workdir: of the run, or the folder of a stage.
-    split: of its data set.
+    workdir: work directory of the run, the folder of a stage, or an export.
+    split: split of the data set.
     which: `latest` or `best` checkpoint.
-    path: data set, where it is not the one that the run was trained on.
-    seed: of everything drawn.
+    path: data set to use instead of that of the run.
+    seed: seed of all random numbers.
 
   Raises:
-    UserError: the run, its data or its weights are not there.
+    UserError: the run, its data or its weights are missing.
   """
   run = methods.load(workdir, which)
   config = run.config
+  if not path and methods.is_export(run.folder):
+    path = _data_of_export(run.folder, config.data.path)
   pairs = contents.open_held_out(run.folder, config.data, path, split)
   net = config.get('features')
   features = net and weights.load_features(net.net, net.taps, net.weights)

@@ -1,4 +1,4 @@
-"""A trained run as files that run without this package."""
+"""Exports a trained run as files that work without this package."""
 
 from step_jax.export.artefact import FORMAT, write
 from step_jax.export.programs import PLATFORMS, Bundle, Program

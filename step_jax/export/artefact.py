@@ -1,4 +1,4 @@
-"""The folder of an export: programs, parameters, and what a stranger must know to use them."""
+"""Writes the folder of an export: programs, parameters and documentation."""
 
 from collections.abc import Mapping
 import hashlib
@@ -23,9 +23,9 @@ from step_jax.methods.names import MANIFEST, PARAMETERS
 
 EXAMPLE = 'load_example.py'
 LICENCE = (
-  'The programs and load_example.py come from step_jax (Apache-2.0). The parameters were trained '
-  'on the pictures named in config.data.path, by the feature net named in config.features: their '
-  'licences say what the parameters may be used for.'
+  'The programs and load_example.py are part of step_jax (Apache-2.0). The parameters were trained '
+  'on the images named in config.data.path, with the feature network named in config.features. '
+  'Their licences determine how the parameters may be used.'
 )
 
 
@@ -36,24 +36,24 @@ def write(
   results: Mapping | None = None,
   licence: str = readme.OTHER,
 ) -> pathlib.Path:
-  """Writes a run as files that work without step_jax; docs/export.md says what they are.
+  """Writes a run as files that work without step_jax; docs/export.md describes them.
 
-  The folder appears whole or not at all. An export that is there already is replaced.
+  The folder is created atomically. It replaces an existing export.
 
   Args:
-    run: as `step_jax.load` gives it.
-    out: the folder.
-    onnx_size: where above zero, every program is written as ONNX too, for squares of so many px.
-    results: scores for the model card, as `step-jax evaluate` writes them; those of another stage
-      or checkpoint are left out.
-    licence: of the parameters, for the model card: as `cc-by-4.0`.
+    run: run, from `step_jax.load`.
+    out: output folder.
+    onnx_size: if above zero, also write every program as ONNX for squares of this size, px.
+    results: scores for the model card, from `step-jax evaluate`; those of another stage or
+      checkpoint are ignored.
+    licence: licence of the parameters for the model card, such as `cc-by-4.0`.
 
   Returns:
     The folder.
 
   Raises:
-    RunError: there is a folder with other things in it, or ONNX cannot be written.
-    ConfigError: the licence is no identifier.
+    RunError: the folder exists and is not an export, or ONNX cannot be written.
+    ConfigError: the licence is not an identifier.
   """
   if not re.fullmatch(r'[a-z0-9][a-z0-9.+-]*', licence):
     raise ConfigError(f'--licence {shown(licence)}: give an identifier as cc-by-4.0, in lower case')
@@ -104,7 +104,7 @@ def _fill(
   licence: str,
 ) -> None:
   arrays = bundle.arrays
-  # One entry alone: the library writes several in no fixed order.
+  # Only one entry, because the library writes several in random order.
   safetensors_numpy.save_file(dict(arrays), folder / PARAMETERS, {'format': FORMAT})
   for name, program in bundle.programs.items():
     (folder / _file(name)).write_bytes(program.exported.serialize())

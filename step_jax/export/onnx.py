@@ -1,4 +1,4 @@
-"""Programs as ONNX, by jax2onnx; TensorFlow has no part in it."""
+"""Converts programs to ONNX with jax2onnx, without TensorFlow."""
 
 from collections.abc import Iterator, Mapping
 import contextlib
@@ -15,10 +15,10 @@ from step_jax.models import convolutions
 
 
 def check(size: int, smallest: int, multiple: int) -> None:
-  """Makes sure that the converter is there, and can do that size.
+  """Checks that the converter is installed and supports the image size.
 
   Raises:
-    RunError: it is not, or cannot.
+    RunError: it is not, or does not.
   """
   if size < smallest or size % multiple:
     raise RunError(f'--onnx {size}: give a multiple of {multiple}, at least {smallest}')
@@ -29,14 +29,15 @@ def check(size: int, smallest: int, multiple: int) -> None:
 
 
 def convert(program: Program, parameters: Mapping[str, np.ndarray], size: int) -> bytes:
-  """A program as an ONNX file, its parameters inside.
+  """Converts a program to an ONNX file that includes its parameters.
 
-  The batch stays symbolic; of the size jax2onnx cannot (0.17 finds no origin of `8*h`).
+  The batch size stays symbolic. The image size is fixed, because jax2onnx 0.17 does not support
+  symbolic sizes such as `8*h`.
 
   Args:
-    program: as `programs` gives it.
-    parameters: of all programs, by name.
-    size: side of the pictures.
+    program: program to convert.
+    parameters: parameters of all programs, by name.
+    size: side of the images, px.
   """
   import jax2onnx
 
@@ -58,7 +59,7 @@ def convert(program: Program, parameters: Mapping[str, np.ndarray], size: int) -
 
 @contextlib.contextmanager
 def _plain_convolutions() -> Iterator[None]:
-  """The converter knows no programs that differ by platform, as `conv3x3` makes them."""
+  """Replaces `conv3x3`, because the converter does not support platform-dependent programs."""
   before = convolutions.conv3x3
   convolutions.conv3x3 = convolutions.conv
   try:

@@ -1,4 +1,4 @@
-"""What a trained run computes, as StableHLO for every platform, batch and size."""
+"""Programs of a trained run as StableHLO, for any platform, batch and image size."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 import contextlib
@@ -18,13 +18,13 @@ class Program:
   """One exported function, `(parameters, *inputs) -> output`.
 
   Attributes:
-    function: takes a dict `name -> array` of parameters first.
-    exported: the same, lowered.
-    parameters: their names, in the order in which the flat program takes them.
-    inputs: further arguments, name -> symbolic shape and type.
+    function: function whose first argument is a dict of parameters, `name -> array`.
+    exported: the exported function.
+    parameters: names of the parameters, in the order of the arguments of the flat program.
+    inputs: other arguments, name -> symbolic shape and type.
     output: name of the result.
-    constraints: on the symbols in the shapes.
-    does: what it computes, in words.
+    constraints: constraints on the symbols in the shapes.
+    does: description.
   """
 
   function: Callable
@@ -38,14 +38,14 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Bundle:
-  """What a run exports.
+  """Everything that a run exports.
 
   Attributes:
     arrays: parameters, `NETWORK/LAYER/…/LEAF -> array`, in alphabetical order.
     programs: name -> program.
     usage: command lines of the example, for the README.
-    smallest, multiple: what sides of images must be, in px, where a program fixes its size.
-    example: a script that runs the programs with JAX alone, copied into the export.
+    smallest, multiple: minimum and divisor of image sides, px, for programs of a fixed size.
+    example: script that runs the programs with only JAX, copied into the export.
   """
 
   arrays: Mapping[str, np.ndarray]
@@ -57,9 +57,9 @@ class Bundle:
 
 
 def flatten(params: Mapping) -> dict[str, np.ndarray]:
-  """Host arrays of a tree of parameters, as `Bundle.arrays`."""
+  """Converts a parameter tree to host arrays for `Bundle.arrays`."""
   flat = flax.traverse_util.flatten_dict(params, sep='/')
-  # Safetensors writes the memory of an array, whatever its order. Scalars stay scalars.
+  # C order, because safetensors writes the memory of an array. Scalars stay scalars.
   return {name: np.asarray(flat[name], np.float32, order='C') for name in sorted(flat)}
 
 
@@ -77,9 +77,10 @@ def lower(
 
   Args:
     function: `(params, *inputs) -> array`, where `params` is a tree.
-    arrays: parameters of all programs; the function takes those below `network/`.
-    network, inputs, output, does, constraints: see `Program`.
-    platforms: that it is lowered for.
+    arrays: parameters of all programs; the function gets those of `network`.
+    network: network whose parameters the function gets.
+    inputs, output, does, constraints: see `Program`.
+    platforms: platforms to export for.
   """
   names = tuple(name for name in arrays if name.startswith(f'{network}/'))
   taken = {name: jax.ShapeDtypeStruct(arrays[name].shape, arrays[name].dtype) for name in names}
@@ -92,7 +93,7 @@ def lower(
 
 
 def _flat(function: Callable) -> Callable:
-  """Takes parameters by flat names in place of trees."""
+  """Makes a function take parameters with flat names instead of a tree."""
 
   def call(flat: Mapping, *arguments):
     return function(flax.traverse_util.unflatten_dict(flat, sep='/'), *arguments)
@@ -101,11 +102,11 @@ def _flat(function: Callable) -> Callable:
 
 
 def arguments(inputs: Mapping, constraints: Sequence[str]) -> list[jax.ShapeDtypeStruct]:
-  """Arguments of symbolic shapes; the same letter is the same number in all of them.
+  """Arguments with symbolic shapes; the same symbol is the same size in all of them.
 
   Args:
-    inputs: name -> shape, as `jax.export.symbolic_shape` takes it, and type.
-    constraints: on its letters.
+    inputs: name -> shape for `jax.export.symbolic_shape`, and type.
+    constraints: constraints on its symbols.
   """
   scope = export.SymbolicScope(constraints)
   return [
@@ -116,7 +117,7 @@ def arguments(inputs: Mapping, constraints: Sequence[str]) -> list[jax.ShapeDtyp
 
 @contextlib.contextmanager
 def _no_paths() -> Iterator[None]:
-  """Programs would name the source files of whoever exported them."""
+  """Keeps paths of source files out of exported programs."""
   name = 'jax_traceback_in_locations_limit'
   before = getattr(jax.config, name)
   jax.config.update(name, 0)

@@ -1,4 +1,4 @@
-"""The page that goes with an export, for whoever opens its folder first: a model card."""
+"""The model card of an export."""
 
 from collections.abc import Mapping, Sequence
 import json
@@ -7,35 +7,34 @@ from step_jax.evaluate import results as results_lib
 
 _TEXT = """\
 {head}
-# A picture translator, exported by step_jax {step_jax}
+# An image translator, exported by step_jax {step_jax}
 
-{count} programs in StableHLO, for {platforms}, and their parameters. To run them:
+{count} programs in StableHLO for {platforms}, with their parameters. To run them:
 
 ```sh
 pip install jax flatbuffers
 {usage}
 ```
 
-or `import load_example; run = load_example.load()`.
+or, in Python, `import load_example; run = load_example.load()`.
 
-| program | takes | gives | where | does |
+| program | inputs | outputs | constraints | description |
 |---|---|---|---|---|
 {rows}
 
-- Symbols in a shape stand for any number, the same in all shapes of a program; for `8*h` any
-  multiple of 8 will do.
-- `FILE.stablehlo` is what `jax.export.Exported.serialize` writes; `jax.export.deserialize` reads
-  it, and `.mlir_module()` of the result is the StableHLO as text. JAX promises to read what was
-  written up to six months before; this was written by JAX {jax}, calling convention
-  {calling_convention}.
-- A program is called as `exported.call(parameters, *inputs)`. `parameters` is a dict of the arrays
-  that `manifest.json` lists for it, by their names in `params.safetensors`. The StableHLO takes
-  them one by one in that order, then the inputs.
+- Symbols in shapes are arbitrary sizes, the same in all shapes of a program; `8*h` is any multiple
+  of 8.
+- `FILE.stablehlo` was written by `jax.export.Exported.serialize`. `jax.export.deserialize` reads
+  it, and `.mlir_module()` of the result is the StableHLO as text. JAX guarantees to read files for
+  six months. These were written by JAX {jax}, calling convention {calling_convention}.
+- Call a program with `exported.call(parameters, *inputs)`. `parameters` is a dict of the arrays
+  that `manifest.json` lists for it, with their names in `params.safetensors`. The StableHLO itself
+  takes them separately in that order, followed by the inputs.
 - `manifest.json` has shapes, types, checksums, and the configuration of the training.
 
 ## Training
 
-Stage `{stage}` of the method `{method}`, {step} steps, on the data set `{data}`.
+Stage `{stage}` of the method `{method}`, trained for {step} steps on the data set `{data}`.
 
 ## Scores
 
@@ -45,7 +44,7 @@ Stage `{stage}` of the method `{method}`, {step} steps, on the data set `{data}`
 
 {licence}
 """
-# Of the parameters, where nobody has said what it is.
+# Licence of the parameters if it is not given.
 OTHER = 'other'
 
 
@@ -55,13 +54,13 @@ def text(
   results: Mapping | None = None,
   licence: str = OTHER,
 ) -> str:
-  """The page in Markdown, with a head in YAML as the Hugging Face hub reads it.
+  """The model card in Markdown, with a YAML head for the Hugging Face hub.
 
   Args:
-    manifest: of the export.
+    manifest: manifest of the export.
     usage: command lines of its example.
-    results: of `step-jax evaluate`, of the exported checkpoint; None: there are none.
-    licence: of the parameters, as the hub abbreviates it.
+    results: results of `step-jax evaluate` for the exported checkpoint; None: there are none.
+    licence: licence of the parameters, as an identifier of the hub.
   """
   rows = [
     f'| `{name}` | {_arrays(program["inputs"])} | {_arrays(program["outputs"])} '
@@ -87,7 +86,7 @@ def _data(manifest: Mapping) -> str:
 
 
 def _head(manifest: Mapping, results: Mapping | None, licence: str) -> str:
-  """The YAML head: every value in JSON, which is YAML too."""
+  """The YAML head; values are JSON, which is valid YAML."""
   data = _data(manifest)
   head = {
     'library_name': 'step_jax',
@@ -115,10 +114,10 @@ def _head(manifest: Mapping, results: Mapping | None, licence: str) -> str:
 def _scores(results: Mapping) -> str:
   """The scores as a table."""
   lines = [
-    f'On {len(results["pictures"])} images of the split `{results["data"]["split"]}`, with 95 % '
-    'intervals. Scores are comparable only between equal hashes.',
+    f'Measured on {len(results["pictures"])} images of the split `{results["data"]["split"]}`, '
+    'with 95 % intervals. Compare only scores with equal hashes.',
     '',
-    '| protocol | hash | value | interval | is |',
+    '| protocol | hash | value | interval | description |',
     '|---|---|---:|---|---|',
   ]
   for scores in results_lib.by_group(results).values():

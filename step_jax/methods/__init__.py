@@ -73,10 +73,10 @@ register(superstylenet.METHOD)
 
 
 def of_stage(name: str) -> tuple[Method, Stage]:
-  """The stage of that name, and its method.
+  """The stage with that name, and its method.
 
   Raises:
-    ConfigError: no method has it.
+    ConfigError: there is no such stage.
   """
   for method in METHODS.values():
     for stage in method.stages:
@@ -104,10 +104,10 @@ def train(
 
 
 def validate(config: 'ml_collections.ConfigDict') -> None:
-  """Checks what can be checked before anything is read or compiled.
+  """Checks a configuration before anything is read or compiled.
 
   Raises:
-    ConfigError: a field, its value, and what it may be; or there is no such stage.
+    ConfigError: a value is not valid, or there is no such stage.
   """
   config_lib.validate(config)
   _, stage = of_stage(config.stage)
@@ -119,9 +119,9 @@ def validate(config: 'ml_collections.ConfigDict') -> None:
 def abstract_step(
   config: 'ml_collections.ConfigDict', size: tuple[int, int]
 ) -> 'stage_lib.AbstractStep | None':
-  """A stage's step on images of `size` (height, width), by shape alone.
+  """Shapes of the training step of a stage on images of `size` (height, width).
 
-  None where the stage has no step on images.
+  None if the stage has no step on images.
   """
   _, stage = of_stage(config.stage)
   abstract = stage.hook('abstract')
@@ -129,13 +129,13 @@ def abstract_step(
 
 
 def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
-  """The method of a run, and the folder of its best stage that is trained and can translate.
+  """The method of a run, and the folder of its best trained stage that can translate.
 
   Args:
-    workdir: of the run, or the folder of one such stage; or an export, see `names.resolve`.
+    workdir: work directory of the run, the folder of a stage, or an export, see `names.resolve`.
 
   Raises:
-    RunError: there is none, or stages of several methods lie side by side.
+    RunError: there is no such stage, or there are stages of several methods.
   """
   from step_jax.train import checkpoint
 
@@ -169,10 +169,10 @@ def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
 
 
 def read_config(folder: files.Path) -> 'ml_collections.ConfigDict':
-  """The configuration that a stage, or the stage of an export, was trained with.
+  """Reads the configuration of a trained stage or of an export.
 
   Raises:
-    RunError: there is none, or it is damaged.
+    RunError: it is missing or damaged.
   """
   if not is_export(folder):
     return config_lib.read(folder)
@@ -185,12 +185,12 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
   """Opens a trained run.
 
   Args:
-    workdir: of the run, or the folder of one of its stages that can translate; or of an export; or
+    workdir: work directory of the run, or the folder of one of its stages; or an export; or
       `hf://OWNER/NAME[@REVISION]`, an export on the Hugging Face hub.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: nothing there can translate yet, or the export cannot be downloaded or is damaged.
+    RunError: no trained stage can translate yet, or the export cannot be downloaded or is damaged.
   """
   from step_jax.methods import exported
 
@@ -204,10 +204,10 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
 
 
 def roles(config: 'ml_collections.ConfigDict', opened: 'data.PairSet') -> dict[str, str]:
-  """What each part of an example is for: role -> its name in the example; see `data.roles`.
+  """Role -> name in an example; see `data.roles`.
 
   Args:
-    config: of a stage.
+    config: configuration of a stage.
     opened: its data set.
   """
   from step_jax import data
@@ -218,12 +218,12 @@ def roles(config: 'ml_collections.ConfigDict', opened: 'data.PairSet') -> dict[s
 
 
 def encode(run: Run, example: Mapping[str, Any], **options: Any) -> Any:
-  """The code of an example of the data, or the codes of a batch: arrays by role, see `roles`.
+  """Encodes an example or a batch of examples.
 
   Args:
     run: a trained run.
-    example: what the method's `code_roles` name, at least.
-    options: of `Run.encode`.
+    example: arrays by role, see `roles`; must include the `code_roles` of the method.
+    options: options of `Run.encode`.
   """
   image, *others = METHODS[run.method].code_roles
   return run.encode(example[image], **{role: example[role] for role in others}, **options)

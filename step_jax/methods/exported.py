@@ -1,4 +1,4 @@
-"""Exports as runs: configuration and parameters are read from the folder, nothing is written."""
+"""Opens exports as runs: reads configuration and parameters, and writes nothing."""
 
 from collections.abc import Callable, Mapping
 import hashlib
@@ -18,7 +18,7 @@ from step_jax.methods.names import FILES, MANIFEST, PARAMETERS
 
 KIND = 'step_jax.export'
 FORMAT = f'{KIND}/1'
-# Fields of the configuration of which an export keeps the last part of the path alone.
+# Fields whose paths are reduced to their last part in an export.
 PATHS = ('data.path', 'features.weights')
 _REMEDY = 'download it again, or run step-jax export again'
 
@@ -27,7 +27,7 @@ def read_config(folder: files.Path) -> ml_collections.ConfigDict:
   """The configuration of the stage that was exported.
 
   Raises:
-    RunError: the manifest is damaged, or of another format.
+    RunError: the manifest is damaged, or has another format.
   """
   return _read_manifest(folder)[0]
 
@@ -36,13 +36,13 @@ def open_run(folder: files.Path, restore: Callable | None, which: str) -> Any:
   """Opens an export as a run.
 
   Args:
-    folder: of the export.
+    folder: folder of the export.
     restore: see `methods.Method`.
-    which: must be `latest`: an export holds one checkpoint.
+    which: must be `latest`, because an export has one checkpoint.
 
   Raises:
     ConfigError: `which` is `best`.
-    RunError: a file is damaged, or does not fit the configuration; or there is no `restore`.
+    RunError: a file is damaged, or does not fit the configuration; or the method has no `restore`.
   """
   if which != 'latest':
     raise ConfigError(f'{folder}: an export holds one checkpoint: leave out --checkpoint {which}')
@@ -53,19 +53,19 @@ def open_run(folder: files.Path, restore: Callable | None, which: str) -> Any:
   try:
     tree = _read_arrays(path, manifest['files'][PARAMETERS])
     return restore(config, manifest['step'], tree)
-  except Exception as error:  # Parsers of damaged files raise what they please.
+  except Exception as error:  # Parsers may raise anything on damaged files.
     raise _damaged(path, error) from None
 
 
 def fit(tree: Any, like: Any) -> Any:
-  """The parameters of networks on the default device.
+  """Checks parameters of networks and puts them on the default device.
 
   Args:
     tree: dicts of arrays.
-    like: dicts of `jax.ShapeDtypeStruct`, the names and shapes that they must have.
+    like: dicts of `jax.ShapeDtypeStruct` with the required names and shapes.
 
   Raises:
-    ValueError: they have others.
+    ValueError: names or shapes differ.
   """
   flat, shapes = (flax.traverse_util.flatten_dict(each, sep='/') for each in (tree, like))
   for name in sorted(flat.keys() | shapes.keys()):
@@ -96,7 +96,7 @@ def _read_manifest(folder: files.Path) -> tuple[ml_collections.ConfigDict, Mappi
 
 
 def _read_arrays(path: files.Path, about: Mapping) -> dict[str, Any]:
-  """The arrays of an export as a tree; `about` is what the manifest says of the file."""
+  """Reads the arrays of an export as a tree; `about` is the entry of the file in the manifest."""
   data = _read(path)
   if hashlib.sha256(data).hexdigest() != about['sha256']:
     raise ValueError('its SHA-256 is not that of the manifest')

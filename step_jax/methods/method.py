@@ -1,8 +1,8 @@
-"""The contract between methods and everything else.
+"""The interface between methods and the rest of the package.
 
-Applications (the command line, evaluate, report, demo, export, reproduce, bench) see a method
-through these classes alone. Nothing here imports JAX, and a method names its parts by the modules
-that hold them, which are imported when they are used: `step-jax --help` stays quick.
+Applications (command line, evaluate, report, demo, export, reproduce, bench) use methods only
+through these classes. Nothing here imports JAX. Parts of a method are given by the names of their
+modules, which are imported on first use, so that `step-jax --help` stays fast.
 """
 
 import argparse
@@ -27,26 +27,26 @@ def positive(text: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class Option:
-  """An option of using a run: a flag of the command line and a control of the demo page.
+  """An option for using a run: a command-line flag and a control of the demo page.
 
-  Flags of one name must mean the same for all methods that have it.
+  Flags with the same name must have the same meaning for all methods.
 
   Attributes:
-    name: of the flag, without dashes.
-    help: one line, with the unit.
-    of: the function that takes it, as an argument of this name with underscores: `translate`,
-      `draw` or `encode` of the run, `interpolate` of its codes, or the method's hook `codes`.
-      `step-jax translate` has those of the first four, where options of `encode` are called
-      `--style-NAME`; `step-jax codes` has those of `encode` and `codes`.
-    default: value where none is given.
+    name: name of the flag, without dashes.
+    help: description in one line, with the unit.
+    of: function with an argument of this name (with underscores): `translate`, `draw` or `encode`
+      of the run, `interpolate` of its codes, or the hook `codes` of the method. `step-jax
+      translate` has the options of the first four; those of `encode` are called `--style-NAME`.
+      `step-jax codes` has those of `encode` and `codes`.
+    default: default value.
     kind: text -> value; raises `argparse.ArgumentTypeError` for values out of range.
-    choices: the values that it may have, where these can be listed.
-    nargs: as in `argparse`: how many values it takes, or None for one.
-    metavar: what the help shows for the value.
-    read: of options whose values (nargs `+`) are files, one for each input (of `encode`: for each
-      style image), given in order or as one folder, where they are called like the images:
-      `package.module:function`, `(run, path, image) -> value`. The function that takes the option
-      is called with that value for one image at a time; `image` is that one, as it gets it.
+    choices: valid values, if they can be listed.
+    nargs: number of values, see `argparse`; None: one value.
+    metavar: placeholder of the value in the help.
+    read: for options whose values (nargs `+`) are files, one per input (for `encode`: per style
+      image), given in order or as one folder with the names of the images:
+      `package.module:function`, `(run, path, image) -> value`. The function in `of` is then called
+      with this value for one image at a time; `image` is its argument.
   """
 
   name: str
@@ -61,21 +61,21 @@ class Option:
 
   @property
   def argument(self) -> str:
-    """What the function that takes it calls it."""
+    """Name of the argument of the function in `of`."""
     return self.name.replace('-', '_')
 
 
 @dataclasses.dataclass(frozen=True)
 class Importer:
-  """A run from a file of somebody else: an action of `step-jax weights`.
+  """An action of `step-jax weights` that creates a run from a published file.
 
   Attributes:
-    name: of the action, as `import-NAME`.
-    help: one line.
-    metavar: what the help shows for the file.
+    name: name of the action, such as `import-NAME`.
+    help: description in one line.
+    metavar: placeholder of the file in the help.
     target: `package.module:function`, `(file, workdir, **options) -> folder`.
-    nargs: as in `argparse`, where there are several files; the function then gets a list.
-    options: of the function; those that are not given have its own defaults.
+    nargs: number of files, see `argparse`; the function then gets a list.
+    options: options of the function, which has its own defaults.
   """
 
   name: str
@@ -86,17 +86,17 @@ class Importer:
   options: tuple[Option, ...] = ()
 
   def function(self) -> Callable[..., Any]:
-    """The function, imported now."""
+    """Imports the function."""
     return pkgutil.resolve_name(self.target)
 
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-  """Settings of a method by name, as a row of an ablation or a task: `--preset NAME`.
+  """Named settings of a method, such as a row of an ablation or a task: `--preset NAME`.
 
   Attributes:
-    meaning: one line.
-    fields: stage -> dotted name of a field -> its value; stages left out keep their defaults.
+    meaning: description in one line.
+    fields: stage -> dotted name of a field -> value; other stages keep their defaults.
   """
 
   meaning: str
@@ -105,15 +105,15 @@ class Preset:
 
 @dataclasses.dataclass(frozen=True)
 class Stage:
-  """A stage of training: one configuration file, one folder of a run.
+  """A training stage, with one configuration file and one folder of a run.
 
   Attributes:
-    name: of the folder, and of `step-jax train NAME`; unique over all methods.
-    module: name of the module that holds `build(config, workdir, mesh) -> train.stage.Training`
-      and, where its step can be compiled without data, `abstract(config, size) ->
-      train.stage.AbstractStep`; it may hold `check(config)`, which raises ConfigError for
-      combinations of fields that do not work. Or these functions by name.
-    config: path of its configuration file, for methods outside of this package; by default
+    name: name of the folder, and in `step-jax train NAME`; unique over all methods.
+    module: name of the module with `build(config, workdir, mesh) -> train.stage.Training` and, if
+      its step can be compiled without data, `abstract(config, size) -> train.stage.AbstractStep`.
+      It may have `check(config)`, which raises ConfigError for invalid combinations of fields. Or a
+      dict of these functions by name.
+    config: path of its configuration file, for methods outside of this package; empty:
       `configs/NAME.py`.
   """
 
@@ -122,7 +122,7 @@ class Stage:
   config: str = ''
 
   def hook(self, name: str) -> Callable | None:
-    """A function of the stage; None where it has none of that name."""
+    """A function of the stage; None if it does not exist."""
     if isinstance(self.module, str):
       return getattr(importlib.import_module(self.module), name, None)
     return self.module.get(name)
@@ -130,15 +130,15 @@ class Stage:
 
 @dataclasses.dataclass(frozen=True)
 class Bench:
-  """Work that `step-jax bench` measures.
+  """A workload that `step-jax bench` measures.
 
   Attributes:
-    defaults: fields of `bench.Settings` -> values with which it takes a few minutes on two cores.
-    fields: of `bench.Settings` that it depends on.
-    stages: of which it measures the training step, the default first; none: other work.
-    peers: others that do the same work, to compare with.
-    nets: feature nets that the peers have.
-    exact: whether float32 products are exact on both sides, whatever the settings allow.
+    defaults: fields of `bench.Settings` -> values for a few minutes on two cores.
+    fields: fields of `bench.Settings` that it uses.
+    stages: stages whose training step it measures, the default first; empty: another workload.
+    peers: frameworks to compare with.
+    nets: feature networks of the peers.
+    exact: whether float32 products use full precision on both sides, whatever the settings.
   """
 
   defaults: Mapping[str, Any]
@@ -151,52 +151,51 @@ class Bench:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-  """A way to translate images: its stages, and what a trained run of it can do.
+  """A translation method: its stages, and the functions of a trained run.
 
-  Hooks are given as `package.module:attribute`; those that are empty do not exist.
+  Hooks are given as `package.module:attribute`; empty hooks do not exist.
 
   Attributes:
-    name: in `methods.METHODS`.
-    title: one line for help texts.
-    stages: in the order in which they are trained.
-    translating: names of the stages whose folder can translate, the best one first.
+    name: name in `methods.METHODS`.
+    title: description in one line, for help texts.
+    stages: stages in the order of training.
+    translating: names of the stages that can translate, best first.
     run: `(folder, which) -> Run`: opens the folder of a translating stage at its `latest` or
       `best` checkpoint.
-    needs_code: whether `translate` needs a style; methods that have one of their own do not.
-    source_role: role, in examples of the data, of what `Run.translate` takes: `source`, or `labels`
-      for label maps.
-    code_roles: roles of what `Run.encode` takes: that of its images, then its arguments by name.
-    roles: `(config, data set) -> {role: its name in an example}`, where that depends on more fields
-      than those that `data.roles` reads, which is the default.
-    options: of using a run.
-    read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, as
-      `Run.translate` takes it and as an image uint8 `[H, W, 3]` to show; `half` is `left` or
-      `right` where it is that half of an A|B image, else empty. By default an RGB image, scaled as
-      in training.
-    codes: `(**options) -> Encoder`: codes of images without a trained run, for methods whose codes
-      come from images alone; its arguments are the options with `of='codes'`.
-    presets: by name; no data set has the same. The file of every stage passes them to
-      `config.make`; `--preset NAME` or `configs/FILE.py:DATA,preset=NAME` applies one.
-    session: subclass of `evaluate.session.Session`, which by default uses the run alone.
-    measures: `(function, groups)` pairs of scores that only this method has: the function takes the
-      session and yields `evaluate.scores.Score` or `Skipped`. What measures runs of every method
-      is left out where its groups are all among these.
-    galleries: `run -> {title: uint8 [H, W, 3]}` for the report; by default those of
-      `report.galleries`.
-    warnings: `signs -> lines`: what bodes ill in the latest numbers of evaluations in training.
+    needs_code: whether `translate` needs a style.
+    source_role: role, in examples of the data, of the input of `Run.translate`: `source`, or
+      `labels` for label maps.
+    code_roles: roles of the inputs of `Run.encode`: that of its images, then its arguments by name.
+    roles: `(config, data set) -> {role: name in an example}`; empty: `data.roles`.
+    options: options for using a run.
+    read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, and
+      returns the input of `Run.translate` and an image uint8 `[H, W, 3]` to display; `half` is
+      `left` or `right` for one half of an A|B image, otherwise empty. Empty hook: an RGB image,
+      scaled as in training.
+    codes: `(**options) -> Encoder`: encodes images without a trained run, for methods whose codes
+      depend only on images; its arguments are the options with `of='codes'`.
+    presets: presets by name, which must differ from the names of data sets. The configuration file
+      of every stage passes them to `config.make`; `--preset NAME` or
+      `configs/FILE.py:DATA,preset=NAME` applies one.
+    session: subclass of `evaluate.session.Session`; empty: that class.
+    measures: `(function, groups)` pairs for scores that only this method has: the function gets the
+      session and yields `evaluate.scores.Score` or `Skipped`. A measure for all methods is skipped
+      if all of its groups are among these.
+    galleries: `run -> {title: uint8 [H, W, 3]}` for the report; empty: `report.galleries`.
+    warnings: `signs -> lines`: warnings about the latest evaluation scores in training.
     programs: `run -> export.programs.Bundle`.
-    restore: `(config, step, tree) -> Run`: a run from the arrays of that bundle, as dicts of dicts;
-      raises ValueError or KeyError for arrays that do not fit the configuration.
-    page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for files that it offers.
+    restore: `(config, step, tree) -> Run`: creates a run from the arrays of that bundle, as dicts
+      of dicts; raises ValueError or KeyError for arrays that do not fit the configuration.
+    page: `(workdir, which, folder) -> demo.server.Page`; `folder` is for downloads.
     tables: name -> `reproduce` table.
-    benches: its benchmarks by name; no other method has the same.
-    cases: module of these: `cases(settings) -> [bench.case.Case]`; `make_config(settings, stage)`,
-      a configuration of that size; and `step_case(settings, stage)`, a training step. Where there
-      are peers: `random_inputs(settings, stage)`, and `step_variants(settings, *inputs)`, see
+    benches: benchmarks by name, unique over all methods.
+    cases: module of the benchmarks: `cases(settings) -> [bench.case.Case]`; `make_config(settings,
+      stage)`, a configuration of that size; and `step_case(settings, stage)`, a training step. If
+      there are peers: `random_inputs(settings, stage)` and `step_variants(settings, *inputs)`, see
       `bench.memory`.
     importers: actions of `step-jax weights`.
-    convert: `(path, name) -> weights.own_format.Weights`, or None: what `step-jax weights convert`
-      stores of files of networks that only this method uses.
+    convert: `(path, name) -> weights.own_format.Weights`, or None: used by `step-jax weights
+      convert` for networks of only this method.
     quickstart: `quickstart.Recipe`.
   """
 
@@ -228,24 +227,24 @@ class Method:
   quickstart: str = ''
 
   def hook(self, name: str) -> Any:
-    """What a hook names, imported now; None where the method has no such hook."""
+    """Imports the target of a hook; None if the method has no such hook."""
     target = getattr(self, name)
     return pkgutil.resolve_name(target) if target else None
 
 
 class Encoder(Protocol):
-  """What makes codes of images.
+  """An encoder of images to codes.
 
-  A code is what the method calls a style, an array or a tree of arrays with the leading axes of the
-  images: `[Z]` for StEP, `[n, 512]` for pSp, `[L, C]` and a mask `[L]` for SuperStyleNet. A tree
-  has `interpolate(other, share)`; and its encoder has `pack(code) -> array`, with NaN for what has
-  no code, and `unpack(array) -> code` for files, which raises ValueError, in one line, for arrays
-  of another shape.
+  A code represents a style: an array, or a tree of arrays, with the leading axes of the images:
+  `[Z]` for StEP, `[n, 512]` for pSp, `[L, C]` and a mask `[L]` for SuperStyleNet. A tree has
+  `interpolate(other, share)`. Its encoder has, for files, `pack(code) -> array`, with NaN for
+  missing codes, and `unpack(array) -> code`, which raises a one-line ValueError for arrays of
+  another shape.
 
   Attributes:
-    method: its name.
-    code_shape: of the array that stands for a code in a file.
-    code_digest: a text; codes of encoders with the same digest can be used for each other.
+    method: name of the method.
+    code_shape: shape of the array for a code in a file.
+    code_digest: a text; encoders with equal digests have interchangeable codes.
   """
 
   method: str
@@ -257,16 +256,16 @@ class Encoder(Protocol):
 
 
 class Run(Encoder, Protocol):
-  """A trained run in use.
+  """A trained run.
 
   Images are uint8 `[H, W, 3]` or `[N, H, W, 3]`; results have the same leading axes.
 
   Attributes:
-    folder: of the stage that trained it; `methods` sets it.
-    config: of that stage.
-    step: of its checkpoint.
-    params: what its functions take first, a tree of arrays.
-    note: one line for people on how codes are drawn, or empty.
+    folder: folder of the stage that trained it; set by `methods`.
+    config: configuration of that stage.
+    step: step of its checkpoint.
+    params: first argument of its functions, a tree of arrays.
+    note: one line for users on how codes are sampled, or empty.
   """
 
   folder: files.Path
@@ -276,15 +275,15 @@ class Run(Encoder, Protocol):
   note: str
 
   def translate(self, sources: np.ndarray, code: Any = None, **options: Any) -> np.ndarray:
-    """Translations of sources in the style of a code, one for each or one for all."""
+    """Translates sources into the style of a code: one per source, or one for all."""
 
   def draw(self, count: int, seed: int = 0, **options: Any) -> Any:
-    """New codes `[count, …]`; the same seed draws the same ones."""
+    """Samples codes `[count, …]`; the same seed gives the same codes."""
 
   def sample(self, sources: np.ndarray, count: int, seed: int = 0, **options: Any) -> np.ndarray:
-    """Translations in `count` drawn styles: `[count, …]` of the shape of `sources`."""
+    """Translates sources into `count` sampled styles: `[count, …]` with the shape of `sources`."""
 
   def interpolate(
     self, sources: np.ndarray, a: np.ndarray, b: np.ndarray, steps: int = 8
   ) -> np.ndarray:
-    """Translations in styles on the line from image `a` to `b`, both included: `[steps, …]`."""
+    """Translates sources into styles on the line from image `a` to `b`, inclusive: `[steps, …]`."""

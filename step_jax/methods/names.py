@@ -1,4 +1,4 @@
-"""What stands for a run: its folder, or `hf://OWNER/NAME[@REVISION]`, an export on a hub."""
+"""Names of runs: a folder, or `hf://OWNER/NAME[@REVISION]`, an export on the Hugging Face hub."""
 
 import contextlib
 import logging
@@ -13,7 +13,7 @@ log = logging.getLogger(__name__)
 
 MANIFEST = 'manifest.json'
 PARAMETERS = 'params.safetensors'
-# Files of an export that a run is opened from, and how many bytes each may have.
+# Files of an export that are read, with their maximum sizes in bytes.
 FILES = {MANIFEST: 16 << 20, PARAMETERS: 16 << 30}
 _HUB = re.compile(r'hf:/+([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?')
 _MOST_FILES = 1000
@@ -36,15 +36,15 @@ def resolve(name: str | os.PathLike) -> files.Path:
 
 
 def is_export(folder: files.Path) -> bool:
-  """Whether a folder is that of an export."""
+  """Whether a folder is an export."""
   return all((folder / name).is_file() for name in FILES)
 
 
 def output(folder: files.Path, out: str | os.PathLike | None = None) -> files.Path:
-  """The folder that outputs of a run go to: `out`, by default that of the run.
+  """Folder for outputs of a run: `out`, by default that of the run.
 
   Raises:
-    RunError: there is no `out`, and the run is an export, which is only read.
+    RunError: there is no `out`, and the run is an export, which is read-only.
   """
   if not out and is_export(folder):
     raise RunError(f'{folder}: is an export, which is read-only: give --out')
@@ -52,7 +52,7 @@ def output(folder: files.Path, out: str | os.PathLike | None = None) -> files.Pa
 
 
 def _download(name: str, repository: str, revision: str) -> pathlib.Path:
-  """The folder of an export in the cache; without a network, of the one downloaded last."""
+  """Downloads an export to the cache; without a network, uses the last download."""
   try:
     import huggingface_hub
     from huggingface_hub import errors
@@ -88,10 +88,10 @@ def _download(name: str, repository: str, revision: str) -> pathlib.Path:
 
 
 def _check(name: str, sizes: dict[str, int | None]) -> list[int]:
-  """The sizes of the files that are read, after a look at the names and sizes of all files.
+  """Checks names and sizes of all files, and returns the sizes of those that are read.
 
   Raises:
-    RunError: they are not those of an export.
+    RunError: these are not the files of an export.
   """
   if len(sizes) > _MOST_FILES:
     raise RunError(f'{name}: not an export: it has {len(sizes)} files, more than {_MOST_FILES}')

@@ -1,6 +1,6 @@
 """Checkpoints of a stage: the latest and the best.
 
-They are written in the background, whole or not at all, and checked when read.
+They are written in the background, atomically, and verified when read.
 """
 
 from collections.abc import Mapping
@@ -25,30 +25,30 @@ from step_jax.train import mesh as mesh_lib
 log = logging.getLogger(__name__)
 
 _FOLDER = 'checkpoints'
-# Where those go that cannot be read, beside `checkpoints`.
+# Folder for damaged checkpoints, next to `checkpoints`.
 DAMAGED_FOLDER = 'damaged'
 
 
 class Checkpoints:
-  """The checkpoints below a stage's folder.
+  """The checkpoints of a stage.
 
-  With every array its CRC-32 is stored, and compared when the array is read.
+  The CRC-32 of every array is stored, and verified when the array is read.
 
   Args:
-    folder: of the stage.
-    best_metric: metric by which the best checkpoint is kept beside the latest; lower is better.
-    create: whether to make the folder, and to clear away what killed processes left in it; readers
-      do not.
+    folder: folder of the stage.
+    best_metric: metric that selects the best checkpoint, which is kept in addition to the latest;
+      lower is better.
+    create: whether to create the folder and remove files of killed processes; readers do not.
   """
 
   def __init__(self, folder: files.Path, best_metric: str = '', create: bool = True):
     _silence_abandoned_work()
     self._folder = files.absolute(folder / _FOLDER)
     self._best_metric = best_metric
-    # The errors that the libraries raise over a bucket share no base class.
+    # Errors of the libraries for buckets have no common base class.
     self._refusals = (Exception,) if files.in_bucket(folder) else (OSError, ValueError)
     policies = ocp.checkpoint_managers
-    # Two of the latest: should the newest be damaged, there is one before it.
+    # The two latest, in case the newest is damaged.
     kept = [policies.LatestN(2)]
     score = None
     if best_metric:
@@ -80,15 +80,15 @@ class Checkpoints:
 
   @property
   def best(self) -> int | None:
-    """Step of the best checkpoint; the latest where none was scored."""
+    """Step of the best checkpoint; of the latest if none was scored."""
     return self._manager.best_step() or self.latest
 
   def scores(self, step: int) -> dict[str, float]:
-    """Validation scores that a checkpoint was saved with; none where it was not evaluated."""
+    """Validation scores of a checkpoint; empty if it was not evaluated."""
     return dict(self._manager.metrics(step) or {})
 
   def names(self, part: str = 'params') -> set[str]:
-    """Names in a part of the latest checkpoint whose description can be read, as of networks."""
+    """Names in a part of the latest checkpoint with a readable description."""
     for step in self._newest_first():
       try:
         stored = self._stored(step)
@@ -103,22 +103,22 @@ class Checkpoints:
     return sorted(self._manager.all_steps(), reverse=True)
 
   def _stored(self, step: int) -> Any:
-    """What a checkpoint says of its arrays: a tree of their shapes."""
+    """Metadata of the arrays of a checkpoint: a tree of their shapes."""
     try:
       tree = self._manager.item_metadata(step).state.tree
       if not isinstance(tree, Mapping):
         raise ValueError('its description is none')
       _shapes(tree)
       return tree
-    except Exception as error:  # Whatever orbax meets in a damaged file.
+    except Exception as error:  # Orbax may raise anything on damaged files.
       raise _Damaged(self._folder, step, error) from None
 
   def save(self, step: int, state: Any, metrics: Mapping[str, float] | None = None) -> None:
-    """Saves the state after `step` steps; returns before it is written.
+    """Saves the state after `step` steps, asynchronously.
 
     Raises:
-      RunError: this one, or the one before, could not be written.
-      ConfigError: it is saved, but the metric by which the best is kept is none of `metrics`.
+      RunError: this checkpoint, or the one before, could not be written.
+      ConfigError: the checkpoint is saved, but `best_metric` is not in `metrics`.
     """
     if step in self._manager.all_steps():
       return
@@ -146,14 +146,14 @@ class Checkpoints:
     )
 
   def restore(self, like: Any, step: int | None = None) -> Any:
-    """Reads a checkpoint, or the part of it that `like` names.
+    """Reads a checkpoint, or a part of it.
 
     Args:
-      like: tree of `jax.ShapeDtypeStruct` with shardings, all of the state or a subtree.
-      step: which; by default the newest intact one.
+      like: tree of `jax.ShapeDtypeStruct` with shardings: the state or a subtree.
+      step: step of the checkpoint; None: the newest intact one.
 
     Raises:
-      RunError: there is none, it is damaged, or it does not fit `like`.
+      RunError: the checkpoint does not exist, is damaged, or does not fit `like`.
     """
     return self._restore(step, like) if step is not None else self.restore_newest(like)[1]
 
@@ -161,14 +161,14 @@ class Checkpoints:
     """Reads the newest intact checkpoint; reports damaged ones.
 
     Args:
-      like: as in `restore`.
-      set_aside: whether to move damaged ones out of the way, required when training resumes.
+      like: see `restore`.
+      set_aside: whether to move damaged checkpoints away, required when training resumes.
 
     Returns:
-      Its step, and what was read.
+      Its step, and the state.
 
     Raises:
-      RunError: there is none, or none is intact; or it does not fit `like`.
+      RunError: there is no intact checkpoint, or it does not fit `like`.
     """
     damaged = []
     for step in self._newest_first():
@@ -195,7 +195,7 @@ class Checkpoints:
     )
 
   def _set_aside(self, steps: list[int]) -> None:
-    """Moves checkpoints out of the way, so that training can save those steps again."""
+    """Moves checkpoints away, so that training can save these steps again."""
     folder = self._folder.parent / DAMAGED_FOLDER
     if jax.process_index() == 0:
       files.make_folder(folder)
@@ -218,7 +218,7 @@ class Checkpoints:
     more = {'digests': ocp.args.JsonRestore()} if digested else {}
     try:
       loaded = self._manager.restore(step, args=ocp.args.Composite(state=state, **more))
-    except Exception as error:  # Whatever orbax meets in a damaged file.
+    except Exception as error:  # Orbax may raise anything on damaged files.
       raise _Damaged(self._folder, step, error) from None
     restored = jax.tree.map(
       lambda leaf, value: value if leaf.size else value[:0].reshape(leaf.shape), like, loaded.state
@@ -232,7 +232,7 @@ class Checkpoints:
     return restored
 
   def _check_fits(self, like: Any, step: int) -> None:
-    """Orbax leaves holes where a checkpoint lacks something, so compare names and shapes first."""
+    """Compares names and shapes first, because orbax ignores missing arrays."""
     stored = _shapes(self._stored(step))
     for name, shape in _shapes(like).items():
       if stored.get(name) != shape:
@@ -246,7 +246,7 @@ class Checkpoints:
     """Waits until everything is written.
 
     Raises:
-      RunError: it could not be.
+      RunError: writing failed.
     """
     try:
       self._manager.wait_until_finished()
@@ -256,19 +256,19 @@ class Checkpoints:
       self._manager.close()
 
 
-# What orbax raises where JSON is damaged or is of something else. Not what disks and buckets raise:
-# a best checkpoint whose score cannot be read for a moment would be removed as one that has none.
+# Exceptions of orbax for damaged or unexpected JSON. Errors of disks and buckets are not included:
+# a best checkpoint whose score is temporarily unreadable would otherwise be removed.
 _NOT_AS_WRITTEN = (
   ArithmeticError, AttributeError, LookupError, RecursionError, TypeError, ValueError,
 )  # fmt: skip
 
 
 class _Manager(ocp.CheckpointManager):
-  """Takes a checkpoint whose scores or dates are damaged as one that has none."""
+  """Treats a checkpoint with damaged scores or dates as one without them."""
 
   def wait_until_finished(self) -> None:
-    # Orbax waits for its removal of unfinished folders only where it saves; a thread that is still
-    # at it when the process ends prints a page.
+    # Orbax waits for the removal of unfinished folders only when it saves. A thread that still runs
+    # when the process ends prints a long traceback.
     self._maybe_await_cleanup_tmp_directory()
     super().wait_until_finished()
 
@@ -286,18 +286,18 @@ class _Manager(ocp.CheckpointManager):
     try:
       return super()._load_checkpoint_infos(skip_metadata_read)
     except _NOT_AS_WRITTEN:
-      # The date of one is damaged (`_CHECKPOINT_METADATA`). Nothing here is chosen by date.
+      # A date is damaged (`_CHECKPOINT_METADATA`). Dates are not used here.
       steps = super()._load_checkpoint_infos(skip_metadata_read=True)
       return [dataclasses.replace(info, metrics=self.metrics(info.step)) for info in steps]
 
 
 @functools.cache
 def _silence_abandoned_work() -> None:
-  """Keeps Python from printing a page for every array that orbax gave up on when another failed.
+  """Suppresses tracebacks for every array that orbax cancels when another array fails.
 
-  Its coroutines answer their own end with an exception, and threads of the array store find the
-  event loop closed that waited for them. That can be long after the failure was reported, until the
-  process ends, so it holds from the first checkpoint on.
+  Its coroutines raise an exception when they are closed, and threads of the array store find their
+  event loop closed. Both can happen long after the failure was reported, so the suppression stays
+  active until the process ends.
   """
   before = sys.unraisablehook
 
@@ -311,7 +311,7 @@ def _silence_abandoned_work() -> None:
 
 
 class _Damaged(RunError):
-  """A checkpoint cannot be read, or is not what was saved."""
+  """A checkpoint cannot be read, or differs from what was saved."""
 
   def __init__(self, folder: files.Path, step: int, error: Exception | str):
     self.message = f'{folder}/{step}: this checkpoint is damaged ({_reason(error)})'
@@ -319,7 +319,7 @@ class _Damaged(RunError):
 
 
 def _reason(error: Exception | str) -> str:
-  """The first line of an error, without the paths and the pile of causes that orbax adds."""
+  """First line of an error, without the paths and causes that orbax appends."""
   if isinstance(error, OSError) and error.errno:
     return os.strerror(error.errno)
   if 'No space left on device' in str(error):
@@ -329,9 +329,9 @@ def _reason(error: Exception | str) -> str:
 
 
 def _steps(folder: files.Path) -> list[int]:
-  """Steps of the finished checkpoints in a folder of them."""
+  """Steps of the complete checkpoints in a folder."""
   if files.in_bucket(folder):
-    # Nothing can be renamed there: orbax writes a last file, and what lacks it is not finished.
+    # Buckets have no rename. Orbax writes a last file; without it, a checkpoint is incomplete.
     with files.bucket_errors(folder):
       return sorted(ocp.utils.checkpoint_steps(folder))
   if not folder.is_dir():
@@ -349,7 +349,7 @@ def _named(tree: Any) -> list[tuple[str, Any]]:
 
 
 def _stand_in(leaf: Any) -> Any:
-  """Orbax saves no arrays without entries, as where codes have length zero: one zero for each."""
+  """Replaces empty arrays, as for codes of length zero, by one zero: orbax cannot save them."""
   if leaf.size:
     return leaf
   if isinstance(leaf, jax.ShapeDtypeStruct):
@@ -358,18 +358,18 @@ def _stand_in(leaf: Any) -> Any:
 
 
 def _digests(tree: Any) -> dict[str, int]:
-  """CRC-32 of the bytes of every array of which this host has the whole."""
+  """CRC-32 of the bytes of every array that this host holds completely."""
   arrays = {
     name: leaf if leaf.is_fully_addressable else leaf.addressable_data(0)
     for name, leaf in _named(tree)
     if leaf.is_fully_addressable or leaf.is_fully_replicated
   }
-  # Neither copies from a device nor zlib hold the interpreter.
+  # Threads help because device copies and zlib release the GIL.
   with futures.ThreadPoolExecutor() as pool:
     crc = lambda array: zlib.crc32(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
     return dict(zip(arrays, pool.map(crc, arrays.values()), strict=True))
 
 
 def exists(folder: files.Path) -> bool:
-  """Whether a stage's folder holds checkpoints."""
+  """Whether there are checkpoints in the folder of a stage."""
   return bool(_steps(folder / _FOLDER))

@@ -1,4 +1,4 @@
-"""Processes that train together: they join, and none is left waiting for one that has failed."""
+"""Connects the processes of several hosts, and stops all of them if one fails."""
 
 import os
 import sys
@@ -11,27 +11,27 @@ from jax._src import distributed  # The one way to the service that the hosts sh
 
 from step_jax.errors import ConfigError
 
-# Where there is no cluster that JAX knows, these say who is who.
+# Variables for clusters that JAX does not detect.
 ADDRESS, COUNT, INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
-# A host that has sent no sign of life for so many seconds is taken for dead.
+# Seconds without a heartbeat after which a host counts as dead.
 _HEARTBEAT = 30
 _FAILED = 'step_jax/failed'
-# What the libraries that sum over hosts, and the service, say when one is gone.
+# Text in errors of collective operations and of the service when a host is missing.
 _LOST = ('Gloo', 'NCCL', 'onnection', 'UNAVAILABLE', 'oordination', 'heartbeat')
-# For the others to hear, before the service may go down with this process.
+# Seconds for the other hosts to notice a failure before the service ends with this process.
 _LAST_WORDS = 3.0
-# How often, in seconds, hosts look whether another has failed.
+# Seconds between checks whether another host has failed.
 _LOOK = 1.0
 
 
 def join() -> None:
-  """Joins the other hosts, and watches from then on whether one of them fails.
+  """Connects to the other hosts, and starts to watch for failures.
 
-  On Cloud TPU VMs and under SLURM, JAX finds the others by itself; elsewhere the variables
-  `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID` name them.
+  On Cloud TPU VMs and under SLURM, JAX detects the other hosts. Elsewhere, set the variables
+  `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
 
   Raises:
-    ConfigError: the variables make no sense.
+    ConfigError: the variables are not valid.
   """
   given = {}
   if COUNT in os.environ:
@@ -47,17 +47,17 @@ def join() -> None:
 
 
 def others() -> bool:
-  """Whether this process has joined any."""
+  """Whether this process is connected to other hosts."""
   return distributed.global_state.client is not None and jax.process_count() > 1
 
 
 def leave(status: int, message: str) -> NoReturn:
-  """Ends this process after a failure, so that all others end too, with its message.
+  """Ends this process after a failure, and all others with its message.
 
-  Without it they would wait for this one in their next sum over all devices.
+  Otherwise they would wait for this process in their next collective operation.
 
   Args:
-    status: with which all end.
+    status: exit status of all processes.
     message: one line for the others.
   """
   client = distributed.global_state.client
@@ -65,22 +65,23 @@ def leave(status: int, message: str) -> NoReturn:
     client.key_value_set(_FAILED, f'{jax.process_index()}\n{status}\n{message}')
     time.sleep(_LAST_WORDS)
   except jax.errors.JaxRuntimeError:
-    # Another one was first, and `_watch` ends this one with its status; or the service is gone.
+    # Another process failed first, and `_watch` ends this one with its status; or the service
+    # ended.
     time.sleep(3 * _LAST_WORDS)
   _end(status)
 
 
 def is_lost(error: BaseException) -> bool:
-  """Whether an error comes from a sum over all devices in which one did not take part."""
+  """Whether an error comes from a collective operation in which a host is missing."""
   lost = isinstance(error, jax.errors.JaxRuntimeError)
   return lost and any(word in str(error) for word in _LOST)
 
 
 def _watch() -> None:
-  """Looks whether a host has failed, and ends this one then."""
+  """Checks regularly whether a host has failed, and then ends this process."""
   client = distributed.global_state.client
   while True:
-    # Not by waiting for the word: Python cannot end while a thread of it stands in the service.
+    # Polls instead of waiting, because Python cannot exit while a thread waits in the service.
     time.sleep(_LOOK)
     try:
       failure = client.key_value_try_get(_FAILED)
@@ -92,14 +93,14 @@ def _watch() -> None:
     if int(host) != jax.process_index():
       print(f'step-jax: host {host} has stopped, and so does this one: {message}', file=sys.stderr)
       if jax.process_index() == 0:
-        # The service runs here: JAX aborts whoever is still there when it goes.
+        # The service runs in this process, and JAX aborts all processes that remain when it ends.
         time.sleep(2 * _LAST_WORDS)
       _end(int(status))
     return
 
 
 def _end(status: int) -> NoReturn:
-  # Not by the way out of Python, on which JAX waits for the other hosts.
+  # Not a normal exit, in which JAX would wait for the other hosts.
   sys.stderr.flush()
   sys.stdout.flush()
   os._exit(status)

@@ -1,4 +1,4 @@
-"""One run at a time in a stage's folder."""
+"""Lock for the folder of a stage: only one run at a time."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -22,29 +22,30 @@ from step_jax.train import mesh as mesh_lib
 log = logging.getLogger(__name__)
 
 FILE = '.lock'
-# In a bucket: seconds from one sign of life to the next, and without one until a holder counts as
-# dead.
+# In a bucket: seconds between updates of the lock, and seconds without an update after which its
+# holder counts as dead.
 BEAT = 10.0
 PATIENCE = 60.0
-# Of a lock that are looked at for its holder's name.
+# Bytes of a lock that are read for the name of its holder.
 _NAME_BYTES = 200
 
 
 @contextlib.contextmanager
 def hold(folder: files.Path) -> Iterator[Callable[[], None]]:
-  """Makes a folder and keeps other runs out of it; leaves no empty folder behind.
+  """Creates a folder and locks it against other runs; removes it at the end if it is empty.
 
-  The lock is the operating system's (`flock` on `.lock`, which names the holder): it is gone with
-  the process, however that ends. In a bucket it is an object that its holder writes anew every
-  `BEAT` seconds; who finds one that stays as it is for `PATIENCE` seconds takes it over. Host 0
-  alone takes it, for all.
+  The lock is a lock of the operating system (`flock` on `.lock`, which names the holder). It is
+  released when the process ends for any reason. In a bucket, it is an object that its holder
+  rewrites every `BEAT` seconds; a lock that does not change for `PATIENCE` seconds is taken over.
+  Host 0 takes the lock for all hosts.
 
   Yields:
-    To be called before anything is written: raises a RunError where another run has taken over,
-    as it may while this one stood still, and does nothing else.
+    A function to call before anything is written. It raises a RunError if another run has taken
+    over the lock, which can happen if this run was suspended.
 
   Raises:
-    RunError: another process holds it, on this or, where the file system tells, another machine.
+    RunError: another process holds the lock, on this machine or, if the file system supports it, on
+      another one.
   """
   check = lambda: None
   refusal = None
@@ -70,7 +71,7 @@ def _hold(folder: pathlib.Path) -> Iterator[None]:
   try:
     yield
   finally:
-    # Whoever waits for this very file sees that it is gone, and takes a new one.
+    # Processes that wait for this file notice that it is gone, and create a new one.
     (folder / FILE).unlink(missing_ok=True)
     file.close()
     with contextlib.suppress(OSError):  # They are in use.
@@ -100,7 +101,7 @@ def _lock(path: pathlib.Path) -> TextIO:
 
 
 def _is_at(file: TextIO, path: pathlib.Path) -> bool:
-  """Whether the open file is still that of the path; its last holder may have removed it."""
+  """Whether the open file is still at the path; its last holder may have removed it."""
   try:
     return os.path.samestat(os.fstat(file.fileno()), path.stat())
   except FileNotFoundError:
@@ -123,16 +124,17 @@ def _hold_object(folder: files.Path) -> Iterator[Callable[[], None]]:
 
 
 class _ObjectLock:
-  """The object `.lock` of a bucket's folder.
+  """The object `.lock` in a folder of a bucket.
 
-  Every write names the generation that it replaces, which the bucket compares: of two who write at
-  a time one is refused. Clocks are not compared: a holder is dead when its object stays as it is.
+  Every write names the generation that it replaces, and the bucket compares it, so one of two
+  simultaneous writes is refused. Clocks are not compared: a holder counts as dead if its object
+  does not change.
   """
 
   def __init__(self, folder: files.Path):
     self._folder = folder
     self._holder = f'process {os.getpid()} on {socket.gethostname()}'
-    # Unlike any other's, so that an answer that was lost can be told from a refusal.
+    # Unique, to distinguish a lost response from a refusal.
     self._token = uuid.uuid4().hex
     self._beats = 0
     self._taken_by = ''
@@ -141,7 +143,7 @@ class _ObjectLock:
       self._store = tensorstore.KvStore.open(f'{folder}/').result()
 
   def take(self) -> None:
-    """Raises a RunError if another run holds it, or is quicker."""
+    """Takes the lock; raises a RunError if another run holds it or is faster."""
     with files.bucket_errors(self._folder):
       holder = self._store.read(FILE).result()
       if holder.state == 'value':
@@ -159,7 +161,7 @@ class _ObjectLock:
     )
 
   def _watched(self, first):
-    """What is there after `PATIENCE`, if it is as it was or gone; None if somebody is alive."""
+    """The lock after `PATIENCE` seconds if it is unchanged or gone; None if it has changed."""
     end = time.monotonic() + PATIENCE
     while time.monotonic() < end:
       time.sleep(min(BEAT, PATIENCE) / 5)
@@ -172,7 +174,7 @@ class _ObjectLock:
     return first
 
   def _write(self, replaced: bytes) -> bool:
-    """Whether the object was still the one of that generation, and is ours now."""
+    """Replaces the object of that generation; returns whether it is ours now."""
     self._beats += 1
     content = f'{self._holder}\n{self._token}\n{self._beats}\n'.encode()
     written = self._store.write(FILE, content, if_equal=replaced).result()
@@ -186,7 +188,7 @@ class _ObjectLock:
     return True
 
   def beat_until(self, over: threading.Event) -> None:
-    """Writes the object anew again and again; ends when it has become another's."""
+    """Rewrites the object regularly; returns when another run has taken it."""
     while not over.wait(BEAT):
       try:
         if not self._write(self._generation):
@@ -202,13 +204,13 @@ class _ObjectLock:
       )
 
   def release(self) -> None:
-    """Removes the object, unless it is another's."""
+    """Removes the object, unless another run has taken it."""
     if not self._taken_by:
-      with contextlib.suppress(Exception):  # Without it the next one waits a little.
+      with contextlib.suppress(Exception):  # If this fails, the next run only has to wait.
         self._store.write(FILE, None, if_equal=self._generation).result()
 
 
 def _named(content: bytes) -> str:
-  """The holder, whom the first line of a lock names."""
+  """The holder, named in the first line of a lock."""
   lines = content[:_NAME_BYTES].decode(errors='replace').splitlines()
   return shown(lines[0].strip()) if lines and lines[0].strip() else 'another process'

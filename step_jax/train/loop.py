@@ -1,4 +1,4 @@
-"""The one training loop of all stages."""
+"""The training loop of all stages."""
 
 from collections.abc import Callable, Iterator, Mapping
 import dataclasses
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Evaluation:
-  """What an evaluation during training found: scalars by name, and pictures, uint8 `[H, W, 3]`."""
+  """Result of an evaluation during training: scalars and images, uint8 `[H, W, 3]`, by name."""
 
   scalars: Mapping[str, float]
   images: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
@@ -26,7 +26,7 @@ class Evaluation:
 
 @dataclasses.dataclass(frozen=True)
 class Every:
-  """After how many steps to log, to save and to evaluate."""
+  """Number of steps between log entries, checkpoints and evaluations."""
 
   log: int
   checkpoint: int
@@ -46,27 +46,28 @@ def run(
   stop: Callable[[int], bool] = lambda step: False,
   profiler: profiling.Profiler | None = None,
 ) -> Any:
-  """Trains from the state's own step to `num_steps`, and returns the final state.
+  """Trains from the step of the state to `num_steps`, and returns the final state.
 
-  After every step that is due: metrics are averaged over the steps since the last time and checked,
-  then the state is evaluated, then saved; an evaluated state is always saved, with its scores. The
-  last step is due for everything.
+  At the intervals in `every`, metrics are averaged over the steps since the last time and checked;
+  then the state is evaluated; then it is saved. An evaluated state is always saved, with its
+  scores. The last step does all of these.
 
   Args:
-    state: a pytree with an int32 scalar `step`; its buffers are given away.
+    state: a pytree with an int32 scalar `step`; its buffers are donated.
     train_step: `(state, batch) -> (state, float32 scalars)`, compiled.
-    batches: the batches from the state's step on.
-    num_steps: when to stop.
-    every: what is due when.
-    checkpoints: where states go.
-    writer: where metrics and pictures go; None on all hosts but one.
-    evaluate: scores a state; None where there is nothing to score on.
-    items_per_step: pictures (or codes) that a step sees, for the progress line.
-    stop: asked after every step but the last, with its number, whether to save it and return.
-    profiler: told before and after every step; the caller closes it.
+    batches: the batches from the step of the state on.
+    num_steps: step at which training ends.
+    every: intervals.
+    checkpoints: stores states.
+    writer: writes metrics and images; None on all hosts except one.
+    evaluate: scores a state; None if there is no data for this.
+    items_per_step: number of images (or codes) per step, for the progress line.
+    stop: called with the step number after every step except the last; returns whether to save the
+      state and return.
+    profiler: called before and after every step; the caller closes it.
 
   Raises:
-    RunError: a metric is not finite; nothing of the steps since is saved.
+    RunError: a metric is not finite; no state after that step is saved.
   """
   start = int(state.step)
   pending: list[Mapping[str, jax.Array]] = []
@@ -89,7 +90,7 @@ def run(
       bar.update()
       if not (due['log'] or due['checkpoint'] or evaluating):
         continue
-      # Reading metrics waits for the device; nothing else in the loop does.
+      # Reading metrics is the only operation in the loop that waits for the device.
       scalars = _average(jax.device_get(pending), step, checkpoints.latest)
       pending.clear()
       scalars['images_per_second'] = clock.rate(step)
@@ -117,14 +118,14 @@ def run(
 
 
 def _line(scalars: Mapping[str, float]) -> str:
-  """Scalars as text; members of a family, as `grad_norm/generator`, are for the charts."""
+  """Scalars as text, except families such as `grad_norm/generator`, which are for charts only."""
   return '  '.join(f'{name} {value:.4g}' for name, value in scalars.items() if '/' not in name)
 
 
 def _average(history: list[Mapping], step: int, saved: int | None) -> dict[str, float]:
-  """Means over the steps since the last log, all of which must be finite."""
+  """Means over the steps since the last log entry; all values must be finite."""
   for offset, metrics in enumerate(history):
-    # Losses first: where one of them is not finite, gradients are not either.
+    # Losses first, because gradients are not finite either if a loss is not.
     for name, value in sorted(metrics.items(), key=lambda item: '/' in item[0]):
       if not np.isfinite(value):
         kept = f'the checkpoint of step {saved} is kept' if saved else 'no checkpoint was saved yet'
@@ -136,7 +137,7 @@ def _average(history: list[Mapping], step: int, saved: int | None) -> dict[str, 
 
 
 class _Clock:
-  """Speed and remaining time; time spent on evaluation and saving is not counted as training."""
+  """Speed and remaining time of training, without the time of evaluation and saving."""
 
   def __init__(self, start: int, num_steps: int, items_per_step: int):
     self._num_steps = num_steps

@@ -1,6 +1,6 @@
-"""Devices as one mesh with one axis, `data`.
+"""A mesh of all devices with one axis, `data`.
 
-Batches are split over it, everything else is copied; states may be split as well.
+Batches are sharded over it; everything else is replicated, except states if requested.
 """
 
 from collections.abc import Mapping
@@ -12,36 +12,37 @@ import numpy as np
 
 from step_jax.errors import ConfigError
 
-# Arrays of fewer numbers are copied in any case: gathering them is more messages than bytes.
+# Smaller arrays are always replicated, because gathering them is dominated by latency.
 _SMALL = 2**12
 
 
 def make_mesh() -> jax.sharding.Mesh:
-  """All devices of all hosts in one row."""
-  # Automatic axes: convolutions do not run on the explicit ones that jax makes by default.
+  """Mesh of all devices of all hosts."""
+  # Convolutions do not work with Explicit axes, the default of jax.
   return jax.make_mesh((jax.device_count(),), ('data',), axis_types=(jax.sharding.AxisType.Auto,))
 
 
 def replicated(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """Every device holds the whole array."""
+  """Sharding in which every device holds the whole array."""
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
 
 def split(mesh: jax.sharding.Mesh) -> jax.sharding.NamedSharding:
-  """Every device holds its part of the first axis."""
+  """Sharding of the first axis over the devices."""
   return jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec('data'))
 
 
 def of_state(mesh: jax.sharding.Mesh, state: Any, fsdp: bool) -> Any:
-  """Where each array of a state lies: on every device, or split evenly over them.
+  """Sharding of each array of a state: replicated, or sharded over the devices.
 
-  Split (Zhao et al. 2023, fully sharded data parallel), an array is so along its longest axis that
-  divides by the number of devices; it is copied where it has none, or is small.
+  With `fsdp` (Zhao et al. 2023, fully sharded data parallel), an array is sharded along its longest
+  axis that is divisible by the number of devices. Small arrays, and arrays without such an axis,
+  are replicated.
 
   Args:
-    mesh: from `make_mesh`.
-    state: tree of arrays, or their shapes.
-    fsdp: whether to split.
+    mesh: mesh from `make_mesh`.
+    state: tree of arrays, or of their shapes.
+    fsdp: whether to shard.
   """
 
   def sharding(leaf):
@@ -56,10 +57,10 @@ def of_state(mesh: jax.sharding.Mesh, state: Any, fsdp: bool) -> Any:
 
 
 def check_batch_size(batch_size: int) -> None:
-  """Makes sure that a global batch divides evenly over all devices.
+  """Checks that the global batch size is divisible by the number of devices.
 
   Raises:
-    ConfigError: it does not.
+    ConfigError: it is not.
   """
   devices = jax.device_count()
   if batch_size % devices:
@@ -70,10 +71,10 @@ def check_batch_size(batch_size: int) -> None:
 
 
 def to_global(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
-  """Arrays split over the mesh, from the part of each that this host has read.
+  """Creates arrays that are sharded over the mesh from the parts that this host has read.
 
   Args:
-    mesh: from `make_mesh`.
+    mesh: mesh from `make_mesh`.
     batch: name -> `[global batch / number of hosts, …]`.
   """
   sharding = split(mesh)
@@ -86,7 +87,7 @@ def to_global(mesh: jax.sharding.Mesh, batch: Mapping[str, np.ndarray]) -> dict[
 
 
 def all_hosts(condition: bool) -> bool:
-  """Whether the condition holds on every host; all of them must ask."""
+  """Whether the condition holds on every host; all hosts must call this."""
   return bool(np.all(multihost_utils.process_allgather(np.asarray(condition))))
 
 

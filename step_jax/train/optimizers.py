@@ -1,4 +1,4 @@
-"""Adam as TensorFlow and as PyTorch compute it, and StEP's schedule of learning rates."""
+"""Adam as in TensorFlow and PyTorch, the learning rate schedule of StEP, and moving averages."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -16,8 +16,8 @@ class AdamState(NamedTuple):
 
   Attributes:
     count: int32 scalar, steps taken.
-    mu: first moments, a tree as the gradients; None when `b1` is zero, as they equal the gradients.
-    nu: second moments, likewise.
+    mu: first moments, a tree like the gradients; None if `b1` is zero: they equal the gradients.
+    nu: second moments, a tree like the gradients.
   """
 
   count: jax.Array
@@ -29,8 +29,8 @@ def scale_by_tf_adam(b1: float, b2: float) -> optax.GradientTransformation:
   """Adam's direction with epsilon *outside* the bias correction, as in TensorFlow 1.
 
   `sqrt(1 - b2^t) / (1 - b1^t) * mu / (sqrt(nu) + 1e-8)`; Kingma and Ba 2015, the form that ends
-  section 2. Compared to `optax.scale_by_adam` early steps are damped where gradients are tiny. With
-  `b1 = 0` no first moment is kept.
+  section 2. Compared to `optax.scale_by_adam`, early steps with tiny gradients are smaller. With
+  `b1 = 0`, no first moment is stored.
   """
 
   def init(params):
@@ -53,9 +53,9 @@ def scale_by_tf_adam(b1: float, b2: float) -> optax.GradientTransformation:
 
 
 def scale_by_torch_adam(b1: float, b2: float) -> optax.GradientTransformation:
-  """Adam's direction as PyTorch computes it, epsilon 1e-8 outside of the root.
+  """Adam's direction as in PyTorch, with epsilon 1e-8 outside the square root.
 
-  With `b1 = 0` the first moment would equal the gradient, and none is kept.
+  With `b1 = 0`, the first moment equals the gradient and is not stored.
   """
   if b1:
     return optax.scale_by_adam(b1, b2, eps=ADAM_EPSILON)
@@ -63,15 +63,16 @@ def scale_by_torch_adam(b1: float, b2: float) -> optax.GradientTransformation:
 
 
 def lr_factor(step: jax.Array, batch_size: int, fixed_kimg: float, total_kimg: float) -> jax.Array:
-  """What all learning rates are multiplied by at a step: constant, then falling linearly.
+  """Factor of all learning rates at a step: constant, then linear decay.
 
-  One until `fixed_kimg` thousand pictures were seen, then `1 - (kimg - fixed) / (total - fixed +
-  10)`, never below `10 / (total - fixed + 10)`; kimg counts whole thousands, as the original does.
+  The factor is 1 for the first `fixed_kimg` thousand images, then `1 - (kimg - fixed) / (total -
+  fixed + 10)`, but at least `10 / (total - fixed + 10)`; kimg counts whole thousands, as in the
+  original.
 
   Args:
-    step: int32 scalar, steps done before this one.
-    batch_size: pictures a step.
-    fixed_kimg, total_kimg: thousands of pictures; equal, or total below fixed, means no decay.
+    step: number of completed steps, int32 scalar.
+    batch_size: images per step.
+    fixed_kimg, total_kimg: thousands of images; if total is not above fixed, there is no decay.
 
   Returns:
     float32 scalar in (0, 1].
@@ -85,21 +86,21 @@ def lr_factor(step: jax.Array, batch_size: int, fixed_kimg: float, total_kimg: f
 
 
 def schedule(config: ml_collections.ConfigDict, rate: float) -> Callable[[jax.Array], jax.Array]:
-  """Step number -> `rate`, decayed by `lr_factor` as `config.schedule` says."""
+  """Step number -> `rate`, decayed by `lr_factor` according to `config.schedule`."""
   lengths = config.batch_size, config.schedule.fixed_kimg, config.schedule.total_kimg
   return lambda step: rate * lr_factor(step, *lengths)
 
 
 def ema_decay(step: jax.Array, decay: float) -> jax.Array:
-  """The weight of the old average at a step: `min(decay, (1 + step) / (10 + step))`, rising.
+  """Weight of the old average at a step: `min(decay, (1 + step) / (10 + step))`.
 
-  A constant 0.999, the original's, still shows a third of the initial values after 1,000 steps; the
-  two agree from step 9,000 on.
+  With the constant 0.999 of the original, a third of the initial values remains after 1,000 steps.
+  The two are equal from step 9,000 on.
   """
   step = step.astype(jnp.float32)
   return jnp.minimum(decay, (1.0 + step) / (10.0 + step))
 
 
 def ema_update(ema: Any, params: Any, decay: jax.Array | float) -> Any:
-  """Moving average `decay * ema + (1 - decay) * params`, exact where both are equal already."""
+  """Moving average `decay * ema + (1 - decay) * params`; exact if both are equal."""
   return jax.tree.map(lambda e, p: e + (1 - decay) * (p - e), ema, params)

@@ -1,4 +1,4 @@
-"""A profiler's trace of some steps of training, kept in the stage's folder."""
+"""Profiles some training steps, and writes the trace to the folder of the stage."""
 
 import pathlib
 import tempfile
@@ -14,12 +14,12 @@ FOLDER = 'profile'
 class Profiler:
   """Traces steps `first` to `last` with `jax.profiler`, into `profile/` in the stage's folder.
 
-  The trace is written after the last of them, or where training ends between them. TensorBoard's
-  profile plugin, XProf and Perfetto read it.
+  The trace is written after the last of these steps, or when training ends before it. TensorBoard's
+  profile plugin, XProf and Perfetto can read it.
 
   Args:
-    folder: of the stage.
-    steps: `(first, last)`, counted from 1; empty for none.
+    folder: folder of the stage.
+    steps: `(first, last)`, counted from 1; empty: no trace.
   """
 
   def __init__(self, folder: files.Path, steps: tuple[int, ...] = ()):
@@ -28,25 +28,25 @@ class Profiler:
     self._temporary: tempfile.TemporaryDirectory | None = None
 
   def before(self, step: int, state: Any) -> None:
-    """Begins the trace where `step` is the first one of it that is run; waits for the state."""
+    """Starts the trace if `step` is its first step; waits for the state."""
     if self._temporary is None and self._first <= step <= self._last:
-      # What runs still of earlier steps would be taken for this one's.
+      # Otherwise, work of earlier steps would be part of the trace.
       jax.block_until_ready(state)
-      # A bucket gets what is written when the trace is complete.
+      # The complete trace is copied, possibly to a bucket.
       self._temporary = tempfile.TemporaryDirectory(prefix='step_jax-')
       jax.profiler.start_trace(self._temporary.name)
 
   def after(self, step: int, state: Any) -> None:
-    """Ends the trace where `step` is its last; waits for the state."""
+    """Ends the trace if `step` is its last step; waits for the state."""
     if self._temporary is not None and step == self._last:
       jax.block_until_ready(state)
       self.close()
 
   def close(self) -> None:
-    """Ends the trace, if one is under way, and writes it.
+    """Ends a running trace and writes it.
 
     Raises:
-      RunError: it cannot be written.
+      RunError: the trace cannot be written.
     """
     if self._temporary is None:
       return

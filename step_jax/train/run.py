@@ -34,10 +34,10 @@ from step_jax.train import state as state_lib
 log = logging.getLogger(__name__)
 
 LOG_FILE = 'train.log'
-# Seconds from one copy of the log to the next where it lies in a bucket.
+# Seconds between copies of the log to a bucket.
 _LOG_SECONDS = 30.0
-# What decides when to end, to look and to stop, and where the state lies, not what was trained so
-# far: may differ from the start before.
+# Fields that may change on resume: schedule, logging, placement. They do not affect what was
+# trained so far.
 _FREE = ('schedule.', 'every.', 'data.unreadable', 'fsdp', 'profile', 'wandb', 'best_metric')
 
 
@@ -50,24 +50,25 @@ def train(
   workdir: str | os.PathLike,
   change_config: bool = False,
 ) -> files.Path:
-  """Trains a stage in `workdir/<config.stage>`, from where it stopped if it was started before.
+  """Trains a stage in `workdir/<config.stage>`, or resumes it.
 
   Args:
-    build: makes the stage ready: `(config, workdir, mesh) -> Training`.
-    config: as `configs/<stage>.py` gives it.
-    workdir: of the run; its stages lie side by side in it. A folder, or `gs://BUCKET/FOLDER`.
-    change_config: go on with a stage although it was trained with another configuration or on other
-      images so far, or although the stage that it starts from was.
+    build: creates the stage: `(config, workdir, mesh) -> Training`.
+    config: configuration, from `configs/<stage>.py`.
+    workdir: work directory of the run, which contains the folders of its stages: a folder, or
+      `gs://BUCKET/FOLDER`.
+    change_config: whether to resume although the stage, or the stage that it starts from, was
+      trained with another configuration or on other images.
 
   Returns:
-    The stage's folder: `config.json`, `data.json`, `checkpoints/`, `metrics.jsonl`, `train.log`,
-    `tensorboard/`, `samples/`, and what the stage made on the way (mined neighbours, style codes).
+    The folder of the stage: `config.json`, `data.json`, `checkpoints/`, `metrics.jsonl`,
+    `train.log`, `tensorboard/`, `samples/`, and other outputs (mined neighbours, style codes).
 
   Raises:
-    UserError: the configuration, the data, weights or the stage before cannot be used; the stage
-      was trained with another configuration or on other images, or another process trains it now.
-    Preempted: SIGTERM came; the step that was running is saved.
-    KeyboardInterrupt: SIGINT came; likewise.
+    UserError: the configuration, the data, weights or the previous stage cannot be used; the stage
+      was trained with another configuration or on other images; or another process trains it.
+    Preempted: SIGTERM was received; the current step is saved.
+    KeyboardInterrupt: SIGINT was received; the current step is saved.
   """
   workdir = files.path(workdir)
   folder = stage_lib.stage_folder(workdir, config.stage)
@@ -94,11 +95,11 @@ def train(
 
 
 def _changes(config: ml_collections.ConfigDict, folder: files.Path) -> dict[str, tuple]:
-  """Fields that differ from those that the stage was trained with: values then and now."""
+  """Fields that differ from the configuration of the trained stage: old and new values."""
   if not checkpoint.exists(folder) or not (folder / config_lib.FILE).is_file():
     return {}
   changes = config_lib.differences(config_lib.read(folder), config)
-  # The argument has said all it has to say in the other fields.
+  # The effect of the argument is in the other fields.
   changes.pop('arg', None)
   if same_data.is_same_path(*(path or '' for path in changes.get('data.path', ('', '')))):
     changes.pop('data.path', None)
@@ -123,7 +124,7 @@ def _train(
   mesh = mesh_lib.make_mesh()
   stage = build(config, workdir, mesh)
   with contextlib.ExitStack() as closing:
-    # The first to come is the last to go: signals are taken until all is written.
+    # Entered first, so that signals are handled until everything is written.
     stop = closing.enter_context(stopping.Stop())
     checkpoints = checkpoint.Checkpoints(folder, config.best_metric)
     closing.callback(checkpoints.close)
@@ -145,7 +146,7 @@ def _train(
         closing.callback(online.close)
         writer = writers.Several(writer, online)
       log_file = closing.enter_context(_log_to(folder / LOG_FILE))
-      # To the file alone: it has one line per array.
+      # Only to the file, because the table has one line per array.
       table = parameter_overview.get_parameter_overview(state.params, include_stats=False)
       log_file.handle(logging.makeLogRecord({'msg': f'parameters:\n{table}'}))
       profiler = profiling.Profiler(folder, config.get('profile', ()))
@@ -180,15 +181,15 @@ def _train(
 
 class _LogFile(logging.FileHandler):
   def __init__(self, path: pathlib.Path):
-    # Names of files may hold bytes that are no text at all.
+    # File names may contain bytes that are not valid text.
     super().__init__(path, encoding='utf-8', errors='backslashreplace')
 
   def handleError(self, record):  # noqa: N802
-    """A line that cannot be written is let go: what matters to the run tells of a full disk."""
+    """Ignores errors: a full disk is reported when checkpoints or metrics are written."""
 
 
 class _LogObject(_LogFile):
-  """A log in a bucket: grows on this machine, and is copied now and then and at the end."""
+  """A log in a bucket: written on this machine, and copied regularly and at the end."""
 
   def __init__(self, path: files.Path):
     self._path = path
@@ -218,13 +219,13 @@ class _LogObject(_LogFile):
 
 @contextlib.contextmanager
 def _log_to(path: files.Path) -> Iterator[logging.Handler]:
-  """Sends our own log messages to a file as well; yields the handler that writes it."""
+  """Also writes our own log messages to a file; yields the handler."""
   handler = (_LogObject if files.in_bucket(path) else _LogFile)(path)
   handler.setFormatter(logging.Formatter('%(asctime)s %(message)s'))
   logger = logging.getLogger('step_jax')
   level = logger.level
   logger.addHandler(handler)
-  # The file is whole even where nobody asked to see messages, as in a notebook.
+  # The file is complete even if messages are not displayed, as in a notebook.
   logger.setLevel(min(logging.INFO, logger.getEffectiveLevel()))
   try:
     yield handler
@@ -240,15 +241,15 @@ def _shardings(config, stage: stage_lib.Training, mesh):
 
 
 def _gather_networks(mesh, state):
-  """The state with all its networks on every device, as evaluation wants them."""
-  # Compiled, since no host may have the whole of what is split.
+  """Copies all networks of a state to every device, for evaluation."""
+  # Compiled, because no host may have all shards.
   gather = jax.jit(lambda *trees: trees, out_shardings=mesh_lib.replicated(mesh))
   params, ema, stats = gather(state.params, state.ema, state.stats)
   return state.replace(params=params, ema=ema, stats=stats)
 
 
 def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
-  """The state to go on from: the latest checkpoint, else fresh with what the stage before gives."""
+  """Initial state: the latest checkpoint, or a new state with networks of the previous stage."""
   key = jax.random.key(config.seed)
   if checkpoints.latest is not None:
     like = jax.tree.map(
@@ -260,7 +261,7 @@ def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
 
   def init(key, warm, warm_stats):
     state = stage.step.init(key)
-    # Averages start from the given networks too. The original's start from its random ones.
+    # Averages start from the given networks too; in the original, from the random initial ones.
     averaged = {name: warm.get(name, tree) for name, tree in state.ema.items()}
     stats = state.stats
     if warm_stats:
@@ -268,7 +269,7 @@ def _initial_state(config, stage: stage_lib.Training, checkpoints, shardings):
       stats = {**stats, **warm_stats, **{name: ours[name] for name in ours.keys() & stats.keys()}}
     return state.replace(params={**state.params, **warm}, ema=averaged, stats=stats)
 
-  # It runs once: optimising it would take CPUs longer than it takes by itself.
+  # It runs only once, so optimizing it would take longer than running it.
   once = {'xla_backend_optimization_level': 0}
   return jax.jit(init, out_shardings=shardings, compiler_options=once)(
     key, stage.warm_start, stage.warm_stats

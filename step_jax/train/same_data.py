@@ -1,4 +1,4 @@
-"""A stage must not mix up training and validation images: its own of before, or another stage's."""
+"""Checks that a stage uses the images of its earlier training, and of the stage it starts from."""
 
 import ml_collections
 
@@ -16,19 +16,19 @@ _REMEDY = 'or accept this by --change-config'
 
 
 def problem(config: ml_collections.ConfigDict, workdir: files.Path, dataset: PairSet) -> str:
-  """Why a stage should not train on this data; empty if it may.
+  """Why a stage must not train on this data; empty if it may.
 
-  A stage that has a checkpoint must find the images that it was trained on so far. One that starts
-  from another stage must not validate on that stage's training images, or the other way around;
-  `finetune` and `mapper` must have exactly the data of that stage.
+  A stage with a checkpoint needs the images that it was trained on. A stage that starts from
+  another one must not validate on training images of that stage, or train on its validation images;
+  `finetune` and `mapper` need exactly the data of that stage.
 
   Args:
-    config: of the stage.
-    workdir: of the run.
-    dataset: what `config.data` names.
+    config: configuration of the stage.
+    workdir: work directory of the run.
+    dataset: data set of the configuration.
 
   Raises:
-    RunError: a stage's record of its images, or its configuration, is damaged.
+    RunError: the record of the images of a stage, or its configuration, is damaged.
   """
   folder = stage_lib.stage_folder(workdir, config.stage)
   if checkpoint.exists(folder):
@@ -42,7 +42,7 @@ def problem(config: ml_collections.ConfigDict, workdir: files.Path, dataset: Pai
 
 
 def is_same_path(a: str, b: str) -> bool:
-  """Whether two values of `data.path` name one folder."""
+  """Whether two values of `data.path` name the same folder."""
   return places.expand(a).resolve() == places.expand(b).resolve()
 
 

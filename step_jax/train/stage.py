@@ -21,18 +21,18 @@ from step_jax.train import state as state_lib
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-  """A stage, ready to train.
+  """A stage, ready for training.
 
   Attributes:
-    step: what it optimises.
-    batches: number of the first step -> batches of host arrays from there on.
-    num_steps: how many steps it has.
-    items_per_step: pictures (codes) a step.
-    frozen: arrays that steps read and do not change, on the host or on every device.
-    warm_start: network -> parameters to start from in place of fresh ones.
-    warm_stats: likewise network -> statistics; an average of the network starts from them too.
+    step: training step.
+    batches: first step -> batches of host arrays from that step on.
+    num_steps: number of steps.
+    items_per_step: number of images (or codes) per step.
+    frozen: arrays that steps read but do not change, on the host or on every device.
+    warm_start: network -> initial parameters, if not newly initialised.
+    warm_stats: network -> initial statistics; its moving average starts from them too.
     evaluate: scores a state, whose networks are on every device, on all hosts together; or None.
-    features: which feature net is used, for the log; `random` where it is not a trained one.
+    features: name of the feature network, for the log; `random` if it is not trained.
   """
 
   step: state_lib.TrainStep
@@ -48,13 +48,13 @@ class Training:
 
 @dataclasses.dataclass(frozen=True)
 class AbstractStep:
-  """A step and the shapes of what it takes: to compile, count or feed one without any data.
+  """A training step and the shapes of its arguments, to compile or analyse it without data.
 
   Attributes:
-    step: its `train_step` takes the three that follow.
+    step: the step; its `train_step` takes the following three arguments.
     state: a `TrainState` of `jax.ShapeDtypeStruct`.
-    batch: role -> shape, as batches of the stage have them.
-    frozen: the same of what steps read and do not change.
+    batch: role -> shape in a batch of the stage.
+    frozen: shapes of arrays that steps read but do not change.
   """
 
   step: state_lib.TrainStep
@@ -69,7 +69,7 @@ class AbstractStep:
     batch: Mapping[str, jax.ShapeDtypeStruct],
     frozen: Mapping[str, Any] | None = None,
   ) -> 'AbstractStep':
-    """With the shapes of the state that the step starts from."""
+    """Computes the shapes of the initial state of the step."""
     return cls(step, jax.eval_shape(step.init, jax.random.key(0)), batch, frozen or {})
 
 
@@ -87,12 +87,12 @@ def shard() -> pipeline.Shard:
 
 
 def num_steps(config: ml_collections.ConfigDict) -> int:
-  """How many steps show `config.schedule.total_kimg` thousand pictures."""
+  """Number of steps for `config.schedule.total_kimg` thousand images."""
   return -(-round(config.schedule.total_kimg * 1000) // config.batch_size)
 
 
 def stage_folder(workdir: files.Path, name: str) -> files.Path:
-  """Folder of a stage: a name below the work directory, or a path of its own."""
+  """Folder of a stage: a name in the work directory, or a path."""
   return files.join(files.path(workdir), name)
 
 
@@ -102,20 +102,20 @@ def warm_start(
   step: state_lib.TrainStep,
   mesh: jax.sharding.Mesh,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-  """What a stage has in common with the one that it starts from, `config.init_from`.
+  """Reads the networks that a stage shares with the one it starts from, `config.init_from`.
 
   Args:
-    config: of the stage that starts; an empty `init_from` gives nothing.
-    workdir: of the run.
-    step: of the stage that starts.
-    mesh: where arrays go, copied to every device.
+    config: configuration of the new stage; if `init_from` is empty, nothing is read.
+    workdir: work directory of the run.
+    step: training step of the new stage.
+    mesh: mesh; arrays are copied to every device.
 
   Returns:
     `Training.warm_start` and `Training.warm_stats`: the latest parameters of all networks that both
-    have, and the statistics of these networks.
+    stages have, and the statistics of these networks.
 
   Raises:
-    RunError: the stage has no checkpoint, no such network, or networks that do not fit.
+    RunError: the other stage has no checkpoint, no such network, or networks that do not fit.
   """
   if not config.init_from:
     return {}, {}
@@ -131,7 +131,7 @@ def warm_start(
     )
   own = wanted.stats or {}
   of_these = {name: own[name] for name in own if name in like and name in stats}
-  # An empty dict is no part of a checkpoint.
+  # A checkpoint does not contain empty dicts.
   loaded = load_networks(
     folder, {'params': like, **({'stats': of_these} if of_these else {})}, mesh
   )
@@ -144,18 +144,18 @@ def load_networks(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> Any
 
 
 def load_newest(folder: files.Path, like: Any, mesh: jax.sharding.Mesh) -> tuple[int, Any]:
-  """Reads part of a trained stage's latest state.
+  """Reads part of the latest state of a trained stage.
 
   Args:
-    folder: of that stage.
+    folder: folder of that stage.
     like: subtree of a `TrainState` as dicts, of `jax.ShapeDtypeStruct`.
-    mesh: where arrays go, copied to every device.
+    mesh: mesh; arrays are copied to every device.
 
   Returns:
-    The step of the checkpoint, and what was read.
+    The step of the checkpoint, and the arrays.
 
   Raises:
-    RunError: the stage is not there, not trained, or its networks do not fit.
+    RunError: the stage does not exist, is not trained, or its networks do not fit.
   """
   sharding = mesh_lib.replicated(mesh)
   like = jax.tree.map(
@@ -169,7 +169,7 @@ def trained_config(folder: files.Path, stages: Sequence[str]) -> ml_collections.
   """The configuration of a trained stage.
 
   Raises:
-    RunError: it is not of one of `stages`.
+    RunError: the stage is not one of `stages`.
   """
   config = config_lib.read(folder)
   if config.stage not in stages:
@@ -179,16 +179,16 @@ def trained_config(folder: files.Path, stages: Sequence[str]) -> ml_collections.
 
 
 def load_run(folder: files.Path, like: Any, which: str = 'latest') -> tuple[int, Any, dict]:
-  """Reads part of a trained stage's state to the default device, to use it.
+  """Reads part of the state of a trained stage to the default device, for inference.
 
   Args:
-    folder: of that stage.
+    folder: folder of that stage.
     like: subtree of a `TrainState` as dicts, of `jax.ShapeDtypeStruct`: networks in `ema` or
       `params`, their statistics in `stats`.
     which: `latest` or `best` checkpoint.
 
   Returns:
-    The step of the checkpoint, what was read, and the scores of the checkpoint.
+    The step of the checkpoint, the arrays, and the scores of the checkpoint.
 
   Raises:
     RunError: there is no such checkpoint, or it cannot be read.

@@ -1,6 +1,6 @@
-"""What every method trains.
+"""The training state of every method.
 
-One pytree, so that one loop, one checkpoint and one sharding rule serve all.
+It is one pytree, so all methods share the loop, the checkpoints and the sharding.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,7 +14,7 @@ import optax
 
 from step_jax.train import optimizers
 
-# What the statistics of the moving average of a network are called in `TrainState.stats`.
+# Name in `TrainState.stats` of the statistics of the moving average of a network.
 AVERAGED = 'averaged_{}'
 
 Params = dict[str, Any]
@@ -22,17 +22,16 @@ Metrics = dict[str, jax.Array]
 
 
 class TrainState(flax.struct.PyTreeNode):
-  """Everything that a run changes; no randomness, since keys derive from the seed and `step`.
+  """Everything that training changes. There is no random state: keys derive from seed and `step`.
 
   Attributes:
-    step: int32 scalar, steps done.
+    step: number of completed steps, int32 scalar.
     params: network -> parameter tree.
-    ema: moving averages of those networks that are used after training.
-    opt: optimiser -> its state.
-    stats: what a step changes that is neither a parameter nor an optimiser's: statistics of
-      batch and spectral norm by network (those of averages are called `AVERAGED`), running means,
-      the latest value of a lazy loss term. None where there is none, so that checkpoints without
-      it load.
+    ema: moving averages of the networks that are used after training.
+    opt: optimizer -> its state.
+    stats: everything else that a step changes: statistics of batch and spectral norm by network
+      (those of averages are named `AVERAGED`), running means, the latest value of a lazy loss term.
+      None if there is nothing, so that checkpoints without it can be loaded.
   """
 
   step: jax.Array
@@ -44,12 +43,13 @@ class TrainState(flax.struct.PyTreeNode):
 
 @dataclasses.dataclass(frozen=True)
 class Optimizer:
-  """An optimiser of some networks.
+  """An optimizer of one or more networks.
 
   Attributes:
     networks: names in `TrainState.params` that it updates.
-    transform: gradients to directions, to be multiplied by the rate and subtracted.
-    learning_rate: step number -> rate.
+    transform: maps gradients to directions, which are multiplied by the learning rate and
+      subtracted.
+    learning_rate: step number -> learning rate.
   """
 
   networks: tuple[str, ...]
@@ -59,22 +59,22 @@ class Optimizer:
 
 @dataclasses.dataclass(frozen=True)
 class TrainStep:
-  """How a stage trains, as pure functions.
+  """The training step of a stage, as pure functions.
 
   Attributes:
     init: `key -> TrainState`.
-    train_step: `(state, batch, frozen) -> (state, metrics)`; `frozen` holds what is not trained
-      (feature nets, codes). Metrics are float32 scalars.
+    train_step: `(state, batch, frozen) -> (state, metrics)`. `frozen` has everything that is not
+      trained (feature networks, codes). Metrics are float32 scalars.
   """
 
   init: Callable[[jax.Array], TrainState]
   train_step: Callable[[TrainState, Mapping, Mapping], tuple[TrainState, Metrics]]
 
   def jitted_step(self, shardings: TrainState | None = None) -> Callable:
-    """`train_step` as training runs it: compiled, and given the state's buffers.
+    """Compiles `train_step`; the buffers of the state are donated.
 
     Args:
-      shardings: of the state, where it is not copied to every device.
+      shardings: shardings of the state; None: replicated.
     """
     return jax.jit(self.train_step, donate_argnums=0, out_shardings=(shardings, None))
 
@@ -82,9 +82,9 @@ class TrainStep:
 def create(
   params: Params, optimizers_: Mapping[str, Optimizer], averaged: tuple[str, ...] = (), **fields
 ) -> TrainState:
-  """A state at step 0.
+  """Creates a state at step 0.
 
-  Averages start at the parameters, in buffers of their own so that steps may donate them.
+  Averages start from the parameters, in separate buffers, so that steps can donate both.
   """
   pick = lambda names: {name: params[name] for name in names}
   return TrainState(
@@ -99,17 +99,17 @@ def create(
 def update(
   state: TrainState, name: str, optimizer: Optimizer, grads: Mapping[str, Params]
 ) -> TrainState:
-  """Moves the networks of one optimizer; the step is not counted and averages stay.
+  """Updates the networks of one optimizer, but not the step count and the averages.
 
-  Gradients that were all taken at one state and given in turn make a simultaneous update: networks
-  that two optimizers share receive the sum of both moves. Gradients taken after the update before
-  make an alternating one, and an update under `jax.lax.cond` a lazy one.
+  If all gradients are computed at one state, consecutive calls make a simultaneous update: networks
+  of two optimizers get the sum of both changes. If gradients are computed after the previous
+  update, the updates alternate. An update under `jax.lax.cond` is lazy.
 
   Args:
-    state: before the move.
-    name: of the optimizer in `state.opt`.
-    optimizer: what moves.
-    grads: network -> gradients, for the optimizer's networks.
+    state: state before the update.
+    name: name of the optimizer in `state.opt`.
+    optimizer: the optimizer.
+    grads: network -> gradients, for the networks of the optimizer.
   """
   params = {network: state.params[network] for network in optimizer.networks}
   rate = optimizer.learning_rate(state.step)
@@ -121,12 +121,12 @@ def update(
 def finish(
   state: TrainState, ema_decay: jax.Array | float = 0.0, stats: dict[str, Any] | None = None
 ) -> TrainState:
-  """Ends a step: counts it and lets the averages follow.
+  """Completes a step: increments the step count and updates the averages.
 
   Args:
-    state: after the step's updates.
+    state: state after all updates of the step.
     ema_decay: weight of the old average.
-    stats: what replaces `state.stats`; None leaves it unchanged.
+    stats: new `state.stats`; None: unchanged.
   """
   params = {name: state.params[name] for name in state.ema}
   ema = optimizers.ema_update(state.ema, params, ema_decay)
@@ -137,8 +137,8 @@ def gradient_norms(grads: Mapping[str, Mapping[str, Params]]) -> Metrics:
   """Euclidean norms of gradients by network, for the log: `grad_norm/<network>`, float32 scalars.
 
   Args:
-    grads: name of the optimizer -> network -> gradients. Gradients of a network that several
-      optimizers train are added.
+    grads: name of the optimizer -> network -> gradients. If several optimizers train a network,
+      its gradients are added.
   """
   sums: dict[str, Params] = {}
   for own in grads.values():
@@ -153,12 +153,12 @@ def apply_gradients(
   grads: Mapping[str, Params],
   ema_decay: jax.Array | float = 0.0,
 ) -> TrainState:
-  """A whole simultaneous step: every optimizer's `update` with gradients of one point, `finish`.
+  """A complete simultaneous step: `update` for every optimizer, then `finish`.
 
   Args:
-    state: before the step.
+    state: state before the step.
     optimizers_: name -> optimizer.
-    grads: name of the optimizer -> gradients of its networks.
+    grads: name of the optimizer -> gradients of its networks, all at this state.
     ema_decay: weight of the old average.
   """
   for name, optimizer in optimizers_.items():

@@ -1,4 +1,4 @@
-"""Ends training when it is asked for: after the running step, which is saved."""
+"""Handles signals: training ends after the current step, which is saved."""
 
 import contextlib
 import os
@@ -15,10 +15,10 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop(contextlib.AbstractContextManager):
-  """Takes SIGTERM and SIGINT while training; the second one ends the process at once.
+  """Handles SIGTERM and SIGINT during training; a second signal ends the process immediately.
 
-  Several processes stop at one step: JAX's pre-emption service then takes SIGTERM, on whichever
-  host it arrives, and tells all. Outside the main thread, signals are left alone.
+  Several hosts stop at the same step: JAX's preemption service then handles SIGTERM on any host and
+  notifies all. Outside the main thread, signals are not handled.
   """
 
   def __init__(self):
@@ -29,7 +29,7 @@ class Stop(contextlib.AbstractContextManager):
   def __enter__(self):
     if threading.current_thread() is threading.main_thread():
       for number in _SIGNALS:
-        # Ignored as under nohup, or taken by JAX: so it stays.
+        # Signals that are ignored, as under nohup, or handled by JAX are not changed.
         ours = number == signal.SIGINT or not self._together
         if ours and signal.getsignal(number) not in (signal.SIG_IGN, None):
           self._before[number] = signal.signal(number, self._take)
@@ -46,21 +46,21 @@ class Stop(contextlib.AbstractContextManager):
       _tell('stopping after this step to save it; send the signal again to stop immediately')
       if self._together:
         signal.raise_signal(signal.SIGTERM)
-    elif hasattr(sys, 'ps1'):  # In a notebook, which should live on.
+    elif hasattr(sys, 'ps1'):  # In a notebook, which should keep running.
       raise KeyboardInterrupt
     else:
       _tell('stopped immediately; re-run the command to resume from the last checkpoint')
       os._exit(128 + number)
 
   def now(self, step: int) -> bool:
-    """Whether to stop after this step; to be asked after every step, on every host."""
+    """Whether to stop after this step; must be called after every step, on every host."""
     if self._together and multihost_utils.reached_preemption_sync_point(step):
       self._received = self._received or signal.SIGTERM
       return True
     return self._received is not None and not self._together
 
   def tell(self, step: int) -> None:
-    """Raises what says why training ended before its end, if it did; `step` was saved.
+    """Raises an exception if training was stopped early; `step` was saved.
 
     Raises:
       Preempted: on SIGTERM.
@@ -73,5 +73,5 @@ class Stop(contextlib.AbstractContextManager):
 
 
 def _tell(text: str) -> None:
-  # Streams are not safe in a signal handler.
+  # Python streams are not safe in a signal handler.
   os.write(2, f'\nstep-jax: {text}\n'.encode())

@@ -1,4 +1,4 @@
-"""Metrics and images of a run in Weights & Biases, beside the files of its folder."""
+"""Sends metrics and images of a run to Weights & Biases, in addition to the files in its folder."""
 
 from collections.abc import Mapping
 import importlib.util
@@ -11,12 +11,12 @@ import numpy as np
 from step_jax import files, places, untrusted
 from step_jax.errors import ConfigError, RunError, first_line
 
-# In a stage's folder: by its id an interrupted run continues the same page.
+# File in the folder of the stage with the id of the run, to resume the same page.
 FILE = 'wandb.json'
 
 
 def check(project: str) -> None:
-  """Makes sure that the library is there if it is asked for.
+  """Checks that the library is installed if it is needed.
 
   Raises:
     ConfigError: it is not.
@@ -26,15 +26,15 @@ def check(project: str) -> None:
 
 
 class WandbWriter:
-  """Sends what a stage reports to Weights & Biases; a writer as `writers.MetricWriter`.
+  """Sends metrics and images to Weights & Biases, with the interface of `writers.MetricWriter`.
 
-  `wandb login` or WANDB_API_KEY gives access. With WANDB_MODE=offline everything stays in
-  `wandb/` beside the stage's folder (for a bucket: in the cache), to be sent later by `wandb sync`.
+  Log in with `wandb login` or WANDB_API_KEY. With WANDB_MODE=offline, everything is stored in
+  `wandb/` next to the folder of the stage (for a bucket: in the cache), for `wandb sync`.
 
   Args:
     project: name of the project.
-    folder: of the stage. The page of the run is named after it and its parent.
-    config: of the stage, all of which is sent.
+    folder: folder of the stage, which with its parent names the page of the run.
+    config: configuration of the stage, which is sent.
 
   Raises:
     RunError: the run cannot be started.
@@ -44,7 +44,7 @@ class WandbWriter:
     import wandb
 
     absolute = files.absolute(folder)
-    # Not in the stage's folder: the library makes links, which training refuses to write through.
+    # Not in the folder of the stage: the library creates links, which training refuses there.
     here = places.cache() if files.in_bucket(folder) else absolute.parent
     try:
       self._run = wandb.init(
@@ -55,13 +55,13 @@ class WandbWriter:
         dir=str(here),
         config=config.to_dict(),
       )
-    except Exception as error:  # The library's errors have no base of their own.
+    except Exception as error:  # Errors of the library have no common base class.
       raise RunError(
         f'--wandb {project}: cannot be started ({first_line(error)}): run `wandb login`, or set '
         'WANDB_MODE=offline'
       ) from error
     self._image = wandb.Image
-    # An interrupted run may repeat steps, which the library's own counter does not allow.
+    # A resumed run may repeat steps, which the counter of the library does not allow.
     self._run.define_metric('step')
     self._run.define_metric('*', step_metric='step')
 
@@ -83,7 +83,7 @@ class WandbWriter:
 
 
 def _id(folder: files.Path) -> str:
-  """The id of a stage's run, made when it first starts."""
+  """Id of the run of a stage, created at the first start."""
   path = folder / FILE
   if path.is_file():
     try:

@@ -1,6 +1,6 @@
-"""Metrics and pictures of a run: a jsonl file, TensorBoard events and PNG files.
+"""Writes metrics and images of a run: a jsonl file, TensorBoard events and PNG files.
 
-The methods are those of `clu.metric_writers`, whose own writers import TensorFlow.
+The interface is that of `clu.metric_writers`, which imports TensorFlow.
 """
 
 from collections.abc import Iterator, Mapping
@@ -27,23 +27,23 @@ _EVENTS_FOLDER = 'tensorboard'
 
 
 class MetricWriter:
-  """Writes what a stage reports to its folder.
+  """Writes metrics and images to the folder of a stage.
 
-  In a bucket nothing can be appended to: rows are written to a file of this machine, and that
-  replaces the one in the bucket when `flush` is called; events go to a new file from one `flush`
-  to the next.
+  Objects in a bucket cannot be appended to. Rows are therefore written to a local file, which
+  replaces the one in the bucket at each `flush`. Events are written to a new file after each
+  `flush`.
 
   Args:
-    folder: of the stage.
-    start: the step from which the run goes on; what an interrupted run wrote beyond it is dropped.
+    folder: folder of the stage.
+    start: step at which the run starts or resumes; later rows of an interrupted run are dropped.
 
   Raises:
-    RunError: by all methods, if the folder cannot be written to.
+    RunError: raised by all methods if the folder cannot be written to.
   """
 
   def __init__(self, folder: files.Path, start: int = 0):
     self._folder = folder
-    # Where files grow: the folder itself, or one in its place on this machine.
+    # Folder in which files are written: the folder itself, or a local one for a bucket.
     self._here = folder
     if files.in_bucket(folder):
       self._temporary = tempfile.TemporaryDirectory(prefix='step_jax-')
@@ -72,7 +72,7 @@ class MetricWriter:
         self._events.add(step, summary.image(name, image, dataformats='HWC'))
 
   def flush(self) -> None:
-    """Makes sure that everything written so far is on disk."""
+    """Syncs everything written so far to disk."""
     with self._told():
       self._file.flush()
       os.fsync(self._file.fileno())
@@ -99,7 +99,7 @@ class MetricWriter:
 
 
 class Several:
-  """Writers that are all told the same, in order; whoever made them closes them."""
+  """Passes calls on to several writers, in order; their creator closes them."""
 
   def __init__(self, *several: Any):
     self._writers = several
@@ -121,21 +121,21 @@ class Several:
 
 
 class _Events:
-  """A file of TensorBoard events, written where it is told to.
+  """A file of TensorBoard events, written synchronously.
 
-  tensorboardX's own `SummaryWriter` writes in a thread; where that fails, as on a full disk, nobody
-  hears of it, and the next events wait for ever.
+  `SummaryWriter` of tensorboardX writes in a thread. If that fails, as on a full disk, there is no
+  error, and later events wait forever.
   """
 
   def __init__(self, folder: files.Path, here: pathlib.Path, purge_step: int):
     self._folder, self._here = folder / _EVENTS_FOLDER, here / _EVENTS_FOLDER
     self._here.mkdir(exist_ok=True)
     self._open()
-    # Tells TensorBoard to forget what another file has from there on.
+    # Makes TensorBoard ignore events of other files from this step on.
     self._write(purge_step, session_log=SessionLog(status=SessionLog.START))
 
   def _open(self) -> None:
-    # Two files of one second would have one name.
+    # Files created in the same second would otherwise have the same name.
     suffix = f'.{os.getpid()}.{time.monotonic_ns()}'
     self._writer = EventsWriter(str(self._here / 'events'), suffix)
     self._empty = True
@@ -162,10 +162,7 @@ class _Events:
 
 
 def read_metrics(folder: files.Path) -> list[dict]:
-  """The rows that a stage has written, oldest first.
-
-  A line that is damaged, as one cut short by a crash, is left out with all behind it.
-  """
+  """Reads the rows of a stage, oldest first, up to the first damaged line."""
   path = folder / METRICS_FILE
   if not path.exists():
     return []

@@ -1,9 +1,9 @@
-"""Weights of feature nets, Inception and LPIPS heads: find, get, convert, load.
+"""Weights of feature networks, Inception and LPIPS heads: find, get, convert, load.
 
-Nothing here downloads unless `get` is called, and no file ever runs code.
+Only `get` downloads files, and no code in a file is ever executed.
 
-    get('vgg16')                                   # Once, on a machine with a network, or
-    convert('vgg16.npy')                           # from a file that is already here.
+    get('vgg16')                                   # Once, with a network connection; or
+    convert('vgg16.npy')                           # from a local file.
     features = load_features('vgg16', ['conv1_2', 'conv2_2'])
     activations = features.module.apply({'params': features.params}, images)
 """

@@ -1,4 +1,4 @@
-"""Weights as others publish them -> our own format, in memory or as a file."""
+"""Converts published weights to our own format, in memory or as a file."""
 
 from collections.abc import Mapping
 import os
@@ -20,31 +20,31 @@ def convert(
 ) -> pathlib.Path:
   """Converts a weights file to our own format.
 
-  Takes the original StEP's `vgg16.npy`, Keras' VGG16 `.h5` without the top, torchvision's `.pth` or
-  `.safetensors` of VGG16, VGG19, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception, LPIPS heads,
-  the `.npz` of those nets, and our own format. Nothing in the file is executed.
+  Supports `vgg16.npy` of the original StEP, Keras' VGG16 `.h5` without the top, torchvision's
+  `.pth` or `.safetensors` of VGG16, VGG19, AlexNet and SqueezeNet 1.1, pytorch-fid's Inception,
+  LPIPS heads, the `.npz` of these networks, and our own format. No code in the file is executed.
 
   Args:
     path: the file.
-    name: the net or heads it holds; by default that is told by the file's digest, then by names
-      and shapes. Heads of LPIPS 0.0 look like those of 0.1: say `lpips_alex_v0.0` where the file is
+    name: network or heads in the file; None: identified by the digest of the file, then by names
+      and shapes. Heads of LPIPS 0.0 look like those of 0.1: pass `lpips_alex_v0.0` if the file is
       not the published `v0.0/alex.pth`.
-    out: file to write; by default the net's place in the store.
+    out: file to write; None: the file of the network in the weights store.
 
   Returns:
-    The file written, whole or not at all.
+    The file, which is written atomically.
 
   Raises:
-    WeightsError: the file is damaged, altered, of another net, or cannot be read or written.
+    WeightsError: the file is damaged, altered, of another network, or cannot be read or written.
   """
   return write(read(path, name or '')[0], out)
 
 
 def write(weights: Weights, out: str | os.PathLike | None = None) -> pathlib.Path:
-  """Writes weights to a file, by default that of their name in the store, and returns its path.
+  """Writes weights to a file, by default in the weights store, and returns its path.
 
   Raises:
-    WeightsError: it cannot be written.
+    WeightsError: the file cannot be written.
   """
   written = places.weights() / f'{weights.name}.safetensors' if out is None else places.expand(out)
   own_format.write(weights, written)
@@ -52,17 +52,17 @@ def write(weights: Weights, out: str | os.PathLike | None = None) -> pathlib.Pat
 
 
 def read(path: str | os.PathLike, name: str = '') -> tuple[Weights, str]:
-  """Reads a file of any format that `convert` takes.
+  """Reads a file of any format that `convert` supports.
 
   Args:
     path: the file.
-    name: the net or heads expected; '' takes what is there.
+    name: expected network or heads; '': any.
 
   Returns:
-    The weights, and the SHA-256 of this very file.
+    The weights, and the SHA-256 of the file.
 
   Raises:
-    WeightsError: as `convert`.
+    WeightsError: see `convert`.
   """
   path = places.expand(path)
   if name and name not in nets.NAMES:
@@ -93,7 +93,7 @@ def _own(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str)
 def _to_ours(
   layout: Layout, tensors: Mapping[str, Tensor], lineage: str, where: str
 ) -> dict[str, np.ndarray]:
-  """Reads the tensors of a layout into our names and axes, with what the net wants as its input."""
+  """Reads the tensors of a layout with our names and axes, and adds the input normalisation."""
   arrays = {}
   for name, path in layout.paths.items():
     if name in tensors:
@@ -103,7 +103,7 @@ def _to_ours(
       arrays[path] = np.ascontiguousarray(array.reshape(nets.shapes(layout.name)[path]))
   if layout.name in FEATURE_NETS:
     bgr, mean, std, unit = layouts.PIXELS[lineage]
-    # Scaling the input and every bias scales all activations alike.
+    # Scaling the input and all biases scales all activations by the same factor.
     arrays = {path: x * np.float32(unit) if x.ndim == 1 else x for path, x in arrays.items()}
     arrays['input/mean'] = np.array(mean, np.float32)
     arrays['input/scale'] = np.float32(unit) / np.array(std, np.float32)
@@ -115,12 +115,12 @@ def _to_ours(
 
 
 def read_array(tensors: Mapping[str, Tensor], name: str, where: str) -> np.ndarray:
-  """Reads a tensor as float32, all finite."""
+  """Reads a tensor as float32; all values must be finite."""
   try:
     array = tensors[name].read()
     if array.shape != tensors[name].shape or not np.issubdtype(array.dtype, np.floating):
       raise ValueError('shape or type')
-  except Exception as error:  # Parsers of damaged files raise what they please.
+  except Exception as error:  # Parsers may raise anything on damaged files.
     raise WeightsError(
       f'{where} is damaged or has no floating point numbers at {name} ({type(error).__name__}); '
       'download or copy it again'

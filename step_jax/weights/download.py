@@ -1,4 +1,4 @@
-"""Fetching published weights, only when a person asks for it: download, verify, convert, store."""
+"""Gets published weights on request: download, verify, convert, store."""
 
 from collections.abc import Sequence
 import pathlib
@@ -15,23 +15,23 @@ _MOST_BYTES = 2**31
 
 
 def get(name: str, urls: Sequence[str] | None = None) -> pathlib.Path:
-  """Downloads the weights of a net or of LPIPS heads into the store.
+  """Downloads the weights of a network or of LPIPS heads into the weights store.
 
   Args:
-    name: `vgg16` (the authors' weights as Keras has them: the lineage of the original StEP),
-      `alexnet`, `squeezenet1_1` (torchvision's), `inception` (pytorch-fid's), `lpips_alex`,
-      `lpips_vgg`, `lpips_squeeze`, and these with `_v0.0` for LPIPS 0.0.
-    urls: http(s) addresses to try in turn instead of the published ones, for a mirror or another
-      file of the same net; a file is verified by the published SHA-256 of its name, or by
-      `#sha256=…` at the end of its address. Of a name that nobody published, without that, only
-      the names, shapes and values of the tensors are checked.
+    name: `vgg16` (the authors' weights in Keras' format, those of the original StEP), `alexnet`,
+      `squeezenet1_1` (torchvision's), `inception` (pytorch-fid's), `lpips_alex`, `lpips_vgg`,
+      `lpips_squeeze`; append `_v0.0` for LPIPS 0.0.
+    urls: http(s) addresses to try in order instead of the published ones, for a mirror or another
+      file of the same network. A file is verified with the published SHA-256 of its name, or with
+      `#sha256=…` at the end of its address. Otherwise, only names, shapes and values of tensors
+      are checked.
 
   Returns:
     The file in the store.
 
   Raises:
-    WeightsError: nothing could be downloaded, or it is not what was published. Nothing of a
-      failed download stays, and a file that was in the store before stays as it was.
+    WeightsError: the download failed, or the file is not the published one. Failed downloads leave
+      no files, and do not change a file in the store.
   """
   stored = store.place(name)
   failures = []
@@ -49,7 +49,7 @@ def get(name: str, urls: Sequence[str] | None = None) -> pathlib.Path:
 
 
 def _fetch(url: str, folder: pathlib.Path) -> pathlib.Path:
-  """Downloads and verifies one file, below `folder` under the last two parts of its address."""
+  """Downloads one file to `folder`, named after the last two parts of its address."""
   parts = urllib.parse.urlsplit(url).path.split('/')
   names = [part for part in parts if part not in ('', '.', '..')] or ['weights']
   path = folder.joinpath(*names[-2:])

@@ -1,11 +1,11 @@
-"""The weights files that others have published: where they are, and the SHA-256 they must have.
+"""Published weights files: their addresses and SHA-256.
 
-The digests were each found in at least two independent places that pin these files, but for the
-LPIPS 0.0 heads of AlexNet and VGG16: those are of one mirror, whose copies of the other four heads
-are the published ones. torchvision's names carry the first 8 digits, which is all that is known of
-files it no longer offers.
-machrisaa's `vgg16.npy` has none here: the author names a SHA-1
-(6206897b35c2bfe5d9d16b83314e44fc3ea83b1c), but Python 3 users have saved it anew under that name.
+Each digest was found in at least two independent sources that pin these files, except for the LPIPS
+0.0 heads of AlexNet and VGG16. These are from one mirror, whose copies of the other four heads are
+equal to the published ones. Names of torchvision contain the first 8 digits; for files that it no
+longer offers, only these are known. machrisaa's `vgg16.npy` has no digest here: the author gives a
+SHA-1 (6206897b35c2bfe5d9d16b83314e44fc3ea83b1c), but users of Python 3 have saved the file again
+under the same name.
 """
 
 import dataclasses
@@ -20,11 +20,11 @@ class Published:
   """A published file.
 
   Attributes:
-    name: the net or heads it holds.
-    file: its name, with the folder where the name alone would fit anything.
-    sha256: its digest, or the first 8 digits.
-    urls: where it was published; empty for files that torchvision has replaced.
-    lineage: how its net was trained, where the names in it do not tell; see `layouts.PIXELS`.
+    name: network or heads in the file.
+    file: name of the file, with its folder if the name alone is ambiguous.
+    sha256: digest, or its first 8 digits.
+    urls: addresses; empty for files that torchvision has replaced.
+    lineage: origin of the network if tensor names do not determine it; see `layouts.PIXELS`.
   """
 
   name: str
@@ -36,7 +36,7 @@ class Published:
 
 _KERAS = 'vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5'
 _TORCH = 'https://download.pytorch.org/models/'
-# A commit, not a branch: the digests are of these files.
+# A commit, not a branch, so that the digests remain valid.
 _LPIPS = (
   'https://raw.githubusercontent.com/richzhang/PerceptualSimilarity/'
   '082bb24f84c091ea94de2867d34c4544f68e0963/lpips/weights/'
@@ -60,7 +60,7 @@ def _inception(repository: str, release: str) -> Published:
   return Published('inception', release.rpartition('/')[2], sha256, (url,))
 
 
-# The first of a name is what `get` takes.
+# `get` uses the first entry of a name.
 PUBLISHED = (
   Published(
     'vgg16',
@@ -76,7 +76,7 @@ PUBLISHED = (
     'vgg16-397923af.pth',
     '397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0',
   ),
-  # The authors' weights under torchvision's names: by way of SSD, and by J. Johnson.
+  # The authors' weights with torchvision's names: from SSD, and by J. Johnson.
   _torchvision('vgg16', 'vgg16_features-amdegroot-88682ab5.pth', '88682ab5', 'caffe-ssd'),
   Published('vgg16', 'vgg16-00b39a1b.pth', '00b39a1b', lineage='caffe-vgg'),
   _torchvision(
@@ -108,10 +108,10 @@ PUBLISHED = (
 
 
 def by_name(name: str) -> Published:
-  """The file that `get` takes for a net or heads.
+  """The file that `get` uses for a network or heads.
 
   Raises:
-    WeightsError: nothing of that name is published.
+    WeightsError: there is no published file for that name.
   """
   for published in PUBLISHED:
     if published.name == name:
@@ -121,7 +121,7 @@ def by_name(name: str) -> Published:
 
 
 def by_digest(sha256: str) -> Published | None:
-  """The published file of a digest, whatever it is called now; None if it is none of them."""
+  """The published file with a digest, whatever its current name; None if there is none."""
   for published in PUBLISHED:
     if sha256.startswith(published.sha256):
       return published
@@ -129,7 +129,7 @@ def by_digest(sha256: str) -> Published | None:
 
 
 def by_file(path: pathlib.PurePath) -> Published | None:
-  """The published file of a name (of the last folder and name, where the name is too common)."""
+  """The published file with a name (with its folder if the name alone is ambiguous)."""
   for published in PUBLISHED:
     parts = pathlib.PurePath(published.file).parts
     if path.parts[-len(parts) :] == parts:
@@ -141,7 +141,7 @@ def digest(path: pathlib.Path) -> str:
   """SHA-256 of a file, in hex.
 
   Raises:
-    WeightsError: it cannot be read.
+    WeightsError: the file cannot be read.
   """
   try:
     with path.open('rb') as file:
@@ -151,7 +151,7 @@ def digest(path: pathlib.Path) -> str:
 
 
 def check(path: pathlib.PurePath, sha256: str) -> None:
-  """Compares a digest with the published one of the file's name, if there is any.
+  """Compares a digest with the published one for the name of the file, if there is one.
 
   Raises:
     WeightsError: they differ.

@@ -1,7 +1,7 @@
-"""The layouts in which others store our nets, told apart by tensor names and shapes alone.
+"""Layouts of published weights, identified by tensor names and shapes.
 
-A layout says how each tensor is called in the file, which axes come first, and how the net was
-trained, which decides the order of its input channels and what to subtract from a pixel.
+A layout defines the names of tensors in a file, the order of their axes, and the origin of the
+network, which determines the order of input channels and the normalisation of pixels.
 """
 
 from collections.abc import Iterator, Mapping
@@ -16,14 +16,14 @@ from step_jax.weights.tensors import Tensor
 
 
 class Pixels(NamedTuple):
-  """What a net was trained to read: `(pixel - mean) / std` of pixels in 0..255.
+  """Input normalisation of a network: `(pixel - mean) / std` of pixels in 0..255.
 
   Attributes:
-    bgr: whether its kernels want BGR.
-    mean: RGB.
-    std: RGB.
-    unit: we store activations in pixels, that is times `unit`, so that those of all lineages are of
-      like magnitude (see `models.features.Input`); a net of convolutions and ReLUs allows that.
+    bgr: whether its kernels expect BGR.
+    mean: mean, RGB.
+    std: standard deviation, RGB.
+    unit: factor on activations, so that those of all origins have similar magnitude (see
+      `models.features.Input`); possible in networks of convolutions and ReLUs.
   """
 
   bgr: bool
@@ -42,17 +42,18 @@ PIXELS = {
 
 @dataclasses.dataclass(frozen=True)
 class Layout:
-  """How one kind of file stores one net.
+  """How one kind of file stores one network.
 
   Attributes:
-    title: what people call it.
-    name: the net or heads.
+    title: common name of the layout.
+    name: the network or heads.
     lineage: a key of `PIXELS`, `lpips-0.1` or `lpips-0.0` for heads, or `inception-2015-12-05`.
-    paths: name in the file -> name here.
-    axes: of a kernel: `HWIO`, `OIHW`, or `1C11` for the 1x1 convolutions of heads.
-    ignored: pattern of names that belong to the net but are not needed (its classifier); by
-      default one that nothing matches.
-    named_only: whether another layout looks just like it, which is taken unless this is asked for.
+    paths: name in the file -> our name.
+    axes: axes of a kernel: `HWIO`, `OIHW`, or `1C11` for the 1x1 convolutions of heads.
+    ignored: pattern of names that belong to the network but are not needed (its classifier); the
+      default matches nothing.
+    named_only: whether the layout is used only if its name is given, because another one looks the
+      same.
   """
 
   title: str
@@ -64,11 +65,11 @@ class Layout:
   named_only: bool = False
 
   def foreign(self, names: Mapping[str, Tensor]) -> list[str]:
-    """Names that a file of this layout would not have."""
+    """Names that do not belong to this layout."""
     return [n for n in names if n not in self.paths and not re.fullmatch(self.ignored, n)]
 
   def shape(self, path: str) -> tuple[int, ...]:
-    """Shape in the file of the tensor that is called `path` here."""
+    """Shape in the file of the tensor with our name `path`."""
     shape = nets.shapes(self.name)[path]
     if self.axes == '1C11':
       return (1, *shape, 1, 1)
@@ -78,7 +79,7 @@ class Layout:
 
 
 def _torchvision(title: str, net: str, **options) -> Layout:
-  """torchvision numbers layers, ReLUs and poolings; the ReLUs of a Fire are inside of it."""
+  """torchvision numbers layers, ReLUs and poolings; a Fire module includes its ReLUs."""
   inner = {'squeeze': 'squeeze', 'expand1': 'expand1x1', 'expand3': 'expand3x3'}
   index, prefixes = 0, {}
   for layer, _ in FEATURE_NETS[net].PLAN:
@@ -94,7 +95,7 @@ def _torchvision(title: str, net: str, **options) -> Layout:
 
 
 def _keras() -> Layout:
-  """Keras has written the names of its VGG16 in three ways: old .h5, newer .h5, and short."""
+  """Keras has used three styles of names for VGG16: old .h5, newer .h5, and short."""
   paths = {}
   for path in _trained('vgg16'):
     block, number, leaf = re.fullmatch(r'conv(\d)_(\d)/(\w+)', path).groups()
@@ -128,7 +129,7 @@ def _heads(name: str, pattern: str, axes: str) -> Layout:
 
 
 def _inception() -> Layout:
-  """pytorch-fid has our names; torchvision's own Inception differs by its second classifier."""
+  """pytorch-fid uses our names; torchvision's own Inception has a second classifier."""
   leaves = {
     **{'kernel': 'weight', 'scale': 'weight', 'bias': 'bias'},
     **{'mean': 'running_mean', 'var': 'running_var'},
@@ -163,16 +164,17 @@ def _layouts() -> Iterator[Layout]:
 
 
 def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
-  """Finds the one layout whose names and shapes a file has.
+  """Finds the layout with the names and shapes of a file.
 
   Args:
-    tensors: what the file holds.
-    name: the net or heads it is said to hold; '' to tell by the tensors alone, which takes heads
-      for those of LPIPS 0.1 and first layers that two VGG nets share for those of VGG16.
+    tensors: tensors of the file.
+    name: expected network or heads; '': determined by the tensors, which assumes LPIPS 0.1 for
+      heads, and VGG16 for first layers that both VGG networks share.
     where: the file, for messages.
 
   Raises:
-    WeightsError: none fits, the file holds another net, or several fit (a few first layers).
+    WeightsError: no layout fits, the file has another network, or several layouts fit (a few first
+      layers).
   """
   all_layouts = list(_layouts())
   named = [layout for layout in all_layouts if not layout.foreign(tensors) and tensors]
@@ -207,6 +209,6 @@ def recognise(tensors: Mapping[str, Tensor], name: str, where: str) -> Layout:
 
 
 def _misshapen(layout: Layout, tensors: Mapping[str, Tensor]) -> list[str]:
-  """Names in the file whose shape is not that of the layout."""
+  """Names in the file whose shape differs from that of the layout."""
   shared = [name for name in tensors if name in layout.paths]
   return [name for name in shared if tensors[name].shape != layout.shape(layout.paths[name])]

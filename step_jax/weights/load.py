@@ -1,4 +1,4 @@
-"""Weights for use: a net with its parameters, or the heads of LPIPS."""
+"""Loads weights: a network with its parameters, or the heads of LPIPS."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -24,16 +24,15 @@ _RANDOM_SEED = 0
 
 @dataclasses.dataclass(frozen=True)
 class Features:
-  """A frozen net, ready for `module.apply({'params': params}, images)`.
+  """A frozen network, for `module.apply({'params': params}, images)`.
 
   Attributes:
-    module: the net with its taps, which takes RGB `[B, H, W, 3]` in [-1, 1]; or Inception, which
-      takes 0..255.
-    params: float32 arrays, of the layers that the taps need and no more.
-    label: `NET@` and the first 8 digits of the file's SHA-256, or `random`; for reports.
-    sha256: of the file loaded; '' for random features.
-    lineage: who trained it: `torchvision`, `caffe-…`, `inception-2015-12-05`, or '' for random
-      features.
+    module: the network with its taps, for RGB `[B, H, W, 3]` in [-1, 1]; or Inception, for 0..255.
+    params: float32 arrays of the layers that the taps need.
+    label: `NET@` and the first 8 digits of the SHA-256 of the file, or `random`; for reports.
+    sha256: SHA-256 of the file; '' for random features.
+    lineage: origin of the weights: `torchvision`, `caffe-…`, `inception-2015-12-05`, or '' for
+      random features.
   """
 
   module: FeatureNet | Inception
@@ -45,13 +44,13 @@ class Features:
 
 @dataclasses.dataclass(frozen=True)
 class Heads:
-  """The linear heads of LPIPS: how much each channel of each tap counts.
+  """The linear heads of LPIPS: weights of the channels of each tap.
 
   Attributes:
-    net: the feature net that they were fitted to, a key of `FEATURE_NETS`.
+    net: feature network that they were fitted to, a key of `FEATURE_NETS`.
     weights: tap -> float32 `[C]`, not negative, in the order of the layers.
-    label: `NAME@` and the first 8 digits of the file's SHA-256.
-    sha256: of the file loaded.
+    label: `NAME@` and the first 8 digits of the SHA-256 of the file.
+    sha256: SHA-256 of the file.
   """
 
   net: str
@@ -61,17 +60,17 @@ class Heads:
 
 
 def load_features(net: str, taps: Sequence[str], path: str = '') -> Features:
-  """Loads a feature net from a file.
+  """Loads a feature network from a file.
 
   Args:
     net: `vgg16`, `vgg19`, `squeezenet1_1` or `alexnet`.
-    taps: layers whose activations are wanted, as in `models.features`.
-    path: '' for the file in the store; a file of any format that `convert` takes; or `random`, for
-      seeded He-initialised parameters that are the same on every device.
+    taps: layers whose activations are returned, see `models.features`.
+    path: '': the file in the weights store; a file of any format that `convert` supports; or
+      `random` for He-initialised parameters with a fixed seed, the same on every device.
 
   Raises:
-    WeightsError: no such net, tap or file; the file is damaged, of another net, or does not reach
-      the deepest tap.
+    WeightsError: there is no such network, tap or file; or the file is damaged, of another network,
+      or does not include the deepest tap.
   """
   if net not in FEATURE_NETS:
     raise WeightsError(f'no feature net is called {net!r}; there are {", ".join(FEATURE_NETS)}')
@@ -93,13 +92,13 @@ def load_features(net: str, taps: Sequence[str], path: str = '') -> Features:
 
 
 def load_inception(path: str = '') -> Features:
-  """Loads the net of the Fréchet Inception distance from a file.
+  """Loads the network of the Fréchet Inception distance from a file.
 
   Args:
-    path: '' for the file in the store, or a file of any format that `convert` takes.
+    path: '': the file in the weights store; or a file of any format that `convert` supports.
 
   Raises:
-    WeightsError: no such file, or it is damaged or holds something else.
+    WeightsError: the file does not exist, is damaged, or has something else.
   """
   weights, sha256 = read(store.find(nets.INCEPTION, path), nets.INCEPTION)
   params = _tree(weights.arrays, nets.layers(nets.INCEPTION))
@@ -111,13 +110,14 @@ def load_heads(name: str, path: str = '') -> Heads:
   """Loads the heads of LPIPS from a file.
 
   Args:
-    name: `lpips_alex`, `lpips_vgg` or `lpips_squeeze`, for version 0.0 with `_v0.0` at its end.
-      Trunks under heads of 0.0 read pixels in [-1, 1] as they are: the released code of that time
-      did not normalise them any further.
-    path: '' for the file in the store, or a file of any format that `convert` takes.
+    name: `lpips_alex`, `lpips_vgg` or `lpips_squeeze`; append `_v0.0` for version 0.0. With heads
+      of 0.0, the trunk gets pixels in [-1, 1] without further normalisation, as in the released
+      code of that time.
+    path: '': the file in the weights store; or a file of any format that `convert` supports.
 
   Raises:
-    WeightsError: no such heads or file, or the file is damaged or holds something else.
+    WeightsError: there are no such heads; or the file does not exist, is damaged, or has something
+      else.
   """
   if name not in nets.HEADS:
     raise WeightsError(f'no heads are called {name!r}; there are {", ".join(nets.HEADS)}')
@@ -126,12 +126,12 @@ def load_heads(name: str, path: str = '') -> Heads:
 
 
 def tap_weights(settings: Mapping) -> dict[str, float]:
-  """Tap -> weight in perceptual losses, by the fields `features` of a configuration."""
+  """Tap -> weight in perceptual losses, from the fields `features` of a configuration."""
   return dict(zip(settings['taps'], settings['tap_weights'], strict=True))
 
 
 def _tree(arrays: dict[str, np.ndarray], layers: Sequence[str]) -> dict:
-  """The arrays of some layers as a tree for flax."""
+  """The arrays of some layers as a parameter tree."""
   chosen = {path: array for path, array in arrays.items() if nets.layer_of(path) in layers}
   return flax.traverse_util.unflatten_dict(chosen, sep='/')
 
@@ -139,8 +139,8 @@ def _tree(arrays: dict[str, np.ndarray], layers: Sequence[str]) -> dict:
 def _random(net: str) -> dict[str, np.ndarray]:
   """He-initialised parameters (He et al. 2015): normal, variance 2 / fan-in; zero biases.
 
-  Each array has its own stream of NumPy's legacy generator, whose numbers never change, so a layer
-  does not depend on the taps, nor on the device.
+  Each array has its own stream of NumPy's legacy generator, whose output never changes, so a layer
+  depends neither on the taps nor on the device.
   """
   arrays = {}
   for path, shape in nets.shapes(net).items():

@@ -1,6 +1,6 @@
-"""What our nets and LPIPS heads are made of: layers in order, parameter names and shapes.
+"""Layers of our networks and LPIPS heads in order, with parameter names and shapes.
 
-Names are flax paths joined by '/', as in `conv1_1/kernel`; `input` is the layer before the first.
+Names are flax paths joined by '/', such as `conv1_1/kernel`; `input` is the layer before the first.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,7 +16,7 @@ from step_jax.models.features import FEATURE_NETS
 from step_jax.models.inception import SIZE, Inception
 
 INCEPTION = 'inception'
-# Heads -> their net, and the channels of the taps that they weigh (Zhang et al. 2018): LPIPS 0.1.
+# LPIPS 0.1 (Zhang et al. 2018): heads -> network, and the numbers of channels of the taps.
 _HEADS_01 = {
   'lpips_alex': (
     'alexnet',
@@ -39,11 +39,11 @@ _HEADS_01 = {
     },
   ),
 }
-# Version 0.0 has the same shapes; its nets were fed pixels in [-1, 1], not normalised any further.
+# Version 0.0 has the same shapes; its networks get pixels in [-1, 1] without normalisation.
 _HEADS_00 = {f'{name}_v0.0': made_of for name, made_of in _HEADS_01.items()}
 HEADS = _HEADS_01 | _HEADS_00
 NAMES = (*FEATURE_NETS, INCEPTION, *HEADS)
-# Used whole or not at all; of the others the first layers may do.
+# Files of these must be complete; of other networks, the first layers may be enough.
 _WHOLE = (INCEPTION, *HEADS)
 
 
@@ -52,7 +52,7 @@ def shapes(name: str) -> Mapping[str, tuple[int, ...]]:
   """Parameter name -> shape, in the order of the layers; HWIO kernels, heads `[C]`.
 
   Raises:
-    WeightsError: no net or heads have that name.
+    WeightsError: no network or heads have that name.
   """
   if name in HEADS:
     return {tap: (channels,) for tap, channels in HEADS[name][1].items()}
@@ -81,15 +81,15 @@ def layer_of(path: str) -> str:
 
 
 def layers(name: str) -> list[str]:
-  """The layers that have parameters, in order; the first of a feature net is `input`."""
+  """The layers with parameters, in order; the first of a feature network is `input`."""
   return list(dict.fromkeys(layer_of(path) for path in shapes(name)))
 
 
 def layers_for(net: str, taps: Iterable[str]) -> list[str]:
-  """The layers with parameters that a feature net needs to reach its taps.
+  """The layers with parameters that a feature network needs for its taps.
 
   Raises:
-    WeightsError: the net has no such tap, or none is asked for.
+    WeightsError: the network has no such tap, or there are no taps.
   """
   plan = [layer for layer, _ in FEATURE_NETS[net].PLAN]
   taps = list(taps)
@@ -105,7 +105,7 @@ def layers_for(net: str, taps: Iterable[str]) -> list[str]:
 
 
 def held(name: str, paths: Iterable[str], where: str) -> list[str]:
-  """The layers that a file holds: the first ones of a feature net without a gap, or all.
+  """The layers in a file: the first ones of a feature network without a gap, or all.
 
   Raises:
     WeightsError: a layer in between, or a part of a layer, is missing.

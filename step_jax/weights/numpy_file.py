@@ -1,7 +1,7 @@
-"""Reading NumPy files without running their pickles: `.npz`, and the original StEP's `vgg16.npy`.
+"""Reads NumPy files without running their pickles: `.npz`, and `vgg16.npy` of the original StEP.
 
 `vgg16.npy` (machrisaa's conversion of the authors' Caffe weights) is a pickled 0-d object array
-around a dict: layer -> [kernel, bias]. Its tensors come out as `LAYER/0` and `LAYER/1`.
+around a dict: layer -> [kernel, bias]. Its tensors are returned as `LAYER/0` and `LAYER/1`.
 """
 
 import functools
@@ -32,7 +32,7 @@ class _DType:
 
 
 class _ArrayNote:
-  """Stand-in for a pickled `numpy.ndarray`; checked only when it is turned into an array."""
+  """Stand-in for a pickled `numpy.ndarray`; checked when it is converted to an array."""
 
   __slots__ = ('shape', 'dtype', 'fortran', 'data')
 
@@ -47,8 +47,8 @@ _NAMES = {
   **{(f'numpy.{core}.multiarray', '_reconstruct'): Maker(_ArrayNote) for core in ('core', '_core')},
   ('numpy', 'ndarray'): 'ndarray',
   ('numpy', 'dtype'): Maker(_DType),
-  # Python 3 writes bytes so where the pickle must stay readable for Python 2. They are left as text
-  # until an array is wanted: a pickle may ask for the bytes of one text again and again.
+  # Python 3 writes bytes in this way if the pickle must be readable by Python 2. They stay text
+  # until the array is needed, because a pickle may request the bytes of one text many times.
   ('_codecs', 'encode'): Maker(lambda text, *unused: text),
 }
 
@@ -57,7 +57,7 @@ def read_npy(path: pathlib.Path) -> dict[str, Tensor]:
   """Reads a pickled dict of [kernel, bias] lists, written by Python 2 or 3.
 
   Raises:
-    WeightsError: the file is damaged, holds anything else, or asks for foreign names.
+    WeightsError: the file is damaged, has other content, or requests other names.
   """
   with path.open('rb') as file:
     shape, _, dtype = untrusted.npy_header(file)
@@ -78,7 +78,7 @@ def read_npz(path: pathlib.Path) -> dict[str, Tensor]:
   """Reads a `.npz` of plain arrays, compressed or not.
 
   Raises:
-    WeightsError: an entry is no plain array, or not as long as its header says.
+    WeightsError: an entry is not a plain array, or its length differs from its header.
   """
   tensors = {}
   with zipfile.ZipFile(path) as archive:
@@ -102,7 +102,7 @@ def _npz_array(path: pathlib.Path, info: zipfile.ZipInfo) -> np.ndarray:
 def _array(note: _ArrayNote) -> np.ndarray:
   if note.dtype.kind not in ('f2', 'f4', 'f8'):
     raise ValueError('type')
-  # Strings of Python 2 arrive as text, and so do bytes that were encoded.
+  # Strings of Python 2, and encoded bytes, arrive as text.
   data = note.data.encode('latin1') if isinstance(note.data, str) else note.data
   flat = np.frombuffer(data, note.dtype.order + note.dtype.kind)
   return flat.reshape(note.shape, order='F' if note.fortran else 'C')

@@ -1,9 +1,9 @@
-"""Our own weights files: safetensors with flax parameter paths, float32, HWIO, reading RGB.
+"""Our own weights files: safetensors with flax parameter paths, float32, HWIO, for RGB inputs.
 
-The metadata say what the file is (`format`), what it holds (`name`), and where that came from
-(`source`, `source_sha256`, `lineage`). The same weights always give the same bytes, so that the
-SHA-256 of a file names its contents; the safetensors library does not promise that when it writes
-metadata (it shuffles them), and the format is simple enough to write here.
+The metadata have the format (`format`), the network (`name`) and its origin (`source`,
+`source_sha256`, `lineage`). The same weights always give the same bytes, so the SHA-256 of a file
+identifies its content. The safetensors library does not guarantee this (it shuffles metadata), and
+the format is simple enough to write here.
 """
 
 from collections.abc import Mapping
@@ -25,14 +25,14 @@ FORMAT = f'{_KIND}/1'
 
 @dataclasses.dataclass(frozen=True)
 class Weights:
-  """Weights of a net or of LPIPS heads in our names and axes.
+  """Weights of a network or of LPIPS heads with our names and axes.
 
   Attributes:
-    name: of the file in the store: one of `nets.NAMES`, or of a network that one method uses.
+    name: name of the file in the store: one of `nets.NAMES`, or of a network of one method.
     arrays: name -> float32 array, in the order of the layers.
-    source: name of the file they were published in.
-    source_sha256: of that file.
-    lineage: who trained the net and how it sees pixels; see `layouts.Layout`.
+    source: name of the published file.
+    source_sha256: SHA-256 of the published file.
+    lineage: origin of the network, which determines its input normalisation; see `layouts.Layout`.
   """
 
   name: str
@@ -43,15 +43,15 @@ class Weights:
 
 
 def is_own(metadata: Mapping[str, str]) -> bool:
-  """Whether a safetensors file is in our format, of any version."""
+  """Whether a safetensors file has our format, in any version."""
   return metadata.get('format', '').startswith(f'{_KIND}/')
 
 
 def check(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str) -> str:
-  """Checks names and shapes of a file in our format, and returns the name of its net or heads.
+  """Checks names and shapes of a file in our format, and returns the name of its network or heads.
 
   Raises:
-    WeightsError: it is of another version or net, or was tampered with.
+    WeightsError: the file has another version, does not fit its network, or was changed.
   """
   if metadata['format'] != FORMAT:
     raise WeightsError(
@@ -70,7 +70,7 @@ def check(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str
 
 
 def encode(weights: Weights) -> bytes:
-  """The file's header: length (uint64), then JSON, padded to 8 bytes; the arrays follow it."""
+  """The header of the file: length (uint64), then JSON, padded to 8 bytes; the arrays follow."""
   header, end = {'__metadata__': {'format': FORMAT}}, 0
   for field in ('name', 'source', 'source_sha256', 'lineage'):
     header['__metadata__'][field] = getattr(weights, field)
@@ -83,10 +83,10 @@ def encode(weights: Weights) -> bytes:
 
 
 def write(weights: Weights, path: pathlib.Path) -> None:
-  """Writes the file under another name and renames it, so that it is there whole or not at all.
+  """Writes a file atomically, by renaming a temporary file.
 
   Raises:
-    WeightsError: it cannot be written.
+    WeightsError: the file cannot be written.
   """
   part = path.with_name(f'.{path.name}.{os.getpid()}.part')
   try:

@@ -1,4 +1,4 @@
-"""Any weights file -> its tensors by the names in the file, unread; told apart by content."""
+"""Reads the tensor names and shapes of weights files; formats are recognised by content."""
 
 from collections.abc import Iterator
 import contextlib
@@ -14,26 +14,26 @@ from step_jax.weights.tensors import Tensor
 
 
 def read(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-  """Reads names and shapes of `.pth`, `.npy`, `.npz`, `.h5` and `.safetensors`; runs nothing.
+  """Reads names and shapes of `.pth`, `.npy`, `.npz`, `.h5` and `.safetensors`; executes nothing.
 
   Returns:
-    Tensors by their names in the file, and the file's own metadata (of `.safetensors` alone).
+    Tensors by their names in the file, and its metadata (only for `.safetensors`).
 
   Raises:
-    WeightsError: the file cannot be opened, is of another format, or is damaged.
+    WeightsError: the file cannot be opened, has another format, or is damaged.
   """
   with told_in_one_line(path):
     with path.open('rb') as file:
       start = file.read(512)
     tensors, metadata = _read(path, start)
-    if not all(isinstance(name, str) for name in tensors):  # h5py leaves what is no UTF-8 as bytes.
+    if not all(isinstance(name, str) for name in tensors):  # h5py returns invalid UTF-8 as bytes.
       raise ValueError('names')
     return tensors, metadata
 
 
 @contextlib.contextmanager
 def told_in_one_line(path: pathlib.Path) -> Iterator[None]:
-  """What goes wrong while a file of weights is read becomes a WeightsError that names the file."""
+  """Turns errors while reading a weights file into a WeightsError that names the file."""
   try:
     yield
   except WeightsError:
@@ -41,7 +41,7 @@ def told_in_one_line(path: pathlib.Path) -> Iterator[None]:
   except OSError as error:
     reason = error.strerror or 'damaged or cut short'
     raise WeightsError(f'cannot read {path}: {reason}; check the path or get it again') from error
-  except Exception as error:  # Parsers of damaged files raise what they please.
+  except Exception as error:  # Parsers may raise anything on damaged files.
     raise WeightsError(
       f'{path} is damaged or cut short ({type(error).__name__}); download or copy it again'
     ) from error
@@ -58,13 +58,13 @@ def _read(path: pathlib.Path, start: bytes) -> tuple[dict[str, Tensor], dict[str
     return numpy_file.read_npy(path), {}
   if start.startswith(b'\x89HDF\r\n'):
     return _read_h5(path), {}
-  if start[8:9] == b'{':  # After the header's length.
+  if start[8:9] == b'{':  # After the length of the header.
     return _read_safetensors(path)
   raise WeightsError(f'{path} is {_foreign(start)}')
 
 
 def _foreign(start: bytes) -> str:
-  """What a file is, that no reader takes, and what to do about it."""
+  """Description of an unsupported file, and what to do about it."""
   if start.lstrip()[:1] == b'<':
     return 'a web page, not weights: the download went wrong; get the file again'
   if start.startswith(b'version https://git-lfs'):
@@ -81,7 +81,7 @@ def _read_h5(path: pathlib.Path) -> dict[str, Tensor]:
 
   def visit(name: str, item: h5py.HLObject) -> None:
     if isinstance(item, h5py.Dataset):
-      if item.external or item.is_virtual:  # Its data would come from other files.
+      if item.external or item.is_virtual:  # Its data is in other files.
         raise WeightsError(f'{path} was refused: {name!r} refers to another file')
       tensors[name] = Tensor(item.shape, functools.partial(_h5_array, path, name))
 
@@ -95,7 +95,7 @@ def _h5_array(path: pathlib.Path, name: str) -> np.ndarray:
 
   with h5py.File(path, 'r') as file:
     array = file[name]
-    if array.dtype.kind != 'f':  # One number may be an array of its own, of any size.
+    if array.dtype.kind != 'f':  # Elements of other types may be arrays of any size.
       raise ValueError('type')
     return array[()]
 

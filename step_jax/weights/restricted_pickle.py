@@ -1,10 +1,10 @@
-"""Unpickling that runs nothing from the file and builds only what a table of names allows.
+"""Restricted unpickling: executes no code from the file and allows only names in a table.
 
-A pickle is a program for a small stack machine. Two of its powers are taken away here: the names
-it may ask for are those of a table given by the caller, everything else is refused by name; and
-what it gets for a name is never the real function or class, but an inert stand-in that notes the
-arguments. So the worst a hostile file can do is to describe tensors that do not exist, and whoever
-turns the notes into arrays checks them against the file's size.
+A pickle is a program for a small stack machine. It is restricted in two ways. It may only request
+names in a table given by the caller; any other name is an error. And a name is never resolved to
+the real function or class, but to an inert stand-in that records the arguments. The worst that a
+hostile file can do is to describe tensors that do not exist; the code that turns these descriptions
+into arrays checks them against the size of the file.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,15 +16,15 @@ from step_jax.errors import WeightsError, shown
 
 _PUT = ('PUT', 'BINPUT', 'LONG_BINPUT')
 _GROW = ('APPEND', 'APPENDS', 'SETITEM', 'SETITEMS', 'ADDITEMS', 'BUILD')
-# The longest pickle of our nets, Inception's, takes some 70 thousand.
+# The longest pickle of our networks, that of Inception, needs about 70 thousand.
 _MOST_WORK = 1_000_000
 
 
 class Maker:
-  """What a pickle gets in place of a function or class: it can be called, and nothing else.
+  """Stand-in for a function or class that can only be called.
 
-  Python functions and classes are not handed out themselves, since the BUILD instruction could
-  set attributes on them that outlive the file.
+  Real functions and classes are not used, because the BUILD instruction could set attributes on
+  them that remain after reading the file.
   """
 
   __slots__ = ('_make',)
@@ -40,10 +40,10 @@ class Maker:
 
 
 class Record(dict):
-  """Stand-in for `collections.OrderedDict`, without the attributes that a pickle may hang on it.
+  """Stand-in for `collections.OrderedDict` without attributes.
 
-  It takes its pairs out of the list that it is given: a pickle may give one list again and again,
-  and copies would cost memory out of proportion.
+  It removes the pairs from the list that it gets. Otherwise, a pickle that passes one list many
+  times would need much memory for copies.
   """
 
   __slots__ = ()
@@ -89,23 +89,23 @@ def load(
   where: str,
   persistent: Callable[[Any], Any] | None = None,
 ) -> Any:
-  """Reads one pickle from the place where `file` stands, and leaves `file` behind it.
+  """Reads one pickle from the current position of `file`, and leaves the position after it.
 
   Args:
     file: seekable binary file.
-    names: (module, name) -> stand-in; all that the pickle may ask for.
+    names: (module, name) -> stand-in, for all allowed names.
     where: name of the file, for messages.
-    persistent: what to make of a persistent id; none are expected by default.
+    persistent: resolves persistent ids; None: there must be none.
 
   Raises:
-    WeightsError: a name outside of the table, or a stream that is damaged or no pickle.
+    WeightsError: the pickle requests another name, is damaged, or is not a pickle.
   """
   try:
     _check_instructions(file)
     return _Unpickler(file, names, persistent, where).load()
   except WeightsError:
     raise
-  except Exception as error:  # A hostile stream can make the machine fail in any way.
+  except Exception as error:  # A hostile stream may cause any exception.
     raise WeightsError(
       f'{where} is damaged or not what its first bytes say ({type(error).__name__} in its pickle);'
       ' download or save it again'
@@ -113,13 +113,13 @@ def load(
 
 
 def _check_instructions(file: BinaryIO) -> None:
-  """Walks over one pickle without running it, and refuses what would cost memory out of proportion.
+  """Checks the instructions of a pickle before running it, and refuses excessive use of memory.
 
-  The machine's memo is an array that grows to the largest index asked for, so one instruction of
-  five bytes can claim gigabytes; a true pickler counts up from 0. Extension codes are looked up in
-  a registry of the process, past the table of names. Tuples in tuples, each there twice, are few
-  instructions and take for ever to hash, as keys; a million of them inside each other overflow the
-  interpreter's stack, and end the process.
+  The memo of the machine is an array that grows to the largest index, so an instruction of five
+  bytes can allocate gigabytes; real pickles count up from 0. Extension codes are looked up in a
+  registry of the process, which bypasses the table of names. Nested tuples, each used twice, are
+  few instructions but take forever to hash as keys; a million nested tuples overflow the stack of
+  the interpreter and end the process.
   """
   start = file.tell()
   work = _Work()
@@ -133,9 +133,9 @@ def _check_instructions(file: BinaryIO) -> None:
 
 
 class _Work:
-  """Adds up how many things an unpickler will look at, those inside of tuples anew each time.
+  """Counts the objects that an unpickler visits, including those inside tuples every time.
 
-  A stack like the unpickler's, but in place of each thing stands how many there are in it.
+  It has a stack like that of the unpickler, with the number of objects inside each object.
   """
 
   def __init__(self):
@@ -145,10 +145,10 @@ class _Work:
     self._total = 0
 
   def step(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
-    """Follows one instruction.
+    """Simulates one instruction.
 
     Raises:
-      ValueError: it is one too many, or takes what is not there.
+      ValueError: there is too much work, or the stack is empty.
     """
     stack, name = self._stack, opcode.name
     takes, gives = opcode.stack_before, opcode.stack_after
@@ -174,7 +174,7 @@ class _Work:
       stack.append(self._memo[argument])
     elif name == 'DUP':
       stack += taken * 2
-    elif name in _GROW:  # Lists and dicts cannot be keys; so nobody looks into them again.
+    elif name in _GROW:  # Lists and dicts cannot be keys, so they are not visited again.
       stack.append(taken[0])
     else:
       stack += [weight] * len(gives)

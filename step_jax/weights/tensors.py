@@ -1,4 +1,4 @@
-"""A tensor of a file that was not yet read: what every reader returns and every layout looks at."""
+"""A tensor in a file that has not been read yet, as returned by readers and used by layouts."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,12 +9,12 @@ import numpy as np
 class Tensor(NamedTuple):
   """Shape of a stored array, and how to read it.
 
-  Names and shapes are checked before anything is read, so a header that promises too much, or the
-  400 MB of a classifier that nobody needs, cost no memory.
+  Names and shapes are checked before anything is read, so wrong headers, and the 400 MB of an
+  unused classifier, need no memory.
 
   Attributes:
-    shape: as in the file.
-    read: returns the array; may raise anything, which `convert` turns into one line.
+    shape: shape in the file.
+    read: returns the array; may raise any exception, which `convert` turns into one line.
   """
 
   shape: tuple[int, ...]

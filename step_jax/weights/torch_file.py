@@ -1,9 +1,9 @@
-"""Reading PyTorch state dicts (`.pth`) without PyTorch, in both of the formats it has written.
+"""Reads PyTorch state dicts (`.pth`) without PyTorch, in both of its formats.
 
-The zip format (PyTorch 1.6 and later) holds `*/data.pkl` and one stored entry `*/data/KEY` for each
-storage. The older one is five pickles in a row (magic number, protocol, system, object, storage
-keys), followed by each storage as a count of elements (int64) and its raw bytes. The pickle says
-for each tensor which storage it lies in, from where, and with which strides.
+The zip format (PyTorch 1.6 and later) contains `*/data.pkl` and one stored entry `*/data/KEY` for
+each storage. The older format consists of five pickles (magic number, protocol, system, object,
+storage keys), followed by each storage as a number of elements (int64) and its raw bytes. For each
+tensor, the pickle has the storage, the offset and the strides.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ from step_jax.weights import restricted_pickle
 from step_jax.weights.restricted_pickle import Maker
 from step_jax.weights.tensors import Tensor
 
-# First pickle of the older format, as PyTorch writes it.
+# First pickle of the older format.
 LEGACY_MAGIC = b'\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19.'
 _LEGACY_PROTOCOL = 1001
 
@@ -35,7 +35,7 @@ _DTYPES = {
 
 
 class _Storage(NamedTuple):
-  """A piece of a storage: `numel` elements from `start` on; the whole holds `total`."""
+  """Part of a storage with `total` elements: `numel` elements from `start` on."""
 
   key: str
   dtype: np.dtype
@@ -45,7 +45,7 @@ class _Storage(NamedTuple):
 
 
 class TensorNote:
-  """What the pickle says of a tensor; checked only when it is turned into an array."""
+  """Description of a tensor in the pickle; checked when it is converted to an array."""
 
   __slots__ = ('storage', 'offset', 'size', 'stride')
 
@@ -57,7 +57,7 @@ class TensorNote:
 
 
 def _size(numbers: Any) -> tuple:
-  """Stand-in for `torch.Size`, which copies nothing: a pickle may ask for it again and again."""
+  """Stand-in for `torch.Size` without a copy, because a pickle may request it many times."""
   if not isinstance(numbers, tuple):
     raise TypeError('a size that is no tuple')
   return numbers
@@ -76,10 +76,10 @@ TENSOR_NAMES = {
 
 
 class _Options:
-  """Stand-in for `argparse.Namespace`, in which training programs keep their options: empty.
+  """Empty stand-in for `argparse.Namespace`, in which training programs store their options.
 
-  A pickle makes it by the instruction NEWOBJ, which takes true classes alone. An attempt to set
-  attributes of the class itself ends in an error, since `__setstate__` lacks an argument then.
+  The instruction NEWOBJ needs a real class. Setting attributes of the class itself is an error,
+  because `__setstate__` then lacks an argument.
   """
 
   __slots__ = ()
@@ -88,19 +88,19 @@ class _Options:
     """Drops the options."""
 
 
-# A checkpoint holds more than a state dict.
+# A checkpoint has more than a state dict.
 _CHECKPOINT_NAMES = {**TENSOR_NAMES, ('argparse', 'Namespace'): _Options}
-# Dicts in dicts, and values of an option.
+# Maximum depth of nested dicts, and number of values of an option.
 _MOST_NESTED = 8
 _MOST_VALUES = 100
 
 
 class Content(NamedTuple):
-  """What a file says, before its tensors are checked.
+  """Content of a file before its tensors are checked.
 
   Attributes:
-    notes: what its pickle describes.
-    size: bytes that a storage has in the file, -1 where it is missing.
+    notes: descriptions in its pickle.
+    size: number of bytes of a storage in the file; -1 if it is missing.
     raw: reads a storage.
   """
 

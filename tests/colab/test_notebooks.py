@@ -24,6 +24,9 @@ SETTINGS = {
   'explore_regions': dict(KIMG=0.016, WIDTH=1, COUNT=2, STEPS=2),
   'tpu': dict(SIZE=16, BATCH_SIZE=8, STEPS=2),
 }
+# The cheapest run with every test run, the first on a run that other tests share; all with --long.
+SMOKE = ('explore_styles', 'tpu')
+EXECUTED = [name if name in SMOKE else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
 # How many pictures a notebook displays.
 PICTURES = {
   'train_step': 5, 'explore_styles': 6, 'explore_psp': 5, 'explore_regions': 5, 'tpu': 1
@@ -115,14 +118,18 @@ def test_a_notebook_alone_asks_for_a_checkout(tmp_path):
 
 
 @pytest.fixture(scope='module')
-def executed(tmp_path_factory):
+def executed(request, tmp_path_factory):
   """The notebooks with outputs, executed in `colab/` of a folder that looks like this checkout."""
+  every = request.config.getoption('--long')
   checkout = tmp_path_factory.mktemp('checkout')
   for part in ('step_jax', 'configs', 'launch'):
     (checkout / part).symlink_to(ROOT / part)
   (checkout / 'colab').mkdir()
   found = {}
-  for name, settings in SETTINGS.items():
+  for name in NAMES if every else SMOKE:
+    settings = SETTINGS[name]
+    if name == 'explore_styles' and not every:
+      settings = {**settings, 'WORKDIR': str(request.getfixturevalue('trained_run')[0])}
     notebook = read(name)
     tags = [cell.metadata.get('tags', []) for cell in notebook.cells]
     at = tags.index(['parameters'])
@@ -139,8 +146,7 @@ def text(output):
   return output.get('text') or str(output.get('data', {}).get('text/plain', ''))
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', EXECUTED)
 def test_a_reader_sees_no_warning(executed, name):
   for cell in code(executed[name]):
     for output in cell.outputs:
@@ -150,8 +156,7 @@ def test_a_reader_sees_no_warning(executed, name):
       assert not bad, f'{cell.id}: {bad}'
 
 
-@pytest.mark.long
-@pytest.mark.parametrize('name', NAMES)
+@pytest.mark.parametrize('name', EXECUTED)
 def test_a_reader_sees_pictures(executed, name):
   """And none of them is of one colour."""
   outputs = [output for cell in code(executed[name]) for output in cell.outputs]
@@ -162,7 +167,6 @@ def test_a_reader_sees_pictures(executed, name):
       assert np.asarray(picture.convert('RGB')).std() > 5
 
 
-@pytest.mark.long
 def test_a_batch_is_shared_out_over_eight_devices(executed):
   (cell,) = (cell for cell in executed['tpu'].cells if cell.id == 'shards')
   told = ''.join(map(text, cell.outputs))

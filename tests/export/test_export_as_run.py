@@ -1,18 +1,37 @@
 """Exports are opened as runs: the same outputs, nothing written, damage told in one line."""
 
+import copy as copies
 import hashlib
 import json
+import os
+import pathlib
 import shutil
+import sys
 
+import hypothesis
+from hypothesis import strategies as st
 import numpy as np
 import pytest
 import safetensors.numpy
 
 import step_jax
 from step_jax import cli, methods
-from step_jax.errors import ConfigError, RunError
+from step_jax.errors import ConfigError, RunError, UserError
 from step_jax.export import artefact
 from step_jax.methods.step import programs
+
+sys.path.append(str(pathlib.Path(__file__).parents[1] / 'hostile'))
+import mutations
+
+CASES = 200
+READING = {
+  'translate': ['{image}', '--style', '{image}'],
+  'codes': ['{image}'],
+  'evaluate': ['--groups', 'diversity', '--data', '{data}'],
+  'report': [],
+  'export': [],
+}
+ODD = (None, True, -1, 10**30, 0.5, '', '../x', 'x' * 5000, '\x1b[2J', [], [[]], {}, {'': 0})
 
 
 @pytest.fixture(scope='module')
@@ -67,6 +86,18 @@ def test_verbs_read_it_and_write_elsewhere(trained_run, exported, picture_folder
   page = (tmp_path / 'out' / 'report.html').read_text()
   assert 'diversity' in page and '(0 steps)' not in page
   assert listing(exported) == before
+
+
+def test_the_data_set_is_found_by_its_name(exported, picture_folder, tmp_path, monkeypatch, capsys):
+  words = ['evaluate', '--workdir', exported, '--out', tmp_path, '--groups', 'diversity']
+  words = [*map(str, words)]
+  monkeypatch.chdir(picture_folder.parent)
+  assert cli.main(words) == 0
+  monkeypatch.chdir(tmp_path)
+  assert cli.main(words) == 2
+  (line,) = [line for line in capsys.readouterr().err.splitlines() if 'step-jax: ' in line]
+  name = picture_folder.name
+  assert f'was trained on {name}, and there is no folder {name}: give the images' in line
 
 
 @pytest.mark.parametrize(
@@ -150,3 +181,109 @@ def test_oversized_files_are_not_read(copy):
     file.truncate(methods.names.FILES['params.safetensors'] + 1)
   with pytest.raises(RunError, match='larger than'):
     step_jax.load(copy)
+
+
+class Opened(UserError):
+  """In place of what a verb does with a run that could be opened."""
+
+
+class Watch:
+  """What the process does that reading must not: starts programs, unpickles, writes elsewhere."""
+
+  def __init__(self, *allowed):
+    self.allowed, self.seen, self.on = tuple(map(str, allowed)), [], False
+    sys.addaudithook(self._hear)
+
+  def _hear(self, event, arguments):
+    if not self.on:
+      return
+    writes = event == 'open' and isinstance(arguments[2], int) and arguments[2] & 3
+    changes = event in ('os.remove', 'os.rename', 'os.mkdir', 'os.rmdir', 'shutil.rmtree')
+    if writes or changes:
+      if not isinstance(arguments[0], int) and not os.fspath(arguments[0]).startswith(self.allowed):
+        self.seen.append((event, arguments))
+    elif event.split('.')[0] in ('subprocess', 'pickle') or event in (
+      'os.system', 'os.exec', 'os.posix_spawn', 'os.fork', 'socket.connect'
+    ):  # fmt: skip
+      self.seen.append((event, arguments))
+
+
+def places_of(tree, path=()):
+  """Paths of all values in JSON."""
+  items = tree.items() if isinstance(tree, dict) else enumerate(tree)
+  for key, value in items:
+    yield (*path, key)
+    if isinstance(value, dict | list):
+      yield from places_of(value, (*path, key))
+
+
+def test_damaged_exports_end_in_one_line(exported, picture_folder, tmp_path, monkeypatch, capsys):
+  """Damage of bytes, and of values of the manifest; parameters with the right digest, too."""
+  out, folder = tmp_path / 'out', tmp_path / 'export'
+  words = {'image': str(picture_folder / 'val' / '00.png'), 'data': str(picture_folder)}
+  whole = {name: (exported / name).read_bytes() for name in methods.names.FILES}
+  manifest = json.loads(whole['manifest.json'])
+  # The first of many: values of shapes and programs are alike, and nobody reads them.
+  spots = [spot for spot in places_of(manifest) if spot[0] not in ('programs', 'parameters')]
+  caches = (os.environ[name] for name in ('STEP_JAX_CACHE', 'JAX_COMPILATION_CACHE_DIR'))
+  watch = Watch(out, *caches, os.devnull)
+  load, refused = methods.load, []
+
+  def opened(*arguments):
+    load(*arguments)
+    raise Opened('opened')
+
+  monkeypatch.setattr(methods, 'load', opened)
+
+  def call(verb, workdir):
+    more = [word.format(**words) for word in READING[verb]]
+    return cli.main([verb, *more, '--workdir', str(workdir), '--out', str(out)])
+
+  def damage(data):
+    content = dict(whole)
+    name = data.draw(st.sampled_from(['manifest.json', 'params.safetensors', 'a value']))
+    if name == 'a value':
+      tree = copies.deepcopy(manifest)
+      *path, last = data.draw(st.sampled_from(spots))
+      inner = tree
+      for key in path:
+        inner = inner[key]
+      inner[last] = data.draw(st.sampled_from(ODD))
+      content['manifest.json'] = json.dumps(tree).encode()
+    else:
+      content[name] = mutations.damaged(whole[name], data.draw(mutations.changes))
+    if name == 'params.safetensors':
+      tree = copies.deepcopy(manifest)
+      tree['files'][name]['sha256'] = hashlib.sha256(content[name]).hexdigest()
+      content['manifest.json'] = json.dumps(tree).encode()
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, bytes_ in content.items():
+      (folder / name).write_bytes(bytes_)
+
+  @hypothesis.settings(
+    max_examples=CASES, derandomize=True, deadline=None, database=None,
+    suppress_health_check=list(hypothesis.HealthCheck),
+  )  # fmt: skip
+  @hypothesis.given(st.data(), st.sampled_from(sorted(READING)))
+  def read(data, verb):
+    damage(data)
+    before = listing(folder)
+    watch.on = True
+    try:
+      status = call(verb, folder)
+    finally:
+      watch.on = False
+    lines = [line for line in capsys.readouterr().err.splitlines() if 'step-jax: ' in line]
+    # A report has a page without the images, and says why in the log.
+    if verb != 'report' or status:
+      assert status == 2 and len(lines) == 1 and lines[0].isprintable(), lines
+    refused.append('opened' not in ''.join(lines))
+    assert listing(folder) == before and not watch.seen, watch.seen
+    assert {path.name for path in tmp_path.iterdir()} <= {'out', 'export'}
+
+  for verb in READING:  # Imports may write to caches of their own.
+    assert call(verb, exported) == 2
+  capsys.readouterr()
+  read()
+  assert CASES // 4 < sum(refused) < len(refused)

@@ -13,7 +13,7 @@ CONSTRAINTS = pathlib.Path(__file__).parent.parent.parent / 'launch' / 'constrai
 SETUP = package.setup_arguments()
 EXTRAS = SETUP['extras_require']
 # Extras of hosts, whose requirements are all pinned.
-HOSTS = ('tpu', 'cuda', 'cuda12', 'cuda13', 'gcs')
+HOSTS = ('tpu', 'cuda', 'cuda12', 'cuda13', 'gcs', 'hub')
 
 
 def parsed(*extras: str) -> list[requirements.Requirement]:

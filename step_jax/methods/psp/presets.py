@@ -24,9 +24,9 @@ def _preset(meaning: str, fields: dict) -> Preset:
 
 
 PRESETS = {
-  'encode': _preset('faces, rebuilt', _OWN | {'loss.identity': 0.1}),
+  'encode': _preset('reconstruct faces', _OWN | {'loss.identity': 0.1}),
   'frontalize': _preset(
-    'faces, turned to the front',
+    'turn faces to the front',
     {
       'task': 'frontalize',
       'data.flip': True,
@@ -39,25 +39,27 @@ PRESETS = {
     },
   ),
   'sketch': _preset(
-    'images of grey drawings',
+    'generate images from grey drawings',
     {'task': 'sketch', 'loss.w_norm': 0.005},
   ),
   'segmentation': _preset(
-    'images of label maps; set `data.palette` and `data.classes`',
+    'generate images from label maps; set `data.palette` and `data.classes`',
     {'task': 'segmentation', 'loss.w_norm': 0.005},
   ),
   'super_resolution': _preset(
-    'faces, enlarged', {'task': 'super_resolution', 'loss.identity': 0.1, 'loss.w_norm': 0.005}
+    'increase the resolution of faces',
+    {'task': 'super_resolution', 'loss.identity': 0.1, 'loss.w_norm': 0.005},
   ),
   'toonify': _preset(
-    'faces, drawn by a generator of cartoons', _OWN | {'loss.identity': 1.0, 'loss.w_norm': 0.025}
+    'turn faces into cartoons, with a generator of cartoons',
+    _OWN | {'loss.identity': 1.0, 'loss.w_norm': 0.025},
   ),
   'global': _preset(
-    'one style for all layers, by ResNet-50',
+    'ResNet-50 encoder with one style for all layers',
     _OWN | _RESNET | {'model.num_styles': 1, 'loss.identity': 1.0},
   ),
   'local': _preset(
-    'one style for each layer, by ResNet-50, held to itself under mixing',
+    'ResNet-50 encoder with one style per layer, trained to keep outputs under style mixing',
     _OWN | _RESNET | {'loss.mixing': 1.0},
   ),
 }

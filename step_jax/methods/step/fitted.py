@@ -1,4 +1,4 @@
-"""Which style encoder a mapper was fitted to, and the codes it was fitted to, in its folder."""
+"""Records the style encoder and the codes that a mapper was fitted to, in its folder."""
 
 import dataclasses
 import hashlib
@@ -21,8 +21,8 @@ class Encoder:
 
   Attributes:
     stage: name of the stage that trained it.
-    step: of the checkpoint.
-    digest: of its averaged parameters, see `digest`; the same for equal parameters of any stage.
+    step: step of the checkpoint.
+    digest: digest of its averaged parameters, see `digest`; it does not depend on the stage.
   """
 
   stage: str
@@ -51,7 +51,7 @@ def write(folder: files.Path, encoder: Encoder, codes: np.ndarray) -> None:
 
 
 def read(folder: files.Path) -> Encoder | None:
-  """The encoder that a mapper was fitted to; None where an earlier version recorded none.
+  """Reads the encoder that a mapper was fitted to; None if an earlier version recorded none.
 
   Raises:
     RunError: the record is damaged.
@@ -76,10 +76,10 @@ def _record(folder: files.Path) -> dict | None:
 
 
 def read_codes(folder: files.Path, z_dim: int) -> np.ndarray:
-  """The training codes, float32 `[N, Z]`, that a mapper was fitted to.
+  """Reads the training codes, float32 `[N, Z]`, that a mapper was fitted to.
 
   Raises:
-    RunError: they are missing, damaged, or not those of the recorded encoder.
+    RunError: they are missing, damaged, or differ from those recorded.
   """
   path = folder / CODES_FILE
   remedy = 're-run the training command of the mapper stage, which writes it again'

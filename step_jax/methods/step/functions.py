@@ -1,4 +1,4 @@
-"""What a trained run computes, as pure functions of parameters and uint8 pictures."""
+"""Encoding and generation as pure functions of parameters and uint8 images."""
 
 from collections.abc import Mapping
 
@@ -18,9 +18,9 @@ def encode(encoder: nets.StyleEncoder, params: Mapping, pictures: jax.Array) -> 
 def generate(
   generator: nets.Generator, params: Mapping, sources: jax.Array, z: jax.Array
 ) -> jax.Array:
-  """Translations of sources of any size in given styles.
+  """Translates sources of any size into given styles.
 
-  Sources are padded to the multiple that the generator needs, and the result is cropped back.
+  Sources are padded to a multiple of the generator's stride, and the result is cropped back.
 
   Args:
     generator: the module.

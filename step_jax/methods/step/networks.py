@@ -1,4 +1,4 @@
-"""Networks and weighted losses, as a configuration asks for them."""
+"""Creates networks from a configuration, and sums weighted losses."""
 
 from collections.abc import Mapping
 
@@ -8,7 +8,7 @@ import ml_collections
 
 from step_jax.methods.step import models as nets
 
-# Any size does to create parameters; this one is small and passes every halving.
+# Size of images for parameter initialisation: small, and divisible by all strides.
 _DUMMY_SIZE = 64
 
 
@@ -53,17 +53,17 @@ def mapper(config: ml_collections.ConfigDict) -> nets.Mapper:
 
 
 def init_style_encoder(module: nets.StyleEncoder, key: jax.Array) -> dict:
-  """Fresh parameters of a style encoder."""
+  """Initial parameters of a style encoder."""
   return module.init(key, _dummy())['params']
 
 
 def init_generator(module: nets.Generator, key: jax.Array, z_dim: int) -> dict:
-  """Fresh parameters of a generator that takes codes of `z_dim`."""
+  """Initial parameters of a generator for codes of length `z_dim`."""
   return module.init(key, _dummy(), jnp.zeros((1, z_dim)))['params']
 
 
 def init_discriminator(module: nets.MultiScaleDiscriminator, key: jax.Array) -> dict:
-  """Fresh parameters of a discriminator of pictures given pictures."""
+  """Initial parameters of a conditional discriminator."""
   return module.init(key, _dummy(), _dummy())['params']
 
 
@@ -72,5 +72,5 @@ def _dummy() -> jax.Array:
 
 
 def weighted_sum(weights: Mapping[str, float], terms: Mapping[str, jax.Array]) -> jax.Array:
-  """Weighted sum of loss terms: a float32 scalar, zero when there is none."""
+  """Weighted sum of loss terms, a float32 scalar; zero if there are none."""
   return sum((weights[name] * term for name, term in terms.items()), jnp.float32(0.0))

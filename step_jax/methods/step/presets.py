@@ -37,6 +37,6 @@ PRESETS = {
   'munit_p_v3': _preset('munit_p_v2 with L2 in place of KL', _SCRATCH | _RANDOM | _CYCLE | _L2),
   'step_v1': _preset('munit_p_v3 with a pre-trained encoder', _RANDOM | _CYCLE | _L2),
   'step_v2': _preset('step_v1 without cyclic reconstruction', _RANDOM | _L2),
-  'step_v3': _preset('step_v2 without drawn styles: the default', _L2),
+  'step_v3': _preset('step_v2 without randomly sampled styles; the default', _L2),
   'step_v4': _preset('step_v3 without regularisation of codes', {'loss.z_l2': 0.0}),
 }

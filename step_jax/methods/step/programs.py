@@ -1,4 +1,4 @@
-"""What a run of StEP computes, as programs to export."""
+"""Programs of a StEP run for export."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -13,7 +13,7 @@ from step_jax.methods.step import fitted, functions, networks, samplers
 from step_jax.methods.step.models.generator import SIZE_MULTIPLE
 from step_jax.methods.step.run import Translator, shapes
 
-# The style encoder halves a picture four times.
+# The style encoder halves an image four times.
 _MIN_STYLE = 16
 _EXAMPLE = pathlib.Path(__file__).with_name('load_example.py')
 _NO_CODES = (
@@ -25,13 +25,13 @@ _USAGE = ('encode STYLE.npy CODES.npy', 'generate SOURCE.npy CODES.npy OUT.npy')
 
 
 def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
-  """Exports what a run can do: `encode`, `generate`, and `sample` where it has a mapper stage.
+  """Exports the programs of a run: `encode`, `generate`, and `sample` if it has a mapper stage.
 
-  `encode` takes pictures of any size from 16 px a side, `generate` sizes that are multiples of 8.
+  `encode` accepts images of any size from 16 px per side, `generate` sizes that are multiples of 8.
 
   Args:
-    run: as `step_jax.load` gives it.
-    platforms: that the programs are lowered for.
+    run: run, from `step_jax.load`.
+    platforms: platforms to export for.
 
   Returns:
     An `export.programs.Bundle`.
@@ -39,7 +39,7 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
   config = run.config
   trees = dict(run.params)
   if run.samplers:
-    # Which no program takes: `restore` draws with them as this run does.
+    # Used only by `restore`, to sample in the same way as this run.
     trees['run'] = {'codes': run.codes}
     trees[run.sampler_name] = run.samplers[run.sampler_name].params
   arrays = programs_lib.flatten(trees)
@@ -80,15 +80,15 @@ def bundle(run: Translator, platforms: Sequence[str] = programs_lib.PLATFORMS):
 
 
 def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> Translator:
-  """The run whose `bundle` holds these arrays.
+  """Creates a run from the arrays of its `bundle`.
 
   Args:
-    config: of the run.
-    step: of its checkpoint.
+    config: configuration of the run.
+    step: step of its checkpoint.
     tree: the arrays, as dicts of dicts.
 
   Raises:
-    ValueError, KeyError: they do not fit the configuration.
+    ValueError, KeyError: the arrays do not fit the configuration.
   """
   like = shapes(config)
   params = exported.fit({name: tree[name] for name in like}, like)

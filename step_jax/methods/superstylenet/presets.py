@@ -4,7 +4,7 @@ from step_jax.methods.method import Preset
 
 PRESETS = {
   'parity': Preset(
-    "the authors' training at 256 px: batches of 32, mirrored images, no average of the generator",
+    "the authors' training at 256 px: batches of 32, mirrored images, no moving average",
     {
       'superstylenet': {
         'ema_decay': 0.0,

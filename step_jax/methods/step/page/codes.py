@@ -1,13 +1,13 @@
-"""Style codes by hand: between two of them, along one dimension, and where each lies on a map."""
+"""Edits style codes: blends, sliders for single dimensions, and a map of styles."""
 
 import dataclasses
 from typing import Any
 
 import numpy as np
 
-# By how much of their spread sliders reach beyond the codes of the run.
+# How far sliders extend beyond the codes of the run, as a fraction of their range.
 _BEYOND = 0.1
-# Left free along the borders of a map, in parts of its side.
+# Margin of a map, as a fraction of its side.
 _MARGIN = 0.06
 # Decimals that a slider shows.
 _DECIMALS = 2
@@ -19,16 +19,16 @@ def blend(a: np.ndarray, b: np.ndarray, t: float) -> np.ndarray:
 
 
 def farthest(codes: np.ndarray, index: int) -> int:
-  """Which of `codes` `[N, Z]` is the farthest from one of them."""
+  """Index of the code that is farthest from `codes[index]`; `codes` are `[N, Z]`."""
   return int(np.linalg.norm(codes - codes[index], axis=1).argmax())
 
 
 @dataclasses.dataclass(frozen=True)
 class Sliders:
-  """One slider a dimension of a code, and the code that they stand for.
+  """One slider per dimension of a code.
 
-  A slider has a range and shows two decimals, a code has neither: a dimension changes only when its
-  slider is moved.
+  Sliders have a range and show two decimals; codes are not limited to either. A dimension changes
+  only when its slider moves.
 
   Attributes:
     low: `[Z]`.
@@ -40,21 +40,21 @@ class Sliders:
 
   @classmethod
   def of(cls, codes: np.ndarray) -> 'Sliders':
-    """Ranges that hold all `codes` `[N, Z]` and a little more."""
+    """Ranges that include all `codes` `[N, Z]` and a margin."""
     low, high = codes.min(axis=0), codes.max(axis=0)
-    # Where all codes are the same there is still something to try.
+    # A range of positive length even if all codes are the same.
     beyond = np.where(high > low, _BEYOND * (high - low), 1.0)
-    # In float64, in which two decimals are two decimals.
+    # float64, so that rounding to two decimals is exact enough.
     scale = np.float64(10**_DECIMALS)
     return cls(np.floor((low - beyond) * scale) / scale, np.ceil((high + beyond) * scale) / scale)
 
   def values(self, code: np.ndarray) -> list[float]:
-    """What the sliders show for a code `[Z]`."""
+    """Positions of the sliders for a code `[Z]`."""
     within = np.clip(code, self.low, self.high).astype(np.float64)
     return [round(float(value), _DECIMALS) for value in within]
 
   def moved(self, code: np.ndarray, values: list[float]) -> np.ndarray:
-    """The code `[Z]` after the sliders, which showed `code`, were moved to `values`."""
+    """The code `[Z]` after the sliders moved from the positions for `code` to `values`."""
     before = np.array(self.values(code))
     touched = np.abs(before - values) > 0.5 * 10**-_DECIMALS
     return np.where(touched, values, code).astype(np.float32)
@@ -62,13 +62,13 @@ class Sliders:
 
 @dataclasses.dataclass(frozen=True)
 class StyleMap:
-  """Codes on a square, by their two principal components, to one scale.
+  """A square map of codes along their first two principal components, which share one scale.
 
-  Places are `(x, y)` in [0, 1], from the left and from the top.
+  Positions are `(x, y)` in [0, 1], from the left and from the top.
 
   Attributes:
-    points: places of the codes that it was made of, float `[N, 2]`.
-    share: how much of the codes' variance the map shows, in [0, 1].
+    points: positions of the codes that the map was fitted to, float `[N, 2]`.
+    share: fraction of the variance of the codes that the map shows, in [0, 1].
   """
 
   points: np.ndarray
@@ -79,11 +79,13 @@ class StyleMap:
 
   @classmethod
   def of(cls, codes: np.ndarray) -> 'StyleMap':
-    """The map of `codes` `[N, Z]`; N is 2 at least."""
+    """Fits a map to `codes` `[N, Z]`; N must be at least 2."""
     from sklearn import decomposition
 
     pca = decomposition.PCA(min(2, *codes.shape), svd_solver='full')
-    with np.errstate(invalid='ignore'):  # Codes that are all the same have no shares of variance.
+    with np.errstate(
+      invalid='ignore'
+    ):  # If all codes are the same, ratios of variances are undefined.
       pca.fit(codes)
     flat = _two(pca.transform(codes))
     middle = (flat.max(axis=0) + flat.min(axis=0)) / 2
@@ -93,15 +95,15 @@ class StyleMap:
     return dataclasses.replace(empty, points=empty.place(codes))
 
   def place(self, codes: np.ndarray) -> np.ndarray:
-    """Where codes `[N, Z]` lie: `[N, 2]`; codes unlike those of the map may lie outside."""
+    """Positions `[N, 2]` of codes `[N, Z]`; those of other codes may be outside the map."""
     flat = (_two(self._pca.transform(codes)) - self._middle) / self._span
     return 0.5 + (1 - 2 * _MARGIN) * flat * [1, -1]
 
   def nearest(self, x: float, y: float) -> int:
-    """The point next to a place."""
+    """Index of the point that is nearest to a position."""
     return int(np.linalg.norm(self.points - [x, y], axis=1).argmin())
 
 
 def _two(flat: np.ndarray) -> np.ndarray:
-  """`[N, 1 or 2]` as `[N, 2]`: codes of one dimension lie on a line."""
+  """Pads `[N, 1 or 2]` to `[N, 2]`."""
   return np.pad(flat, ((0, 0), (0, 2 - flat.shape[1])))

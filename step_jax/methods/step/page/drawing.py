@@ -1,4 +1,4 @@
-"""Inputs that are drawn by hand, where those of a run are drawings too."""
+"""Inputs drawn by the user, for runs whose inputs are drawings."""
 
 from collections.abc import Sequence
 import itertools
@@ -11,21 +11,21 @@ from step_jax.errors import DataError
 
 Color = tuple[int, int, int]
 
-# Colours that differ by less than this are one.
+# Colours that differ by less than this count as the same.
 _STEP = 8
-# How much of a drawing its colours fill; photographs have too many of them.
+# Minimum fraction of an image that its palette must cover; photographs have too many colours.
 _FILLED = 0.8
-# Colours of less than this part of a drawing are stains; those of less than that, where they lie
-# between two others, are of smoothed lines.
+# Colours that cover less than the first fraction are ignored. Those that cover less than the second
+# and lie between two other colours are ignored too, because they come from anti-aliased lines.
 _STAIN, _SMOOTHED = 0.002, 0.03
 
 
 def palette(pictures: Sequence[np.ndarray], limit: int = 8) -> list[Color]:
-  """The colours of drawings, the most frequent first; none where pictures are no drawings.
+  """The colours of drawings, most frequent first; empty if the images are not drawings.
 
   Args:
-    pictures: uint8 `[H, W, 3]` each.
-    limit: how many colours a drawing may have, those of smoothed lines among them.
+    pictures: images, uint8 `[H, W, 3]` each.
+    limit: maximum number of colours of a drawing, including those of anti-aliased lines.
   """
   if not pictures:
     return []
@@ -58,12 +58,12 @@ def _most_frequent(pixels: np.ndarray) -> Color:
 
 
 def finish(drawn: np.ndarray | None, ground: Color, size: tuple[int, int]) -> np.ndarray:
-  """A drawing as a source.
+  """Converts a drawing to a source image.
 
   Args:
     drawn: uint8 `[H, W, 4]`, transparent where nothing is drawn; or `[H, W, 3]`.
-    ground: colour of what is left free.
-    size: height and width of the source.
+    ground: background colour.
+    size: height and width of the source image.
 
   Returns:
     uint8 `[*size, 3]`.
@@ -78,5 +78,5 @@ def finish(drawn: np.ndarray | None, ground: Color, size: tuple[int, int]) -> np
     paper = Image.new('RGBA', image.size, (*ground, 255))
     drawn = np.asarray(Image.alpha_composite(paper, image).convert('RGB'))
   if empty or np.abs(drawn.astype(int) - ground).max() < _STEP:
-    raise DataError('the canvas is empty: draw something on it, or choose a picture')
+    raise DataError('the canvas is empty: draw something on it, or choose an image')
   return pictures_lib.resize(drawn, size)

@@ -1,4 +1,4 @@
-"""The map of styles as a picture, and what a click on it means."""
+"""Draws the map of styles and interprets clicks on it."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,11 +19,11 @@ _MARK = (220, 30, 60)
 
 @dataclasses.dataclass(frozen=True)
 class MapPicture:
-  """A map of styles: their pictures where there is room, dots elsewhere.
+  """An image of the map of styles, with thumbnails where there is room and dots elsewhere.
 
   Attributes:
-    style_map: where styles lie.
-    pictured: which of them are shown by their picture, indices.
+    style_map: positions of the styles.
+    pictured: indices of the styles that are shown as thumbnails.
     image: uint8 `[SIDE, SIDE, 3]`.
   """
 
@@ -36,8 +36,8 @@ class MapPicture:
     """Draws a map.
 
     Args:
-      style_map: of N styles.
-      thumbnails: their pictures, uint8 `[h, w, 3]`; or none.
+      style_map: map of N styles.
+      thumbnails: thumbnails of the N styles, uint8 `[h, w, 3]`, or empty.
     """
     places = style_map.points * SIDE
     pictured = apart(places, _THUMBNAIL + 6) if thumbnails else np.zeros(0, int)
@@ -53,7 +53,7 @@ class MapPicture:
     return cls(style_map, pictured, np.asarray(image))
 
   def at(self, x: float, y: float) -> int:
-    """Which style a click means, `x` and `y` in [0, 1]: the picture there, or the nearest dot."""
+    """Index of the style at `x`, `y` in [0, 1]: the thumbnail there, or the nearest dot."""
     if len(self.pictured):
       away = np.abs(self.style_map.points[self.pictured] - [x, y]).max(axis=1) * SIDE
       if away.min() <= _THUMBNAIL / 2:
@@ -61,7 +61,7 @@ class MapPicture:
     return self.style_map.nearest(x, y)
 
   def marked(self, code: np.ndarray) -> np.ndarray:
-    """The picture with a ring where a code `[Z]` lies, at the border where it lies outside."""
+    """The image with a ring at a code `[Z]`, or at the border if the code is outside the map."""
     image = Image.fromarray(self.image)
     pen = ImageDraw.Draw(image)
     place = np.clip(self.style_map.place(code[None])[0] * SIDE, _RING, SIDE - _RING)
@@ -71,9 +71,9 @@ class MapPicture:
 
 
 def apart(places: np.ndarray, distance: float) -> np.ndarray:
-  """Indices of places `[N, 2]` of which no two are nearer in both x and y than `distance`.
+  """Indices of positions `[N, 2]` that are at least `distance` apart in x or y.
 
-  The first ones are taken.
+  Chosen greedily, in order.
   """
   taken: list[int] = []
   for i, place in enumerate(places):

@@ -1,4 +1,4 @@
-"""The page: its layout, and what happens on a click."""
+"""The demo page: layout and event handlers."""
 
 import dataclasses
 import functools
@@ -27,7 +27,7 @@ class Page(controls.Frame):
 
   Args:
     studio: the run.
-    folder: for translations that are offered for download.
+    folder: folder for downloads.
   """
 
   def __init__(self, studio: Studio, folder: pathlib.Path):
@@ -39,7 +39,7 @@ class Page(controls.Frame):
   def _lay_out(self) -> None:
     config = self._studio.translator.config
     gr.Markdown(
-      f'# One picture in, many pictures out\nRun `{self._studio.workdir}`, stage {config.stage}, '
+      f'# One input, many outputs\nRun `{self._studio.workdir}`, stage {config.stage}, '
       f'step {self._studio.translator.step}.',
       elem_id='head',
     )
@@ -58,13 +58,13 @@ class Page(controls.Frame):
     with gr.Tabs():
       with gr.Tab('Picture'):
         self.upload = controls.picture_file(
-          label='Input: drop a picture, or click to choose one',
+          label='Input: drop an image, or click to choose one',
           height=266,
           elem_id='input',
           alt_text='The input',
         )
         self.inputs = controls.gallery(self._studio.pictures.inputs, "Inputs of the run's data set")
-      # A photograph is nothing to draw; label maps and edges are.
+      # Label maps and edges can be drawn, photographs cannot.
       if self._studio.palette:
         with gr.Tab('Draw'):
           self._lay_out_canvas()
@@ -84,15 +84,15 @@ class Page(controls.Frame):
           height=176,
           min_width=120,
           elem_id=which.split()[0].lower(),
-          alt_text=f'Picture of the {which.lower()}',
-          placeholder='Drop a picture',
+          alt_text=f'Image of the {which.lower()}',
+          placeholder='Drop an image',
         )
         for which in (FIRST, SECOND)
       }
     self.blend = gr.Slider(
       0, 1, 0, step=0.01, label='From the first style (0) to the second (1)', buttons=[]
     )
-    self.which = gr.Radio([FIRST, SECOND], value=FIRST, label='What is picked below becomes the')
+    self.which = gr.Radio([FIRST, SECOND], value=FIRST, label='A style chosen below becomes the')
     with gr.Tabs():
       with gr.Tab('Pictures'):
         shown = self._studio.pictures.thumbnails[:_IN_GALLERY]
@@ -120,26 +120,26 @@ class Page(controls.Frame):
     self.map = None
     if self._studio.style_map is None:
       gr.Markdown(
-        'The run has no styles to map yet: they are kept when the mapper is trained: '
+        'The run has no map of styles yet. Train the mapper to store them: '
         f'`step-jax train mapper --workdir {self._studio.workdir}`'
         if self._studio.z_dim
-        else 'The run has no styles to map: the length of its codes (model.z_dim) is 0'
+        else 'The run has no styles: the length of its codes (`model.z_dim`) is 0'
       )
       return
     share = self._studio.style_map.style_map.share
     self.map = gr.Image(
       self._studio.style_map.image, label='Map of styles: click one to use it', interactive=False,
       format='png', buttons=[], elem_id='map', elem_classes=['whole', 'chart'],
-      alt_text='Styles by their two principal components',
+      alt_text='Styles along their first two principal components',
     )  # fmt: skip
     self.listed = gr.Dropdown(
       list(zip(self._studio.pictures.names, range(len(self._studio.pictures.names)), strict=True)),
       value=None, label='The same styles as a list', filterable=True,
-      info=f'{len(self._studio.pictures.names)} styles; the map shows {share:.0%} of what tells '
-      'them apart, the ring is the style in use',
+      info=f'{len(self._studio.pictures.names)} styles; the map shows {share:.0%} of their '
+      'variance; the ring marks the current style',
     )  # fmt: skip
 
-  # What happens.
+  # Event handlers.
 
   def _outputs(self) -> list:
     return [
@@ -162,7 +162,7 @@ class Page(controls.Frame):
     if self.map:
       on(self.map.select, self._use_map, self.which)
       on(self.listed.input, self._use_listed, self.which, self.listed)
-    # While a slider is moved, the last place counts: what came between may be left out.
+    # While a slider moves, only its last position matters; positions in between may be skipped.
     on(self.blend.input, self._blend, self.blend, mode='always_last')
     for slider in self.sliders:
       on(slider.input, self._move, *self.sliders, mode='always_last')
@@ -179,7 +179,7 @@ class Page(controls.Frame):
     return {**self._render(choice), **source, **ends}
 
   def _render(self, choice: Choice, move_sliders: bool = True) -> dict[Any, Any]:
-    """The new translation and all that shows the style in use."""
+    """Updates the translation and everything that shows the current style."""
     update = {self.choice: choice}
     if move_sliders:
       values = self._studio.sliders.values(choice.code)
@@ -195,7 +195,7 @@ class Page(controls.Frame):
   def _tell_of_compiling(self, what: str, image: np.ndarray) -> None:
     if self._studio.is_new(what, image):
       height, width = image.shape[:2]
-      gr.Info(f'Getting ready for pictures of {width} x {height} px: this takes a while, once.')
+      gr.Info(f'Compiling for images of {width} x {height} px. This happens once per size.')
 
   def _use_source(self, choice: Choice, source: np.ndarray) -> dict:
     return self._render(dataclasses.replace(choice, source=source))
@@ -238,7 +238,7 @@ class Page(controls.Frame):
 
   def _draw_styles(self, choice: Choice, seed: int | None) -> dict:
     if choice.source is None:
-      raise DataError('new styles are shown on an input: choose or draw one first')
+      raise DataError('there is no input to show new styles on: choose or draw one first')
     seed = int(seed or 0)
     drawn = self._studio.new_styles(_NEW_STYLES, seed)
     shown = self._studio.in_styles(choice.source, drawn)
@@ -262,17 +262,17 @@ class Page(controls.Frame):
 
 
 def open_page(workdir: str | pathlib.Path, which: str, folder: pathlib.Path) -> Page:
-  """The page of a run, compiled for its images.
+  """Opens the page of a run and compiles it for the size of its images.
 
   Args:
-    workdir: of a trained run.
+    workdir: work directory of a trained run.
     which: `latest` or `best` checkpoint.
-    folder: for translations that are offered for download.
+    folder: folder for downloads.
 
   Raises:
-    RunError: nothing there can translate yet.
+    RunError: no trained stage can translate yet.
   """
   studio = studio_lib.open_run(workdir, which)
-  log.info('compiling for pictures of %d x %d px', *reversed(studio.input_size))
+  log.info('compiling for images of %d x %d px', *reversed(studio.input_size))
   studio.warm_up()
   return Page(studio, folder)

@@ -1,4 +1,4 @@
-"""What a run brings along to choose from: inputs, and styles with their codes."""
+"""Inputs and styles from the data set of a run, for the user to choose from."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -16,15 +16,14 @@ _THUMBNAIL = 160
 
 @dataclasses.dataclass(frozen=True)
 class RunPictures:
-  """Pictures of a run's data set.
+  """Images of the data set of a run.
 
   Attributes:
-    inputs: sources of held-out pairs, uint8 `[H, W, 3]` each; none where the data is not here.
-    codes: styles of training pictures, float32 `[N, Z]`.
-    names: of these styles, N.
-    thumbnails: their pictures, made small, uint8 `[h, w, 3]` each, N; none where the data is not
-      here.
-    problem: why pictures are missing; empty where they are not.
+    inputs: sources of held-out pairs, uint8 `[H, W, 3]` each; empty if the data is missing.
+    codes: style codes of training images, float32 `[N, Z]`.
+    names: names of the N styles.
+    thumbnails: thumbnails of the N images, uint8 `[h, w, 3]` each; empty if the data is missing.
+    problem: why images are missing; empty if they are not.
   """
 
   inputs: Sequence[np.ndarray]
@@ -41,10 +40,10 @@ def load(
 
   Args:
     translator: the run.
-    inputs: how many sources to read at most.
-    styles: how many styles to take at most, drawn from all of them, the same ones every time.
-    encoded: the same, where the run has not stored its styles (which the mapper stage does) and
-      they must be encoded.
+    inputs: maximum number of sources.
+    styles: maximum number of styles; a fixed random subset is used if there are more.
+    encoded: the same limit if the styles must be encoded first, because the run has not stored
+      them (the mapper stage does).
   """
   try:
     return _with_pictures(translator, inputs, styles, encoded)
@@ -54,9 +53,7 @@ def load(
       codes = np.zeros((0, translator.config.model.z_dim), np.float32)
     chosen = _some(len(codes), styles)
     names = [f'style {i}' for i in chosen]
-    return RunPictures(
-      [], codes[chosen], names, [], f'The pictures of the run are missing: {error}'
-    )
+    return RunPictures([], codes[chosen], names, [], f'The images of the run are missing: {error}')
 
 
 def _with_pictures(translator, inputs: int, styles: int, encoded: int) -> RunPictures:
@@ -80,7 +77,7 @@ def _with_pictures(translator, inputs: int, styles: int, encoded: int) -> RunPic
 
 
 def _some(count: int, limit: int) -> np.ndarray:
-  """Indices of `limit` of `count` things in order, the same ones every time."""
+  """A fixed random subset of at most `limit` indices below `count`, sorted."""
   return np.sort(np.random.default_rng(0).permutation(count)[:limit])
 
 
@@ -92,12 +89,12 @@ def _picture(split: pairs.PairSplit, index: int, side: str, crop: tuple[int, int
 
 
 def _encode(translator: step_run.Translator, pictures: Sequence[np.ndarray]) -> np.ndarray:
-  """Codes `[N, Z]` of pictures that may differ in size."""
+  """Codes `[N, Z]` of images that may differ in size."""
   return np.stack([translator.encode(picture) for picture in pictures])
 
 
 def thumbnail(picture: np.ndarray, side: int = _THUMBNAIL) -> np.ndarray:
-  """uint8 `[H, W, 3]`, made smaller where a side of it is longer than `side`."""
+  """Scales an image, uint8 `[H, W, 3]`, down so that no side is longer than `side`."""
   image = Image.fromarray(picture)
   image.thumbnail((side, side))
   return np.asarray(image)

@@ -1,4 +1,4 @@
-"""What the page does, without the page: a run, its pictures, and pictures of the user's."""
+"""The functions behind the page: a run, its images, and images of the user."""
 
 from collections.abc import Sequence
 import pathlib
@@ -12,24 +12,24 @@ from step_jax.methods.step import run as step_run
 from step_jax.methods.step import samplers
 from step_jax.methods.step.page import codes, drawing, map_picture, run_pictures
 
-# Pictures whose longer side is above this are scaled down: memory grows with the square of it.
+# Larger images are scaled down to this longer side, px, to bound memory.
 LONGEST_SIDE = 1024
 
 
 class Studio:
-  """A trained run, ready for a page.
+  """A trained run with everything that the page needs.
 
-  Pictures are uint8 `[H, W, 3]`, style codes float32 `[Z]`.
+  Images are uint8 `[H, W, 3]`, style codes float32 `[Z]`.
 
   Attributes:
-    workdir: of the run.
-    translator: the run itself.
-    pictures: of its data set.
-    sliders: one for each dimension of a code.
-    style_map: a picture of the styles of the run; none where it has less than three.
-    first_styles: indices of the two styles to begin with, unlike each other; None where the run has
-      none.
-    palette: colours to draw inputs with; none where inputs are no drawings.
+    workdir: work directory of the run.
+    translator: the run.
+    pictures: images of its data set.
+    sliders: one slider per dimension of a code.
+    style_map: map of the styles of the run; None if it has fewer than three.
+    first_styles: indices of the two initial styles, which differ strongly; None if the run has no
+      styles.
+    palette: colours for drawing inputs; empty if the inputs of the run are not drawings.
   """
 
   def __init__(
@@ -58,20 +58,20 @@ class Studio:
 
   @property
   def input_size(self) -> tuple[int, int]:
-    """Height and width of what the run translates."""
+    """Height and width of the inputs of the run."""
     if self.pictures.inputs:
       return self.pictures.inputs[0].shape[:2]
     return tuple(self.translator.config.data.crop)
 
   def first_codes(self) -> tuple[np.ndarray, np.ndarray]:
-    """The two styles to begin with."""
+    """The two initial styles."""
     if self.first_styles is None:
       return self._middle, self._middle
     first, second = self.pictures.codes[list(self.first_styles)]
     return first, second
 
   def read(self, path: str | pathlib.Path) -> np.ndarray:
-    """A picture file as `step-jax translate` takes it: as large as the run's pictures.
+    """Reads an image file and scales it like the images of the run, as `step-jax translate` does.
 
     Raises:
       DataError: it cannot be read.
@@ -79,7 +79,7 @@ class Studio:
     try:
       image = pictures.read_picture(path)
     except DataError as error:
-      # Where the page keeps uploads is nobody's concern; their names are.
+      # Show only the name of an upload, not its temporary folder.
       path = pathlib.Path(path)
       raise DataError(str(error).replace(str(path), path.name, 1)) from None
     image = pictures.fit(image, self.translator.config.data.resize)
@@ -90,31 +90,31 @@ class Studio:
     return image
 
   def draw(self, drawn: np.ndarray | None) -> np.ndarray:
-    """A drawing as a source, of the size that the run's inputs have; see `drawing.finish`."""
+    """Converts a drawing to a source of the size of the inputs; see `drawing.finish`."""
     return drawing.finish(drawn, self.palette[0], self.input_size)
 
   def is_new(self, what: str, image: np.ndarray) -> bool:
-    """Whether a picture is of a size that `what` (encode, translate) must be compiled for."""
+    """Whether `what` (encode or translate) must be compiled for the size of an image."""
     return (what, image.shape) not in self._compiled
 
   def encode(self, style: np.ndarray) -> np.ndarray:
-    """The code of a style picture."""
+    """The code of a style image."""
     self._compiled.add(('encode', style.shape))
     return self.translator.encode(style)
 
   def translate(self, source: np.ndarray, code: np.ndarray) -> np.ndarray:
-    """A translation, as large as its source."""
+    """Translates a source; the output has the same size."""
     self._compiled.add(('translate', source.shape))
     return self.translator.translate(source, code)
 
   def new_styles(self, count: int, seed: int) -> np.ndarray:
-    """New styles `[count, Z]`; the same seed draws the same ones.
+    """Samples new styles `[count, Z]`; the same seed gives the same styles.
 
-    They are drawn by the run's own sampler, or where none is stored for this encoder, from the
-    Gaussian of the codes that the demo has encoded.
+    The samples come from the sampler of the run, or, if none is stored for this encoder, from a
+    Gaussian fitted to the codes that the demo has encoded.
 
     Raises:
-      RunError: the run has no styles, or its data is not here to encode.
+      RunError: the run has no styles, or its data is missing and cannot be encoded.
     """
     if self.translator.samplers or not self.z_dim:
       return self.translator.draw(count, seed)
@@ -123,24 +123,24 @@ class Studio:
     return samplers.gaussian(self.pictures.codes).draw(count, seed)
 
   def in_styles(self, source: np.ndarray, several: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """A source in several styles."""
+    """Translates a source into several styles."""
     return [self.translate(source, code) for code in several]
 
   def warm_up(self) -> None:
-    """Compiles for the size of the run's own pictures, so that no first click waits for it."""
+    """Compiles for the size of the images of the run, so that the first click does not wait."""
     blank = np.zeros((*self.input_size, 3), np.uint8)
     self.translate(blank, self.encode(blank))
 
 
 def open_run(workdir: str | pathlib.Path, which: str = 'latest') -> Studio:
-  """Opens a trained run with its pictures.
+  """Opens a trained run with its images.
 
   Args:
-    workdir: of the run, or the folder of one of its stages.
+    workdir: work directory of the run, or the folder of one of its stages.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: nothing there can translate yet.
+    RunError: no trained stage can translate yet.
   """
   translator = methods.load(workdir, which)
   return Studio(workdir, translator, run_pictures.load(translator))

@@ -1,1 +1,1 @@
-"""The stages of StEP: data, step, warm start and evaluation put together."""
+"""The stages of StEP: data, training step, warm start and evaluation."""

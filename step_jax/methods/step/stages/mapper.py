@@ -1,4 +1,4 @@
-"""Stage 4 put together: style codes of the training images, and how good drawn codes are."""
+"""Stage 4: data and evaluation of the mapper."""
 
 import itertools
 import logging
@@ -20,22 +20,22 @@ from step_jax.train import stage as stage_lib
 log = logging.getLogger(__name__)
 
 _ENCODE_BATCH = 8
-# Held-out codes that drawn ones are compared with at most, drawn codes for each of them, and drawn
-# codes at least: energy distances of fewer are noise.
+# Maximum number of held-out codes to compare with, sampled codes per held-out code, and minimum
+# number of sampled codes: energy distances of fewer codes are too noisy.
 _MOST_HELD, _DRAWN_PER_HELD, _FEWEST_DRAWN = 1000, 10, 1000
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
-  """Makes stage 4 ready.
+  """Creates stage 4.
 
-  Encodes the training images, and keeps their codes and the digest of their encoder in the stage's
-  folder.
+  Encodes the training images, and stores their codes and the digest of the encoder in the folder of
+  the stage.
 
   Raises:
-    RunError: the stage before is not trained or has no styles, or the mapper was fitted to another
-      encoder than the present one.
+    RunError: the previous stage is not trained or has no styles, or the mapper was fitted to
+      another encoder.
   """
   folder = stage_lib.stage_folder(workdir, config.stage)
   encoder, params = _load_encoder(config, stage_lib.stage_folder(workdir, config.init_from), mesh)
@@ -60,7 +60,7 @@ def build(
 
 
 def _load_encoder(config, before: files.Path, mesh) -> tuple[fitted.Encoder, dict]:
-  """The averaged style encoder of the stage before, as it is now: what it is, and parameters."""
+  """The current averaged style encoder of the previous stage: its record and parameters."""
   if (before / config_lib.FILE).is_file() and not config_lib.read(before).model.z_dim:
     raise RunError(
       f'{before}: has no styles (model.z_dim is 0), so there are none to draw: use it without a '
@@ -74,10 +74,10 @@ def _load_encoder(config, before: files.Path, mesh) -> tuple[fitted.Encoder, dic
 
 
 def _check_same(folder: files.Path, encoder: fitted.Encoder) -> None:
-  """Makes sure that a mapper is not trained further, or left as it is, for another encoder.
+  """Checks that an existing mapper was fitted to the current encoder.
 
   Raises:
-    RunError: it was fitted to another one, or to one that is not known.
+    RunError: it was fitted to another or an unknown encoder.
   """
   before = fitted.read(folder)
   remedy = f'remove {folder}, then re-run the command to fit a mapper to {encoder}'
@@ -121,9 +121,9 @@ def _encode(config, params) -> dict[str, np.ndarray]:
 
 
 def _evaluator(config, codes):
-  """Compares codes drawn by the mapper, and by the Gaussian of the training codes, with real ones.
+  """Compares codes sampled by the mapper, and from a Gaussian of training codes, with real ones.
 
-  See `distributions.SampleDistances`. Real codes are held-out ones where there are any.
+  See `distributions.SampleDistances`. Real codes are held out if there is a validation split.
   """
   real = codes['val']
   if not len(real):

@@ -1,4 +1,4 @@
-"""Stage 1 put together: mined triplets to train on, and held-out ones to score on."""
+"""Stage 1: mined triplets for training, and held-out triplets for evaluation."""
 
 import functools
 import hashlib
@@ -22,16 +22,16 @@ from step_jax.train import stage as stage_lib
 log = logging.getLogger(__name__)
 
 NEIGHBORS_FILE = 'neighbors_{}.npz'
-# Pictures whose style features are computed at a time.
+# Number of images whose style features are computed at a time.
 _MINING_BATCH = 8
-# Validation triplets that a device scores at a time.
+# Batch size of a device for validation triplets.
 _EVAL_BATCH = 8
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
-  """Makes stage 1 ready; mines neighbours unless the stage's folder has them."""
+  """Creates stage 1; mines neighbours unless the folder of the stage has them."""
   if not config.model.z_dim:
     raise ConfigError(
       'config field model.z_dim=0: pre-training learns style codes: give them a length, or start '
@@ -50,7 +50,7 @@ def build(
     try:
       loaders[split] = _triplet_loader(config, workdir, pairs, split, side, features)
     except DataError:
-      # A handful of validation pictures may be too few for triplets; training pictures must do.
+      # A few validation images may not be enough for triplets; training images must be.
       if split == 'train':
         raise
       log.warning('too few val pictures to score pre-training on')
@@ -72,7 +72,7 @@ def build(
 
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
-  """The step of stage 1 on images of `size` (height, width), by shape alone."""
+  """Shapes of the training step of stage 1 on images of `size` (height, width)."""
   return stage_lib.AbstractStep.of(
     pretrain.make(config), stage_lib.images(config, size, triplets.ROLES)
   )
@@ -105,7 +105,7 @@ def _triplet_loader(config, workdir, pairs: data.PairSet, split, side, features)
 
 
 def _evaluator(config, pairs: data.PairSet, load, mesh):
-  """Scores the encoder on one fixed triplet of every validation picture."""
+  """Scores the encoder on one fixed triplet per validation image."""
   encoder = networks.style_encoder(config)
   count = pairs.splits['val']
 

@@ -1,4 +1,4 @@
-"""Stages 2 and 3 put together: pairs to train on, validation pairs to rebuild, a warm start."""
+"""Stages 2 and 3: data, warm start, and evaluation by reconstruction."""
 
 from collections.abc import Iterator
 import functools
@@ -26,9 +26,9 @@ from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
-# Validation pictures in the sample grid, and the styles that each is shown in.
+# Number of validation images in the sample grid, and of styles for each.
 _SAMPLES = 4
-# Validation pictures that a device scores at a time.
+# Batch size of a device for validation images.
 _EVAL_BATCH = 8
 _LOGGED = ('psnr', 'psnr_other', 'l1', 'perceptual')
 
@@ -36,7 +36,7 @@ _LOGGED = ('psnr', 'psnr_other', 'l1', 'perceptual')
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
-  """Makes stage 2, stage 3 or a baseline ready."""
+  """Creates stage 2, stage 3 or a baseline."""
   mesh_lib.check_batch_size(config.batch_size)
   pairs = data.open_config(config.data, paired=True)
   pairs.check_crop('train', config.data.crop)

@@ -1,4 +1,4 @@
-"""Stage 1: the style encoder learns from triplets of pictures near and far in style.
+"""Stage 1: trains the style encoder on triplets of images that are near and far in style.
 
 StEP, sec. 3.1.
 """
@@ -25,7 +25,7 @@ def encode_triplets(encoder, params, batch) -> list[jax.Array]:
 
 
 def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
-  """The method of stage 1. Its batches are those of `encode_triplets`; nothing is frozen."""
+  """Creates the training step of stage 1. See `encode_triplets` for batches; nothing is frozen."""
   encoder = networks.style_encoder(config)
   weights = terms.weights(terms.PRETRAIN, config.loss)
   adam = optimizers.scale_by_tf_adam(config.optimizer.b1, config.optimizer.b2)

@@ -1,10 +1,10 @@
-"""Stages 2 and 3: the generator learns to translate, the style encoder frozen or trained along.
+"""Stages 2 and 3: trains the generator, with the style encoder frozen or trained together.
 
-One step serves StEP and all baselines of its paper: which of them runs is a matter of loss weights
-alone (`configs/translate.py`). The generator's objective has two parts, each with an optimiser of
-its own, as the original has it: `generator` (reconstruction, GAN, regularisation; moves the
-generator and, unless frozen, the style encoder) and `latent` (what drawn and read-back codes say;
-moves the generator alone, at a rate of its own).
+StEP and all baselines of its paper use the same step with different loss weights
+(`configs/translate.py`). As in the original, the generator has two objectives, each with its own
+optimizer: `generator` (reconstruction, GAN, regularisation; updates the generator and, unless it is
+frozen, the style encoder) and `latent` (terms on random and recovered codes; updates only the
+generator, with its own learning rate).
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,24 +25,24 @@ from step_jax.train import state as state_lib
 
 
 def interleave(parts: Sequence[jax.Array]) -> jax.Array:
-  """Arrays `[B, …]` as one, `[B * len(parts), …]`, their entries in turn.
+  """Interleaves arrays `[B, …]` to one array `[B * len(parts), …]`.
 
-  Networks see one large batch. Entries of one place stay together, so that a batch that is split
-  over devices stays where it is.
+  Networks then get one large batch. Entries with the same index stay together, so sharded batches
+  need no communication.
   """
-  # Not -1 for the first axis: codes may have no dimension at all.
+  # -1 for the first axis would fail for codes of length zero.
   size, *rest = parts[0].shape
   return jnp.stack(parts, axis=1).reshape(size * len(parts), *rest)
 
 
 def separate(x: jax.Array, count: int) -> list[jax.Array]:
-  """The arrays that `interleave` made one of."""
+  """Inverse of `interleave`."""
   x = x.reshape(x.shape[0] // count, count, *x.shape[1:])
   return [x[:, i] for i in range(count)]
 
 
 def draw_noise(key: jax.Array, batch_size: int, z_dim: int) -> dict[str, jax.Array]:
-  """Draws everything random in a step from N(0, I).
+  """Samples all random numbers of a step from N(0, I).
 
   Returns `codes` and `read_back`, `[2, B, Z]`, and `random`, `[B, Z]`.
   """
@@ -60,10 +60,10 @@ class Objectives:
   """The losses of stages 2 and 3, and their gradients.
 
   Attributes:
-    plan: which terms exist.
+    plan: active terms.
     encoder, generator, discriminator: the modules.
-    features: the feature net of the perceptual losses, or None where there are none.
-    tap_weights: its taps and how much each counts.
+    features: feature network of the perceptual losses, or None.
+    tap_weights: its taps and their weights.
   """
 
   plan: Plan
@@ -75,18 +75,18 @@ class Objectives:
 
   @property
   def num_pairs(self) -> int:
-    """Pairs a batch has: two where styles are swapped."""
+    """Number of pairs in a batch: two if styles are swapped."""
     return 2 if self.plan.cycle else 1
 
   def read(self, batch: Mapping[str, jax.Array], role: str) -> jax.Array:
-    """The sources or targets of a batch as floats, those of two pairs in turn."""
+    """The sources or targets of a batch as floats; those of two pairs are interleaved."""
     names = (role, f'{role}_b')[: self.num_pairs]
     return interleave([images.to_float(batch[name]) for name in names])
 
   def outputs(
     self, params: Mapping, sources: jax.Array, targets: jax.Array, noise: Mapping, frozen: Mapping
   ) -> terms_lib.Outputs:
-    """All pictures and codes that the losses may look at; what none does, the compiler drops."""
+    """All images and codes that losses may use; the compiler removes unused ones."""
     count, variational = self.num_pairs, self.plan.variational
 
     def encode(pictures, eps):
@@ -101,8 +101,8 @@ class Objectives:
     fakes = {'direct': generate(contents, codes[0], method='decode')}
     read_back = drawn = random_codes = None
     if self.plan.cycle:
-      # The first source carries the second style, and the second the first one; swapped back, what
-      # is read from them stands at its pair's place.
+      # The first source gets the second style, and the second source the first style. Swapping back
+      # puts the recovered codes at the pair whose style they should have.
       swap = lambda x: interleave(separate(x, count)[::-1])
       fakes['swap'] = generate(contents, swap(codes[0]), method='decode')
       read_back = encode(swap(fakes['swap']), interleave(noise['read_back']))[0]
@@ -126,17 +126,16 @@ class Objectives:
   def judge(
     self, params: Mapping, sources: jax.Array, batches: Sequence[jax.Array], label: float
   ) -> list[jax.Array]:
-    """Losses of a discriminator's judgements, in one pass.
+    """Losses of a discriminator, in one pass.
 
     Args:
-      params: of the discriminator.
-      sources: `[B * P, H, W, C]`, of P pairs in turn.
-      batches: pictures to judge, shaped as `sources`; each batch and pair is a mini-batch of its
-        own.
-      label: what they should be judged as.
+      params: parameters of the discriminator.
+      sources: `[B * P, H, W, C]` of P interleaved pairs.
+      batches: images with the shape of `sources`; each batch and pair is a separate mini-batch.
+      label: desired output.
 
     Returns:
-      One scalar a batch and pair.
+      One scalar per batch and pair.
     """
     count = self.num_pairs
     groups = count * len(batches)
@@ -151,7 +150,7 @@ class Objectives:
   def judge_fakes(
     self, name: str, params: Mapping, sources: jax.Array, fakes: Mapping, label: float
   ) -> dict[str, list[jax.Array]]:
-    """Kind of generated picture -> losses of one discriminator, weighted, one a pair."""
+    """Kind of generated image -> weighted losses of one discriminator, one per pair."""
     weights = self.plan.judged(name)
     terms = self.judge(params, sources, [fakes[kind] for kind in weights], label)
     count = self.num_pairs
@@ -163,9 +162,9 @@ class Objectives:
   def adversarial(
     self, params: Mapping, sources: jax.Array, fakes: Mapping
   ) -> dict[str, jax.Array]:
-    """How far generated pictures are from being judged real, for `generator` and `latent`.
+    """Adversarial losses of generated images for `generator` and `latent`.
 
-    The second has pictures of drawn codes, and swapped ones where codes are read back from them.
+    `latent` has images of random codes, and swapped images if codes are recovered from them.
     """
     if not self.plan.on('gan'):
       return {}
@@ -180,7 +179,7 @@ class Objectives:
   def gradients(
     self, params: Mapping, trained: tuple[str, ...], batch: Mapping, frozen: Mapping, noise: Mapping
   ) -> tuple[dict[str, dict], state_lib.Metrics]:
-    """Gradients of every objective at one point, from one forward pass of the generator.
+    """Gradients of all objectives at one point, from one forward pass of the generator.
 
     Args:
       params: network -> parameters.
@@ -196,10 +195,10 @@ class Objectives:
     sources, targets = self.read(batch, 'source'), self.read(batch, 'target')
 
     def gradient(name, networks_):
-      """Gradients of the weighted sum of an objective's terms.
+      """Gradients of the weighted sum of the terms of an objective.
 
-      Each objective is differentiated by itself, through what it depends on alone; the compiler
-      sees that their forward passes are the same one.
+      Each objective is differentiated separately, with respect to its own networks; the compiler
+      merges the identical forward passes.
       """
 
       def objective(own):
@@ -236,15 +235,15 @@ class Objectives:
 def make(
   config: ml_collections.ConfigDict, features: models.FeatureNet | None = None
 ) -> state_lib.TrainStep:
-  """The method of stages 2 and 3 and of all baselines.
+  """Creates the training step of stages 2 and 3 and of all baselines.
 
-  Batches are `{'source', 'target'}`, uint8 `[B, H, W, 3]`, and, where styles are swapped
+  Batches are `{'source', 'target'}`, uint8 `[B, H, W, 3]`, and, if styles are swapped
   (`Plan.cycle`), a second pair `{'source_b', 'target_b'}`. `frozen['features']` are the parameters
   of `features`.
 
   Args:
     config: see `configs/translate.py`.
-    features: the feature net of the perceptual losses; None where their weights are zero.
+    features: feature network of the perceptual losses; None if their weights are zero.
   """
   objectives = make_objectives(config, features)
   optimizers_ = make_optimizers(config, objectives.plan)
@@ -276,13 +275,13 @@ def make(
 def make_objectives(
   config: ml_collections.ConfigDict, features: models.FeatureNet | None = None
 ) -> Objectives:
-  """The objectives that a configuration asks for; arguments as `make`."""
+  """Creates the objectives of a configuration; see `make` for the arguments."""
   return Objectives(
     plan=Plan.of(config),
     encoder=networks.style_encoder(config),
     generator=networks.generator(config),
     discriminator=networks.discriminator(config),
-    # Its parameters stay float32, and so do the losses on what it sees.
+    # Its parameters and the losses stay float32.
     features=features and features.clone(dtype=jnp.dtype(config.dtype)),
     tap_weights=weights.tap_weights(config.features),
   )
@@ -291,7 +290,7 @@ def make_objectives(
 def make_optimizers(
   config: ml_collections.ConfigDict, plan: Plan
 ) -> dict[str, state_lib.Optimizer]:
-  """One Adam an objective: `generator`, `latent` where there is one, and each discriminator."""
+  """One Adam optimizer per objective: `generator`, `latent` if active, and each discriminator."""
   rates = config.optimizer
   adam = optimizers.scale_by_tf_adam(rates.b1, rates.b2)
   trained = ('generator', 'style_encoder') if plan.train_encoder else ('generator',)

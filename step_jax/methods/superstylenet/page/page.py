@@ -1,4 +1,4 @@
-"""The page of a run: paint a label map, click a region, and choose its code."""
+"""The demo page: paint a label map, click a region, and choose its code."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -21,12 +21,12 @@ OWN, OTHER, MEAN = 'its own', "another image's", 'the mean of the training image
 
 
 class Edit(NamedTuple):
-  """What the code of a region is mixed with.
+  """A code to blend the code of a region with.
 
   Attributes:
     kind: `OTHER` or `MEAN`.
-    codes: `[L, 512]`, of which that of the region counts.
-    share: of it, in [0, 1].
+    codes: codes `[L, 512]`; only that of the region is used.
+    share: weight of that code, in [0, 1].
   """
 
   kind: str
@@ -36,11 +36,11 @@ class Edit(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Choice(page_lib.Choice):
-  """What a user of the page has chosen so far; `code` is that of the style with all edits.
+  """The choices that a user of the page has made; `code` is the style with all edits.
 
   Attributes:
-    own: codes of the style; None before there is one.
-    region: the label whose code is chosen; None before one is clicked.
+    own: codes of the style; None if there is none yet.
+    region: label of the selected region; None if none is selected.
     edits: label -> its edit.
   """
 
@@ -49,7 +49,7 @@ class Choice(page_lib.Choice):
   edits: Mapping[int, Edit] = dataclasses.field(default_factory=dict)
 
   def edited(self, edits: Mapping[int, Edit], mean: RegionCodes) -> 'Choice':
-    """With other edits, of the own codes or, before there is a style, of the mean codes.
+    """Applies other edits to the codes of the style, or to the mean codes if there is none yet.
 
     Raises:
       DataError: the other image has no code for the region.
@@ -57,16 +57,16 @@ class Choice(page_lib.Choice):
     code = mean if self.own is None else self.own
     for label, edit in edits.items():
       if not edit.codes.valid[label]:
-        raise DataError(f'this image has no code for class {label}: choose one that shows it')
+        raise DataError(f'this image has no code for class {label}: choose an image that shows it')
       code = code.interpolate(edit.codes, edit.share, [label])
     return dataclasses.replace(self, code=code, edits=edits)
 
 
 class Page(page_lib.Page):
-  """The page that runs of all methods have, with a canvas and the codes of single regions."""
+  """The page of all methods, extended by a canvas and the codes of single regions."""
 
   first_choice = Choice()
-  # Regions are chosen by clicks.
+  # Regions are selected by clicks.
   left_out = ('region',)
 
   def _lay_out(self) -> None:
@@ -84,22 +84,22 @@ class Page(page_lib.Page):
         self.map = gr.Image(
           label='Regions: click one to choose its code', interactive=False, format='png',
           buttons=[], elem_id='regions', elem_classes=['whole', 'chart'], height=266,
-          alt_text='The label map; regions that are not chosen are faded',
+          alt_text='The label map; regions that are not selected are faded',
         )  # fmt: skip
         self.region = gr.Dropdown(
           [(f'class {label}', label) for label in range(num_labels)], value=None,
-          label='The chosen region, also by name',
+          label='Selected region',
         )  # fmt: skip
-        self.kind = gr.Radio([OWN, OTHER, MEAN], value=OWN, label='Its code is')
+        self.kind = gr.Radio([OWN, OTHER, MEAN], value=OWN, label='Code of the region')
         self.share = gr.Slider(
-          0, 1, 1, step=0.01, label='From its own code (0) to the chosen one (1)', buttons=[]
+          0, 1, 1, step=0.01, label='From its own code (0) to the chosen code (1)', buttons=[]
         )
         targets = [example['target'] for example in self._examples]
-        self.others = controls.gallery(targets, "The other image: one of the run's data set")
+        self.others = controls.gallery(targets, "Other image, from the run's data set")
       with gr.Column(scale=4, min_width=300):
         gr.Markdown('## Superpixels')
         self.superpixels = gr.Image(
-          label='Superpixels of the style, whose colours are its codes', interactive=False,
+          label='Superpixels of the style; codes are their mean colours', interactive=False,
           format='png', buttons=['fullscreen'], elem_classes='whole', height=386,
           alt_text='The style image with the outlines of its superpixels',
         )  # fmt: skip
@@ -115,22 +115,22 @@ class Page(page_lib.Page):
     self._on(self.region.input, self.choose, self.region, *self.values)
     self._on(self.kind.input, self.use_kind, self.kind, *self.values)
     self._on(self.others.select, self._use_other, *self.values)
-    # While the slider is moved, the last place counts.
+    # While the slider moves, only its last position matters.
     self._on(self.share.input, self.blend, self.share, *self.values, mode='always_last')
 
   def render(self, choice: Choice, *values: str) -> dict:
-    """The input in the style in use, and the map of its regions."""
+    """Shows the input in the current style, and the map of its regions."""
     update = super().render(choice, *values)
     if choice.source is not None:
       update[self.map] = painting.regions(choice.source, choice.region)
     return update
 
   def use_upload(self, choice: Choice, path: str, *values: str) -> dict:
-    """Takes a label map of the user's as the input, to be painted on too."""
+    """Uses an uploaded label map as the input, and shows it on the canvas."""
     return self._on_canvas(super().use_upload(choice, path, *values))
 
   def use_example(self, choice: Choice, index: int, *values: str) -> dict:
-    """Takes a label map of the data as the input, to be painted on too."""
+    """Uses a label map of the data as the input, and shows it on the canvas."""
     return self._on_canvas(super().use_example(choice, index, *values))
 
   def _on_canvas(self, update: dict) -> dict:
@@ -138,7 +138,7 @@ class Page(page_lib.Page):
     return update | {self.canvas: controls.on_canvas(shown)}
 
   def use_painting(self, choice: Choice, painted: dict | None, *values: str) -> dict:
-    """Takes what is on the canvas as the input."""
+    """Uses the painting on the canvas as the input."""
     size = self._size if choice.source is None else choice.source.shape
     composite = painted['composite'] if painted else None
     source = painting.read(composite, self._run.num_labels, size)
@@ -146,24 +146,24 @@ class Page(page_lib.Page):
     return update | {self.upload: painting.regions(source, None)}
 
   def _with_style(self, choice: Choice, code: RegionCodes) -> Choice:
-    """With the codes of a style; edits stay."""
+    """Sets the codes of the style and keeps the edits."""
     choice = dataclasses.replace(choice, own=code)
     return choice.edited(choice.edits, self._run.mean)
 
   def use_known(self, choice: Choice, index: int, *values: str) -> dict:
-    """Takes the style of an example of the data."""
+    """Uses the style of an example of the data."""
     update = super().use_known(choice, index, *values)
     return update | {self.superpixels: self._superpixels_of(index)}
 
   def use_files(self, choice: Choice, path: str | None, *rest: str | None) -> dict:
-    """Takes the style of an image of the user's and its label map."""
+    """Uses the style of an uploaded image and its label map."""
     update = super().use_files(choice, path, *rest)
     image = pictures.fit(pictures.read_picture(path), self._run.config.data.resize)
     labels = inputs.read_labels(self._run, files.path(rest[0]), image)
     return update | {self.superpixels: self._outlined(image, labels)}
 
   def choose(self, choice: Choice, label: int, *values: str) -> dict:
-    """Chooses the region of a label; shows which code it has."""
+    """Selects the region of a label and shows its code."""
     edit = choice.edits.get(label)
     update = self.render(dataclasses.replace(choice, region=label), *values)
     kind, share = (edit.kind, edit.share) if edit else (OWN, 1.0)
@@ -174,20 +174,20 @@ class Page(page_lib.Page):
     return self.choose(choice, int(choice.source[row, column]), *values)
 
   def use_kind(self, choice: Choice, kind: str, *values: str) -> dict:
-    """Gives the chosen region its own code, or the mean code of its label."""
+    """Gives the selected region its own code, or the mean code of its label."""
     if kind == OTHER:
       raise DataError('click the other image below')
     return self._edit(choice, Edit(kind, self._run.mean, 1.0), *values)
 
   def use_other(self, choice: Choice, index: int, *values: str) -> dict:
-    """Gives the chosen region the code that it has in an example of the data."""
+    """Gives the selected region its code in an example of the data."""
     return self._edit(choice, Edit(OTHER, self._codes_of(index), 1.0), *values)
 
   def _use_other(self, choice: Choice, event: gr.SelectData, *values: str) -> dict:
     return self.use_other(choice, event.index, *values)
 
   def blend(self, choice: Choice, share: float, *values: str) -> dict:
-    """Mixes the own code of the chosen region with the one that was chosen for it."""
+    """Blends the region's own code with the code chosen for it."""
     if choice.region not in choice.edits:
       raise DataError('choose a region first, and a code for it other than its own')
     return self._edit(choice, choice.edits[choice.region]._replace(share=share), *values)

@@ -1,4 +1,4 @@
-"""Images of the page: label maps as they are painted, regions and superpixels as they are shown."""
+"""Reads painted label maps, and draws regions and superpixels."""
 
 import numpy as np
 
@@ -8,27 +8,27 @@ from step_jax.errors import DataError
 from step_jax.infer import gallery
 
 _LINE, _MARK = (255, 255, 255), (20, 20, 20)
-# Side of images with outlines at least, px.
+# Minimum side of images with outlines, px.
 _OUTLINED = 512
-# How much of the colour of regions is left where they are not the chosen one.
+# Opacity of regions that are not selected.
 _FADED = 0.45
 
 
 def colors(num_labels: int) -> np.ndarray:
-  """Colours that classes are painted and shown in, uint8 `[L, 3]`."""
+  """Colours of classes, uint8 `[L, 3]`."""
   return gallery.shown(np.arange(num_labels)[None])[0]
 
 
 def read(painted: np.ndarray | None, num_labels: int, size: tuple[int, int]) -> np.ndarray:
-  """The label map that was painted.
+  """Reads a painted label map.
 
-  A pixel has the class of the nearest colour. Smoothed edges of strokes mix two colours, which may
-  be near to a third one: where there are any, the most frequent class around a pixel counts.
+  Each pixel gets the class of the nearest colour. Anti-aliased edges of strokes mix two colours,
+  which may give a third. If there are such pixels, a majority filter follows.
 
   Args:
-    painted: uint8 `[H, W, 3 or 4]`, in `colors`; what is transparent is taken by its colour.
-    num_labels: L.
-    size: height and width of the map.
+    painted: uint8 `[H, W, 3 or 4]` in `colors`; transparency is ignored.
+    num_labels: number of classes, L.
+    size: height and width of the label map.
 
   Returns:
     uint8 `[*size]`.
@@ -45,13 +45,13 @@ def read(painted: np.ndarray | None, num_labels: int, size: tuple[int, int]) -> 
 
 
 def borders(parts: np.ndarray) -> np.ndarray:
-  """Pixels whose right or lower neighbour is of another part: bool, like `parts`, int `[H, W]`."""
+  """Pixels whose right or lower neighbour is in another part, bool `[H, W]` like `parts`."""
   wide = np.pad(parts, ((0, 1), (0, 1)), mode='edge')
   return (parts != wide[:-1, 1:]) | (parts != wide[1:, :-1])
 
 
 def superpixels(image: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> np.ndarray:
-  """An image with the outlines of its regions, dark, and of their superpixels, white.
+  """Draws the outlines of regions (dark) and of their superpixels (white) on an image.
 
   Args:
     image: uint8 `[H, W, 3]`.
@@ -71,7 +71,7 @@ def superpixels(image: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> np.
 
 
 def regions(labels: np.ndarray, chosen: int | None) -> np.ndarray:
-  """A label map in colours, uint8 `[H, W, 3]`; regions other than the chosen one are faded."""
+  """A label map in colours, uint8 `[H, W, 3]`; regions that are not selected are faded."""
   image = gallery.shown(labels)
   if chosen is None:
     return image
