@@ -1,7 +1,7 @@
 """Encoders of images into the latent spaces W and W+ of StyleGAN2.
 
-Each is called with images `[B, size, size, C]` and `train`, and returns styles: `[B, n, D]`, or
-`[B, D]` for W. Their batch norm is trained, on the statistics of the whole batch on all devices.
+Each is called with images `[B, size, size, C]` and `train`, and returns styles `[B, n, D]`, or
+`[B, D]` for W. Batch norm uses the statistics of the whole batch on all devices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,15 +19,15 @@ from step_jax.models.norms import BatchNorm
 
 SIZE = 256
 LEAST_SIZE = 64
-# Styles read from the coarse and from the middle level of the pyramid; the rest is fine.
+# Number of styles from the coarse and middle levels of the pyramid; the others are fine.
 COARSE, MIDDLE = 3, 4
 
 
 def check_images(images: jax.Array, size: int) -> None:
-  """Makes sure that images `[B, H, W, C]` have the size that an encoder was made for.
+  """Checks that images `[B, H, W, C]` have the input size of an encoder.
 
   Raises:
-    ValueError: they do not, or no encoder has that size.
+    ValueError: they have another size, or the size is not valid for encoders.
   """
   if size < LEAST_SIZE or size & (size - 1):
     raise ValueError(
@@ -42,10 +42,9 @@ def check_images(images: jax.Array, size: int) -> None:
 
 
 class Map2Style(nn.Module):
-  """A level of the pyramid to one style, `[B, S, S, C] -> [B, D]`, for a power of two S.
+  """Maps a level of the pyramid to one style, `[B, S, S, C] -> [B, D]`, for a power of two S.
 
-  Convolutions of stride 2 with leaky ReLUs of slope 0.01, as many as bring S to 1, and a linear
-  layer.
+  Stride-2 convolutions with leaky ReLUs of slope 0.01 until S is 1, followed by a linear layer.
 
   Attributes:
     features: D.
@@ -61,10 +60,10 @@ class Map2Style(nn.Module):
 
 
 class Heads(nn.Module):
-  """Heads side by side that read one map, `[B, S, S, C] -> [B, count, D]`.
+  """Several heads on one map, `[B, S, S, C] -> [B, count, D]`.
 
-  Their parameters are stacked, `[count, …]`, and they are one vectorised `Map2Style`. A CPU runs
-  them one after the other: grouped convolutions take it more than twice the time.
+  They are one vectorised `Map2Style` with stacked parameters, `[count, …]`. On CPUs, they run one
+  after the other, because grouped convolutions take more than twice as long.
 
   Attributes:
     count: number of heads.
@@ -94,13 +93,13 @@ class Heads(nn.Module):
 
 
 class GradualStyleEncoder(nn.Module):
-  """pSp's encoder: a feature pyramid, and a head for each style (Richardson et al. 2021, fig. 2).
+  """Encoder of pSp: a feature pyramid with one head per style (Richardson et al. 2021, fig. 2).
 
   Attributes:
     num_styles: n; at least 8, so that each level has a head.
     size: height and width of the images, a power of two from 64.
-    depths: units of the body's stages.
-    widths: channels of the body's stages; the last is that of the pyramid.
+    depths: numbers of units in the stages of the body.
+    widths: channels of the stages of the body; the last is also that of the pyramid.
     style_dim: D.
   """
 
@@ -146,10 +145,10 @@ class GradualStyleEncoder(nn.Module):
 
 
 class IntoWEncoder(nn.Module):
-  """Encoder into W: the mean of the body's last map and a linear layer, to `[B, D]`.
+  """Encoder into W, `[B, D]`: mean of the last map of the body, and a linear layer.
 
   Attributes:
-    size, depths, widths, style_dim: of `GradualStyleEncoder`.
+    size, depths, widths, style_dim: see `GradualStyleEncoder`.
   """
 
   size: int = SIZE
@@ -165,11 +164,11 @@ class IntoWEncoder(nn.Module):
 
 
 class IntoWPlusEncoder(nn.Module):
-  """Encoder into W+ from the body's last map alone, to `[B, n, D]`.
+  """Encoder into W+, `[B, n, D]`, from only the last map of the body.
 
   Attributes:
     num_styles: n.
-    size, depths, widths, style_dim: of `GradualStyleEncoder`.
+    size, depths, widths, style_dim: see `GradualStyleEncoder`.
   """
 
   num_styles: int
@@ -189,7 +188,7 @@ class IntoWPlusEncoder(nn.Module):
 
 
 class ResNetLinearEncoder(nn.Module):
-  """ResNet-50 and one linear layer for each style, to `[B, n, D]`; n = 1 gives `[B, D]`.
+  """ResNet-50 with one linear layer per style, to `[B, n, D]`; n = 1 gives `[B, D]`.
 
   Attributes:
     num_styles: n.
@@ -212,12 +211,12 @@ class ResNetLinearEncoder(nn.Module):
 
 
 def start_from(variables: Mapping, body: Mapping) -> dict:
-  """Variables of an encoder whose body is that of a trained network.
+  """Initialises the body of an encoder with a trained network.
 
-  The first layer stays where it takes other channels than the trained one.
+  The first layer is not changed if its number of input channels differs.
 
   Args:
-    variables: of the encoder, `{'params', 'batch_stats'}`.
+    variables: variables of the encoder, `{'params', 'batch_stats'}`.
     body: the same collections of `irse.Body` (in `FaceEmbedding`, under `body`) or of
       `resnet.ResNet50`.
 

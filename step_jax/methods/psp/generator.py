@@ -1,7 +1,7 @@
 """StyleGAN2's generator: a mapping network from Z to W and a synthesis network from W+ to images.
 
-A style vector is `[D]`; W+ has one for each of the `2 * len(channels)` layers, `[n, D]`. What
-happens between the two networks (one style for all layers, truncation, mixing) are pure functions.
+A style vector is `[D]`; W+ has one for each of the `2 * len(channels)` layers, `[n, D]`. Operations
+between the two networks (one style for all layers, truncation, mixing) are pure functions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,7 +33,7 @@ class MappingNetwork(nn.Module):
   Attributes:
     depth: number of layers.
     style_dim: D.
-    lr_multiplier: of the layers.
+    lr_multiplier: learning rate multiplier of the layers.
   """
 
   depth: int
@@ -53,7 +53,7 @@ class StyledConv(nn.Module):
 
   Attributes:
     features: output channels.
-    convolution: of `layers`.
+    convolution: a convolution from `layers`.
   """
 
   features: int
@@ -71,7 +71,7 @@ class StyledConv(nn.Module):
 
 
 class ToRGB(nn.Module):
-  """Adds a layer's image to the doubled one of the level below, `[B, H, W, C] -> [B, H, W, 3]`."""
+  """Maps features to an image `[B, H, W, 3]` and adds the upsampled one of the level below."""
 
   @nn.compact
   def __call__(self, x: jax.Array, w: jax.Array, skip: jax.Array | None = None) -> jax.Array:
@@ -81,9 +81,9 @@ class ToRGB(nn.Module):
 
 
 class Block(nn.Module):
-  """One level of the synthesis network: doubling convolution, convolution, image.
+  """One level of the synthesis network: upsampling convolution, convolution, image.
 
-  The lowest level has a learned constant in place of the first of them.
+  The lowest level has a learned constant instead of the upsampling convolution.
 
   Attributes:
     features: channels.
@@ -114,7 +114,7 @@ class SynthesisNetwork(nn.Module):
   """W+ to images, `[B, n, D] -> [B, size, size, 3]`, about [-1, 1] and not clipped.
 
   Attributes:
-    channels: of each level.
+    channels: channels of each level.
   """
 
   channels: Sequence[int]
@@ -125,23 +125,23 @@ class SynthesisNetwork(nn.Module):
     noise = [None] * (2 * len(self.channels) - 1) if noise is None else noise
     x, image = Block(self.channels[0], first=True, name='b4')(None, None, styles[:2], noise[:1])
     for i, features in enumerate(self.channels[1:], start=1):
-      # A level's first convolution shares its style with the image of the level below.
+      # The first convolution of a level shares its style with the image of the level below.
       own = styles[2 * i - 1 : 2 * i + 2], noise[2 * i - 1 : 2 * i + 1]
       x, image = Block(features, name=f'b{4 * 2**i}')(x, image, *own)
     return image
 
 
 class Generator(nn.Module):
-  """StyleGAN2's generator; calling it draws images of latents `[B, D]` of N(0, I).
+  """StyleGAN2's generator; calling it generates images from latents `[B, D]` of N(0, I).
 
-  Constant noise, which the synthesis network uses where it is given none, are the variables of the
-  collection `noise`; they are neither trained nor averaged.
+  The collection `noise` has the constant noise that the synthesis network uses by default; it is
+  neither trained nor averaged.
 
   Attributes:
-    channels: at 4, 8, … px; see `channel_table`.
-    style_dim: D, of latents and of styles.
-    mapping_depth: layers of the mapping network.
-    mapping_lr_multiplier: of their learning rate.
+    channels: channels at 4, 8, … px; see `channel_table`.
+    style_dim: length of latents and styles, D.
+    mapping_depth: number of layers of the mapping network.
+    mapping_lr_multiplier: learning rate multiplier of these layers.
   """
 
   channels: Sequence[int]
@@ -160,7 +160,7 @@ class Generator(nn.Module):
 
   @property
   def num_styles(self) -> int:
-    """Style vectors of W+: n."""
+    """Number of style vectors in W+, n."""
     return 2 * len(self.channels)
 
   def __call__(self, z: jax.Array, noise: Sequence[jax.Array] | None = None) -> jax.Array:
@@ -174,11 +174,11 @@ class Generator(nn.Module):
     """W+ to images, `[B, n, D] -> [B, size, size, 3]`.
 
     Args:
-      w_plus: one style for each layer.
-      noise: one array for each convolution, see `random_noise`; None for the constant noise.
+      w_plus: one style per layer.
+      noise: one array per convolution, see `random_noise`; None: the constant noise.
 
     Raises:
-      ValueError: as many styles as the generator has layers are needed.
+      ValueError: the number of styles differs from the number of layers.
     """
     if w_plus.shape[1:] != (self.num_styles, self.style_dim):
       raise ValueError(
@@ -189,7 +189,7 @@ class Generator(nn.Module):
 
 
 def noise_sides(size: int) -> list[int]:
-  """Height and width of the noise of each convolution of a generator of `size` px: a list."""
+  """Side of the noise of each convolution of a generator of `size` px."""
   return [2 ** ((i + 5) // 2) for i in range(2 * (size.bit_length() - 1) - 3)]
 
 
@@ -232,7 +232,7 @@ def mix(first: jax.Array, second: jax.Array, crossover: jax.Array | int) -> jax.
 def mean_style(
   generator: Generator, variables: Mapping, key: jax.Array, samples: int = 100_000
 ) -> jax.Array:
-  """Mean of W over latents of N(0, I), `[D]`, in chunks of at most 10,000 of them."""
+  """Mean of W over latents of N(0, I), `[D]`, in chunks of at most 10,000."""
   chunks = -(-samples // 10_000)
   sizes = [samples // chunks + (i < samples % chunks) for i in range(chunks)]
 

@@ -1,4 +1,4 @@
-"""Which images a task trains on: what the encoder reads, and what it is to give."""
+"""Inputs and targets of the encoder for each task."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -24,19 +24,19 @@ def roles(config: ml_collections.ConfigDict, opened: data.PairSet) -> dict[str, 
 
 
 def prepare(config: ml_collections.ConfigDict, source: np.ndarray, factor: int = 0) -> np.ndarray:
-  """What the encoder reads of an image.
+  """Converts an image to the input of the encoder.
 
   Args:
-    config: of the stage.
+    config: configuration of the stage.
     source: uint8 `[H, W, 3]`, for `sketch` also `[H, W, 1]`; for `segmentation` classes `[H, W]`.
-    factor: by which it is reduced first, and then enlarged again; 0 for not at all.
+    factor: factor by which it is reduced and enlarged again; 0: not at all.
 
   Returns:
     uint8 `[S, S, 3]` for the encoder's size S; `[S, S, 1]` for `sketch`, `[S, S]` of classes for
     `segmentation`.
 
   Raises:
-    DataError: a label map has a class that the encoder does not know, or it is none.
+    DataError: a label map has an unknown class, or the input is not a label map.
   """
   size = config.model.encoder_size
   if config.task == 'segmentation':
@@ -91,7 +91,7 @@ def eval_examples(
 ) -> Iterator[dict[str, np.ndarray]]:
   """Examples of a split in order and unmirrored, `{'source', 'target'}`; see `prepare`.
 
-  Super-resolution takes its factors in turn.
+  Super-resolution uses its factors in turn.
   """
   examples = pipeline.eval_examples(
     opened.split(split), roles(config, opened), eval_crop(config), limit
@@ -103,7 +103,7 @@ def eval_examples(
 
 
 def read(run: Any, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
-  """Reads an input file of a run as `Run.translate` takes it, and as an image to show.
+  """Reads an input file of a run; returns the input of `Run.translate` and an image to display.
 
   Args:
     run: the run.
@@ -111,7 +111,7 @@ def read(run: Any, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]
     half: see `reading.read_image`.
 
   Raises:
-    DataError: it cannot be read, or label maps are halves of images.
+    DataError: the file cannot be read, or `half` is given for a label map.
   """
   settings = run.config.data
   if run.config.task != 'segmentation':
@@ -124,7 +124,7 @@ def read(run: Any, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]
 
 
 def shown(config: ml_collections.ConfigDict, source: np.ndarray) -> np.ndarray:
-  """What the encoder reads as an image for people, uint8 `[S, S, 3]`."""
+  """Converts an input of the encoder to an image for display, uint8 `[S, S, 3]`."""
   if config.task == 'segmentation':
     return transforms.colour_labels(source)
   return np.repeat(source, 3, axis=2) if config.task == 'sketch' else source

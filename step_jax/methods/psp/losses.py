@@ -1,4 +1,4 @@
-"""Loss terms of pSp beside those of `step_jax.losses` (Richardson et al. 2021, sec. 3.2)."""
+"""Loss terms of pSp (Richardson et al. 2021, sec. 3.2) that are not in `step_jax.losses`."""
 
 from collections.abc import Callable
 
@@ -8,9 +8,9 @@ import jax.numpy as jnp
 from step_jax.methods.psp import resizing
 from step_jax.methods.psp.irse import FACE_SIZE
 
-# The size at which faces are cropped.
+# Size at which faces are cropped, px.
 SIZE = 256
-# The face in an aligned image of that size: rows and columns.
+# Rows and columns of the face in an aligned image of that size.
 FACE_ROWS, FACE_COLUMNS = slice(35, 223), slice(32, 220)
 MOCO_SIZE = 224
 _NORM_EPSILON = 1e-12
@@ -38,7 +38,7 @@ def moco_features(embed: Embed, images: jax.Array) -> jax.Array:
 
   Args:
     embed: `[B, 224, 224, 3]` to `[B, D]`; see `resnet.ResNet50`.
-    images: in [-1, 1], which the reference does not normalise further.
+    images: in [-1, 1], without further normalisation, as in the reference.
   """
   features = embed(resizing.nearest(images, MOCO_SIZE))
   norm = jnp.linalg.norm(features, axis=-1, keepdims=True)
@@ -65,7 +65,7 @@ def w_norm(styles: jax.Array, mean: jax.Array | float = 0.0) -> jax.Array:
 
   Args:
     styles: `[B, n, D]`, or `[B, D]`.
-    mean: the mean style, which broadcasts; 0 where encoders do not start from it.
+    mean: the mean style, which broadcasts; 0 if encoders do not start from it.
 
   Returns:
     A scalar, the mean over the batch of the norm over all layers.
@@ -82,7 +82,7 @@ def masked_l1(output: jax.Array, target: jax.Array, mask: jax.Array) -> jax.Arra
     mask: `[B, H, W, 1]`, weights of the pixels in [0, 1].
 
   Returns:
-    A scalar, 0 where the mask is empty.
+    A scalar; 0 if the mask is empty.
   """
   total = jnp.sum(mask) * output.shape[-1]
   return jnp.sum(mask * jnp.abs(output - target)) / jnp.maximum(total, 1.0)

@@ -1,4 +1,4 @@
-"""A trained run as an object: encode, translate, mix, sample, generate, on numpy images."""
+"""A trained run: encode, translate, mix, sample and generate numpy images."""
 
 from collections.abc import Mapping
 import functools
@@ -27,10 +27,9 @@ class PspRun:
   for each of the n layers, float32 `[n, D]` or `[N, n, D]`.
 
   Attributes:
-    config: of the stage that trained it.
-    step: of its checkpoint.
-    params: variables of the networks, see `functions`; `encoder` is missing in a run of StyleGAN2
-      alone.
+    config: configuration of the stage that trained it.
+    step: step of its checkpoint.
+    params: variables of the networks, see `functions`; a run of only StyleGAN2 has no `encoder`.
   """
 
   method = 'psp'
@@ -51,32 +50,32 @@ class PspRun:
 
   @property
   def code_shape(self) -> tuple[int, int]:
-    """Of a code."""
+    """Shape of a code."""
     return self.num_styles, self.config.model.style_dim
 
   @functools.cached_property
   def code_digest(self) -> str:
-    """Digest of the generator: all encoders into it have codes of one kind."""
+    """Digest of the generator: all encoders for one generator have interchangeable codes."""
     sha256 = hashlib.sha256()
     for path, leaf in jax.tree_util.tree_leaves_with_path(self.params['generator']['params']):
       sha256.update(jax.tree_util.keystr(path).encode() + np.asarray(leaf).tobytes())
     return sha256.hexdigest()
 
   def encode(self, images: np.ndarray, run: str = '') -> np.ndarray:
-    """Codes of images, or of label maps where those are what the encoder reads.
+    """Codes of images, or of label maps if the encoder reads label maps.
 
     Args:
       images: see above.
       run: folder of another run with the same generator, whose encoder is used.
 
     Raises:
-      RunError: this is a run of StyleGAN2 alone, or that run has another generator.
+      RunError: this run has only StyleGAN2, or that run has another generator.
     """
     if run:
       return self._other(run).encode(images)
     if 'encoder' not in self.params:
       raise RunError('this run has no encoder, and draws images alone: step-jax train psp')
-    # An image among label maps is refused below, not read as label maps that are 3 px wide.
+    # An image is refused below if label maps are expected, and not read as maps of 3 px width.
     single = images.ndim == 2 or (
       images.ndim == 3 and (self.config.task != 'segmentation' or images.shape[-1] == 3)
     )
@@ -100,16 +99,15 @@ class PspRun:
     alpha: float = 1.0,
     masked: str = 'mean',
   ) -> np.ndarray:
-    """Images of the codes of sources.
+    """Generates images from the codes of sources.
 
     Args:
       sources: see above.
       code: replaces the styles of `layers`, `[N, n, D]`, or `[n, D]` for all.
-      layers: such as `8-`, see `styles.parse_layers`; by default, where a code is given, the layers
-        from `styles.first_fine` on, which leave the layout as it is.
-      alpha: how much of `code` is taken.
-      masked: what `layers` take where no code is given: the `mean` style, or `zero`, as pSp's
-        reference has it.
+      layers: such as `8-`, see `styles.parse_layers`. The default with a code is the layers from
+        `styles.first_fine` on, which do not change the layout.
+      alpha: weight of `code`.
+      masked: style of `layers` without a code: `mean`, or `zero` as in the reference of pSp.
 
     Returns:
       uint8 `[size, size, 3]` or `[N, size, size, 3]`.
@@ -125,7 +123,7 @@ class PspRun:
     alpha: float = 1.0,
     masked: str = 'mean',
   ) -> np.ndarray:
-    """Codes with the styles of some layers from others; arguments as `translate`."""
+    """Replaces the styles of some layers; see `translate` for the arguments."""
     if other is None and not layers:
       return own
     chosen = styles.parse_layers(layers or f'{styles.first_fine(self.num_styles)}-', own.shape[-2])
@@ -144,13 +142,13 @@ class PspRun:
     alpha: float = 1.0,
     truncation: float = 1.0,
   ) -> np.ndarray:
-    """An image whose `layers` come from a reference.
+    """Translates an image with the styles of `layers` from a reference.
 
     Args:
       image: uint8 `[H, W, 3]`, or `[N, H, W, 3]`.
-      reference: seed of a drawn style; an image, uint8; or a code, float32 `[n, D]`.
-      layers, alpha: as for `translate`.
-      truncation: of a drawn style.
+      reference: seed of a sampled style; an image, uint8; or a code, float32 `[n, D]`.
+      layers, alpha: see `translate`.
+      truncation: truncation of a sampled style.
     """
     if isinstance(reference, int):
       code = self.draw(1, reference, truncation)[0]
@@ -159,11 +157,11 @@ class PspRun:
     return self.translate(image, code, layers=layers, alpha=alpha)
 
   def generate(self, codes: np.ndarray | int, truncation: float = 1.0) -> np.ndarray:
-    """Images of codes, `[N, n, D] -> uint8 [N, size, size, 3]`, or of a seed: `[size, size, 3]`.
+    """Generates images from codes, `[N, n, D] -> uint8 [N, size, size, 3]`, or from a seed.
 
     Args:
-      codes: float32 `[N, n, D]` or `[n, D]`; or the seed of a drawn style.
-      truncation: of a drawn style.
+      codes: float32 `[N, n, D]` or `[n, D]`; or the seed of a sampled style.
+      truncation: truncation of a sampled style.
     """
     if isinstance(codes, int):
       codes = self.draw(1, codes, truncation)[0]
@@ -173,15 +171,16 @@ class PspRun:
     return _in_batches(self._draw, self.params, codes)
 
   def draw(self, count: int, seed: int = 0, truncation: float = 1.0) -> np.ndarray:
-    """New codes `[count, n, D]`, the same style for all layers; the same seed draws the same ones.
+    """Samples codes `[count, n, D]` with the same style for all layers.
 
     Args:
-      count: how many.
-      seed: see above.
-      truncation: 1 for all that there is, less for styles nearer to the mean: better images, and
-        less variety.
+      count: number of codes.
+      seed: the same seed gives the same codes.
+      truncation: 1: no truncation; smaller values give styles nearer to the mean, with better
+        images and less variety.
     """
-    # Each code derives from its own number, so that more of them begin with the same ones.
+    # Each code depends only on the seed and its index, so a larger count begins with the same
+    # codes.
     dim = self.config.model.style_dim
     z = [np.random.default_rng([seed, i]).standard_normal(dim) for i in range(count)]
     random = lambda params, z: self._random(params, z, jnp.float32(truncation))
@@ -195,9 +194,9 @@ class PspRun:
     truncation: float = 1.0,
     **options: Any,
   ) -> np.ndarray:
-    """Translations in `count` drawn styles, the same ones for all sources: `[count, …]`.
+    """Translates sources into `count` sampled styles, the same for all sources: `[count, …]`.
 
-    A run of StyleGAN2 alone draws images, whatever the sources.
+    A run of only StyleGAN2 generates images and ignores the sources.
     """
     codes = self.draw(count, seed, truncation)
     if 'encoder' not in self.params:
@@ -207,10 +206,10 @@ class PspRun:
   def interpolate(
     self, sources: np.ndarray, a: np.ndarray, b: np.ndarray, steps: int = 8, **options: Any
   ) -> np.ndarray:
-    """Translations with styles on the line in W+ from image `a` to `b`, both included.
+    """Translates sources with styles on the line in W+ from image `a` to `b`, inclusive.
 
     Returns:
-      uint8 `[steps, …]`; with `layers='0-'` these are images between `a` and `b` themselves.
+      uint8 `[steps, …]`; with `layers='0-'`, these are images between `a` and `b`.
     """
     start, end = self.encode(a), self.encode(b)
     line = functions.interpolate(start, end, steps)
@@ -224,7 +223,7 @@ def encode_sources(
   variables: Mapping,
   sources: jax.Array,
 ) -> jax.Array:
-  """Codes `[B, n, D]` of sources as `inputs.prepare` makes them."""
+  """Codes `[B, n, D]` of sources from `inputs.prepare`."""
   given = train_psp.to_input(sources, config.task, networks.input_channels(config))
   return functions.encode(encoder, generator, variables, given, config.start_from_mean)
 
@@ -244,11 +243,11 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
   """Opens the folder of a trained stage.
 
   Args:
-    folder: of `psp`, or of `stylegan2` for a run that draws images alone.
+    folder: folder of `psp`, or of `stylegan2` for a run that only generates images.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: the stage is of another kind, or its checkpoint cannot be read.
+    RunError: the stage has another method, or its checkpoint cannot be read.
   """
   config = stage_lib.trained_config(folder, [stage.name for stage in METHOD.stages])
   step, restored, _ = stage_lib.load_run(folder, state_shapes(config), which)
@@ -256,7 +255,7 @@ def load(folder: files.Path, which: str = 'latest') -> PspRun:
 
 
 def state_shapes(config: ml_collections.ConfigDict) -> dict:
-  """Shapes of the members of a `TrainState` that `functions.variables` takes."""
+  """Shapes of the parts of a `TrainState` that `functions.variables` uses."""
   shapes = networks.generator_shapes(config)
   mean = jax.ShapeDtypeStruct((config.model.style_dim,), jnp.float32)
   if config.stage == 'stylegan2':

@@ -1,4 +1,4 @@
-"""What is measured of pSp beside what is measured of every method."""
+"""Scores that only pSp has."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 import dataclasses
@@ -18,22 +18,22 @@ from step_jax.methods.psp import functions, inputs, losses, networks, published,
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.weights import known
 
-# Outputs of an input in the scores of diversity, and inputs at most.
+# Number of outputs per input in diversity scores, and maximum number of inputs.
 _OUTPUTS, _INPUTS = 16, 100
 
 
 class PspSession(Session):
-  """Sources are what the encoder reads; outputs are compared in the size of the targets."""
+  """Sources are inputs of the encoder; outputs are compared at the size of the targets."""
 
   def pictures(
     self, split: str, limit: int | None = None, roles: Sequence[str] = ()
   ) -> Iterator[dict[str, np.ndarray]]:
-    """Examples of a split in order: sources as the task has them, targets in their middle crop."""
+    """Examples of a split in order: sources of the task, and center crops of targets."""
     for example in inputs.eval_examples(self.config, self.pair_set, split, limit):
       yield {role: example[role] for role in roles or example}
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
-    """As `Session.translations`, in the size of the targets."""
+    """Translations at the size of the targets; see `Session.translations`."""
     side = inputs.eval_crop(self.config)[0]
     fit = jax.jit(functions.fit, static_argnums=1)
     for output in super().translations(examples):
@@ -41,13 +41,13 @@ class PspSession(Session):
 
   @property
   def sampling(self) -> str:
-    """Where drawn styles come from."""
+    """How styles are sampled."""
     first = f'{styles.first_fine(self.run.num_styles)}-'
     return f'mapping network of N(0, I), in layers {first} of {self.run.num_styles}'
 
 
 class _MeanSession(PspSession):
-  """Every output is the image of the mean style."""
+  """Session in which every output is the image of the mean style."""
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
     """As `Session.translations`."""
@@ -58,7 +58,7 @@ class _MeanSession(PspSession):
 
 
 def _mean_style(session: Session) -> Iterator[Score]:
-  """Yields how near the image of the mean style is to all targets."""
+  """Yields scores of the image of the mean style against all targets."""
   fields = {field.name: getattr(session, field.name) for field in dataclasses.fields(session)}
   found = reconstruction.measure(_MeanSession(**fields))
   by_id = {score.protocol.id: score for score in found if isinstance(score, Score)}
@@ -72,7 +72,7 @@ def _mean_style(session: Session) -> Iterator[Score]:
 
 
 def _structure(session: Session) -> Iterator[Score | Skipped]:
-  """Yields how well label maps are seen in outputs, in those of drawn styles, and in targets."""
+  """Yields segmentation scores of outputs, of outputs in sampled styles, and of targets."""
   config, labels = session.config, session.pair_set.labels
   if not labels.palette:
     yield Skipped('segmentation', 'no label maps are read: set data.palette')
@@ -115,7 +115,7 @@ def _compared(session: Session) -> Iterator[dict[str, np.ndarray]]:
 
 
 def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
-  """Yields the general scores, what they are to be held to, the reference's L2, and identities."""
+  """Yields the general scores, their baselines, L2 as in the reference, and identities."""
   yield from reconstruction.measure(session)
   yield from _mean_style(session)
   yield from _structure(session)
@@ -152,11 +152,8 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
 
 
 def _diversity(session: Session) -> Iterator[Score | Skipped]:
-  """Yields the general scores, and that of outputs that differ in the generator's noise alone."""
+  """Yields the general scores, and that of outputs that differ only in the generator's noise."""
   yield from diversity.measure(session)
-  if not session.learned:
-    yield Skipped('LPIPS diversity of noise', 'LPIPS has no weights')
-    return
   generator = networks.generator(session.config)
   count = min(_INPUTS, session.count)
 

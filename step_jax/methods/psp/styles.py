@@ -1,4 +1,4 @@
-"""What is done to styles of W+ between an encoder and a generator."""
+"""Operations on styles of W+ between an encoder and a generator."""
 
 from collections.abc import Sequence
 import logging
@@ -23,9 +23,9 @@ def inject(
   Args:
     styles: `[B, n, D]`.
     other: styles that broadcast to the same shape: of another image, of a random latent, or the
-      mean style where there is nothing to inject (pSp's reference takes zeros).
-    layers: indices, counted from 0.
-    alpha: how much of `other` is taken.
+      mean style if there is nothing to inject (the reference of pSp uses zeros).
+    layers: indices, starting at 0.
+    alpha: weight of `other`.
   """
   mask = np.zeros((styles.shape[1], 1), bool)
   mask[list(layers)] = True
@@ -33,22 +33,22 @@ def inject(
 
 
 def first_fine(num_styles: int) -> int:
-  """The first layer that leaves the layout of an image as it is: 8 of 18, in that proportion."""
+  """The first layer that does not change the layout of an image: 8 of 18, or in proportion."""
   return round(num_styles * 8 / 18)
 
 
 def parse_layers(text: str, num_styles: int) -> tuple[int, ...]:
   """Layers from a list of indices and ranges, such as `8-`, `8-13`, `0,3,8-`, `-4-` or `-1`.
 
-  Both ends of a range belong to it; negative indices count from the end. Indices beyond the last
-  layer are left out with a warning, as lists for 18 layers are used with smaller generators.
+  Ranges include both ends; negative indices count from the end. Indices beyond the last layer are
+  ignored with a warning, because lists for 18 layers are also used with smaller generators.
 
   Args:
-    text: the list; empty for no layers.
-    num_styles: layers of the generator.
+    text: the list; empty: no layers.
+    num_styles: number of layers of the generator.
 
   Raises:
-    ConfigError: it is not such a list, or names no layer of this generator.
+    ConfigError: the text is not such a list, or names no layer of this generator.
   """
   layers: set[int] = set()
   beyond = False

@@ -1,4 +1,4 @@
-"""Training pSp: an encoder into W+, through a generator that is frozen by default."""
+"""Training step of pSp: an encoder into W+, through a generator that is frozen by default."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -24,7 +24,7 @@ TERMS = (*('l2', 'l1', 'lpips', 'identity', 'moco', 'l2_crop', 'lpips_crop', 'w_
 
 
 def to_input(source: jax.Array, task: str, channels: int) -> jax.Array:
-  """What the encoder of a task takes, float32 `[B, H, W, C]`.
+  """Input of the encoder for a task, float32 `[B, H, W, C]`.
 
   Args:
     source: integers `[B, H, W]` for `segmentation`, uint8 `[B, H, W, 1]` for `sketch`, else uint8
@@ -50,9 +50,9 @@ class Objectives:
     config: see `make`.
     encoder: images to styles.
     generator: styles to images.
-    features: trunk of LPIPS; None where no term needs it.
-    identity: face embeddings; None where no term needs it.
-    moco: ResNet-50; None where no term needs it.
+    features: trunk of LPIPS; None if no term needs it.
+    identity: face embeddings; None if no term needs it.
+    moco: ResNet-50; None if no term needs it.
   """
 
   config: ml_collections.ConfigDict
@@ -65,14 +65,14 @@ class Objectives:
   def encode(
     self, params: Mapping, stats: Mapping, mean: jax.Array, inputs: jax.Array, train: bool
   ) -> tuple[jax.Array, Mapping]:
-    """Styles of images, and the statistics of batch norm after them.
+    """Styles of images, and the new statistics of batch norm.
 
     Args:
-      params: of the encoder.
+      params: parameters of the encoder.
       stats: its collection `batch_stats`.
       mean: the mean style, `[D]` or `[n, D]`.
       inputs: `[B, H, W, C]`, see `to_input`.
-      train: whether batch norm uses the batch, and moves its statistics.
+      train: whether batch norm uses the batch and updates its statistics.
 
     Returns:
       `[B, n, D]`, and the collection.
@@ -94,12 +94,12 @@ class Objectives:
     batch: Mapping[str, jax.Array],
     frozen: Mapping[str, Any],
   ) -> dict[str, jax.Array]:
-    """Loss terms with a weight above zero: scalars.
+    """Loss terms with a weight above zero, scalars.
 
     Args:
       styles: `[B, n, D]`.
-      output: the generator's image of them.
-      mixed: its image of styles that are mixed within the batch; None without the term `mixing`.
+      output: images generated from them.
+      mixed: images generated from styles mixed within the batch; None without the term `mixing`.
       mean: the mean style.
       batch: see `make`.
       frozen: see `make`.

@@ -155,7 +155,7 @@ def make_objectives(config: ml_collections.ConfigDict) -> Objectives:
 
 
 def make_optimizers(config: ml_collections.ConfigDict) -> dict[str, state_lib.Optimizer]:
-  """One Adam for each network; it also takes the steps of the network's regulariser."""
+  """One Adam optimizer per network, which is also used for its regulariser."""
   base = gan.AdamSettings(*(config.optimizer[name] for name in gan.AdamSettings._fields))
   by_name = {}
   for name, term in (('generator', 'path'), ('discriminator', 'r1')):
@@ -172,16 +172,15 @@ def _constant(value, step):
 
 
 def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
-  """The method of StyleGAN2.
+  """Creates the training step of StyleGAN2.
 
-  Batches are `{'image'}`, uint8 `[B, size, size, 3]`; nothing is frozen. `TrainState.stats` holds
-  the constant noise of the generator (`noise`), the running mean of W (`w_mean`), that of the path
-  lengths (`path_mean`), and the last values of the terms that are not computed in each step
-  (`last`), which are reported in each step.
+  Batches are `{'image'}`, uint8 `[B, size, size, 3]`; nothing is frozen. `TrainState.stats` has the
+  constant noise of the generator (`noise`), the running means of W (`w_mean`) and of path lengths
+  (`path_mean`), and the latest values of the lazy terms (`last`), which are logged in every step.
 
   Args:
     config: `model.{size, channel_multiplier, max_channels, style_dim, mapping_depth}`,
-      `loss.{r1, path}` (a term with weight 0 does not exist), `interval.{r1, path}`,
+      `loss.{r1, path}` (terms with weight 0 are not computed), `interval.{r1, path}`,
       `optimizer.{learning_rate, b1, b2, ema_decay}`, `style_mixing`, `path_shrink`, `augment`,
       `seed`.
   """
@@ -278,10 +277,10 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
 
 
 def _gradient(objective, state, network):
-  """Gradients of an objective by one network's parameters, and what else it returns."""
+  """Gradients of an objective for the parameters of one network, and its other results."""
   return jax.grad(objective, has_aux=True)({network: state.params[network]})
 
 
 def _remember(state, **terms):
-  """Keeps the values of lazy terms for the steps that do not compute them."""
+  """Stores the values of lazy terms for steps that do not compute them."""
   return state.replace(stats={**state.stats, 'last': {**state.stats['last'], **terms}})

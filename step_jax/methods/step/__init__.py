@@ -27,8 +27,8 @@ METHOD = Method(
     ),
     Option(
       'tile',
-      'side of the tiles in px: translate images of any size, which are not scaled, in little '
-      'memory and several times the time, as 512 (default: whole images)',
+      'translate images of any size in tiles of this side in px, such as 512, with little memory '
+      'but three times the computation; images keep their size (default: whole images)',
       kind=positive,
       metavar='PX',
     ),

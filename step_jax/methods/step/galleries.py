@@ -1,4 +1,4 @@
-"""What a trained run makes of its validation pictures, laid out in grids."""
+"""Galleries of validation images: reconstruction, transfer, interpolation, samples."""
 
 import numpy as np
 
@@ -13,8 +13,8 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
 
   Args:
     translator: a trained run.
-    count: validation pictures to show, fewer where there are not so many.
-    seed: of the samples.
+    count: maximum number of validation images.
+    seed: seed of the samples.
   """
   config = translator.config
   pairs = contents.open_held_out(translator.folder, config.data)

@@ -1,4 +1,4 @@
-"""A trained run as an object: encode, translate, sample, interpolate, on numpy pictures."""
+"""A trained run: encode, translate, sample and interpolate numpy images."""
 
 from collections.abc import Mapping
 import functools
@@ -31,15 +31,15 @@ class Translator:
   axes. Style codes are float32 `[Z]` or `[N, Z]`.
 
   Attributes:
-    folder: of the stage that trained the generator, where it was opened from one.
-    config: of that stage.
-    step: of its checkpoint.
+    folder: folder of the stage that trained the generator, if opened from one.
+    config: configuration of that stage.
+    step: step of its checkpoint.
     params: network -> averaged parameters (`style_encoder`, `generator`).
-    codes: style codes `[N, Z]` of the training images, or None where they are not stored.
-    samplers: name -> sampler that is stored, which are both or none.
-    sampler_name: of the sampler that is used by default.
-    note: one line for people on why that is not a mapper fitted to this encoder; empty if it is.
-    fitted_to: the encoder that the mapper records, where `samplers` are stored.
+    codes: style codes `[N, Z]` of the training images; None if they are not stored.
+    samplers: name -> stored sampler: both of them, or none.
+    sampler_name: name of the default sampler.
+    note: one line for users if the default is not a mapper fitted to this encoder; else empty.
+    fitted_to: encoder recorded by the mapper, if `samplers` are stored.
   """
 
   method = 'step'
@@ -56,7 +56,7 @@ class Translator:
     note: str = '',
     fitted_to: fitted.Encoder | None = None,
   ):
-    """See the attributes; by default styles are drawn by the mapper where there is one."""
+    """See the attributes; the default sampler is the mapper if there is one."""
     self.config = config
     self.step = step
     self.params = params
@@ -73,7 +73,7 @@ class Translator:
 
   @property
   def code_shape(self) -> tuple[int]:
-    """Of a style code."""
+    """Shape of a style code."""
     return (self.config.model.z_dim,)
 
   @functools.cached_property
@@ -92,15 +92,14 @@ class Translator:
     style: np.ndarray | None = None,
     tile: int = 0,
   ) -> np.ndarray:
-    """Translations of sources.
+    """Translates sources.
 
     Args:
       sources: `[N, H, W, 3]` or `[H, W, 3]`.
       code: style codes, `[N, Z]`, or `[Z]` for all.
-      style: instead of `code`, style pictures: `[N, H, W, 3]`, or `[H, W, 3]` for all; any size.
-      tile: for images too large for memory: they are translated in tiles of this many px a side,
-        one image after the other, with the same results within rounding; see `tiles.translate`.
-        0 translates whole images.
+      style: style images instead of `code`: `[N, H, W, 3]`, or `[H, W, 3]` for all; any size.
+      tile: side of the tiles in pixels, for images that do not fit into memory; the result is the
+        same within rounding, see `tiles.translate`. 0 translates whole images.
 
     Returns:
       uint8 of the shape of `sources`.
@@ -120,13 +119,13 @@ class Translator:
     return np.stack([self.translate(*one, tile=tile) for one in zip(sources, each, strict=True)])
 
   def draw(self, count: int, seed: int = 0, sampler: str = '') -> np.ndarray:
-    """New style codes `[count, Z]`.
+    """Samples style codes `[count, Z]`.
 
     Args:
-      count: how many.
-      seed: the same seed draws the same styles.
-      sampler: `mapper`, or `gaussian` with the mean and covariance of the training codes; by
-        default the one that draws better codes, see `sampler_name`.
+      count: number of codes.
+      seed: the same seed gives the same codes.
+      sampler: `mapper`, or `gaussian` with the mean and covariance of the training codes; empty:
+        the one with better codes, see `sampler_name`.
 
     Raises:
       UserError: the run has no styles or no such sampler; or the training codes are not stored, and
@@ -135,7 +134,7 @@ class Translator:
     return self.sampler(sampler).draw(count, seed)
 
   def sampler(self, name: str = '') -> samplers.Sampler:
-    """What `draw` draws by; logs `note` where that is left to the default."""
+    """The sampler for `draw`; logs `note` if the default is used."""
     if not self.config.model.z_dim:
       raise RunError(
         'this run has no styles to draw (model.z_dim is 0), and one translation of each input: '
@@ -155,7 +154,7 @@ class Translator:
 
   @functools.cached_property
   def _own_gaussian(self) -> samplers.Sampler:
-    """The Gaussian of the training codes, which are computed first where they are not stored."""
+    """Gaussian of the training codes, which are computed if they are not stored."""
     return samplers.gaussian(self._encode_training() if self.codes is None else self.codes)
 
   def _encode_training(self) -> np.ndarray:
@@ -172,7 +171,7 @@ class Translator:
     )['z']
 
   def sample(self, sources: np.ndarray, count: int, seed: int = 0, sampler: str = '') -> np.ndarray:
-    """Translations in `count` drawn styles, the same ones for all sources.
+    """Translates sources into `count` sampled styles, the same for all sources.
 
     Returns:
       uint8 `[count, N, H, W, 3]`, or `[count, H, W, 3]` for one source; see `draw`.
@@ -182,7 +181,7 @@ class Translator:
   def interpolate(
     self, sources: np.ndarray, a: np.ndarray, b: np.ndarray, steps: int = 8
   ) -> np.ndarray:
-    """Translations in styles on the line from style picture `a` to `b`, both included.
+    """Translates sources into styles on the line from style image `a` to `b`, inclusive.
 
     Returns:
       uint8 `[steps, N, H, W, 3]`, or `[steps, H, W, 3]` for one source.
@@ -219,11 +218,11 @@ def load(folder: files.Path, which: str = 'latest') -> Translator:
   """Opens the folder of a trained stage that can translate.
 
   Args:
-    folder: as `methods.find` gives it.
+    folder: folder from `methods.find`.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: the stage is of another kind, or its checkpoint cannot be read.
+    RunError: the stage has another method, or its checkpoint cannot be read.
   """
   config = stage_lib.trained_config(folder, METHOD.translating)
   step, state, _ = stage_lib.load_run(folder, {'ema': shapes(config)}, which)
@@ -246,11 +245,11 @@ def shapes(config: ml_collections.ConfigDict) -> dict[str, Any]:
 
 
 def _stored_sampler(folder: files.Path, config, step: int, params, which: str) -> dict[str, Any]:
-  """What the mapper's stage stores for this encoder, as arguments of `Translator`.
+  """Reads the samplers for this encoder from the mapper stage, as arguments of `Translator`.
 
-  A mapper is used only for the encoder that it was fitted to. One that was imported, or trained by
-  a version that recorded no encoder, is used where it would have been trained: for the latest
-  checkpoint of the stage that its configuration names.
+  A mapper is used only for the encoder that it was fitted to. If it was imported, or trained by a
+  version that recorded no encoder, it is used for the latest checkpoint of the stage named in its
+  configuration.
   """
   if not config.model.z_dim:
     return {}

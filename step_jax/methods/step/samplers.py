@@ -1,4 +1,4 @@
-"""Samplers draw new style codes from standard normal noise: the mapper, or a Gaussian."""
+"""Samplers map standard normal noise to style codes: the mapper, or a Gaussian."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -21,12 +21,12 @@ Array = jax.Array | np.ndarray
 class Sampler:
   """A map from standard normal noise to style codes.
 
-  Training, `translate`, the demo, evaluation and exports all draw through this class.
+  Training, `translate`, the demo, evaluation and exports all use this class.
 
   Attributes:
     name: `mapper` or `gaussian`.
     z_dim: length of a style code.
-    params: tree of arrays that `apply` takes.
+    params: first argument of `apply`, a tree of arrays.
     apply: `(params, noise [N, Z]) -> codes [N, Z]`; a pure function of NumPy or JAX arrays.
   """
 
@@ -36,7 +36,7 @@ class Sampler:
   apply: Callable[[Mapping[str, Any], Array], Array]
 
   def draw(self, count: int, seed: int) -> np.ndarray:
-    """New style codes, float32 `[count, Z]`; the same seed draws the same codes."""
+    """Samples style codes, float32 `[count, Z]`; the same seed gives the same codes."""
     noise = np.random.default_rng(seed).standard_normal((count, self.z_dim))
     return np.asarray(self.apply(self.params, noise), np.float32)
 
@@ -62,9 +62,9 @@ def mapper(config: ml_collections.ConfigDict, params: Mapping, codes: np.ndarray
   """A mapper as a sampler.
 
   Args:
-    config: of the mapper's stage.
-    params: as it was trained, that is, in the units of `methods.mapper.standardization`.
-    codes: all training codes `[N, Z]`, which decide these units.
+    config: configuration of the mapper stage.
+    params: trained parameters, in the units of `steps.mapper.standardization`.
+    codes: all training codes `[N, Z]`, which determine these units.
   """
   module = networks.mapper(config)
   params = mapper_lib.in_code_units(params, *mapper_lib.standardization(config, codes))
@@ -73,10 +73,10 @@ def mapper(config: ml_collections.ConfigDict, params: Mapping, codes: np.ndarray
 
 
 def stored_mapper(z_dim: int, params: Mapping) -> Sampler:
-  """A mapper from the parameters of `mapper(...)`, which tell its widths.
+  """Creates a mapper from the parameters of `mapper(...)`, which determine its widths.
 
   Raises:
-    ValueError, KeyError: they are those of no mapper.
+    ValueError, KeyError: these are not parameters of a mapper.
   """
   hidden = [params[f'dense{i}']['kernel'].shape[1] for i in range(len(params) - 1)]
   module = nets.Mapper(z_dim, hidden)
@@ -86,5 +86,5 @@ def stored_mapper(z_dim: int, params: Mapping) -> Sampler:
 
 
 def mapper_wins(scores: Mapping[str, float]) -> bool:
-  """Whether the mapper draws better codes than the Gaussian, by the scores of its stage."""
+  """Whether the mapper samples better codes than the Gaussian, by the scores of its stage."""
   return scores['val_mapper_energy'] < scores['val_gaussian_energy']

@@ -1,7 +1,7 @@
 """Region-adaptive normalisation: a label map and style codes scale and shift normalised features.
 
-Two branches say by how much: SPADE, a small network over the label map (Park et al. 2019), and the
-style branch, which turns the code of each pixel's region into maps (after SEAN, Zhu et al. 2020).
+Two branches compute scale and shift: SPADE, a small network on the label map (Park et al. 2019),
+and the style branch, which maps the code of the region of each pixel (after SEAN, Zhu et al. 2020).
 """
 
 import flax.linen as nn
@@ -13,11 +13,11 @@ from step_jax.models.norms import BatchNorm
 
 
 def gsas(codes: jax.Array, weight: jax.Array) -> jax.Array:
-  """Attention inside of each style code, `[B, L, C]`: adds one number to all its entries.
+  """Attention within each style code, `[B, L, C]`: adds one number to all its entries.
 
   The original attends from every entry `i` of a code to every entry `j`, with a softmax over `i` of
-  `a s_j + b s_i + c`. The softmax cancels what does not depend on `i`, so `b` alone matters, the
-  result is the same for all `j`, and the C x C matrix need not be made:
+  `a s_j + b s_i + c`. Terms that do not depend on `i` cancel in the softmax. So only `b` matters,
+  the result is the same for all `j`, and the C x C matrix is not needed:
   `s + <softmax(b s), s> / C`.
 
   Args:
@@ -31,17 +31,17 @@ def gsas(codes: jax.Array, weight: jax.Array) -> jax.Array:
 def style_maps(
   labels: jax.Array, styles: jax.Array, kernel: jax.Array, scale: jax.Array | float = 1.0
 ) -> jax.Array:
-  """3x3 convolution of the map that holds, at each pixel, the style of its label.
+  """3x3 convolution of a map that has the style of its label at each pixel.
 
-  The map is constant on each region, so the sum over its channels is taken once per label and tap,
-  and pixels only add up what their nine neighbours' labels say. The map itself, `[B, h, w, D]`, is
-  never made.
+  The map is constant within regions, so the sum over channels is computed once per label and tap,
+  and each pixel only adds the values for its nine neighbours. The map itself, `[B, h, w, D]`, is
+  never created.
 
   Args:
-    labels: int `[B, h, w]`; a pixel whose label is not in `0 ... L - 1` has a style of zeros.
+    labels: int `[B, h, w]`; pixels with labels outside `0 ... L - 1` have a style of zeros.
     styles: `[B, L, D]`.
     kernel: `[3, 3, D, out]`.
-    scale: what the result is multiplied by, `[out]`.
+    scale: factor of the result, `[out]`.
 
   Returns:
     `[B, h, w, out]`.
@@ -53,15 +53,15 @@ def style_maps(
 
 
 class ACE(nn.Module):
-  """Noise, batch norm, then scale and shift by label map and codes, `[B, h, w, C]` to the same.
+  """Noise, batch norm, then scale and shift from label map and codes; keeps the shape.
 
   Attributes:
     features: channels, C.
-    num_labels: labels of the map, L.
+    num_labels: number of labels, L.
     style_size: length of a code.
-    label_width: what a fully connected layer per label makes of a code.
+    label_width: outputs of the fully connected layer of each label.
     spade_width: channels of SPADE's hidden layer.
-    style: whether there is a style branch; without it SPADE alone decides.
+    style: whether there is a style branch; without it, only SPADE is used.
     dtype: compute type of convolutions; parameters and statistics stay float32.
   """
 
@@ -84,7 +84,7 @@ class ACE(nn.Module):
       shape = (self.num_labels, self.style_size, self.label_width)
       self.label_kernel = self.param('label_kernel', per_label, shape)
       self.label_bias = self.param('label_bias', nn.initializers.zeros, shape[::2])
-      # Half of a 1x1 convolution of two channels, hence its fans.
+      # One half of a 1x1 convolution with two channels, which determines its initialisation.
       attention = nn.initializers.normal(0.02 * (2 / 3) ** 0.5)
       self.gsas_weight = self.param('gsas_weight', attention, ())
       init = layers.side_by_side(layers.xavier, 2)
@@ -94,11 +94,11 @@ class ACE(nn.Module):
       self.blend_shift = self.param('blend_shift', nn.initializers.zeros, ())
 
   def layout(self, labels: jax.Array, share: jax.Array | None = None) -> jax.Array:
-    """SPADE's scales and shifts, which depend on the label map alone.
+    """Scales and shifts of SPADE, which depend only on the label map.
 
     Args:
       labels: int `[B, h, w]`.
-      share: what they are multiplied by, `[2 C]`.
+      share: factor, `[2 C]`.
 
     Returns:
       `[B, h, w, 2 C]`.
@@ -107,7 +107,7 @@ class ACE(nn.Module):
     return self.spade(nn.relu(hidden), scale=share)
 
   def styles(self, codes: jax.Array) -> jax.Array:
-    """What the layer of each label makes of its code, `[B, L, style_size] -> [B, L, width]`."""
+    """Applies the layer of each label to its code, `[B, L, style_size] -> [B, L, width]`."""
     mixed = gsas(codes.astype(jnp.float32), self.gsas_weight)
     return nn.relu(jnp.einsum('blc,lcd->bld', mixed, self.label_kernel) + self.label_bias)
 
@@ -126,9 +126,9 @@ class ACE(nn.Module):
       x: `[B, h, w, C]`.
       labels: int `[B, h, w]`.
       codes: `[B, L, style_size]`, scaled to about [-1, 1].
-      noise: `[B, h, w, 1]` from N(0, 1); None adds none.
-      train: whether statistics come from the batch and move.
-      layout: `layout(labels)` where it is known already, `[B or 1, h, w, 2 C]`.
+      noise: `[B, h, w, 1]` from N(0, 1); None: no noise.
+      train: whether to use and update batch statistics.
+      layout: `layout(labels)`, if it is already computed, `[B or 1, h, w, 2 C]`.
     """
     if noise is not None:
       x = x + (noise * self.noise_scale).astype(x.dtype)
@@ -139,7 +139,7 @@ class ACE(nn.Module):
   def _maps(self, labels, codes, layout) -> jax.Array:
     """Scales and shifts of both branches, `[B, h, w, 2 C]`.
 
-    Kernels and taps are blended, not maps: they are smaller, and so are their gradients.
+    Blends kernels and taps instead of maps, because they and their gradients are smaller.
     """
     if not self.style:
       return self.layout(labels) if layout is None else layout

@@ -1,4 +1,4 @@
-"""The style codes of an image by region: to replace, mix, draw, complete, read and write them."""
+"""Style codes of the regions of an image: replace, blend, sample, complete, read and write."""
 
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -12,20 +12,20 @@ _REMEDY = 'extract the codes again, or delete the file'
 
 
 class RegionCodes(NamedTuple):
-  """Raw style codes of an image, one per label, or of many images with axes before.
+  """Raw style codes of an image, one per label; codes of many images have leading axes.
 
-  Functions return new codes and leave these as they are.
+  Methods return new codes and do not change these.
 
   Attributes:
-    codes: float32 `[..., L, C]`, values about [0, 1]; zeros where a label has none.
-    valid: bool `[..., L]`, the labels that have a code.
+    codes: float32 `[..., L, C]`, values about [0, 1]; zeros for labels without a code.
+    valid: bool `[..., L]`, labels with a code.
   """
 
   codes: np.ndarray
   valid: np.ndarray
 
   def with_region(self, label: int, other: 'RegionCodes') -> 'RegionCodes':
-    """These codes with that of one label taken from another image.
+    """Replaces the code of one label by that of another image.
 
     Raises:
       DataError: there is no such label.
@@ -41,14 +41,14 @@ class RegionCodes(NamedTuple):
   def interpolate(
     self, other: 'RegionCodes', share: float, regions: Iterable[int] | None = None
   ) -> 'RegionCodes':
-    """Codes between these and another image's: `(1 - share) * self + share * other`.
+    """Interpolates to the codes of another image: `(1 - share) * self + share * other`.
 
-    A label that only one of the two has keeps that code.
+    A label that has a code in only one of the two keeps that code.
 
     Args:
       other: codes of another image.
-      share: of the other one; outside of [0, 1] it extrapolates.
-      regions: labels to interpolate, the others stay; None takes all.
+      share: weight of the other image; values outside [0, 1] extrapolate.
+      regions: labels to interpolate; None: all.
 
     Raises:
       DataError: there is no such label.
@@ -70,38 +70,38 @@ class RegionCodes(NamedTuple):
     """Fills labels without a code from a fallback, such as `mean` of the training codes.
 
     Args:
-      fallback: codes `[L, C]` to take.
+      fallback: codes `[L, C]`.
 
     Returns:
-      The codes and which labels took the fallback, so that results can say so.
+      The codes, and the labels that were filled.
     """
     borrowed = ~self.valid & fallback.valid
     codes = np.where(borrowed[..., None], fallback.codes, self.codes).astype(np.float32)
     return Completed(RegionCodes(codes, self.valid | borrowed), borrowed)
 
   def mean(self) -> 'RegionCodes':
-    """Mean code of each label over many images, `[N, L, C] -> [L, C]`, where any has one."""
+    """Mean code of each label over the images that have one, `[N, L, C] -> [L, C]`."""
     count = self.valid.sum(axis=0)
     sums = np.sum(self.codes, axis=0, where=self.valid[..., None], dtype=np.float64)
     codes = sums / np.maximum(count, 1)[:, None]
     return RegionCodes(codes.astype(np.float32), count > 0)
 
   def sample(self, count: int, seed: int) -> 'RegionCodes':
-    """Draws codes from those of many images: `[N, L, C] -> [count, L, C]`.
+    """Samples codes from those of many images: `[N, L, C] -> [count, L, C]`.
 
-    The code of every label is that of some image that has one, drawn by itself, so regions of one
-    result come from different images. Labels that no image has stay without a code.
+    The code of every label is that of a random image that has one, chosen independently, so the
+    regions of a result come from different images. Labels without a code in any image have none.
 
     Args:
-      count: results.
-      seed: of the draws.
+      count: number of results.
+      seed: random seed.
     """
     random = np.random.default_rng(seed)
     num_labels = self.valid.shape[1]
     codes = np.zeros((count, num_labels, self.codes.shape[-1]), np.float32)
     for label in range(num_labels):
       having = np.flatnonzero(self.valid[:, label])
-      # Drawn for every label, so that one label's images do not change the draws of others.
+      # Random numbers for every label, so that the images of one label do not affect other labels.
       draws = random.random(count)
       if len(having):
         codes[:, label] = self.codes[having[(draws * len(having)).astype(int)], label]
@@ -117,25 +117,25 @@ class Completed(NamedTuple):
   """Codes after `RegionCodes.complete`.
 
   Attributes:
-    codes: the codes; labels that the fallback lacks too are still without one.
-    borrowed: bool `[..., L]`, labels whose code is the fallback's.
+    codes: the codes; labels without a code in the fallback still have none.
+    borrowed: bool `[..., L]`, labels with a code from the fallback.
   """
 
   codes: RegionCodes
   borrowed: np.ndarray
 
   def missing(self, labels: np.ndarray) -> list[int]:
-    """Labels of a map, int `[H, W]`, that have no code: the network sees them as black."""
+    """Labels of a map, int `[H, W]`, without a code; the network treats them as black."""
     present = np.unique(labels)
     valid = present[(present >= 0) & (present < self.codes.valid.shape[-1])]
     return [int(label) for label in valid if not self.codes.valid[..., label].all()]
 
   def notes(self, labels: np.ndarray, source: str = 'the mean code of the label') -> list[str]:
-    """What to tell about the labels of a map, int `[H, W]`, that lack a code of their own.
+    """Messages about labels of a map, int `[H, W]`, without their own code.
 
     Args:
-      labels: the map that is drawn.
-      source: what borrowed codes are.
+      labels: the label map.
+      source: description of the codes that replace them.
     """
     present = np.unique(labels)
     borrowed = [int(x) for x in np.flatnonzero(np.atleast_1d(self.borrowed)) if x in present]
@@ -153,22 +153,22 @@ def _listed(labels: list[int]) -> str:
 
 
 def pack(codes: RegionCodes) -> np.ndarray:
-  """Codes as one float32 array `[..., L, C]`, with NaN for labels without one."""
+  """Converts codes to a float32 array `[..., L, C]`, with NaN for labels without a code."""
   return np.where(codes.valid[..., None], codes.codes, np.nan).astype(np.float32)
 
 
 def unpack(array: np.ndarray, num_labels: int, size: int) -> RegionCodes:
-  """Codes of an image from `pack`, or as the original SuperStyleNet stores them.
+  """Converts an array from `pack`, or of the original SuperStyleNet, to codes of an image.
 
-  The original's are float64 `[L, 1, 1, 1, C]` and hold zeros for labels without a code.
+  Arrays of the original are float64 `[L, 1, 1, 1, C]`, with zeros for labels without a code.
 
   Args:
-    array: the codes.
-    num_labels: labels that it has to hold, L.
+    array: the array.
+    num_labels: expected number of labels, L.
     size: length of a code, C.
 
   Raises:
-    ValueError: it is of another shape, or some of a label's numbers are not finite.
+    ValueError: the shape differs, or numbers of a code are not finite.
   """
   expected = (num_labels, size), (num_labels, 1, 1, 1, size)
   if array.shape not in expected or array.dtype.kind != 'f':
@@ -193,7 +193,7 @@ def read(path: files.Path, num_labels: int, size: int) -> RegionCodes:
   """Reads the codes of an image; see `unpack`.
 
   Raises:
-    RunError: the file is damaged, of another shape, or some of a label's numbers are not finite.
+    RunError: the file is damaged, has another shape, or numbers of a code are not finite.
   """
   array = untrusted.read_arrays(path, _REMEDY)['']
   try:

@@ -1,4 +1,4 @@
-"""The discriminator: judges patches of an image beside its label map, at two scales."""
+"""The discriminator: classifies patches of an image, given its label map, at two scales."""
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ def instance_norm(x: jax.Array) -> jax.Array:
 
 
 def half_size(x: jax.Array) -> jax.Array:
-  """Average pooling of 3x3 windows, stride 2, padding 1, which does not count: `[B, H, W, C]`."""
+  """3x3 average pooling with stride 2; padding is not counted, `[B, H, W, C]`."""
   return nn.avg_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), count_include_pad=False)
 
 

@@ -1,4 +1,4 @@
-"""Style codes of images of any size and of whole data sets, which are kept once they are made."""
+"""Extracts style codes of images of any size, and caches those of data sets."""
 
 import collections
 from collections.abc import Iterator, Mapping
@@ -25,21 +25,21 @@ log = logging.getLogger(__name__)
 
 # Side of the squares that codes are extracted from in the original, in pixels.
 SIZE = 512
-# Bump when what is extracted changes: kept codes of older versions are then extracted again.
+# Increase this when the result changes, so that cached codes are extracted again.
 VERSION = 1
-# Images in a file of kept codes; an interrupted extraction loses the work of one file at most.
+# Number of images in a file of the cache; interrupted extraction loses at most one file.
 _IN_FILE = 32
-# Seconds between lines of the log about progress, for terminals that show no progress bar.
+# Seconds between progress messages in the log, if there is no progress bar.
 _LOG_SECONDS = 60.0
 
 
 def fit(image: np.ndarray, labels: np.ndarray, size: int) -> dict[str, np.ndarray]:
-  """An image and its label map as squares, whatever their aspect, as in the original.
+  """Resizes an image and its label map to squares, whatever their aspect ratio, as in the original.
 
   Args:
     image: uint8 `[H, W, 3]`, resized by bicubic interpolation.
-    labels: int `[H, W]`, resized to the nearest neighbour.
-    size: side of the square in pixels.
+    labels: int `[H, W]`, resized by nearest neighbour.
+    size: side of the square, px.
 
   Returns:
     `image`, uint8 `[size, size, 3]`, and `labels`, int32 `[size, size]`.
@@ -57,9 +57,9 @@ class Extractor:
   """Extracts codes on all devices, one image at a time on each.
 
   Args:
-    num_labels: labels that count, L.
-    size: side of the squares that images are resized to, in pixels.
-    mesh: the devices; by default one of this process.
+    num_labels: number of labels, L.
+    size: side of the squares that images are resized to, px.
+    mesh: devices; None: one device of this process.
   """
 
   def __init__(self, num_labels: int, size: int = SIZE, mesh: jax.sharding.Mesh | None = None):
@@ -78,7 +78,7 @@ class Extractor:
     }
 
   def each(self, examples: Iterator[Mapping[str, np.ndarray]]) -> Iterator[dict[str, np.ndarray]]:
-    """Results of examples as `fit` gives them, in order.
+    """Extracts codes of examples from `fit`, in order.
 
     Yields:
       `codes` float32 `[L, 512]`, `outcome` int32 `[L]`, `superpixels` int32 `[size, size]`.
@@ -91,27 +91,27 @@ class Extractor:
     return _reported(next(self.each(iter([fit(image, labels, self.size)]))))
 
   def all(self, images: np.ndarray, labels: np.ndarray) -> RegionCodes:
-    """Codes `[N, L, 512]` of images `[N, H, W, 3]`; or those of one, as `__call__`."""
+    """Codes `[N, L, 512]` of images `[N, H, W, 3]`, or of one image; see `__call__`."""
     if images.ndim == 3:
       return self(images, labels)
     fitted = (fit(*pair, self.size) for pair in zip(images, labels, strict=True))
     return RegionCodes(*map(np.stack, zip(*map(_reported, self.each(fitted)), strict=True)))
 
   def superpixels(self, image: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Superpixel of every pixel of an image as `fit` resizes it: int `[size, size]`, -1 for none.
+    """Superpixel of every pixel of a resized image, int `[size, size]`, -1 for none.
 
-    They are numbered within each label.
+    Superpixels are numbered within each label.
     """
     return next(self.each(iter([fit(image, labels, self.size)])))['superpixels']
 
 
 def codes_of(result: Mapping[str, np.ndarray]) -> RegionCodes:
-  """The codes in what `Extractor.each` yields."""
+  """The codes in a result of `Extractor.each`."""
   return RegionCodes(result['codes'], result['outcome'] == Outcome.OK)
 
 
 def _reported(result: Mapping[str, np.ndarray]) -> RegionCodes:
-  """`codes_of`; logs which labels of the image have no code, and why."""
+  """`codes_of`; also logs labels without a code, with the reason."""
   for label, outcome in enumerate(map(Outcome, result['outcome'])):
     if outcome not in (Outcome.OK, Outcome.ABSENT):
       log.warning('label %d has no code: %s', label, outcome.reason)
@@ -119,10 +119,10 @@ def _reported(result: Mapping[str, np.ndarray]) -> RegionCodes:
 
 
 class KeptCodes:
-  """Codes of the examples of a split, read from their files when they are asked for.
+  """Codes of the examples of a split, read from their files on demand.
 
   Args:
-    folder: of the files, as `keep` wrote them.
+    folder: folder of the files written by `keep`.
     count: number of examples.
   """
 
@@ -144,13 +144,13 @@ class KeptCodes:
     return unmarked(np.array(self._open[number][row]))
 
   def some(self, most: int, seed: int) -> RegionCodes:
-    """Codes `[N, L, 512]` of at most so many examples, a random choice where there are more."""
+    """Codes `[N, L, 512]` of at most `most` examples; a random subset if there are more."""
     chosen = np.sort(np.random.default_rng(seed).permutation(len(self))[:most])
     codes = [self[int(i)] for i in chosen]
     return RegionCodes(*map(np.stack, zip(*codes, strict=True)))
 
   def mean(self) -> RegionCodes:
-    """The mean code of each label over all examples that have one, `[L, 512]`."""
+    """Mean code of each label over the examples that have one, `[L, 512]`."""
     total, count = 0.0, 0
     for i in range(len(self)):
       codes, valid = self[i]
@@ -168,18 +168,18 @@ def keep(
   size: int,
   mesh: jax.sharding.Mesh,
 ) -> KeptCodes:
-  """The codes of a split of a data set; those that this machine does not have yet are extracted.
+  """The codes of a split of a data set; codes that are not cached are extracted.
 
-  They are kept in the cache (`places.cache`) under a digest of the images and of all settings, so
-  runs share them. Extraction is shared out over the devices of all hosts, and one that was
-  interrupted resumes at the file of 32 images where it was.
+  They are stored in the cache (`places.cache`) under a digest of the images and all settings, so
+  runs share them. Extraction uses the devices of all hosts. Interrupted extraction resumes at the
+  current file of 32 images.
 
   Args:
-    dataset: with label maps.
-    split: of it.
-    side: `A` or `B`, the image of an example whose codes are meant.
-    num_labels: labels that count, L.
-    size: side of the squares that images are resized to, in pixels.
+    dataset: data set with label maps.
+    split: split of the data set.
+    side: image of an example, `A` or `B`.
+    num_labels: number of labels, L.
+    size: side of the squares that images are resized to, px.
     mesh: all devices.
   """
   settings = {
@@ -281,5 +281,5 @@ def read_bank(path: files.Path, num_labels: int) -> tuple[RegionCodes, RegionCod
 
 
 def write_bank(path: files.Path, some: RegionCodes, mean: RegionCodes) -> None:
-  """Keeps codes of some training images and the mean codes in a file, for `read_bank`."""
+  """Writes codes of some training images and the mean codes to a file, for `read_bank`."""
   files.write_arrays(path, {'some': codes_lib.pack(some), 'mean': codes_lib.pack(mean)})

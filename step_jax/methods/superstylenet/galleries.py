@@ -1,4 +1,4 @@
-"""What a trained run makes of its validation images, region by region, laid out in grids."""
+"""Galleries of validation images: reconstructions, edits of regions, transfer, samples."""
 
 import numpy as np
 
@@ -14,8 +14,8 @@ def make(run: RegionRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]
 
   Args:
     run: a trained run.
-    count: validation images to show, fewer where there are not so many.
-    seed: of the samples.
+    count: maximum number of validation images.
+    seed: seed of the samples.
   """
   settings = run.config.data
   dataset = contents.open_held_out(run.folder, settings)
@@ -30,7 +30,7 @@ def make(run: RegionRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]
   blank = np.full_like(examples[0]['image'], 255)
 
   def rows(styles_of):
-    """A row for each example: its label map, its image, and the layout in some styles."""
+    """One row per example: label map, image, and the layout in some styles."""
     return gallery.grid(
       [
         [*pair, *run.draw_styles(example['labels'], _stack(styles_of(i)))]

@@ -1,4 +1,4 @@
-"""The generator: draws an image from a label map and one style code per label."""
+"""The generator: label map and one style code per label to image."""
 
 from collections.abc import Mapping
 import math
@@ -12,7 +12,7 @@ from step_jax.methods.superstylenet import layers
 from step_jax.methods.superstylenet.ace import ACE
 from step_jax.models.layers import upscale
 
-# Name, width at the input and at the output in units of the generator's, whether codes matter.
+# Name, input and output width in units of the generator's width, whether the block uses codes.
 BLOCKS = (
   ('head_0', 16, 16, True),
   ('middle_0', 16, 16, True),
@@ -22,7 +22,7 @@ BLOCKS = (
   ('up_2', 4, 2, True),
   ('up_3', 2, 1, False),
 )
-# Blocks before which maps are doubled, in the order in which few upsamplings are used up.
+# Blocks preceded by an upsampling, in the order in which upsamplings are assigned.
 _DOUBLED = ('up_3', 'up_2', 'up_1', 'up_0', 'middle_0', 'middle_1')
 MOST_UPSAMPLINGS = len(_DOUBLED)
 _SMALLEST_MAP = 8
@@ -31,7 +31,7 @@ _SMALLEST_MAP = 8
 def num_upsamplings(size: int) -> int:
   """Upsamplings for images of a size: at most the original's 5, the smallest map at least 8 x 8.
 
-  On smaller maps a region is less than a pixel, so that an edit of one reaches all others.
+  On smaller maps, a region is smaller than a pixel, so editing one region affects all others.
 
   Args:
     size: the shorter side in pixels, at least 16.
@@ -50,7 +50,7 @@ def norms_of(inputs: int, features: int) -> tuple[str, ...]:
 class ResBlock(nn.Module):
   """Residual block of two normalised convolutions, `[B, h, w, in] -> [B, h, w, features]`.
 
-  The shortcut is a 1x1 convolution where the numbers of channels differ.
+  The shortcut is a 1x1 convolution if the numbers of channels differ.
 
   Attributes:
     inputs, features: channels.
@@ -99,7 +99,7 @@ class ResBlock(nn.Module):
     train: bool = False,
     layout: Mapping[str, jax.Array] | None = None,
   ) -> jax.Array:
-    """Arguments as `ACE`, of which noise and layout are given by norm."""
+    """Arguments: see `ACE`; noise and layout are given per norm."""
     noise, layout = noise or {}, layout or {}
 
     def norm(name, x):
@@ -115,16 +115,16 @@ class ResBlock(nn.Module):
 class Generator(nn.Module):
   """Label map and codes to an image, `[B, H, W], [B, L, style_size] -> [B, H, W, 3]` in [-1, 1].
 
-  Any number of labels and any size: where a side is no multiple of `2 ** num_upsamplings`, maps are
-  rounded up and cut after doubling.
+  Supports any number of labels and any size: if a side is not a multiple of `2 ** num_upsamplings`,
+  sizes of feature maps are rounded up and cropped after upsampling.
 
   Attributes:
-    num_labels: labels of the map, L.
+    num_labels: number of labels, L.
     style_size: length of a code.
-    width: channels before the image; the first blocks have 16 times as many.
-    num_upsamplings: doublings between the smallest map and the image, 1 ... 6.
-    label_width: outputs of the fully connected layer of each label; None takes `style_size`, as
-      the original does.
+    width: channels of the last layer before the image; the first blocks have 16 times as many.
+    num_upsamplings: upsamplings between the smallest map and the image, 1 ... 6.
+    label_width: outputs of the fully connected layer of each label; None: `style_size`, as in the
+      original.
     spade_width: channels of SPADE's hidden layers.
     dtype: compute type; parameters and statistics stay float32.
 
@@ -177,10 +177,10 @@ class Generator(nn.Module):
     }
 
   def layout(self, labels: jax.Array) -> dict[str, dict[str, jax.Array]]:
-    """What depends on the label map alone: SPADE's maps of every norm, by block.
+    """Everything that depends only on the label map: SPADE's maps of every norm, by block.
 
-    Two thirds of the work of drawing an image (196 of 295 GFLOP at 256 px with 19 labels); made
-    once, it serves many styles of one layout.
+    This is two thirds of the work for an image (196 of 295 GFLOP at 256 px with 19 labels).
+    Computed once, it can be reused for many styles of one layout.
 
     Args:
       labels: int `[B, H, W]`.
@@ -198,15 +198,15 @@ class Generator(nn.Module):
     train: bool = False,
     layout: Mapping[str, Mapping[str, jax.Array]] | None = None,
   ) -> jax.Array:
-    """Draws images.
+    """Generates images.
 
     Args:
-      labels: int `[B, H, W]`, or `[1, H, W]` for many styles of one layout; a label that is not in
-        `0 ... L - 1` is one that has no style.
+      labels: int `[B, H, W]`, or `[1, H, W]` for many styles of one layout; labels outside
+        `0 ... L - 1` have no style.
       codes: `[B, L, style_size]`, scaled to about [-1, 1].
-      noise: block -> norm -> N(0, 1), shaped as `noise_shapes` says; None draws without noise.
-      train: whether statistics come from the batch and move, `batch_stats` and `spectral`.
-      layout: `layout(labels)` where it is known already.
+      noise: block -> norm -> N(0, 1), with the shapes of `noise_shapes`; None: no noise.
+      train: whether to use and update batch statistics (`batch_stats` and `spectral`).
+      layout: `layout(labels)`, if it is already computed.
 
     Returns:
       float32 `[B, H, W, 3]` in [-1, 1].
@@ -231,7 +231,7 @@ def draw_noise(
   """Noise maps for a batch of images, from N(0, 1): block -> norm -> `[B, h, w, 1]`."""
   shapes = generator.noise_shapes(batch, height, width)
   leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
-  # One draw for all: a generator of random numbers for each takes minutes to compile.
+  # A single call, because separate random number generators take minutes to compile.
   ends = np.cumsum([math.prod(shape) for shape in leaves])
   parts = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])
   return tree.unflatten([x.reshape(shape) for x, shape in zip(parts, leaves, strict=True)])

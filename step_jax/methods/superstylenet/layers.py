@@ -1,4 +1,4 @@
-"""What both networks are made of: convolutions, maps of labels, initialisation."""
+"""Layers of both networks: convolutions, label maps, initialisation."""
 
 import flax.linen as nn
 import jax
@@ -10,12 +10,12 @@ from step_jax.models.spectral import SpectralNorm
 LEAKY_SLOPE = 0.2
 # Xavier-normal with a gain of 0.02 (Glorot and Bengio 2010): std = 0.02 sqrt(2 / (in + out)).
 xavier = nn.initializers.variance_scaling(0.02**2, 'fan_avg', 'normal')
-# U(-1 / sqrt(in), 1 / sqrt(in)): PyTorch's own, which the original's normalised kernels keep.
+# U(-1 / sqrt(in), 1 / sqrt(in)): PyTorch's default, used for spectrally normalised kernels.
 uniform = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 
 
 def side_by_side(init, parts: int):
-  """Initialises a kernel as so many kernels next to each other, each by itself."""
+  """Initialises a kernel as several independent kernels side by side."""
 
   def initialise(key, shape, dtype=jnp.float32):
     one = (*shape[:-1], shape[-1] // parts)
@@ -31,15 +31,15 @@ def leaky_relu(x: jax.Array) -> jax.Array:
 
 
 class Conv(nn.Module):
-  """Convolution padded by zeros on both sides as PyTorch pads, `[B, H, W, in] -> [B, H', W', out]`.
+  """Convolution with the zero padding of PyTorch, `[B, H, W, in] -> [B, H', W', out]`.
 
   Attributes:
     features: output channels.
     size: side of the square kernel.
     stride: step of the window.
-    bias: whether there is one.
-    spectral: whether the kernel is divided by its largest singular value.
-    parts: kernels side by side that are initialised each by itself.
+    bias: whether to add a bias.
+    spectral: whether to divide the kernel by its largest singular value.
+    parts: number of kernels side by side that are initialised independently.
     dtype: compute type; parameters stay float32.
   """
 
@@ -55,7 +55,7 @@ class Conv(nn.Module):
   def __call__(
     self, x: jax.Array, train: bool = False, scale: jax.Array | None = None
   ) -> jax.Array:
-    """Output channels are multiplied by `scale`, `[out]`, where it is given, through the kernel."""
+    """Applies the convolution; `scale`, `[out]`, multiplies the kernel and bias."""
     init = uniform if self.spectral else side_by_side(xavier, self.parts)
     shape = (self.size, self.size, x.shape[-1], self.features)
     kernel = self.param('kernel', init, shape)
@@ -75,9 +75,9 @@ class Conv(nn.Module):
 
 
 def nearest_labels(labels: jax.Array, height: int, width: int) -> jax.Array:
-  """A label map at another size by nearest neighbour: `[B, H, W] -> [B, height, width]`.
+  """Resizes a label map by nearest neighbour: `[B, H, W] -> [B, height, width]`.
 
-  Pixel `i` takes the value at `floor(i * H / height)`, as PyTorch's interpolation does.
+  Pixel `i` gets the value at `floor(i * H / height)`, as in PyTorch.
   """
   rows = jnp.arange(height) * labels.shape[1] // height
   columns = jnp.arange(width) * labels.shape[2] // width
@@ -85,14 +85,14 @@ def nearest_labels(labels: jax.Array, height: int, width: int) -> jax.Array:
 
 
 def one_hot(labels: jax.Array, num_labels: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-  """Labels as channels, `[B, H, W] -> [B, H, W, L]`; zeros where a label is not in 0 ... L - 1."""
+  """One-hot labels, `[B, H, W] -> [B, H, W, L]`; zeros for labels outside 0 ... L - 1."""
   return jax.nn.one_hot(labels, num_labels, dtype=dtype)
 
 
 def label_patches(labels: jax.Array, num_labels: int, dtype: jnp.dtype = jnp.float32) -> jax.Array:
-  """The 3x3 surroundings of every pixel, one-hot: `[B, H, W] -> [B, H * W, 9, L]`.
+  """One-hot labels of the 3x3 neighbourhood of every pixel: `[B, H, W] -> [B, H * W, 9, L]`.
 
-  What lies outside of the map has no label.
+  Positions outside the map have no label.
   """
   batch, height, width = labels.shape
   wide = jnp.pad(labels, ((0, 0), (1, 1), (1, 1)), constant_values=-1)

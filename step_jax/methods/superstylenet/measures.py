@@ -1,4 +1,4 @@
-"""The scores of SuperStyleNet: rebuilt, restyled and edited images, and what they show."""
+"""Scores of SuperStyleNet: reconstructed, restyled and edited images."""
 
 from collections.abc import Iterator, Mapping
 import functools
@@ -23,12 +23,12 @@ class RegionSession(Session):
 
   @property
   def sampling(self) -> str:
-    """Where drawn styles come from, for definitions."""
+    """How styles are sampled, for definitions."""
     return 'the code of every label is that of a training image, each drawn by itself'
 
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> RegionCodes:
-    """Codes `[N, L, 512]` of a split, from the cache where they are there."""
+    """Codes `[N, L, 512]` of a split, from the cache if possible."""
     kept = stage.kept_codes(self.config, self.pair_set, split, self.mesh)
     each = [kept[i] for i in range(len(kept))]
     return RegionCodes(*map(np.stack, zip(*each, strict=True)))
@@ -72,7 +72,7 @@ def _style(session, values, mean) -> Iterator[Score | Skipped]:
 
 
 def _probe(session: RegionSession) -> Iterator[Score]:
-  """What codes know of built-in images whose colours are known."""
+  """How well codes predict the known colours of built-in images."""
   path = session.config.data.path
   if path not in swatches.SETS:
     return
@@ -95,11 +95,10 @@ def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray
   """Scores of every image, in order."""
   reader = segmenter.Segmenter(session.run.num_labels)
   module = session.run.generator
-  kept = restyled.IMAGES if session.learned else ()
 
   def rebuild(params, net, mean, batch):
     drawn = draw_edits(module, params, mean, batch)
-    return {name: drawn[name] for name in kept} | score(reader, net, drawn, batch)
+    return {name: drawn[name] for name in restyled.IMAGES} | score(reader, net, drawn, batch)
 
   codes = session.codes(session.split)
   examples = (
@@ -113,18 +112,18 @@ def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray
 def draw_edits(
   module, params: Mapping, mean: jax.Array, batch: Mapping[str, jax.Array]
 ) -> dict[str, jax.Array]:
-  """Label maps drawn with their own codes, with the next image's, and with one region of the next.
+  """Generates images with own codes, those of the next image, and one region of the next.
 
   Args:
     module: the generator.
     params: its variables.
-    mean: code of labels that an image has none for, `[L, 512]`.
+    mean: codes for labels without a code in an image, `[L, 512]`.
     batch: `target` uint8 `[B, H, W, 3]`, `labels` `[B, H, W]`, raw `codes` `[B, L, 512]`, `valid`
       `[B, L]`.
 
   Returns:
     uint8 images `own`, `other`, `edited`, `target`, `next`; and `region`, bool `[B, H, W]`: the
-    edited one, the largest for which both images have a code.
+    edited region, the largest one with a code in both images.
   """
   labels = batch['labels'].astype(jnp.int32)
   valid, turned = batch['valid'], jnp.roll(batch['valid'], -1, axis=0)
@@ -152,7 +151,7 @@ def score(
   drawn: Mapping[str, jax.Array],
   batch: Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
-  """Scores of what `draw_edits` drew; those that need another image are NaN where there is none."""
+  """Scores of the output of `draw_edits`; NaN where they need another image and there is none."""
   own, target, region = drawn['own'], drawn['target'], drawn['region']
   difference = own.astype(jnp.float32) - target
   norm = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axis=(1, 2, 3)))

@@ -1,4 +1,4 @@
-"""Networks, losses and the training step, as a configuration asks for them."""
+"""Creates networks, losses and the training step from a configuration."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -40,11 +40,11 @@ def discriminator(config: ml_collections.ConfigDict) -> Discriminator:
 def trainer(
   config: ml_collections.ConfigDict, features: models.FeatureNet | None
 ) -> training.Trainer:
-  """How the networks are trained.
+  """Creates the trainer.
 
   Args:
-    config: of the stage.
-    features: the feature net of the perceptual loss; None without that loss.
+    config: configuration of the stage.
+    features: feature network of the perceptual loss; None without that loss.
   """
   loss_weights = {name: config.loss[name] for name in training.WEIGHTS}
   taps = weights.tap_weights(config.features)
@@ -67,13 +67,13 @@ def draw(
   noise: Any = None,
   layout: Any = None,
 ) -> jax.Array:
-  """Images of label maps and raw codes with a trained generator, without moving its statistics.
+  """Generates images from label maps and raw codes, without updating statistics.
 
   Args:
     module: the generator.
     variables: parameters and statistics.
     labels: int `[B, H, W]`, or `[1, H, W]` for all codes.
-    codes: raw, `[B, L, C]`; zeros where a label has none.
+    codes: raw codes `[B, L, C]`; zeros for labels without a code.
     noise, layout: see `Generator`.
 
   Returns:

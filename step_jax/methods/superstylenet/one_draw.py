@@ -1,4 +1,4 @@
-"""Initialisation whose random numbers are all drawn at once, which compiles in little time."""
+"""Initialisation with a single call to the random number generator, which compiles fast."""
 
 from collections.abc import Callable
 from typing import Any
@@ -10,13 +10,14 @@ import numpy as np
 
 
 def from_one_draw(init: Callable[..., Any]) -> Callable[..., Any]:
-  """A function of a key that draws all its random bits in one call.
+  """Makes a function of a key draw all its random bits in one call.
 
-  Networks with hundreds of parameters draw each by itself; a compiler that writes out the generator
-  every time needs minutes. Distributions stay; the numbers are others than those of `init`.
+  Networks with hundreds of parameters use the generator for each of them, and compiling all of
+  these calls takes minutes. The distributions are the same, but the numbers differ from those of
+  `init`.
 
   Args:
-    init: `key -> tree of arrays`; all its randomness derives from the key.
+    init: `key -> tree of arrays`; all its randomness must derive from the key.
   """
 
   def drawn(key: jax.Array) -> Any:
@@ -31,7 +32,7 @@ def from_one_draw(init: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class _Bits:
-  """Random bits, handed out in order; without any, it only counts how many are asked for."""
+  """Random bits that are used in order; without bits, only counts how many are needed."""
 
   def __init__(self, bits: jax.Array | None):
     self._bits = bits
@@ -45,7 +46,7 @@ class _Bits:
 
 
 def _evaluate(closed: core.ClosedJaxpr, arguments: list, bits: _Bits) -> list:
-  """The results of a program in which random bits are taken from `bits`."""
+  """Evaluates a program with random bits from `bits`."""
   values = dict(zip(closed.jaxpr.constvars, closed.consts, strict=True))
   values |= dict(zip(closed.jaxpr.invars, arguments, strict=True))
   read = lambda atom: atom.val if isinstance(atom, core.Literal) else values[atom]
@@ -63,7 +64,7 @@ def _evaluate(closed: core.ClosedJaxpr, arguments: list, bits: _Bits) -> list:
       outputs = _evaluate(params['jaxpr'], inputs, bits)
     else:
       bound = equation.primitive.get_bind_params(params)
-      # Before jax 0.12 functions stood apart.
+      # Before jax 0.12, functions were returned separately.
       functions, params = bound if isinstance(bound, tuple) else ((), bound)
       outputs = equation.primitive.bind(*functions, *inputs, **params)
       outputs = outputs if equation.primitive.multiple_results else [outputs]

@@ -1,4 +1,4 @@
-"""How well codes of regions predict the colours that regions of `swatches` are known to have."""
+"""Linear probe: how well codes of regions predict the known colours of `swatches`."""
 
 from collections.abc import Sequence
 
@@ -14,8 +14,8 @@ def palette_of(name: str, regional: bool) -> np.ndarray:
   """The colour of each class in an example: float32 `[5, 3]`, RGB in [0, 1].
 
   Args:
-    name: of the example.
-    regional: whether it is of `swatches_regional`.
+    name: name of the example.
+    regional: whether it belongs to `swatches_regional`.
   """
   if not regional:
     return swatches.palette(swatches.style_of(name))
@@ -30,11 +30,11 @@ def r_squared(
   names: Sequence[str],
   regional: bool,
 ) -> float:
-  """Share of the variance of colours that a linear map of codes explains, mean over R, G and B.
+  """Fraction of the variance of colours that a linear map of codes explains, mean over R, G, B.
 
   Args:
-    train, train_names: codes `[M, 5, 512]` and names of the images that the map is fitted to.
-    test, names: those that it is tested on, `[N, 5, 512]`.
+    train, train_names: codes `[M, 5, 512]` and names of the images for fitting the map.
+    test, names: codes `[N, 5, 512]` and names of the images for testing it.
     regional: see `palette_of`.
   """
   inputs, colours = _regions(train, train_names, regional)

@@ -1,4 +1,4 @@
-"""What a run of SuperStyleNet computes, as programs to export."""
+"""Programs of a SuperStyleNet run for export."""
 
 from collections.abc import Mapping, Sequence
 
@@ -18,13 +18,13 @@ _USAGE = ('encode IMAGE.npy MAP.npy CODES.npy', 'generate MAPS.npy CODES.npy OUT
 
 
 def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
-  """Exports `encode`, for one image of the size of training, and `generate`, for any size.
+  """Exports `encode`, for one image of the size used in training, and `generate`, for any size.
 
-  In codes NaN stands for a label that has none; `generate` draws such a label with its mean code.
+  Codes of labels without one are NaN; `generate` replaces them by the mean codes.
 
   Args:
-    run: as `step_jax.load` gives it.
-    platforms: that the programs are lowered for.
+    run: run, from `step_jax.load`.
+    platforms: platforms to export for.
 
   Returns:
     An `export.programs.Bundle`.
@@ -34,7 +34,7 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
     {
       'generator': {**run.params, 'mean': {'codes': run.mean.codes}},
       'codes': {'splines': spline_table()},
-      # Which no program takes: `restore` does.
+      # Used only by `restore`.
       'run': {'bank': codes_lib.pack(run.bank), 'mean': codes_lib.pack(run.mean)},
     }
   )
@@ -72,15 +72,15 @@ def bundle(run: RegionRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
 
 
 def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> RegionRun:
-  """The run whose `bundle` holds these arrays.
+  """Creates a run from the arrays of its `bundle`.
 
   Args:
-    config: of the run.
-    step: of its checkpoint.
+    config: configuration of the run.
+    step: step of its checkpoint.
     tree: the arrays, as dicts of dicts.
 
   Raises:
-    ValueError, KeyError: they do not fit the configuration.
+    ValueError, KeyError: the arrays do not fit the configuration.
   """
   bank, mean = (tree['run'][name] for name in ('bank', 'mean'))
   shape = (networks.generator(config).num_labels, CODE_SIZE)

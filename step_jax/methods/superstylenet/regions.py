@@ -1,4 +1,4 @@
-"""Regions whose codes come from other images, as commands name them; imports no JAX."""
+"""Command-line syntax for regions with codes from other images; imports no JAX."""
 
 import argparse
 import re
@@ -6,13 +6,13 @@ from typing import NamedTuple
 
 
 class Region(NamedTuple):
-  """A region whose code comes from another image: `LABEL=IMAGE:LABELS` or `LABEL=CODES.npy`.
+  """A region with a code from another image: `LABEL=IMAGE:LABELS` or `LABEL=CODES.npy`.
 
   Attributes:
-    label: whose code is replaced.
-    image: path of the image, or of a file of codes.
-    labels: path of the image's label map; empty for codes.
-    share: how much of the new code is taken, 1 for all.
+    label: label whose code is replaced.
+    image: path of the image, or of a file with codes.
+    labels: path of the label map of the image; empty for codes.
+    share: weight of the new code; 1 replaces the old one.
   """
 
   label: int
@@ -22,10 +22,10 @@ class Region(NamedTuple):
 
 
 def parse(text: str) -> Region:
-  """Reads `LABEL=IMAGE:LABELS`, `LABEL=CODES.npy`, each perhaps with `@SHARE` at its end.
+  """Parses `LABEL=IMAGE:LABELS` or `LABEL=CODES.npy`, optionally followed by `@SHARE`.
 
   Raises:
-    argparse.ArgumentTypeError: it is none of these.
+    argparse.ArgumentTypeError: the text has another form.
   """
   match = re.fullmatch(r'(\d+)=(?:(.+):(.+?)|(.+\.npy))(?:@([\d.]+))?', text)
   try:

@@ -1,4 +1,4 @@
-"""A trained run as an object: encode, edit, translate, sample, interpolate, on numpy arrays."""
+"""A trained run: encode, edit, translate, sample and interpolate numpy arrays."""
 
 from collections.abc import Iterable, Sequence
 import functools
@@ -23,23 +23,23 @@ from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
-# Styles of one layout that are drawn at a time.
+# Number of styles of one layout that are generated at a time.
 _BATCH = 8
 
 
 class RegionRun:
-  """A trained generator with the codes that it draws with.
+  """A trained generator with codes of training images.
 
   Sources are label maps, int `[H, W]` or `[N, H, W]`; results are uint8 images with the same
   leading axes. Codes are `RegionCodes` of one image, `[L, 512]`, or with leading axes.
 
   Attributes:
-    config: of the stage.
-    step: of the checkpoint.
-    params: parameters and statistics of the generator, as its module takes them.
-    bank: codes `[N, L, 512]` of training images, which `draw` draws from.
-    mean: the mean code of each label, `[L, 512]`, over all training images.
-    labels: how label maps are read.
+    config: configuration of the stage.
+    step: step of the checkpoint.
+    params: parameters and statistics of the generator, as variables of its module.
+    bank: codes `[N, L, 512]` of training images, from which `draw` samples.
+    mean: mean code of each label over all training images, `[L, 512]`.
+    labels: how to read label maps.
     code_shape, code_digest: see `methods.method.Encoder`.
     note: empty.
   """
@@ -69,12 +69,12 @@ class RegionRun:
 
   @property
   def num_labels(self) -> int:
-    """Labels of the maps."""
+    """Number of labels."""
     return self.generator.num_labels
 
   @functools.cached_property
   def extractor(self) -> extraction.Extractor:
-    """What `encode` extracts codes with."""
+    """The extractor for `encode`."""
     return extraction.Extractor(self.num_labels, self.config.codes.size)
 
   def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> RegionCodes:
@@ -82,7 +82,7 @@ class RegionRun:
 
     Args:
       images: uint8.
-      labels: the label map of each, int `[H, W]` or `[N, H, W]`.
+      labels: their label maps, int `[H, W]` or `[N, H, W]`.
 
     Raises:
       DataError: there are no label maps, or they do not fit.
@@ -93,11 +93,11 @@ class RegionRun:
     return self.extractor.all(images, labels)
 
   def pack(self, code: RegionCodes) -> np.ndarray:
-    """A code as an array for a file; see `codes.pack`."""
+    """Converts a code to an array for a file; see `codes.pack`."""
     return codes_lib.pack(code)
 
   def unpack(self, array: np.ndarray) -> RegionCodes:
-    """The code that an array of a file stands for; see `codes.unpack`."""
+    """Converts an array from a file to a code; see `codes.unpack`."""
     return codes_lib.unpack(array, *self.code_shape)
 
   def translate(
@@ -108,14 +108,14 @@ class RegionRun:
     region: Region | Sequence[Region] = (),
     noise_seed: int | None = None,
   ) -> np.ndarray:
-    """Draws label maps with codes; logs which labels had no code of their own.
+    """Generates images from label maps and codes; logs labels without their own code.
 
     Args:
       sources: int `[H, W]` or `[N, H, W]`.
-      code: `[L, 512]` for all, `[N, L, 512]` for each; by default the mean codes.
-      fallback: codes `[L, 512]` for labels that `code` lacks; by default the mean codes.
-      region: single regions whose codes come from files, see `regions.parse`.
-      noise_seed: of the generator's noise; by default it draws without noise.
+      code: `[L, 512]` for all, or `[N, L, 512]` for each; None: the mean codes.
+      fallback: codes `[L, 512]` for labels without a code; None: the mean codes.
+      region: regions with codes from files, see `regions.parse`.
+      noise_seed: seed of the noise of the generator; None: no noise.
 
     Returns:
       uint8 `[H, W, 3]` or `[N, H, W, 3]`.
@@ -141,7 +141,7 @@ class RegionRun:
     fallback: RegionCodes | None = None,
     noise_seed: int | None = None,
   ) -> np.ndarray:
-    """Draws one layout in many styles; what depends on the layout alone is computed once.
+    """Generates one layout in many styles; what depends only on the layout is computed once.
 
     Args:
       labels: int `[H, W]`.
@@ -166,13 +166,12 @@ class RegionRun:
   def complete(
     self, labels: np.ndarray, codes: RegionCodes, fallback: RegionCodes | None = None
   ) -> tuple[RegionCodes, list[str]]:
-    """Codes for all labels of a map, and what to tell about labels that had none.
+    """Fills missing codes of the labels of a map, and returns messages about them.
 
     Args:
-      labels: int `[H, W]`, the map to be drawn.
+      labels: label map, int `[H, W]`.
       codes: `[..., L, 512]`.
-      fallback: codes for labels without one; by default, and for labels that it lacks too, the mean
-        codes.
+      fallback: codes for labels without one; None, and for labels without one in it: mean codes.
     """
     notes, source = [], 'the code of the other image'
     for other in ([] if fallback is None else [fallback]) + [self.mean]:
@@ -188,11 +187,11 @@ class RegionRun:
     return codes, notes
 
   def draw(self, count: int, seed: int = 0) -> RegionCodes:
-    """New codes `[count, L, 512]`: the code of every label is that of some training image."""
+    """Samples codes `[count, L, 512]`: each label gets the code of a random training image."""
     return self.bank.sample(count, seed)
 
   def sample(self, sources: np.ndarray, count: int, seed: int = 0) -> np.ndarray:
-    """Translations in `count` drawn styles, the same ones for all sources: `[count, …]`."""
+    """Translates sources into `count` sampled styles, the same for all sources: `[count, …]`."""
     return self._in_styles(sources, self.draw(count, seed))
 
   def interpolate(
@@ -203,13 +202,13 @@ class RegionRun:
     steps: int = 8,
     regions: Iterable[int] | None = None,
   ) -> np.ndarray:
-    """Translations in styles on the line from codes `a` to `b`, both included: `[steps, …]`.
+    """Translates sources into styles on the line from codes `a` to `b`, inclusive: `[steps, …]`.
 
     Args:
       sources: int `[H, W]` or `[N, H, W]`.
       a, b: codes `[L, 512]` of two images.
-      steps: how many styles.
-      regions: labels whose code changes; the others keep that of `a`. None changes all.
+      steps: number of styles.
+      regions: labels whose codes change; the others keep the code of `a`. None: all.
     """
     regions = None if regions is None else list(regions)
     line = [a.interpolate(b, float(share), regions) for share in np.linspace(0, 1, steps)]
@@ -225,7 +224,7 @@ class RegionRun:
       return code.with_region(edit.label, other)
     return code.interpolate(other, edit.share, [edit.label])
 
-  # A command edits many sources alike.
+  # Cached, because a command applies one edit to many sources.
   @functools.lru_cache(maxsize=8)  # noqa: B019
   def _read_region(self, edit: Region) -> RegionCodes:
     return inputs.read_region(self, edit)
@@ -237,11 +236,11 @@ class RegionRun:
     return np.stack([self.draw_styles(labels, codes) for labels in sources], axis=1)
 
   def _check(self, labels: np.ndarray) -> None:
-    """Makes sure that label maps are of this run.
+    """Checks that label maps fit this run.
 
     Raises:
-      ValueError: they are no label maps.
-      DataError: a label that the run does not have.
+      ValueError: these are not label maps.
+      DataError: there is an unknown label.
     """
     labels = np.asarray(labels)
     if labels.ndim not in (2, 3) or labels.dtype.kind not in 'iu':
@@ -268,11 +267,11 @@ def load(folder: files.Path, which: str = 'latest') -> RegionRun:
   """Opens the folder of a trained stage.
 
   Args:
-    folder: as `methods.find` gives it.
+    folder: folder from `methods.find`.
     which: `latest` or `best` checkpoint.
 
   Raises:
-    RunError: the stage is of another kind, or its checkpoint cannot be read.
+    RunError: the stage has another method, or its checkpoint cannot be read.
   """
   config = stage_lib.trained_config(folder, ('superstylenet',))
   module = networks.generator(config)

@@ -1,4 +1,4 @@
-"""The stage of SuperStyleNet: codes of the training images, the two networks, and evaluation."""
+"""The stage of SuperStyleNet: codes of training images, training step and evaluation."""
 
 from collections.abc import Iterator
 import functools
@@ -26,23 +26,23 @@ from step_jax.train import state as state_lib
 
 log = logging.getLogger(__name__)
 
-# Codes of training images, for `Run.sample`, and the mean codes: in the stage's folder.
+# File in the folder of the stage with codes of training images, for sampling, and the mean codes.
 BANK_FILE = 'codes.npz'
-# Training images whose codes it holds at most: 20 MB with 19 labels.
+# Maximum number of images in this file: 20 MB with 19 labels.
 _IN_BANK = 512
-# Validation images in the sample grid, and the styles that each is shown in.
+# Number of validation images in the sample grid, and of styles for each.
 _SAMPLES = 4
-# Validation images that a device scores at a time.
+# Batch size of a device for validation images.
 _EVAL_BATCH = 8
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
-  """Makes the stage ready; extracts the style codes of all images unless they are kept already.
+  """Creates the stage; extracts the style codes of all images unless they are cached.
 
   Raises:
-    UserError: the data set has no label maps, or images that are too small; no feature net.
+    UserError: the data set has no label maps or too small images, or there is no feature network.
   """
   mesh_lib.check_batch_size(config.batch_size)
   classes = config.data.classes
@@ -53,7 +53,7 @@ def build(
   if config.loss.perceptual:
     net = weights.load_features(config.features.net, config.features.taps, config.features.weights)
     features, label = net.module, net.label
-    # As in the original, which feeds its images in [-1, 1].
+    # As in the original, whose feature network gets images in [-1, 1].
     frozen = mesh_lib.put_replicated(mesh, {'features': read_raw_pixels(net.params)})
   codes = {
     split: kept_codes(config, dataset, split, mesh)
@@ -81,10 +81,10 @@ def build(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses settings that the networks cannot have.
+  """Checks settings of the networks.
 
   Raises:
-    ConfigError: the field, its value, and what it may be.
+    ConfigError: a value is not valid.
   """
   upsamplings = config.model.num_upsamplings
   config_lib.demand(
@@ -96,9 +96,9 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
-  """The training step on images of `size` (height, width), by shape alone."""
+  """Shapes of the training step on images of `size` (height, width)."""
   features = models.FEATURE_NETS[config.features.net](taps=tuple(config.features.taps))
-  # Any size does to shape the parameters of a feature net.
+  # Shapes of parameters do not depend on the size of images.
   dummy = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   params = jax.eval_shape(features.init, jax.random.key(0), dummy)['params']
   trainer = networks.trainer(config, features if config.loss.perceptual else None)
@@ -115,7 +115,7 @@ def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_
 def kept_codes(
   config: ml_collections.ConfigDict, dataset: data.PairSet, split: str, mesh: jax.sharding.Mesh
 ) -> extraction.KeptCodes:
-  """The style codes of a split, extracted where this machine does not have them."""
+  """The style codes of a split; extracts those that are not cached."""
   _, side = data.sides(dataset, config.data.direction)
   return extraction.keep(dataset, split, side, config.data.classes, config.codes.size, mesh)
 
@@ -131,11 +131,11 @@ def _train_batches(
 
   def load(index, rng):
     example = split[int(index)]
-    # Codes describe the whole image, so they are those of every crop.
+    # Codes describe the whole image and are used for every crop.
     view = {'image': example[side], 'labels': example['labels'], 'codes': codes[int(index)].codes}
     view = augment.augment(view, rng, settings.crop)
     if settings.flip and rng.random() < 0.5:
-      # Where left and right change places, so do their codes.
+      # Swaps the codes of left and right classes.
       return {
         'image': view['image'][:, ::-1],
         'labels': mirror[view['labels'][:, ::-1]],
@@ -159,12 +159,12 @@ def eval_examples(
   """Examples of a split with their own codes and with those of the next example.
 
   Args:
-    config: of the stage.
-    dataset: the data.
-    split: of it.
-    codes: of the split.
-    mean: codes of labels that an image has no code for.
-    limit: number of examples; all by default.
+    config: configuration of the stage.
+    dataset: the data set.
+    split: split of the data set.
+    codes: codes of the split.
+    mean: mean codes, for labels without a code in an image.
+    limit: maximum number of examples; None: all.
 
   Yields:
     `image` uint8 `[H, W, 3]`, `labels` int `[H, W]`, raw codes `own` and `other`, `[L, 512]`.
@@ -180,7 +180,7 @@ def eval_examples(
 
 
 def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
-  """Rebuilds validation images from their own codes and from those of another image."""
+  """Reconstructs validation images from their own codes and from those of another image."""
   module = networks.generator(config)
   tap_weights = weights.tap_weights(config.features)
 
@@ -221,7 +221,7 @@ def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
 
 
 def _grid(rebuild, examples, parts):
-  """Rows: an image, and its label map drawn with the codes of all of these."""
+  """Grid: each row has an image, and its layout with the codes of all images."""
   drawn = [{**example, 'own': style['own']} for example in examples for style in examples]
   batches = pipeline.eval_batches(drawn, _EVAL_BATCH, parts)
   outputs = (row['own'] for row in scores.in_order(rebuild, batches))

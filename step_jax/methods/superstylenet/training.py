@@ -1,4 +1,4 @@
-"""How SuperStyleNet trains: the generator first, then the discriminator on new generated images."""
+"""Training step of SuperStyleNet: the generator, then the discriminator on new generated images."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -17,7 +17,7 @@ from step_jax.train import optimizers
 from step_jax.train import state as state_lib
 
 STATS = ('batch_stats', 'spectral')
-# The original's feature net is VGG19.
+# The original uses VGG19.
 TAP_WEIGHTS = {
   'conv1_1': 1 / 32,
   'conv2_1': 1 / 16,
@@ -27,15 +27,15 @@ TAP_WEIGHTS = {
 }
 WEIGHTS = {'gan': 1.0, 'feature_matching': 10.0, 'perceptual': 10.0}
 LEARNING_RATES = {'generator': 1e-4, 'discriminator': 4e-4}
-# Statistics that belong to the averaged generator.
+# Name of the statistics of the averaged generator.
 AVERAGED = 'averaged_generator'
 Stats = dict[str, Any]
 
 
 def network_codes(codes: jax.Array) -> jax.Array:
-  """Raw codes, about [0, 1], as the networks take them: `2 code - 1`, `[B, L, C]`.
+  """Scales raw codes, about [0, 1], to the input range of the networks: `2 code - 1`, `[B, L, C]`.
 
-  A region without a code, whose raw code is zeros, becomes the code of black, as in the original.
+  Regions without a code, with raw codes of zeros, get the code of black, as in the original.
   """
   return (codes - 0.5) / 0.5
 
@@ -46,10 +46,10 @@ class Objectives:
 
   Attributes:
     generator, discriminator: the modules.
-    weights: term -> weight, of `gan`, `feature_matching` and `perceptual`; a term exists where its
-      weight is above zero.
-    features: the feature net of the perceptual loss, or None where there is none.
-    tap_weights: its taps and how much each counts.
+    weights: term -> weight, for `gan`, `feature_matching` and `perceptual`; a term is computed only
+      if its weight is above zero.
+    features: feature network of the perceptual loss, or None.
+    tap_weights: its taps and their weights.
   """
 
   generator: Generator
@@ -61,7 +61,7 @@ class Objectives:
   def generate(
     self, params: Mapping, stats: Mapping, labels: jax.Array, codes: jax.Array, noise: Any
   ) -> tuple[jax.Array, Stats]:
-    """Images in training, `[B, H, W, 3]`, and the generator's statistics after them."""
+    """Generates images in training, `[B, H, W, 3]`; also returns the new statistics."""
     variables = {'params': params, **stats}
     return self.generator.apply(variables, labels, codes, noise, True, mutable=STATS)
 
@@ -71,9 +71,9 @@ class Objectives:
     """Judges generated and real images in one pass.
 
     Returns:
-      The maps of the generated and of the real images, and the statistics after the pass.
+      The feature maps of the generated and of the real images, and the new statistics.
     """
-    # In turn, so that a batch that is split over devices stays where it is.
+    # Interleaved, so that sharded batches need no communication.
     pairs = jnp.stack([fake, real], axis=1).reshape(-1, *fake.shape[1:])
     scales, stats = self.discriminator.apply(
       {'params': params, **stats}, jnp.repeat(labels, 2, axis=0), pairs, True, mutable=STATS
@@ -84,11 +84,11 @@ class Objectives:
   def generator_terms(
     self, fake: jax.Array, real: jax.Array, judged: tuple[list, list], frozen: Mapping
   ) -> dict[str, jax.Array]:
-    """Terms of the generator's loss, those that exist, not weighted."""
+    """Active terms of the loss of the generator, without weights."""
 
     def perceptual():
       taps = [self.features.apply({'params': frozen['features']}, x) for x in (fake, real)]
-      # Feature nets are stored with activations in units of pixels.
+      # Feature networks are stored with activations in units of pixels.
       return losses.perceptual_l1(*taps, self.tap_weights) / PIXEL_STD
 
     formulas = {
@@ -156,15 +156,15 @@ class Objectives:
 
 @dataclasses.dataclass(frozen=True)
 class Trainer:
-  """A step of training and the state that it starts from.
+  """The training step and its initial state.
 
   Attributes:
     objectives: the losses.
     learning_rates: network -> (step number -> learning rate); constant in the original.
-    b1, b2: of Adam.
-    ema_decay: weight of the old average of the generator's parameters and statistics; 0, the
-      original's choice, keeps none.
-    seed: of the noise.
+    b1, b2: decay rates of Adam.
+    ema_decay: decay rate of the moving averages of parameters and statistics of the generator; 0,
+      as in the original: no averages.
+    seed: seed of the noise.
   """
 
   objectives: Objectives
@@ -178,7 +178,7 @@ class Trainer:
 
   @property
   def optimizers(self) -> dict[str, state_lib.Optimizer]:
-    """One Adam for each network."""
+    """One Adam optimizer per network."""
     transform = optimizers.scale_by_torch_adam(self.b1, self.b2)
     return {
       name: state_lib.Optimizer((name,), transform, rate)
@@ -195,7 +195,7 @@ class Trainer:
     size = 2**generator.num_upsamplings
     labels = jnp.zeros((1, size, size), jnp.int32)
     codes = jnp.zeros((1, generator.num_labels, generator.style_size))
-    # Any size does to create parameters.
+    # Parameters do not depend on the size of images.
     image = jnp.zeros((1, 16, 16, 3))
     variables = {
       'generator': generator.init(keys[0], labels, codes),
@@ -207,7 +207,7 @@ class Trainer:
     )
 
   def create(self, params: Mapping, stats: Mapping) -> state_lib.TrainState:
-    """A state at step 0 of given parameters and statistics, network -> tree."""
+    """Creates a state at step 0 from parameters and statistics, network -> tree."""
     averaged = ('generator',) if self.ema_decay else ()
     if averaged:
       stats = {**stats, AVERAGED: jax.tree.map(jnp.copy, stats['generator'])}
@@ -219,10 +219,10 @@ class Trainer:
     """One step of both networks.
 
     Args:
-      state: before the step.
+      state: state before the step.
       batch: `image` uint8 `[B, H, W, 3]`, `labels` int `[B, H, W]`, `codes` float32 `[B, L, C]`,
-        raw; zeros for regions without one.
-      frozen: `{'features': parameters of the feature net}`, or empty without a perceptual loss.
+        raw; zeros for regions without a code.
+      frozen: `{'features': parameters of the feature network}`; empty without a perceptual loss.
     """
     key = jax.random.fold_in(jax.random.key(self.seed), state.step)
     size = batch['labels'].shape
@@ -237,14 +237,14 @@ class Trainer:
   def step_on(
     self, state: state_lib.TrainState, batch: Mapping, noises: Any, frozen: Mapping
   ) -> tuple[state_lib.TrainState, state_lib.Metrics]:
-    """`train_step` on inputs as the networks take them.
+    """`train_step` on scaled inputs of the networks.
 
-    Every pass over a network moves its statistics, so those of both move twice.
+    Every pass updates the statistics of a network, so those of both are updated twice.
 
     Args:
-      state: before the step.
+      state: state before the step.
       batch: see `Objectives.generator_gradients`.
-      noises: of the generator's step and of the discriminator's; None each for no noise.
+      noises: noise of the generator's and of the discriminator's update; None: no noise.
       frozen: see `train_step`.
     """
     objectives, optimizers_ = self.objectives, self.optimizers
@@ -259,8 +259,8 @@ class Trainer:
     )
     decay = optimizers.ema_decay(state.step, self.ema_decay)
     if kept is not None:
-      # Vectors of spectral norm follow the kernels within a few steps: those of the live network
-      # serve the averaged kernels too. An average of directions would not be one.
+      # Vectors of spectral norm follow the kernels within a few steps, so the averaged kernels use
+      # those of the current network. An average of directions would not be a direction.
       averaged = optimizers.ema_update(
         kept['batch_stats'], stats['generator']['batch_stats'], decay
       )
@@ -269,7 +269,7 @@ class Trainer:
 
 
 def trained_generator(state: state_lib.TrainState) -> dict[str, Any]:
-  """Variables of the generator for use after training: the averaged ones where they are kept."""
+  """Variables of the generator for inference: the averages if there are any."""
   if AVERAGED in state.stats:
     return {'params': state.ema['generator'], **state.stats[AVERAGED]}
   return {'params': state.params['generator'], **state.stats['generator']}

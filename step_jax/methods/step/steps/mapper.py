@@ -1,4 +1,4 @@
-"""Stage 4: the mapper learns to draw style codes, by implicit maximum likelihood.
+"""Stage 4: trains the mapper to generate style codes, by implicit maximum likelihood estimation.
 
 StEP, sec. 3.4; Li and Malik (2018).
 """
@@ -19,11 +19,11 @@ from step_jax.train import state as state_lib
 def standardization(
   config: ml_collections.ConfigDict, codes: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-  """The units that the mapper is trained in, as an offset and a scale.
+  """Units in which the mapper is trained, as an offset and a scale.
 
   Args:
-    config: of the mapper's stage. A configuration without `imle.standardize` is of a version that
-      trained on the codes as they are.
+    config: configuration of the mapper stage. Configurations without `imle.standardize` are from a
+      version that trained on unscaled codes.
     codes: all training codes `[N, Z]`, N at least 1.
 
   Returns:
@@ -37,27 +37,27 @@ def standardization(
 
 
 def in_training_units(codes: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
-  """Codes `[N, Z]` as the mapper is trained on them; a dimension that never varies becomes 0."""
+  """Converts codes `[N, Z]` to training units; constant dimensions become 0."""
   return (codes - offset) / np.where(scale > 0, scale, 1)
 
 
 def in_code_units(params: Mapping, offset: np.ndarray, scale: np.ndarray) -> dict:
-  """Parameters of the same mapper whose output is in the units of codes.
+  """Converts parameters so that the output of the mapper has the units of codes.
 
-  The last layer is linear and takes the offset and scale up, so that whoever applies these
-  parameters, also outside of this library, gets codes.
+  The last layer is linear and absorbs the offset and scale, so that these parameters give codes
+  also outside of this library.
   """
   out = params['out']
   return {**params, 'out': {'kernel': out['kernel'] * scale, 'bias': out['bias'] * scale + offset}}
 
 
 def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.TrainStep:
-  """The method of stage 4; one step is one epoch over the codes.
+  """Creates the training step of stage 4; one step is one epoch over the codes.
 
   Batches are empty; `frozen['codes']` is `[N, Z]` in training units (`in_training_units`), in fixed
-  order, of which the last incomplete mini-batch is left out. Every `config.imle.staleness` epochs
-  each code is paired anew with the nearest of `sample_factor * N` samples of the mapper; the loss
-  is half the squared distance to it, summed over a mini-batch.
+  order; the last incomplete mini-batch is dropped. Every `config.imle.staleness` epochs, each code
+  is paired with the nearest of `sample_factor * N` new samples of the mapper. The loss is half the
+  squared distance to it, summed over a mini-batch.
   """
   module = networks.mapper(config)
   imle, rates = config.imle, config.optimizer
@@ -76,7 +76,7 @@ def make(config: ml_collections.ConfigDict, num_codes: int) -> state_lib.TrainSt
     return state_lib.create(params, optimizer, stats={'latents': latents})
 
   def pair(params, codes, key):
-    """Latents `[N, Z]` whose samples lie nearest to the codes, slightly perturbed."""
+    """Latents `[N, Z]` whose samples are nearest to the codes, with added noise."""
     draw, perturb = jax.random.split(key)
     latents = jax.random.normal(draw, (imle.sample_factor * len(codes), codes.shape[1]))
     samples = module.apply({'params': params}, latents)
