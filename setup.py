@@ -22,8 +22,9 @@ setuptools.setup(
   description='Multi-modal image-to-image translation in JAX: StEP, pSp and SuperStyleNet.',
   long_description=(HERE / 'README.md').read_text(),
   long_description_content_type='text/markdown',
-  license_expression='Apache-2.0',
-  license_files=['LICENSE'],
+  # The code; and the bundled weights.
+  license_expression='Apache-2.0 AND BSD-2-Clause AND MIT',
+  license_files=['LICENSE', 'step_jax/weights/bundled/LICENSES.txt'],
   project_urls={
     'StEP': 'https://arxiv.org/abs/2104.07098',
     'pSp': 'https://arxiv.org/abs/2008.00951',
@@ -38,6 +39,7 @@ setuptools.setup(
     'step_jax.demo': ['*.css'],
     'step_jax.report': ['*.j2'],
     'step_jax.reproduce': ['*.j2'],
+    'step_jax.weights': ['bundled/*'],
   },
   install_requires=[
     'array_record>=0.8',

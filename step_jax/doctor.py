@@ -16,7 +16,6 @@ from packaging import requirements
 from step_jax import machine, places
 from step_jax.errors import WeightsError
 from step_jax.machine import version as _version
-from step_jax.models import FEATURE_NETS
 from step_jax.weights import nets, store
 from step_jax.weights.convert import read
 
@@ -96,9 +95,13 @@ def _free(folder: pathlib.Path) -> int | None:
 
 
 def _weights(name: str) -> str:
-  file = store.place(name)
   try:
-    return f'{name}@{read(file, name)[1][:8]}' if file.is_file() else ''
+    file = store.find(name)
+  except WeightsError:
+    return ''
+  try:
+    bundled = ' (bundled)' * (file.parent == store.BUNDLED)
+    return f'{name}@{read(file, name)[1][:8]}{bundled}'
   except WeightsError as error:
     return f'!{error}'
 
@@ -160,8 +163,6 @@ def problems(m: Found) -> list[str]:
        f'({_size(free)} free): make room') for folder, free in m.disks.items() if free is not None),
     (m.memory < _LITTLE_MEMORY, f'{_size(m.memory)} of memory are little: train with --size 64'),
     *((label.startswith('!'), label[1:]) for label in m.weights.values()),
-    (not any(m.weights[net] for net in FEATURE_NETS), f'no weights of a feature net in {m.store}: '
-     'run `step-jax weights get vgg16` or `weights convert FILE`, or train with --weights random'),
   ] if applies]  # fmt: skip
 
 

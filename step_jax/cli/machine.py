@@ -12,7 +12,8 @@ def add_weights(verbs, name: str) -> None:
     _weights,
     'get, convert or list weights of feature networks; import published checkpoints',
     'The perceptual loss and style mining need a feature network trained on ImageNet. '
-    'Its weights are stored in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights.',
+    'Weights are stored in $STEP_JAX_WEIGHTS, or ~/.cache/step_jax/weights. SqueezeNet 1.1 and its '
+    'LPIPS heads come with the package.',
   )
   actions = verb.add_subparsers(dest='action', required=True, metavar='ACTION')
   get = actions.add_parser('get', help='download (vgg16, squeezenet1_1, alexnet, lpips_alex, …)')
@@ -24,7 +25,7 @@ def add_weights(verbs, name: str) -> None:
   convert.add_argument('file', type=arguments.path)
   convert.add_argument('--name', default='', help='name of the network, if the file is ambiguous')
   convert.add_argument('--out', type=arguments.path, help='output file (default: in the store)')
-  actions.add_parser('list', help='list the files in the store')
+  actions.add_parser('list', help='list the files in the store, then those of the package')
   for method in methods.METHODS.values():
     for importer in method.importers:
       action = actions.add_parser(importer.name, help=importer.help)
@@ -39,6 +40,7 @@ def add_weights(verbs, name: str) -> None:
 
 def _weights(args) -> None:
   from step_jax import places, weights
+  from step_jax.weights import store
 
   if args.action == 'get':
     print(weights.get(args.name, args.url))
@@ -52,8 +54,8 @@ def _weights(args) -> None:
     options = arguments.given(args, [option.name for option in args.importer.options])
     print(args.importer.function()(args.file, args.workdir, **options))
   else:
-    files = sorted(places.weights().glob('*.safetensors'))
-    print('\n'.join(map(str, files)) or f'{places.weights()}: contains no weights yet')
+    folders = places.weights(), store.BUNDLED
+    print('\n'.join(str(file) for it in folders for file in sorted(it.glob('*.safetensors'))))
 
 
 def add_doctor(verbs, name: str) -> None:

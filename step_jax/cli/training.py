@@ -1,13 +1,16 @@
 """Verbs that train."""
 
 import argparse
+import logging
 import pathlib
 
 from step_jax import config as config_lib
 from step_jax import files, methods
 from step_jax import main as main_lib
 from step_jax.cli import arguments
-from step_jax.errors import ConfigError
+from step_jax.errors import ConfigError, WeightsError
+
+log = logging.getLogger(__name__)
 
 
 def add_quickstart(verbs, name: str) -> None:
@@ -92,7 +95,8 @@ def _train(args) -> None:
 def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   """The configuration of `step-jax train`, without fields set by `--config.…`.
 
-  The settings of the stage that this one starts from come first, then the options.
+  The settings of the stage that this one starts from come first, then the options. Where nothing
+  says which feature net to use, and the default one has no weights here, the bundled one is used.
 
   Raises:
     ConfigError: no such data set or preset; or neither data nor a stage before that names them.
@@ -109,14 +113,20 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   options += [f'size={args.size}'] if args.size else []
   options += [f'features={args.features}'] if args.features else []
   config = config_lib.load(f'{config_lib.stage_file(args.stage)}:{",".join(options)}')
-  init_from = main_lib.split_fields(args.fields).get('init_from', config.get('init_from', ''))
+  set_by_hand = main_lib.split_fields(args.fields)
+  init_from = set_by_hand.get('init_from', config.get('init_from', ''))
   before = files.join(args.workdir, init_from)
+  chosen = args.features or args.weights or any(it.startswith('features.') for it in set_by_hand)
   if init_from and (before / config_lib.FILE).is_file():
-    config = config_lib.following(args.stage, config_lib.read(before), ','.join(options))
+    continued = config_lib.read(before)
+    config = config_lib.following(args.stage, continued, ','.join(options))
+    chosen = chosen or 'features' in continued
   if args.data:
     config.data.path = source.path or config_lib.DATASETS[source.name]['path']
   if not config.data.path:
     raise ConfigError('--data is missing: pass a folder of images, or swatches')
+  if 'features' in config and not chosen and (net := _instead_of(config.features.net)):
+    return train_config(argparse.Namespace(**{**vars(args), 'features': net}))
   if args.weights:
     config_lib.set_field(config, 'features.weights', args.weights)
   if args.wandb:
@@ -124,6 +134,21 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   if args.kimg is not None:
     config_lib.set_kimg(config, args.kimg)
   return config
+
+
+def _instead_of(net: str) -> str:
+  """The bundled feature net, if there are no weights of `net`; else an empty text."""
+  from step_jax.weights import store
+
+  try:
+    store.find(net)
+  except WeightsError:
+    log.warning(
+      '%s is not in the store (step-jax weights get %s): using the bundled %s',
+      *(net, net, store.BUNDLED_NET),
+    )
+    return store.BUNDLED_NET
+  return ''
 
 
 def add_reproduce(verbs, name: str) -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 
 from step_jax.data import pictures
-from step_jax.evaluate import bins, lpips, resizing, scores
+from step_jax.evaluate import bins, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, chunks, mean_score, stack
 from step_jax.evaluate.session import NO_STYLES, Session
 
@@ -21,10 +21,10 @@ _REFERENCES = 5000
 
 def measure(session: Session) -> Iterator[Score | Skipped]:
   """Yields the scores of the group `diversity`."""
-  if session.styled and session.learned:
+  if session.styled:
     yield from _learned(session)
   else:
-    yield Skipped('LPIPS diversity', lpips.MISSING if session.styled else NO_STYLES)
+    yield Skipped('LPIPS diversity', NO_STYLES)
   yield from _bins(session)
 
 

@@ -16,7 +16,6 @@ log = logging.getLogger(__name__)
 
 NETS = ('alex', 'vgg', 'squeeze')
 VERSIONS = ('0.1', '0.0')
-MISSING = 'no trunk and heads in the store: step-jax weights get squeezenet1_1, and lpips_squeeze'
 # LPIPS 0.1 normalises pixels in [-1, 1] by these rounded ImageNet statistics; 0.0 does not (Zhang
 # et al. 2018, released code).
 _SHIFT = np.array([-0.030, -0.088, -0.188], np.float32)
@@ -60,7 +59,7 @@ class Lpips:
 
 
 def available() -> list[Lpips]:
-  """All LPIPS variants whose trunk and heads are in the weights store."""
+  """All LPIPS variants whose trunk and heads are bundled or in the weights store."""
   nets = []
   for version in VERSIONS:
     for net in NETS:

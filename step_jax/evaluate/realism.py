@@ -54,7 +54,7 @@ class Judge:
 
 
 def judge() -> Judge:
-  """Inception if its weights are available, otherwise SqueezeNet, possibly with random weights."""
+  """Inception if its weights are available, otherwise SqueezeNet."""
   try:
     return Judge(
       'fid-inception-tf/299-clean',
@@ -65,10 +65,7 @@ def judge() -> Judge:
     )
   except WeightsError:
     pass
-  try:
-    features = weights.load_features(_NET, [_TAP])
-  except WeightsError:
-    features = weights.load_features(_NET, [_TAP], 'random')
+  features = weights.load_features(_NET, [_TAP])
   names = 'frechet-{net}/224-clean', 'kernel-{net}/224-clean'
   return Judge(*names, features, _SIZE, {'net': feature_name(_NET, features)})
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax.evaluate import lpips, metrics, resizing, scores
+from step_jax.evaluate import metrics, resizing, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, Session
 
@@ -24,8 +24,6 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
   for item in session.learned:
     protocol = session.protocol('{lpips}/256', {'lpips': item.name}, weights=item.weights, **facts)
     yield mean_score(protocol, values[item.name])
-  if not session.learned:
-    yield Skipped('LPIPS', lpips.MISSING)
   if codes is None or not session.styled:
     return
   sizes = [e['target'].shape for e in session.pictures(session.split, roles=('target',))]
@@ -72,9 +70,8 @@ def _compare(session: Session, codes, chosen: Sequence[int]) -> dict[str, np.nda
     targets = (e['target'] for e in session.pictures(session.split, roles=('target',)))
     for output, target in zip(session.translations(sources), targets, strict=True):
       example = {'made': output, 'target': target}
-      if session.learned:
-        example |= {f'{name}_256': resizing.resize_for_lpips(x) for name, x in example.items()}
-      yield example
+      resized = {f'{name}_256': resizing.resize_for_lpips(x) for name, x in example.items()}
+      yield example | resized
 
   params = session.put({item.name: item.params for item in session.learned})
   return scores.stack(session.stream(score, (params,), examples()))

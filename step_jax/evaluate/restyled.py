@@ -4,8 +4,8 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from step_jax.evaluate import lpips, resizing
-from step_jax.evaluate.scores import Score, Skipped, mean_score
+from step_jax.evaluate import resizing
+from step_jax.evaluate.scores import Score, mean_score
 from step_jax.evaluate.session import Session
 
 # An image in its own style and in that of the next image, the image itself, and the next image.
@@ -17,12 +17,7 @@ Rows = Iterator[dict[str, np.ndarray]]
 
 
 def with_lpips(session: Session, rows: Rows) -> Rows:
-  """Replaces the `IMAGES` of each row by the LPIPS of the pairs.
-
-  Without LPIPS, rows are not changed and need no images.
-  """
-  if not session.learned:
-    return rows
+  """Replaces the `IMAGES` of each row by the LPIPS of the pairs."""
 
   def compare(lpips_params, batch):
     distances = {}
@@ -39,11 +34,9 @@ def with_lpips(session: Session, rows: Rows) -> Rows:
   return session.stream(compare, (lpips_params,), map(resize, rows))
 
 
-def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score | Skipped]:
+def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
   """Scores for images in their own style, from the output of `with_lpips`."""
   yield from _scores(session, values, [''])
-  if not session.learned:
-    yield Skipped('LPIPS', lpips.MISSING)
 
 
 def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:

@@ -1,4 +1,7 @@
-"""Where converted weights are kept: `$STEP_JAX_WEIGHTS`, or `~/.cache/step_jax/weights`."""
+"""Where converted weights are kept: `$STEP_JAX_WEIGHTS`, or `~/.cache/step_jax/weights`.
+
+SqueezeNet 1.1 and its LPIPS heads come with the package, and serve where the store has no others.
+"""
 
 import pathlib
 
@@ -6,6 +9,10 @@ from step_jax import places
 from step_jax.errors import WeightsError
 from step_jax.models.features import FEATURE_NETS
 from step_jax.weights import nets
+
+BUNDLED = pathlib.Path(__file__).with_name('bundled')
+# The feature net that is always there.
+BUNDLED_NET = 'squeezenet1_1'
 
 
 def place(name: str) -> pathlib.Path:
@@ -24,18 +31,19 @@ def find(name: str, path: str = '') -> pathlib.Path:
 
   Args:
     name: one of `nets.NAMES`.
-    path: the file itself; '' looks in the store.
+    path: the file itself; '' looks in the store, then among the files of the package.
 
   Raises:
     WeightsError: it is not there; the message says how to get it.
   """
   stored = place(name)
-  file = places.expand(path) if path else stored
-  if file.is_file():
-    return file
+  files = [places.expand(path)] if path else [stored, BUNDLED / stored.name]
+  for file in files:
+    if file.is_file():
+      return file
   if path:
-    raise WeightsError(f'no weights file at {file} for {name}; check the path')
+    raise WeightsError(f'no weights file at {files[0]} for {name}; check the path')
   remedy = f'run `step-jax weights get {name}` or `step-jax weights convert FILE`'
   if name in FEATURE_NETS:
-    remedy += ', or set features.weights=random to train with random features knowingly'
+    remedy += f', or use the net of the package (--features {BUNDLED_NET})'
   raise WeightsError(f'{name} is not in {stored.parent}: {remedy}')

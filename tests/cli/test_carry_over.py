@@ -39,6 +39,21 @@ def test_options_that_are_repeated_change_nothing(before):
   assert again.features.weights == 'random'
 
 
+def test_the_bundled_net_serves_where_nothing_says_another(before, tmp_path, monkeypatch):
+  fresh = tmp_path / 'fresh', '--data', '/my/pictures'
+  assert configure(*fresh, stage='pretrain').features.net == 'squeezenet1_1'
+  assert configure(*fresh, '--preset', 'facades', stage='pretrain').arg == (
+    'facades,features=squeezenet1_1'
+  )
+  for option in ('--features=vgg16', '--weights=/net.npz', '--config.features.taps=conv1_2'):
+    assert configure(*fresh, option, stage='pretrain').features.net == 'vgg16'
+  keep(tmp_path / 'other/pretrain', '/my/pictures', 'size=64', **{'features.weights': ''})
+  assert configure(tmp_path / 'other').features.net == 'vgg16'
+  monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path))
+  (tmp_path / 'vgg16.safetensors').touch()
+  assert configure(*fresh, stage='pretrain').features.net == 'vgg16'
+
+
 def test_an_option_changes_what_it_names_alone(before):
   larger = configure(before, '--size', 128)
   assert larger.data.resize == 128 and larger.data.crop == larger.data.eval_crop == (128, 128)

@@ -1,5 +1,6 @@
 """The command line: what works, and how every mistake is met with one line and a status."""
 
+import pathlib
 import shutil
 
 import jax
@@ -8,7 +9,7 @@ from PIL import Image
 import pytest
 import tiny
 
-from step_jax import cli, main, places
+from step_jax import cli, main
 from step_jax.data import pictures
 from step_jax.train import mesh
 
@@ -138,7 +139,11 @@ def test_report_and_evaluate(capsys, trained_run, tmp_path):
 
 def test_weights_list(capsys):
   status, out, _ = run(capsys, 'weights', 'list')
-  assert status == 0 and str(places.weights()) in out
+  assert status == 0
+  assert [pathlib.Path(line).name for line in out.split()][-2:] == [
+    'lpips_squeeze.safetensors',
+    'squeezenet1_1.safetensors',
+  ]
 
 
 def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp_path):
@@ -150,7 +155,7 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   (tmp_path / 'empty').mkdir()
   assert 'holds no png' in stop(*train, '--data', tmp_path / 'empty')
   data = ['--data', picture_folder]
-  assert 'weights get vgg16' in stop(*train, *data)
+  assert 'weights get vgg16' in stop(*train, *data, '--features', 'vgg16')
   assert 'did you mean batch_size' in stop(*train, *data, '--config.batch_siz=3')
   assert 'is not an integer' in stop(*train, *data, '--config.batch_size=x')
   assert "argument '--batch_size=3' is unknown" in stop(*train, *data, '--batch_size=3')

@@ -18,7 +18,7 @@ ROOT = pathlib.Path(__file__).parent.parent.parent
 NAMES = ('train_step', 'explore_styles', 'explore_psp', 'explore_regions', 'tpu')
 # Both runs of the first are equally long, so that they share compiled programs.
 SETTINGS = {
-  'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032, TRAINED=False),
+  'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032),
   'explore_styles': dict(COUNT=2, STEPS=2),
   'explore_psp': dict(KIMG=0.032, COUNT=2, STEPS=2),
   'explore_regions': dict(KIMG=0.016, WIDTH=1, COUNT=2, STEPS=2),

@@ -1,6 +1,5 @@
-"""Runs that were scored with every kind of weights, made on the fly."""
+"""Weights made on the fly, and a run with scores."""
 
-import os
 import shutil
 
 import flax.traverse_util
@@ -36,17 +35,9 @@ def empty_store(tmp_path, monkeypatch):
 
 @pytest.fixture(scope='session')
 def scored_run(trained_run, tmp_path_factory):
-  """A copy of the trained run, scored by all groups with weights for LPIPS.
-
-  Its folder, what `results.evaluate` returned, and the environment that it ran in.
-  """
+  """A copy of the trained run, scored by all groups: its folder, and the scores."""
   from step_jax.evaluate import results
 
   workdir = tmp_path_factory.mktemp('scored') / 'run'
   shutil.copytree(trained_run[0], workdir)
-  environment = {'STEP_JAX_WEIGHTS': str(tmp_path_factory.mktemp('alexnet'))}
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('STEP_JAX_WEIGHTS', environment['STEP_JAX_WEIGHTS'])
-    store_alexnet()
-    found = results.evaluate(workdir)
-  return workdir, found, {**os.environ, **environment, 'JAX_PLATFORMS': 'cpu'}
+  return workdir, results.find(workdir)

@@ -432,17 +432,6 @@ def test_none_is_forgotten(measured):
   assert sorted(measured[0]) == sorted(name for protocol in OF_STEP for name in ids(protocol))
 
 
-def test_pictures_of_many_sizes_need_no_lpips(opened, measured):
-  """Without weights for it the other scores are the same."""
-  session = dataclasses.replace(opened[0], learned=[])
-  found = list(oracle.measure(session))
-  assert [item.what for item in found if isinstance(item, Skipped)] == ['LPIPS']
-  scores = [item for item in found if isinstance(item, Score)]
-  assert len(scores) == 7
-  for score in scores:
-    np.testing.assert_array_equal(score.values, measured[0][score.protocol.id].values)
-
-
 class NoCode(nn.Module):
   def __call__(self, x):
     return (code_of(x)[:, :0],) * 3

@@ -1,6 +1,7 @@
 """A whole run scored: what the file says, and that it is the same every time and everywhere."""
 
 import json
+import os
 import pathlib
 import shutil
 import subprocess
@@ -19,19 +20,20 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 
 def test_every_group_is_measured_and_names_its_protocols(scored_run):
-  workdir, found, _ = scored_run
+  workdir, found = scored_run
   assert found == results.find(workdir) == results.read(workdir / 'finetune')
   assert {score['group'] for score in found['scores'].values()} == set(GROUPS)
   assert set(found['skipped']) == {'probe', 'NDB and JSD'}
   assert found['data']['split'] == 'val' and found['seed'] == 0 and found['step'] == 6
   assert found['versions']['step_jax'] == step_jax.__version__
-  for name in ('lpips-alex-0.1/256', 'lpips-alex-0.1-diversity-bicyclegan/256'):
+  for name in ('', '-diversity-bicyclegan'):
+    name = f'lpips-squeeze-0.1~caffe-squeezenet{name}/256'
     assert found['scores'][name]['definition']['weights'].count(' ') == 1
-  # Nobody trained the net: the numbers say so.
-  assert 'frechet-random-squeezenet1_1/224-clean' in found['scores']
+  # Nobody trained the net of the run: the numbers say so. That of the package is trained.
+  assert 'frechet-squeezenet1_1/224-clean' in found['scores']
   assert 'perceptual-random-squeezenet1_1/native' in found['scores']
   assert not any('fid' in name for name in found['scores'])
-  assert found['scores']['frechet-random-squeezenet1_1/224-clean']['interval'] is None
+  assert found['scores']['frechet-squeezenet1_1/224-clean']['interval'] is None
   for score in found['scores'].values():
     assert '5 of val, pixels ' in score['definition']['data']
     assert np.isfinite(score['value'])
@@ -44,12 +46,10 @@ def test_every_group_is_measured_and_names_its_protocols(scored_run):
 
 def test_scores_are_those_of_the_saved_pictures(scored_run, picture_folder):
   """Made again with nothing of the evaluation: PNGs, the public API, and plain NumPy."""
-  workdir, found, environment = scored_run
+  workdir, found = scored_run
   run = step_jax.load(workdir)
-  with pytest.MonkeyPatch.context() as patch:
-    patch.setenv('STEP_JAX_WEIGHTS', environment['STEP_JAX_WEIGHTS'])
-    learned = lpips.load('alex')
-  expected = {'psnr/uint8': [], 'l1/uint8': [], 'lpips-alex-0.1/256': []}
+  learned = lpips.load('squeeze')
+  expected = {'psnr/uint8': [], 'l1/uint8': [], f'{learned.name}/256': []}
   for i in range(5):
     pair = np.asarray(Image.open(picture_folder / f'val/{i:02d}.png'))
     source, target = pair[:, :20], pair[:, 20:]
@@ -62,7 +62,7 @@ def test_scores_are_those_of_the_saved_pictures(scored_run, picture_folder):
       Image.fromarray(x).resize((256, 256), Image.Resampling.BICUBIC) for x in (output, target)
     ]
     taps = [learned.features(learned.params, np.asarray(x)[None]) for x in large]
-    expected['lpips-alex-0.1/256'].append(learned.compare(learned.params, *taps)[0])
+    expected[f'{learned.name}/256'].append(learned.compare(learned.params, *taps)[0])
   for name, values in expected.items():
     # A pixel in a thousand may round to the other side in a batch of another size.
     np.testing.assert_allclose(found['scores'][name]['values'], values, rtol=1e-3)
@@ -74,17 +74,17 @@ def scores(workdir):
 
 def test_numbers_are_the_same_on_eight_devices(scored_run, tmp_path):
   """Bit for bit, with as many threads: on CPUs the order of sums depends on these."""
-  workdir, _, environment = scored_run
+  workdir, _ = scored_run
   for devices in (1, 8):
     again = tmp_path / str(devices)
     shutil.copytree(workdir, again)
     (again / 'finetune' / results.FILE).unlink()
-    flags = f'{environment["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
+    flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
     subprocess.run(
       [sys.executable, '-m', 'step_jax.cli', 'evaluate', '--workdir', str(again)],
       check=True,
       cwd=ROOT,
-      env={**environment, 'XLA_FLAGS': flags, 'NPROC': '8'},
+      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'NPROC': '8'},
     )
   assert scores(tmp_path / '1') == scores(tmp_path / '8')
 
@@ -95,10 +95,11 @@ def test_groups_and_split_are_a_choice(scored_run, tmp_path, empty_store):
   (workdir / 'finetune' / results.FILE).unlink()
   found = results.evaluate(workdir, groups=['reconstruction'])
   assert {score['group'] for score in found['scores'].values()} == {'reconstruction'}
-  assert list(found['skipped']) == ['LPIPS']  # This store has no weights.
+  # This store has the weights of the package alone.
+  assert 'lpips-squeeze-0.1~caffe-squeezenet/256' in found['scores']
   with pytest.raises(ConfigError, match="'speed'; there are reconstruction, style"):
     results.evaluate(workdir, groups=['speed'])
-  # Two evaluations give one result, bit for bit, with LPIPS or without.
+  # Two evaluations give one result, bit for bit.
   for name, score in found['scores'].items():
     assert score == scored_run[1]['scores'][name]
   train = results.evaluate(workdir, split='train', groups=['reconstruction'])
@@ -198,7 +199,7 @@ def test_swatches_are_probed_and_binned(trained_run, tmp_path, monkeypatch, empt
 
 
 def test_scores_say_what_they_were_drawn_by(scored_run):
-  _, found, _ = scored_run
+  _, found = scored_run
   drawn = [score for score in found['scores'].values() if 'sampler' in score['definition']]
   assert drawn
   for score in found['scores'].values():

@@ -101,7 +101,7 @@ def test_lpips_between_all_is_lpips_of_each_pair():
 
 def test_only_inceptions_distances_are_fid_and_kid(empty_store, monkeypatch):
   assert realism.judge().frechet == 'frechet-{net}/224-clean'
-  assert realism.judge().blanks == {'net': 'random-squeezenet1_1'}
+  assert realism.judge().blanks == {'net': 'squeezenet1_1'}
   loaded = weights.Features(inception.Inception(), {}, 'inception@0', '0' * 64)
   monkeypatch.setattr(weights, 'load_inception', lambda: loaded)
   judge = realism.judge()
@@ -128,10 +128,12 @@ def test_other_nets_see_the_range_of_training(empty_store):
 
 
 def test_lpips_is_named_for_its_trunk(empty_store):
-  assert lpips.available() == []
+  (bundled,) = lpips.available()
+  assert bundled.name == 'lpips-squeeze-0.1~caffe-squeezenet'
   empty_store('torchvision')
-  (exact,) = lpips.available()
+  exact, *others = lpips.available()
+  assert [it.name for it in others] == [bundled.name]
   empty_store('caffe-alexnet')
-  (other,) = lpips.available()
+  other = lpips.available()[0]
   assert (exact.name, other.name) == ('lpips-alex-0.1', 'lpips-alex-0.1~caffe-alexnet')
   assert exact.weights != other.weights

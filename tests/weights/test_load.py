@@ -63,15 +63,35 @@ def test_readers_of_formats_are_imported_when_a_file_needs_them():
 def test_missing_weights_say_how_to_get_them(store):
   with pytest.raises(WeightsError) as error:
     load_features('vgg16', ['conv1_1'])
-  for part in (str(store), 'weights get vgg16', 'weights convert', 'features.weights=random'):
+  for part in (str(store), 'weights get vgg16', 'weights convert', '--features squeezenet1_1'):
     assert part in str(error.value)
   with pytest.raises(WeightsError, match='weights get lpips_vgg') as error:
     load_heads('lpips_vgg')
-  assert 'random' not in str(error.value)
+  assert '--features' not in str(error.value)
   with pytest.raises(WeightsError, match='no weights file at /nowhere'):
     find('vgg16', '/nowhere')
   with pytest.raises(WeightsError, match='no weights are called'):
     find('resnet')
+
+
+def test_the_package_has_a_net_and_its_heads(tmp_path):
+  taps = list(load_heads('lpips_squeeze').weights)
+  bundled = load_features('squeezenet1_1', taps)
+  # The net of all results so far, whose digest is part of their protocols.
+  assert bundled.label == 'squeezenet1_1@9f37e7cf' and bundled.lineage == 'caffe-squeezenet'
+  images = np.linspace(-1, 1, 64 * 64 * 3, dtype=np.float32).reshape(1, 64, 64, 3)
+  assert all(np.asarray(tap).max() > 1 for tap in apply(bundled, images).values())
+  convert(save(tmp_path / 'x.pth', 'squeezenet1_1'))
+  assert load_features('squeezenet1_1', taps).lineage == 'torchvision'  # The user's own wins.
+
+
+def test_the_bundled_files_are_what_convert_makes(tmp_path):
+  for name, source in (
+    ('squeezenet1_1', 'squeezenet1_1_features.npz'),
+    ('lpips_squeeze', 'lpips_v0_1_squeeze_heads.npz'),
+  ):
+    made = convert(files.shared(f'weights/{source}'), out=tmp_path / name)
+    assert made.read_bytes() == find(name).read_bytes()
 
 
 def test_wrong_net_in_the_file(tmp_path):

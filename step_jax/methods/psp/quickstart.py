@@ -9,7 +9,6 @@ from step_jax.quickstart import Recipe
 # Narrow networks, and training so short that it pays to learn faster than over millions of images.
 FIELDS = {
   'data.palette': '',
-  'features.weights': 'random',
   'features.taps': ('conv1', 'fire3'),
   'batch_size': 8,
   'model.max_channels': 32,

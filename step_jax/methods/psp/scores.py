@@ -154,9 +154,6 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
 def _diversity(session: Session) -> Iterator[Score | Skipped]:
   """Yields the general scores, and that of outputs that differ only in the generator's noise."""
   yield from diversity.measure(session)
-  if not session.learned:
-    yield Skipped('LPIPS diversity of noise', 'LPIPS has no weights')
-    return
   generator = networks.generator(session.config)
   count = min(_INPUTS, session.count)
 

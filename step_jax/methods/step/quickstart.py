@@ -6,17 +6,15 @@ from step_jax.data import pictures
 from step_jax.infer import files
 from step_jax.quickstart import Recipe
 
-# Narrow networks, and features of a random net, since there may be no network to get a trained one
-# from; with those, reconstruction is better left to pixels. Training is so short that it pays to
-# learn faster than over the hundreds of kimg of a real run. Field -> value, where a stage has it.
+# Narrow networks; reconstruction by pixels as well as by features. Training is so short that it
+# pays to learn faster than over the hundreds of kimg of a real run. Field -> value, where a stage
+# has it.
 FIELDS = {
-  'features.weights': 'random',
   'features.taps': ('conv1', 'fire3'),
   'features.tap_weights': (1 / 2, 1 / 4),
   'model.encoder_width': 24,
   'model.generator_width': 16,
   'model.discriminator_width': 16,
-  'loss.recon_perceptual': 0.0,
   'loss.recon_l1': 10.0,
   'optimizer.generator_lr': 6e-3,
   'optimizer.discriminator_lr': 6e-3,

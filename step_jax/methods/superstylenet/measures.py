@@ -95,11 +95,10 @@ def _rows(session: RegionSession, net: Mapping) -> Iterator[dict[str, np.ndarray
   """Scores of every image, in order."""
   reader = segmenter.Segmenter(session.run.num_labels)
   module = session.run.generator
-  kept = restyled.IMAGES if session.learned else ()
 
   def rebuild(params, net, mean, batch):
     drawn = draw_edits(module, params, mean, batch)
-    return {name: drawn[name] for name in kept} | score(reader, net, drawn, batch)
+    return {name: drawn[name] for name in restyled.IMAGES} | score(reader, net, drawn, batch)
 
   codes = session.codes(session.split)
   examples = (

@@ -9,10 +9,8 @@ from step_jax.methods.superstylenet import regions
 from step_jax.quickstart import Recipe
 
 _ARG = 'swatches_regional,size=64,features=squeezenet1_1'
-# Narrow networks; features of a random net, since there may be no network to get a trained one
-# from; codes of the images' own size. Training is so short that it pays to learn faster.
+# Narrow networks; codes of the images' own size. Training is so short that it pays to learn faster.
 FIELDS = {
-  'features.weights': 'random',
   'features.taps': ('conv1', 'fire3'),
   'features.tap_weights': (1 / 2, 1 / 4),
   'codes.size': 64,

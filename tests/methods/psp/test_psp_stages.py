@@ -200,7 +200,7 @@ def test_a_run_is_scored(trained, tmp_path, monkeypatch):
   monkeypatch.setattr(published, 'read_face_embedding', lambda path: (module, variables))
   found = results.evaluate(workdir, groups=('reconstruction', 'realism'))
   names = set(found['scores'])
-  assert {'psnr/uint8', 'l2/float', 'kernel-random-squeezenet1_1/224-clean'} <= names
+  assert {'psnr/uint8', 'l2/float', 'kernel-squeezenet1_1/224-clean'} <= names
   assert 'segmentation' in found['skipped']
   assert -1 <= found['scores']['identity/112']['value'] <= 1
   run = methods.load(workdir)

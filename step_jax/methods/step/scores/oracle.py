@@ -54,14 +54,12 @@ def _mean(session: Session, protocol: str, values: np.ndarray, *args, **facts: s
 def _rows(session: Session) -> Iterator[dict[str, np.ndarray]]:
   """Codes and scores of every picture, in order."""
   encoder, generator, module = session.encoder, session.generator, session.features.module
-  kept = ('z', *restyled.IMAGES) if session.learned else ('z',)
 
   def rebuild(params, feature_params, batch):
     rebuilt = reconstruction.rebuild(encoder, generator, params, batch)
     distance = module, session.tap_weights, feature_params
     scores = reconstruction.score(*distance, rebuilt, batch['mask'])
-    # Pictures, which are many and of all sizes, are for LPIPS alone.
-    return {name: rebuilt[name] for name in kept} | scores
+    return {name: rebuilt[name] for name in ('z', *restyled.IMAGES)} | scores
 
   feature_params = session.put(session.features.params)
   rows = session.stream(rebuild, (session.params, feature_params), session.pictures(session.split))
