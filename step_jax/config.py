@@ -1,4 +1,4 @@
-"""Configurations: data sets and feature nets by name, and how fields are set, checked and kept.
+"""Configurations: creates, changes, checks, writes and reads them.
 
 A stage's fields are declared in `configs/<stage>.py` (see `step_jax.fields`); each such file has
 `get_config(arg)`, where `arg` names a data set and options, as in
@@ -32,7 +32,7 @@ ConfigDict = ml_collections.ConfigDict
 FILE = 'config.json'
 # Stage -> configuration file, for stages of methods outside of this package.
 FILES: dict[str, str] = {}
-# Fields of methods of the user's own, by method, where their files declare them.
+# Fields of user-defined methods, by method, if their files declare them.
 _FIELDS: dict[str, Mapping[str, fields.Field]] = {}
 
 
@@ -41,15 +41,15 @@ def make(
   arg: str | None = None,
   presets: Mapping[str, Any] | None = None,
 ) -> ConfigDict:
-  """The configuration of declared fields: their defaults, and what `arg` asks for.
+  """Creates a configuration from declared fields, with their defaults and the settings of `arg`.
 
   Args:
     declared: dotted name -> field.
     arg: see `Options`.
-    presets: of the method, as `methods.Method` has them.
+    presets: presets of the method, see `methods.Method`.
 
   Raises:
-    ConfigError: see `Options.parse`; or no such preset.
+    ConfigError: see `Options.parse`; or there is no such preset.
   """
   options = Options.parse(arg)
   if not is_ours(declared['method'].default):
@@ -73,11 +73,10 @@ def make(
 
 
 def load(file: str) -> ConfigDict:
-  """The configuration of `FILE.py` or `FILE.py:ARG`, locked, with ARG kept in its field `arg`.
+  """Loads `FILE.py` or `FILE.py:ARG` as a locked configuration, with ARG in the field `arg`.
 
   Raises:
-    ConfigError: no such file, an argument that it does not take, or a field that its method does
-      not have.
+    ConfigError: there is no such file, the argument is not valid, or its method has no such field.
   """
   path, _, arg = file.partition(':')
   if not pathlib.Path(path).is_file():
@@ -85,7 +84,7 @@ def load(file: str) -> ConfigDict:
   try:
     config = _module(path).get_config(arg or None)
   except (AttributeError, KeyError, TypeError) as error:
-    # What ml_collections says of a field that is not there, or of another type, helps by itself.
+    # The message of ml_collections for a missing field or a wrong type is helpful.
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if not frame.f_globals['__name__'].startswith('ml_collections.'):
       raise
@@ -108,17 +107,17 @@ def _module(path: str) -> types.ModuleType:
 
 @functools.cache
 def stage_module(stage: str) -> types.ModuleType:
-  """A stage's own configuration file; its `FIELDS` are dotted names of fields -> fields."""
+  """Configuration file of a stage, as a module; its `FIELDS` map dotted names to fields."""
   return _module(stage_file(stage))
 
 
 def is_ours(stage: str) -> bool:
-  """Whether a stage's configuration file is one of `configs/`."""
+  """Whether the configuration file of a stage is in `configs/`."""
   return stage in _stage_files()
 
 
 def stage_file(stage: str) -> str:
-  """Path of a stage's own configuration file, in a checkout or in an installed package."""
+  """Path of the configuration file of a stage, in a checkout or an installed package."""
   return FILES.get(stage) or str(_stage_files()[stage])
 
 
@@ -130,15 +129,15 @@ def _stage_files() -> Mapping[str, pathlib.Path]:
 
 
 def set_field(config: ConfigDict, field: str, text: str) -> None:
-  """Sets a field from the command line, as the type that it has.
+  """Sets a field from the command line.
 
   Args:
-    config: changed in place.
+    config: configuration, changed in place.
     field: dotted path, e.g. `optimizer.generator_lr`.
     text: the value; tuples as `64,64` or `(64, 64)`.
 
   Raises:
-    ConfigError: no such field, or text that is not of its type.
+    ConfigError: there is no such field, or the text does not fit its type.
   """
   *path, name = field.split('.')
   node = config
@@ -158,19 +157,19 @@ def _unknown(field: str, names: list[str]) -> ConfigError:
 def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
   """The configuration of a stage that continues another one.
 
-  It shares data, feature net and networks with that stage, field by field, except for fields that
-  the options change.
+  It inherits the fields of data, feature network and networks, except those that the options
+  change.
 
   Args:
-    stage: the one that follows.
+    stage: the new stage.
     before: configuration of the stage that it continues.
-    options: as the argument of a configuration file: data set, `size` and `features`. An option
-      that `before` was given already changes nothing, so fields set there by hand are kept.
+    options: argument of a configuration file: data set, `size` and `features`. Options that
+      `before` already had change nothing, so fields that were set there by hand are kept.
   """
   old = load(f'{stage_file(stage)}:{before.arg}')
   config = load(f'{stage_file(stage)}:{config_values.merged(before.arg, options)}')
   groups = ['data', 'model']
-  # Taps, their weights and the net's file belong to one net.
+  # Taps, their weights and the weights file belong to one network.
   if config.get('features') == old.get('features'):
     groups.append('features')
   for group in groups:
@@ -181,10 +180,10 @@ def following(stage: str, before: ConfigDict, options: str = '') -> ConfigDict:
 
 
 def set_kimg(config: ConfigDict, kimg: float) -> None:
-  """Sets how long a stage trains, in thousands of pictures; its part at full rate keeps its share.
+  """Sets the length of a stage in thousands of images; scales the constant part of the schedule.
 
   Raises:
-    ConfigError: the stage counts epochs, or that is no length.
+    ConfigError: the stage counts epochs, or the length is not valid.
   """
   schedule = config.schedule
   if 'total_kimg' not in schedule:
@@ -210,10 +209,10 @@ def flatten(config: ConfigDict, prefix: str = '') -> list[tuple[str, Any]]:
 
 
 def check_names(config: ConfigDict) -> None:
-  """Checks that a configuration of one of our methods has the fields of that method and no others.
+  """Checks that a configuration of one of our methods has exactly the fields of that method.
 
   Raises:
-    ConfigError: a field that the method does not have, or one that is missing.
+    ConfigError: there is an unknown field, or one is missing.
   """
   declared = _declared(config)
   if not declared:
@@ -228,7 +227,7 @@ def check_names(config: ConfigDict) -> None:
 
 
 def _declared(config: ConfigDict) -> Mapping[str, fields.Field]:
-  """The fields of a configuration's method; none if that is the user's own and declares none."""
+  """Fields of the method of a configuration; empty if a user-defined method declares none."""
   method = str(config.get('method'))
   return stage_module(method).FIELDS if is_ours(method) else _FIELDS.get(method, {})
 
@@ -240,17 +239,17 @@ def demand(condition: Any, field: str, value: Any, remedy: str) -> None:
 
 
 def validate(config: ConfigDict) -> None:
-  """Checks what can be checked before anything is read or compiled.
+  """Checks a configuration before anything is read or compiled.
 
   Raises:
-    ConfigError: the field, its value, and what it may be.
+    ConfigError: a value is not valid.
   """
 
   check_names(config)
   values = {'stage': None, 'method': None, **dict(flatten(config))}
   declared = {**fields.SHARED, **_declared(config)}
   for name, value in values.items():
-    # A field that only a method of the user's own has is of whatever type it has.
+    # Undeclared fields of user-defined methods have the type of their value.
     problem = declared.get(name, fields.Field(value, '')).problem(value)
     demand(not problem, name, value, problem)
   if 'data.path' in values:
@@ -273,10 +272,10 @@ def save(config: ConfigDict, folder: files.Path) -> None:
 
 
 def read(folder: files.Path) -> ConfigDict:
-  """The configuration that a stage's folder was trained with.
+  """Reads the configuration of a trained stage.
 
   Raises:
-    RunError: there is none, or it is damaged.
+    RunError: it is missing or damaged.
   """
   path = folder / FILE
   if not path.is_file():
@@ -294,10 +293,10 @@ def read(folder: files.Path) -> ConfigDict:
 
 
 def check_kinds(config: ConfigDict) -> None:
-  """Makes sure that the fields of our own stages, as read, are of the kinds that they have.
+  """Checks the types of the fields of our own stages.
 
   Raises:
-    ValueError: a group of fields is missing, or a field is of another kind.
+    ValueError: a group of fields is missing, or a field has another type.
   """
   if not isinstance(config.get('stage'), str):
     raise ValueError('it names no stage')
@@ -314,10 +313,10 @@ def check_kinds(config: ConfigDict) -> None:
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
-  """Fields in which two configurations differ: name -> values in `old` and `new`.
+  """Fields that differ between two configurations: name -> values in `old` and `new`.
 
-  A field that `old` does not have is no difference: it was written by a version that did not know
-  it. One that `new` lacks has `None` there.
+  Fields that are missing in `old` are ignored, because an older version did not have them. Fields
+  that are missing in `new` have the value `None` there.
   """
   values = dict(flatten(ConfigDict(config_values.tuples(new.to_dict()))))
   return {

@@ -1,11 +1,11 @@
-"""Pictures as numbers: uint8 in files and on the wire, float32 in [-1, 1] in the mathematics."""
+"""Converts images: uint8 in files and transfers, float32 in [-1, 1] in computations."""
 
 import jax
 import jax.numpy as jnp
 
 
 def to_float(image: jax.Array) -> jax.Array:
-  """uint8 0..255 to float32 in [-1, 1]: `x * 2 / 255 - 1`, any shape; floats are taken as such."""
+  """uint8 0..255 to float32 in [-1, 1]: `x * 2 / 255 - 1`, any shape; floats are not scaled."""
   if jnp.issubdtype(image.dtype, jnp.floating):
     return jnp.asarray(image, jnp.promote_types(image.dtype, jnp.float32))
   return image.astype(jnp.float32) * (2.0 / 255.0) - 1.0
@@ -28,7 +28,7 @@ def to_uint8(image: jax.Array, truncate: bool = False) -> jax.Array:
 
   Args:
     image: in [-1, 1].
-    truncate: round down, as pSp's reference does for its metrics, and not to the nearest.
+    truncate: whether to round down, as in the metrics of the reference of pSp; else to nearest.
   """
   if truncate:
     return jnp.floor(jnp.clip((image + 1) / 2, 0, 1) * 255).astype(jnp.uint8)

@@ -17,10 +17,10 @@ from step_jax import places
 from step_jax.errors import ConfigError, Preempted, UserError
 
 EXIT_USER_ERROR = 2
-# Asked to end, saved, to be started again: EX_TEMPFAIL of sysexits.h. An unhandled SIGTERM is 143.
+# Stopped by SIGTERM and saved: EX_TEMPFAIL of sysexits.h. An unhandled SIGTERM gives 143.
 EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
-# What a user can fix: a full or read-only disk, a quota, a folder of somebody else, a long name.
+# Errors that a user can fix: a full or read-only disk, a quota, missing permissions, a long name.
 _DISK = {
   *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
   errno.ENAMETOOLONG,
@@ -49,7 +49,7 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
   """Trains with parsed arguments; `fields` are `--config.NAME=VALUE`."""
   config = config_lib.load(args.config)
   set_fields(config, fields)
-  from step_jax import methods  # Late, so that a wrong argument is told at once.
+  from step_jax import methods  # Imported late, so that wrong arguments are reported immediately.
   from step_jax.train import hosts
 
   if not args.distributed:
@@ -77,7 +77,7 @@ def run(args: argparse.Namespace, fields: Sequence[str]) -> None:
 
 
 def add_change_config(parser: argparse.ArgumentParser) -> None:
-  """The flag to resume a stage with another configuration or other images than before."""
+  """Adds the flag to resume a stage with another configuration or other images."""
   parser.add_argument(
     '--change-config',
     action='store_true',

@@ -1,4 +1,4 @@
-"""Where files are kept that belong to no run, and which variables move them."""
+"""Folders for files that belong to no run, and the variables that change them."""
 
 import os
 import pathlib
@@ -7,7 +7,7 @@ from step_jax.errors import ConfigError
 
 
 def cache() -> pathlib.Path:
-  """Data sets prepared on first use, compiled programs: `$STEP_JAX_CACHE`, `~/.cache/step_jax`."""
+  """Cache of prepared data sets and compiled programs: `$STEP_JAX_CACHE`, `~/.cache/step_jax`."""
   return _folder('STEP_JAX_CACHE', '~/.cache/step_jax')
 
 
@@ -17,32 +17,32 @@ def weights() -> pathlib.Path:
 
 
 def expand(path: str | os.PathLike) -> pathlib.Path:
-  """A path of this machine as a user gives it, with `~` for their home folder.
+  """Expands `~` in a local path.
 
   Raises:
-    ConfigError: it begins with `~/`, and this account has no home folder.
+    ConfigError: the path starts with `~/`, and this account has no home folder.
   """
   path = pathlib.Path(path)
   try:
     return path.expanduser()
-  except RuntimeError:  # HOME is not set, and the account is in no list of users.
+  except RuntimeError:  # HOME is not set, and the account is unknown to the system.
     if path.parts[0] != '~':
-      return path  # A file that is called so.
+      return path  # A file with that name.
     raise ConfigError(
       f'{path}: this account has no home folder: set HOME, or give the whole path'
     ) from None
 
 
 def keep_compiled() -> None:
-  """Lets JAX keep compiled programs in `cache()`, unless JAX's own variables say otherwise.
+  """Enables JAX's cache of compiled programs in `cache()`, unless variables of JAX are set.
 
-  Must run before anything is compiled. A second start of the same training then compiles next to
-  nothing. `JAX_ENABLE_COMPILATION_CACHE=false` turns it off.
+  Must run before anything is compiled. A second start of the same training then compiles almost
+  nothing. `JAX_ENABLE_COMPILATION_CACHE=false` disables it.
   """
-  import jax  # Not above: `step-jax --help` does without.
+  import jax  # Imported here to keep `step-jax --help` fast.
 
-  # Processes that this one starts read the variables; in this one JAX may have been imported, and
-  # have read them, before.
+  # Child processes read the variables. In this process, JAX may already have read them, so the
+  # configuration is updated too.
   folder = os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(cache() / 'compiled'))
   seconds = os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0.5')
   jax.config.update('jax_compilation_cache_dir', folder)

@@ -168,7 +168,7 @@ def calling(function: Callable, *args) -> timing.Work:
 
 
 def training(step: Callable, state, batch, frozen) -> timing.Work:
-  """Work that trains on one batch; each call goes on from the state before, which it gives away."""
+  """Workload that trains on one batch; each call continues from the last, donated state."""
   kept = [state]
   del state
 

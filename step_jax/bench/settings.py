@@ -37,7 +37,7 @@ class Settings:
   Attributes:
     name: one of `benches()`.
     size: side of the pictures.
-    batch: pictures a step; triplets when pre-training.
+    batch: images per step; triplets in pre-training.
     width: of the networks, as the method counts it.
     dtype: compute type; `float32` or `bfloat16`.
     repeats: rounds.

@@ -43,7 +43,9 @@ class Reader:
     """An input as `Run.translate` takes it, and an image uint8 `[H, W, 3]` of it."""
     if self._read_source:
       return self._read_source(self._run, path, self._halves[0])
-    image = read_image(path, self._halves[0], self._resize)
+    # Tiles are for images in their own size.
+    resize = 0 if 'tile' in self._given.of('translate') else self._resize
+    image = read_image(path, self._halves[0], resize)
     return image, image
 
   def files_of_styles(self, paths: Sequence[files.Path]) -> list[options_lib.OwnFiles]:

@@ -13,8 +13,8 @@ def lsgan_loss(logits: jax.Array | Sequence[jax.Array], target: float) -> jax.Ar
   """Mean squared distance of the logits from `target` (1 real, 0 generated).
 
   Args:
-    logits: an array of any shape, or one a scale, whose losses are summed.
-    target: what the logits should be.
+    logits: an array of any shape, or one per scale, whose losses are summed.
+    target: desired value of the logits.
 
   Returns:
     float32 scalar, at least 0.
@@ -24,9 +24,9 @@ def lsgan_loss(logits: jax.Array | Sequence[jax.Array], target: float) -> jax.Ar
 
 
 def average_with_zero(terms: Sequence[jax.Array]) -> jax.Array:
-  """A scalar, `sum(terms) / (len(terms) + 1)`: how the original averages its GAN terms.
+  """`sum(terms) / (len(terms) + 1)`, a scalar: how the original averages its GAN terms.
 
-  Its lists of terms start with a literal zero, so that the only term of the default run counts
-  half. The published weights and rates were tuned with it; kept.
+  Its lists of terms start with a zero, so the only term of the default run counts half. This is
+  kept because the published loss weights and learning rates were tuned with it.
   """
   return sum(terms, jnp.float32(0)) / (len(terms) + 1)

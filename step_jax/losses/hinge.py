@@ -1,4 +1,4 @@
-"""Hinge losses of a GAN whose discriminator judges at several scales."""
+"""Hinge losses of a GAN with a discriminator at several scales."""
 
 from collections.abc import Sequence
 
@@ -9,7 +9,7 @@ Scales = Sequence[Sequence[jax.Array]]
 
 
 def hinge_discriminator_loss(fake: Scales, real: Scales) -> tuple[jax.Array, jax.Array]:
-  """How far generated images are from being told apart (Lim and Ye 2017), means over scales.
+  """Hinge losses of the discriminator (Lim and Ye 2017), averaged over scales.
 
   `mean(max(0, 1 + D(fake)))` and `mean(max(0, 1 - D(real)))`.
 
@@ -26,7 +26,7 @@ def hinge_discriminator_loss(fake: Scales, real: Scales) -> tuple[jax.Array, jax
 
 
 def hinge_generator_loss(fake: Scales) -> jax.Array:
-  """How far generated images are from being judged real: the mean over scales of `-mean(D)`.
+  """Hinge loss of the generator: the mean over scales of `-mean(D)`.
 
   Args:
     fake: scale -> layer -> `[B, h, w, C]`; the last layer of a scale holds logits.
@@ -40,10 +40,10 @@ def hinge_generator_loss(fake: Scales) -> jax.Array:
 def feature_matching_loss(fake: Scales, real: Scales) -> jax.Array:
   """Mean absolute difference of the discriminator's hidden maps (Wang et al. 2018, eq. 4).
 
-  Summed over layers, averaged over scales; the maps of the real images are targets.
+  Summed over layers and averaged over scales; the maps of the real images are constants.
 
   Args:
-    fake, real: scale -> layer -> `[B, h, w, C]`; the last layer holds logits and does not count.
+    fake, real: scale -> layer -> `[B, h, w, C]`; the last layer, with logits, is not used.
 
   Returns:
     float32 scalar, at least 0.

@@ -18,10 +18,10 @@ def kl_loss(mean: jax.Array, logvar: jax.Array) -> jax.Array:
 
 
 def l2_loss(z: jax.Array) -> jax.Array:
-  """Mean square of style codes `[B, Z]`: a float32 scalar that keeps them near the origin."""
+  """Mean square of style codes `[B, Z]`, a float32 scalar; keeps codes near the origin."""
   return jnp.mean(jnp.square(z))
 
 
 def l1_loss(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Mean absolute difference of two arrays of one shape (pictures or codes): a float32 scalar."""
+  """Mean absolute difference of two arrays (images or codes) of one shape, a float32 scalar."""
   return jnp.mean(jnp.abs(x - y))

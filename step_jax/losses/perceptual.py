@@ -1,4 +1,4 @@
-"""Distances of pictures in the space of a frozen feature net."""
+"""Distances between images in the feature space of a frozen network."""
 
 from collections.abc import Mapping
 
@@ -30,7 +30,7 @@ def perceptual_loss(
 def perceptual_distance(
   x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]
 ) -> jax.Array:
-  """`perceptual_loss` of each picture of a batch: float32 `[B]`."""
+  """`perceptual_loss` of each image of a batch, float32 `[B]`."""
 
   def distance(tap):
     difference = FEATURE_SCALE * (x[tap].astype(jnp.float32) - y[tap].astype(jnp.float32))

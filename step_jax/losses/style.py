@@ -1,7 +1,4 @@
-"""Style as the second-order statistics of features (Gatys et al. 2016).
-
-Also the distance by which triplets are mined.
-"""
+"""Style as second-order statistics of features (Gatys et al. 2016), and distances for mining."""
 
 from collections.abc import Mapping
 
@@ -23,7 +20,7 @@ def gram_matrix(features: jax.Array) -> jax.Array:
 def style_distance(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array]) -> jax.Array:
   """Style distance of pictures: mean squared difference of Gram matrices, summed over taps.
 
-  No tap is weighted, so the ones with the largest Gram entries dominate: StEP's own choice.
+  Taps are not weighted, so those with the largest Gram entries dominate, as in StEP.
 
   Args:
     x, y: tap -> Gram matrices `[B, C, C]`, the same taps in both; leading axes broadcast.
@@ -37,8 +34,7 @@ def style_distance(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array]) -> ja
 def style_vector(grams: Mapping[str, jax.Array]) -> jax.Array:
   """Packs Gram matrices so that `style_distance` becomes a squared Euclidean distance.
 
-  A Gram matrix is symmetric: its upper triangle holds all, each entry off the diagonal counting
-  twice.
+  A Gram matrix is symmetric, so the upper triangle is enough; off-diagonal entries count twice.
 
   Args:
     grams: tap -> `[B, C, C]`.

@@ -5,6 +5,7 @@ through these classes. Nothing here imports JAX. Parts of a method are given by 
 modules, which are imported on first use, so that `step-jax --help` stays fast.
 """
 
+import argparse
 from collections.abc import Callable, Mapping
 import dataclasses
 import importlib
@@ -15,6 +16,13 @@ import ml_collections
 import numpy as np
 
 from step_jax import files
+
+
+def positive(text: str) -> int:
+  """A kind of option: whole numbers of at least 1."""
+  if not text.isdecimal() or not int(text):
+    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
+  return int(text)
 
 
 @dataclasses.dataclass(frozen=True)

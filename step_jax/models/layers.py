@@ -155,11 +155,15 @@ class InstanceNorm(nn.Module):
     gamma = self.param('gamma', nn.initializers.ones, (x.shape[-1],))
     beta = self.param('beta', nn.initializers.zeros, (x.shape[-1],))
     wide = x.astype(jnp.float32)
-    mean = jnp.mean(wide, axis=(1, 2), keepdims=True)
-    variance = jnp.mean(jnp.square(wide - mean), axis=(1, 2), keepdims=True)
+    mean, variance = self.moments(wide)
     scale = jax.lax.rsqrt(variance + NORM_EPSILON) * gamma
     # One multiplication and one addition per pixel, in the original's order of rounding.
     return (wide * scale + (beta - mean * scale)).astype(x.dtype)
+
+  def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Mean and biased variance over H and W, `[B, 1, 1, C]`; may be intercepted to give others."""
+    mean = jnp.mean(x, axis=(1, 2), keepdims=True)
+    return mean, jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
 
 
 def block(module: type[nn.Module], remat: bool) -> type[nn.Module]:

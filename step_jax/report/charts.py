@@ -20,26 +20,27 @@ def curves(rows: Sequence[Mapping[str, float]]) -> str:
     rows: `{'step': …, name: value}`; a metric need not be in every row.
 
   Returns:
-    SVG markup.
+    SVG markup, one image per chart.
   """
   metrics = sorted({name for row in rows for name in row} - {'step'})
-  families = [list(family) for _, family in itertools.groupby(metrics, _family)]
-  columns = 4
-  lines = -(-len(families) // columns)
-  fig = figure.Figure(figsize=(3.0 * columns, 1.9 * max(lines, 1)), layout='constrained')
-  for i, family in enumerate(families):
-    axes = fig.add_subplot(lines, columns, i + 1)
-    for name in family:
-      points = [(row['step'], row[name]) for row in rows if name in row]
-      points = points[:: max(1, len(points) // _MAX_POINTS)]
-      axes.plot(*zip(*points, strict=True), linewidth=1.2, marker='.' if len(points) < 20 else '')
-    axes.set_title(_family(family[0]), fontsize=9, parse_math=False)
-    axes.tick_params(labelsize=7)
-    axes.grid(alpha=0.3)
-  buffer = io.StringIO()
+  families = itertools.groupby(metrics, _family)
   # Without a date or random ids the same run gives the same page.
   with matplotlib.rc_context({'svg.hashsalt': 'step_jax', 'svg.fonttype': 'none'}):
-    fig.savefig(buffer, format='svg', metadata={'Date': None})
+    return '\n'.join(_chart(title, list(names), rows) for title, names in families)
+
+
+def _chart(title: str, names: Sequence[str], rows: Sequence[Mapping[str, float]]) -> str:
+  fig = figure.Figure(figsize=(3.0, 1.9), layout='constrained')
+  axes = fig.add_subplot()
+  for name in names:
+    points = [(row['step'], row[name]) for row in rows if name in row]
+    points = points[:: max(1, len(points) // _MAX_POINTS)]
+    axes.plot(*zip(*points, strict=True), linewidth=1.2, marker='.' if len(points) < 20 else '')
+  axes.set_title(title, fontsize=9, parse_math=False)
+  axes.tick_params(labelsize=7)
+  axes.grid(alpha=0.3)
+  buffer = io.StringIO()
+  fig.savefig(buffer, format='svg', metadata={'Date': None})
   svg = buffer.getvalue()
   return svg[svg.index('<svg') :]
 

@@ -1,4 +1,4 @@
-"""Trains, scores and prints a table, and goes on where it stopped."""
+"""Trains and scores the rows of a table and prints it; resumes if interrupted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import logging
@@ -175,7 +175,7 @@ def _score(folder: files.Path, step: int, groups: Sequence[str]) -> dict:
 
 
 def _is_for_table(results: Mapping, folder: files.Path, step: int) -> bool:
-  """Whether results are what `evaluate` gives by default; it may have been told otherwise."""
+  """Whether results are from `evaluate` with its default arguments."""
   return (
     (results['step'], results['checkpoint'], results['seed']) == (step, 'latest', 0)
     and results['data']['split'] == 'val'

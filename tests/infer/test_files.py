@@ -28,8 +28,9 @@ class Painter:
   def draw(self, count, seed, sampler=''):
     return np.arange(count)[:, None] + np.full(2, seed, np.float32)
 
-  def translate(self, source, z):
+  def translate(self, source, z, tile=0):
     self.calls += 1
+    self.tile = tile
     return np.full_like(source, np.uint8(z[0]))
 
 
@@ -172,6 +173,15 @@ def test_blends_and_given_styles(tmp_path):
   grid = pictures.read_picture(tmp_path / 'out/grid.png')
   assert grid.shape == (8 + 2 + 6, 4 + 2 + 5 + 2 + 5, 3)
   assert [int(grid[y, x, 0]) for y, x in ((0, 0), (0, 6), (0, 13), (15, 0))] == [255, 10, 30, 9]
+
+
+def test_images_in_tiles_keep_their_size(tmp_path, painter, monkeypatch):
+  image = write(tmp_path / 'in/a.png')
+  config = {'data': {'resize': 2, 'direction': 'AtoB'}}
+  monkeypatch.setattr(painter, 'config', ml_collections.ConfigDict(config), raising=False)
+  for options, size in (({}, (3, 2, 3)), ({'tile': 8}, (6, 4, 3))):
+    (path,) = files.translate('run', [image], tmp_path / 'out', sample=1, options=options)
+    assert pictures.read_picture(path).shape == size and painter.tile == options.get('tile', 0)
 
 
 def test_halves_need_two_columns(tmp_path):

@@ -1,6 +1,6 @@
 """StEP (Meshry et al. 2021): a style encoder pre-trained on triplets, a generator, a mapper."""
 
-from step_jax.methods.method import Bench, Importer, Method, Option, Stage
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage, positive
 from step_jax.methods.step.presets import PRESETS
 
 _HERE = 'step_jax.methods.step'
@@ -24,6 +24,13 @@ METHOD = Method(
       of='draw',
       default='',
       choices=('mapper', 'gaussian'),
+    ),
+    Option(
+      'tile',
+      'translate images of any size in tiles of this side in px, such as 512, with little memory '
+      'but three times the computation; images keep their size (default: whole images)',
+      kind=positive,
+      metavar='PX',
     ),
   ),
   presets=PRESETS,

@@ -14,7 +14,7 @@ from step_jax import data, files
 from step_jax.data import pipeline
 from step_jax.errors import RunError
 from step_jax.evaluate import scores
-from step_jax.methods.step import METHOD, fitted, functions, networks, samplers
+from step_jax.methods.step import METHOD, fitted, functions, networks, samplers, tiles
 from step_jax.train import checkpoint
 from step_jax.train import stage as stage_lib
 
@@ -67,9 +67,9 @@ class Translator:
     self.sampler_name = sampler_name or ('mapper' if self.samplers else 'gaussian')
     self.note = note
     self.fitted_to = fitted_to
-    encoder, generator = networks.style_encoder(config), networks.generator(config)
+    encoder, self._generator = networks.style_encoder(config), networks.generator(config)
     self._encode = jax.jit(functools.partial(functions.encode, encoder))
-    self._generate = jax.jit(functools.partial(functions.generate, generator))
+    self._generate = jax.jit(functools.partial(functions.generate, self._generator))
 
   @property
   def code_shape(self) -> tuple[int]:
@@ -86,7 +86,11 @@ class Translator:
     return self._map(self._encode, pictures)
 
   def translate(
-    self, sources: np.ndarray, code: np.ndarray | None = None, style: np.ndarray | None = None
+    self,
+    sources: np.ndarray,
+    code: np.ndarray | None = None,
+    style: np.ndarray | None = None,
+    tile: int = 0,
   ) -> np.ndarray:
     """Translates sources.
 
@@ -94,6 +98,8 @@ class Translator:
       sources: `[N, H, W, 3]` or `[H, W, 3]`.
       code: style codes, `[N, Z]`, or `[Z]` for all.
       style: style images instead of `code`: `[N, H, W, 3]`, or `[H, W, 3]` for all; any size.
+      tile: side of the tiles in pixels, for images that do not fit into memory; the result is the
+        same within rounding, see `tiles.translate`. 0 translates whole images.
 
     Returns:
       uint8 of the shape of `sources`.
@@ -104,9 +110,13 @@ class Translator:
     if (code is None) == (style is None):
       raise ValueError('translate needs either style codes (code) or style pictures (style)')
     z = self.encode(style) if code is None else np.asarray(code, np.float32)
+    each = z if sources.ndim == 3 else np.broadcast_to(z, (len(sources), z.shape[-1]))
+    if not tile:
+      return self._map(self._generate, sources, each)
+    _check(sources)
     if sources.ndim == 3:
-      return self._map(self._generate, sources, z)
-    return self._map(self._generate, sources, np.broadcast_to(z, (len(sources), z.shape[-1])))
+      return tiles.translate(self._generator, self.params, sources, z, tile)
+    return np.stack([self.translate(*one, tile=tile) for one in zip(sources, each, strict=True)])
 
   def draw(self, count: int, seed: int = 0, sampler: str = '') -> np.ndarray:
     """Samples style codes `[count, Z]`.
@@ -183,11 +193,7 @@ class Translator:
 
   def _map(self, function, pictures: np.ndarray, *others: np.ndarray) -> np.ndarray:
     """Applies a compiled function in batches of one size, so that it compiles once."""
-    if pictures.dtype != np.uint8 or pictures.shape[-1] != 3 or pictures.ndim not in (3, 4):
-      raise ValueError(
-        f'pictures must be uint8 [H, W, 3] or [N, H, W, 3], got {pictures.dtype} '
-        f'{list(pictures.shape)}'
-      )
+    _check(pictures)
     if pictures.ndim == 3:
       return self._map(function, pictures[None], *(other[None] for other in others))[0]
     size = min(_BATCH, len(pictures))
@@ -198,6 +204,14 @@ class Translator:
       filled = [np.resize(array, (size, *array.shape[1:])) for array in part]
       results.append(np.asarray(function(self.params, *filled))[:count])
     return np.concatenate(results)
+
+
+def _check(pictures: np.ndarray) -> None:
+  if pictures.dtype != np.uint8 or pictures.shape[-1] != 3 or pictures.ndim not in (3, 4):
+    raise ValueError(
+      f'pictures must be uint8 [H, W, 3] or [N, H, W, 3], got {pictures.dtype} '
+      f'{list(pictures.shape)}'
+    )
 
 
 def load(folder: files.Path, which: str = 'latest') -> Translator:

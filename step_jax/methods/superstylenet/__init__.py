@@ -3,9 +3,7 @@
 Kim et al., "SuperStyleNet: Deep Image Synthesis with Superpixel Based Style Encoder", BMVC 2021.
 """
 
-import argparse
-
-from step_jax.methods.method import Bench, Importer, Method, Option, Stage
+from step_jax.methods.method import Bench, Importer, Method, Option, Stage, positive
 from step_jax.methods.superstylenet.presets import PRESETS
 
 _HERE = 'step_jax.methods.superstylenet'
@@ -15,12 +13,6 @@ def _region(text: str):
   from step_jax.methods.superstylenet import regions
 
   return regions.parse(text)
-
-
-def _positive(text: str) -> int:
-  if not text.isdecimal() or not int(text):
-    raise argparse.ArgumentTypeError(f'{text!r} is not a whole number of at least 1')
-  return int(text)
 
 
 METHOD = Method(
@@ -51,11 +43,11 @@ METHOD = Method(
     Option(
       'noise-seed', "seed of the generator's noise (default: no noise)", kind=int, metavar='N',
     ),
-    Option('classes', 'number of classes of the label maps', of='codes', kind=_positive),
+    Option('classes', 'number of classes of the label maps', of='codes', kind=positive),
     Option(
       'palette', 'how label maps encode classes, as data.palette (default: index)', of='codes'
     ),
-    Option('size', 'size in px to resize images to (default: 512)', of='codes', kind=_positive),
+    Option('size', 'size in px to resize images to (default: 512)', of='codes', kind=positive),
   ),
   read_source=f'{_HERE}.inputs:read_source',
   codes=f'{_HERE}.inputs:encoder',
@@ -85,10 +77,10 @@ METHOD = Method(
       f'{_HERE}.import_run:import_run',
       nargs='+',
       options=(
-        Option('classes', 'number of labels, to check the files', kind=_positive),
+        Option('classes', 'number of labels, to check the files', kind=positive),
         Option('data', 'images with label maps, for evaluation and further training'),
         Option('preset', 'settings of a known data set'),
-        Option('upsamplings', 'number of upsamplings (default: 5)', kind=_positive),
+        Option('upsamplings', 'number of upsamplings (default: 5)', kind=positive),
       ),
     ),
   ),

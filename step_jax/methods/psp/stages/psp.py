@@ -123,7 +123,7 @@ def objectives(
 def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
   """The averaged generator of the stage before with its noise, and the mean style.
 
-  Nothing where the stage goes on from a checkpoint of its own, which holds all that.
+  Nothing if the stage resumes from its own checkpoint, which has all of this.
 
   Raises:
     UserError: there is no such stage, its generator does not fit, or `body_weights` cannot be read.

@@ -1,4 +1,4 @@
-"""Style vectors of a whole data set, streamed to disk."""
+"""Computes style vectors of a data set and writes them to disk."""
 
 from collections.abc import Callable, Iterable
 import pathlib
@@ -13,7 +13,7 @@ from step_jax.losses import gram_matrix, style_vector
 
 
 class VectorFile:
-  """float32 `[N, D]` on disk; what is indexed is read then, so that none of it stays in memory."""
+  """float32 `[N, D]` on disk; rows are read when indexed and not kept in memory."""
 
   def __init__(self, path: str | pathlib.Path):
     self._path = path
@@ -34,20 +34,20 @@ def style_vectors(
   folder: str | pathlib.Path,
   projection: int = 0,
 ) -> VectorFile:
-  """Gram statistics of every picture, packed by `losses.style_vector`.
+  """Gram statistics of every image, packed by `losses.style_vector`.
 
   Args:
-    module: feature net (`step_jax.models.features`) whose taps are compared.
+    module: feature network (`step_jax.models.features`) whose taps are compared.
     params: its parameters.
-    batches: given a picture's number, the batches from it on: `{'target': uint8 [B, H, W, 3],
-      'index': [B], 'mask': [B]}`, as `data.pipeline.eval_batches` makes them, indexed from 0.
-    count: number of pictures in all.
-    folder: for the vectors, which can be larger than memory; what an interrupted call has written
-      there is kept and gone on from. It must belong to the same pictures and arguments.
-    projection: entries that a vector is reduced to by `project`; 0 for none.
+    batches: number of an image -> batches from that image on: `{'target': uint8 [B, H, W, 3],
+      'index': [B], 'mask': [B]}`, from `data.pipeline.eval_batches`, with indices from 0.
+    count: total number of images.
+    folder: folder for the vectors, which can be larger than memory. An interrupted call is resumed
+      from it, so it must belong to the same images and arguments.
+    projection: length that vectors are reduced to by `project`; 0: no reduction.
 
   Returns:
-    float32 `[count, D]`, row `index` for the picture of that index.
+    float32 `[count, D]`, row `index` for the image with that index.
   """
   folder = pathlib.Path(folder)
   path, done_path = folder / 'vectors.npy', folder / 'done.npy'
@@ -80,7 +80,7 @@ def style_vectors(
       rows = np.asarray(extract(params, batch['target'], shuffle))
       real = batch['mask'] > 0
       index = start + batch['index'][real]
-      # Opened anew each time, so that what was written does not stay in memory.
+      # Opened again for each batch, so that written data does not stay in memory.
       vectors = np.lib.format.open_memmap(path, 'r+')
       vectors[index] = rows[real]
       vectors.flush()
@@ -91,17 +91,17 @@ def style_vectors(
 
 
 def make_shuffle(width: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-  """A random order of `width` entries and a random sign for each: int32 and float32 `[width]`."""
+  """Random order and random signs of `width` entries, int32 and float32 `[width]`."""
   rng = np.random.default_rng(seed)
   return rng.permutation(width).astype(np.int32), rng.choice(np.float32([-1, 1]), width)
 
 
 def project(vectors: jax.Array, shuffle: tuple[np.ndarray, np.ndarray], size: int) -> jax.Array:
-  """Shorter vectors of nearly the same distances: `[B, D] -> [B, size]`.
+  """Shortens vectors and approximately keeps their distances: `[B, D] -> [B, size]`.
 
-  Entries are shuffled, given random signs, and summed in `size` groups of like number, which keeps
-  squared distances right on average with a relative spread of about `sqrt(2 / size)` at most (count
-  sketch: Charikar et al. 2002).
+  Entries are shuffled, multiplied by random signs and summed in `size` groups. Squared distances
+  are unbiased, with a relative standard deviation of at most about `sqrt(2 / size)` (count sketch,
+  Charikar et al. 2002).
   """
   order, signs = shuffle
   shuffled = (vectors * signs)[:, order]

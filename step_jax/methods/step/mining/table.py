@@ -1,4 +1,4 @@
-"""The neighbour table of a data set: mined once, kept in the stage's folder."""
+"""The neighbour table of a data set, mined once and stored in the folder of the stage."""
 
 from collections.abc import Callable, Iterable, Sequence
 import dataclasses
@@ -22,7 +22,7 @@ REMEDY = 'remove it, and re-run the command to mine again'
 
 
 def scenes(names: Sequence[str], pattern: str) -> list[str] | None:
-  """The scene of every picture: the first group of `pattern` in its name; None without a pattern.
+  """Scene of every image: the first group of `pattern` in its name; None without a pattern.
 
   Raises:
     ConfigError: the pattern is not valid, has no group, or does not match a name.
@@ -43,12 +43,12 @@ def scenes(names: Sequence[str], pattern: str) -> list[str] | None:
 def fit_counts(
   count: int, num_nearest: int, num_farthest: int, groups: Sequence | None
 ) -> tuple[int, int]:
-  """How many neighbours a set of `count` pictures can give, at most those asked for.
+  """Number of neighbours for a set of `count` images, at most the requested numbers.
 
   The nearest and the farthest never overlap.
 
   Raises:
-    DataError: too few pictures for any triplet.
+    DataError: there are too few images for triplets.
   """
   largest = 1 if groups is None else int(np.unique(groups, return_counts=True)[1].max())
   nearest = min(num_nearest, count - largest, max(1, (count - 1) // 2))
@@ -80,7 +80,7 @@ def mine(
     names: of all pictures, in order.
     num_nearest, num_farthest: neighbours to keep; fewer where the set is small.
     groups: scene of each picture, or None.
-    scratch: folder for vectors and progress, from which an interrupted call goes on.
+    scratch: folder for vectors and progress, from which an interrupted call resumes.
     projection: see `styles.style_vectors`.
   """
   nearest, farthest = fit_counts(len(names), num_nearest, num_farthest, groups)

@@ -1,6 +1,6 @@
-"""Signs of life of styles and of the game, at every evaluation while a run trains.
+"""Training diagnostics: style usage and GAN balance, at every evaluation during training.
 
-They are for watching a run, not for comparing runs: for that there are `protocols`.
+They are for monitoring a run. To compare runs, use the scores of `protocols`.
 """
 
 from collections.abc import Mapping
@@ -15,16 +15,16 @@ from step_jax.evaluate.scores import known_mean
 from step_jax.methods.step import models as nets
 from step_jax.methods.step import samplers
 
-# Below these a run is warned about; see `warnings`.
+# Thresholds of `warnings`.
 _LEAST_DIVERSITY = 0.03
 _LEAST_DIMENSIONS = 1.2
 _LEAST_DEVIATION = 1e-3
-# Least-squares logits are 1 for real and 0 for generated when the discriminator is sure.
+# Least-squares logits are 1 for real and 0 for generated images if the discriminator is certain.
 _MOST_LEAD = 0.8
 
 
 def draw_like(codes: np.ndarray, seed: int) -> np.ndarray:
-  """As many codes `[N, Z]` as given, drawn from their own normal distribution."""
+  """Samples as many codes `[N, Z]` as given, from a Gaussian fitted to them."""
   return samplers.gaussian(codes).draw(len(codes), seed)
 
 
@@ -35,16 +35,16 @@ def compare_styles(
   rebuilt: Mapping[str, jax.Array],
   mask: jax.Array,
 ) -> dict[str, jax.Array]:
-  """How differently two styles of one input look, float32 `[B]` each.
+  """Differences between two styles of one input, float32 `[B]` each.
 
-  `styles` and `photos` are perceptual distances of the two translations and of two targets;
-  `change` is the mean absolute difference of the translations, in parts of 255, and `code_change`
-  the distance of their codes. NaN where a batch has only one true picture.
+  `styles` and `photos` are perceptual distances of the two translations and of two targets.
+  `change` is the mean absolute difference of the translations, on a scale of 0 to 1, and
+  `code_change` the distance of their codes. NaN if a batch has only one image.
 
   Args:
-    features, tap_weights, feature_params: the feature net.
-    rebuilt: from `reconstruction.rebuild`.
-    mask: `[B]`, 1 for true pictures, 0 for fillers.
+    features, tap_weights, feature_params: feature network.
+    rebuilt: output of `reconstruction.rebuild`.
+    mask: `[B]`, 0 for copies that fill the batch, otherwise 1.
   """
   taps = {
     name: features.apply({'params': feature_params}, images.to_float(rebuilt[name]))
@@ -66,7 +66,7 @@ def judge(
   source: jax.Array,
   pictures: Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
-  """Mean logits of a discriminator: name of a picture -> float32 `[B]`.
+  """Mean logits of a discriminator: name of an image -> float32 `[B]`.
 
   Args:
     discriminator, params: the module and its parameters.
@@ -109,7 +109,7 @@ def summarize(values: Mapping[str, np.ndarray]) -> dict[str, float]:
 
 
 def warnings(summary: Mapping[str, float]) -> list[str]:
-  """A line for everything in `summarize`'s numbers that bodes ill, with the remedy."""
+  """Warnings about the output of `summarize`, one line each, with what to do."""
   deviations = [value for name, value in summary.items() if name.startswith('code_deviation/')]
   lines = []
   if deviations and max(deviations) < _LEAST_DEVIATION:

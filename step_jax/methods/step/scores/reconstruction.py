@@ -1,8 +1,9 @@
-"""Rebuilding pictures from their own style, and from another's; and what can be told from that.
+"""Reconstruction of images from their own style and from another style, with scores.
 
-The first is the oracle test of StEP (sec. 4.2). For the second every source is also translated in
-the style of the next picture of its batch: that must be a worse reconstruction, look different,
-keep the content, and carry the other style. All functions here are pure and take one batch.
+The first is the oracle test of StEP (sec. 4.2). For the second, every source is also translated
+into
+the style of the next image of its batch: this must be a worse reconstruction, look different, keep
+the content, and have the other style. All functions here are pure and process one batch.
 """
 
 from collections.abc import Mapping
@@ -22,7 +23,7 @@ def rebuild(
   params: Mapping,
   batch: Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
-  """Translations of each source in its own style and in that of the batch's next picture.
+  """Translates each source into its own style and into that of the next image of the batch.
 
   Args:
     encoder, generator: the modules.
@@ -30,9 +31,9 @@ def rebuild(
     batch: `{'source', 'target'}`, uint8 `[B, H, W, 3]`.
 
   Returns:
-    Codes `[B, Z]`: `z`, of the targets, `z_other`, of the next ones, `z_back`, read from `other`;
-    pictures uint8 `[B, H, W, 3]`: `own`, `other`, the translations, and `target`, `next`, the
-    targets and the next ones.
+    Codes `[B, Z]`: `z` of the targets, `z_other` of the next targets, `z_back` of `other`; and
+    images uint8 `[B, H, W, 3]`: the translations `own` and `other`, the targets `target` and the
+    next targets `next`.
   """
   z = functions.encode(encoder, params, batch['target'])
   z_other = jnp.roll(z, -1, axis=0)
@@ -51,17 +52,17 @@ def score(
   rebuilt: Mapping[str, jax.Array],
   mask: jax.Array,
 ) -> dict[str, jax.Array]:
-  """Scores of `rebuild`'s pictures as they would be saved, float32 `[B]` each.
+  """Scores of the images from `rebuild` as they would be saved, float32 `[B]` each.
 
   `psnr`, `ssim`, `l1`, `perceptual` compare `own` with the target, `psnr_other` compares `other`
-  with it. `content` is how far the content of `own` and `other` lie apart, `content_photos` that of
-  two targets; `code_error` is the Euclidean distance of `z_back` and `z_other`. Where a batch has
-  only one true picture, there is no other: those that need one are NaN.
+  with it. `content` is the distance of the content of `own` and `other`, `content_photos` that of
+  two targets; `code_error` is the Euclidean distance of `z_back` and `z_other`. Scores that need
+  another image are NaN if a batch has only one.
 
   Args:
-    features, tap_weights, feature_params: the feature net; content is compared at its middle tap.
-    rebuilt: from `rebuild`.
-    mask: `[B]`, 1 for true pictures, 0 for fillers.
+    features, tap_weights, feature_params: feature network; content is compared at its middle tap.
+    rebuilt: output of `rebuild`.
+    mask: `[B]`, 0 for copies that fill the batch, otherwise 1.
   """
   own, other, target = rebuilt['own'], rebuilt['other'], rebuilt['target']
   with jax.default_matmul_precision('highest'):

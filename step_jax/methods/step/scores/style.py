@@ -1,4 +1,4 @@
-"""What style codes are worth: do neighbours agree, and do codes know the factors of style?"""
+"""Scores of style codes: agreement of neighbours, and prediction of the factors of style."""
 
 from collections.abc import Iterator, Sequence
 import itertools
@@ -48,7 +48,7 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
 
 
 def _retrieval(session: Session) -> Score:
-  # Where nearly all others are "nearest", any code finds them.
+  # If nearly all others are among the nearest, any code finds them.
   k = min(RETRIEVED, (session.count - 1) // 2)
   features = session.features
 
@@ -75,21 +75,21 @@ def _retrieval(session: Session) -> Score:
 
 
 def mean_code_distance(z: np.ndarray) -> float:
-  """Mean Euclidean distance of two different codes of `[N, Z]`; 0 for one alone."""
+  """Mean Euclidean distance of two different codes of `[N, Z]`; 0 if there is only one."""
   if len(z) < 2:
     return 0.0
   return float(sum(map(np.sum, _distances(z))) / (len(z) * (len(z) - 1)))
 
 
 def retrieval_precision(z: np.ndarray, nearest: np.ndarray) -> np.ndarray:
-  """Of each picture's k nearest by code, the share that is among its k nearest in style.
+  """Fraction of the k nearest images by code that are also among the k nearest in style.
 
   Args:
     z: style codes `[N, Z]`.
     nearest: int `[N, k]`, the k nearest others by style distance.
 
   Returns:
-    float64 `[N]` in [0, 1]; at random it is k / (N - 1) in the mean.
+    float64 `[N]` in [0, 1]; the mean at chance is k / (N - 1).
   """
   k = nearest.shape[1]
   shares = []
@@ -106,12 +106,12 @@ def probe(
   """How well a linear map of codes predicts the known factors of `swatches`.
 
   Args:
-    train_codes, train_names: codes `[M, Z]` and names of the pictures that the map is fitted to.
-    codes, names: those that it is tested on, `[N, Z]`.
+    train_codes, train_names: codes `[M, Z]` and names of the images for fitting the map.
+    codes, names: codes `[N, Z]` and names of the images for testing it.
 
   Returns:
-    Group of factors -> float64 `[N, 2, F]`, squared errors of the map and of the mean, whose
-    `r_squared` says how well.
+    Group of factors -> float64 `[N, 2, F]`, squared errors of the map and of the mean, see
+    `r_squared`.
   """
   mean, deviation = train_codes.mean(axis=0), train_codes.std(axis=0) + 1e-12
   inputs, test_inputs = ((c - mean) / deviation for c in (train_codes, codes))
@@ -127,7 +127,7 @@ def probe(
 
 
 def r_squared(errors: np.ndarray) -> float:
-  """Mean R^2 of factors by `probe`'s errors `[N, 2, F]`: at most 1; 0 is as the mean."""
+  """Mean R^2 of factors, from the errors `[N, 2, F]` of `probe`: at most 1; 0 equals the mean."""
   of_map, of_mean = errors.sum(axis=0)
   return float(np.mean(1 - of_map / of_mean))
 
@@ -147,6 +147,6 @@ def _factors(names: Sequence[str], factors: Sequence[str]) -> np.ndarray:
 
 
 def _distances(z: np.ndarray) -> Iterator[np.ndarray]:
-  """Distances `[N]` of each code of `[N, Z]` to all: a matrix of them may not fit into memory."""
+  """Yields distances `[N]` of each code of `[N, Z]` to all, without a matrix of all distances."""
   z = z.astype(np.float64)
   return (np.sqrt(np.square(z - one).sum(axis=-1)) for one in z)

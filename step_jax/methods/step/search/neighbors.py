@@ -74,7 +74,7 @@ def find_neighbors(
     block: rows and columns of the products.
     dtype: that products are made in; `bfloat16` is faster on accelerators, and more candidates are
       then compared exactly.
-    progress: file in which the search is kept as it goes, and from which it goes on; removed at
+    progress: file for the state of the search, from which it resumes if interrupted; removed at
       the end. It must belong to the same vectors and arguments.
 
   Raises:
