@@ -20,6 +20,7 @@ FIELDS = {
   **tiny.FIELDS,
   'batch_size': 8,
   'model.generator_width': 8,
+  'model.num_scales': 1,
   'init_from': '',
   'train_encoder': True,
   # At 16 px the discriminator's last maps have so few pixels that rounding of 1e-7 moves gradients
@@ -108,7 +109,7 @@ def compare(alone, others):
 
 
 def test_two_hosts_train_as_one(train, alone):
-  found = train(2, 4)
+  found = train(2, 2)
   compare(alone, found)
   # The second one computes along and writes nothing.
   assert [line for line in found[2][0].splitlines() if 'val_psnr' in line]
@@ -154,7 +155,7 @@ def test_begun_on_eight_devices_with_a_split_state_and_ended_on_one(picture_fold
 
 @pytest.mark.long
 def test_a_split_state_trains_as_a_copied_one(train, alone):
-  compare(alone, train(2, 4, fsdp=True))
+  compare(alone, train(2, 2, fsdp=True))
 
 
 def test_a_host_that_fails_stops_all_with_its_message(pictures, tmp_path):
@@ -167,7 +168,8 @@ def test_a_host_that_fails_stops_all_with_its_message(pictures, tmp_path):
 
 
 def test_a_host_that_dies_stops_the_other(pictures, tmp_path):
-  command = arguments(tmp_path, pictures, **{'schedule.total_kimg': 800})
+  fields = {**TRIPLETS, 'schedule.total_kimg': 800, 'every.evaluate': 10**5}
+  command = arguments(tmp_path, pictures, 'pretrain', **fields)
   first, second = hosts.start(1, command, command)
   while 'step 1/' not in (line := first.stdout.readline()):
     assert line, 'ended before its first step'
