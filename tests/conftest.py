@@ -1,5 +1,6 @@
 """What many tests share: folders of their own, a small folder of pictures, a trained run."""
 
+import functools
 import os
 import pathlib
 import re
@@ -67,6 +68,19 @@ def own_folders(tmp_path_factory):
   """No test reads or writes the user's cache and weights; processes that tests start neither."""
   os.environ['STEP_JAX_CACHE'] = str(tmp_path_factory.mktemp('cache'))
   os.environ['STEP_JAX_WEIGHTS'] = str(tmp_path_factory.mktemp('weights'))
+
+
+@pytest.fixture(autouse=True)
+def small_scores(monkeypatch):
+  """Tests score images of 64 px: features of 224 or 256 px would take most of their time.
+
+  Fixtures that are shared score by the whole protocol, which tests of the protocols compare.
+  """
+  from step_jax.evaluate import realism, resizing
+
+  small = functools.partial(resizing.resize_for_lpips, size=64)
+  monkeypatch.setattr(resizing, 'resize_for_lpips', small)
+  monkeypatch.setattr(realism, '_SIZE', 64)
 
 
 @pytest.fixture(scope='module', autouse=True)
