@@ -1,6 +1,5 @@
 """What many tests share: folders of their own, a small folder of pictures, a trained run."""
 
-import functools
 import os
 import pathlib
 import re
@@ -70,17 +69,13 @@ def own_folders(tmp_path_factory):
   os.environ['STEP_JAX_WEIGHTS'] = str(tmp_path_factory.mktemp('weights'))
 
 
-@pytest.fixture(autouse=True)
-def small_scores(monkeypatch):
-  """Tests score images of 64 px: features of 224 or 256 px would take most of their time.
+@pytest.fixture(scope='session', autouse=True)
+def small_scores():
+  """Scores see images of 64 px: features of 224 or 256 px would take most of the time of tests."""
+  import tiny
 
-  Fixtures that are shared score by the whole protocol, which tests of the protocols compare.
-  """
-  from step_jax.evaluate import realism, resizing
-
-  small = functools.partial(resizing.resize_for_lpips, size=64)
-  monkeypatch.setattr(resizing, 'resize_for_lpips', small)
-  monkeypatch.setattr(realism, '_SIZE', 64)
+  with tiny.score_at(64, 64):
+    yield
 
 
 @pytest.fixture(scope='module', autouse=True)
@@ -114,7 +109,8 @@ def trained_run(picture_folder, tmp_path_factory):
       tiny.train(stage, picture_folder, workdir)
     from step_jax.evaluate import results
 
-    results.evaluate(workdir)
+    with tiny.score_at(256, 224):
+      results.evaluate(workdir)
   PROGRAMS.update(programs)
   return workdir, read
 

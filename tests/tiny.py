@@ -1,6 +1,7 @@
 """Runs that are as small as can be, and a record of the fields that code reads from them."""
 
 import contextlib
+import functools
 import pathlib
 
 import jax
@@ -13,6 +14,8 @@ import pytest
 from step_jax import config as config_lib
 from step_jax import methods
 from step_jax.data import swatches
+from step_jax.evaluate import realism, resizing
+from step_jax.evaluate.resizing import resize_for_lpips
 
 __all__ = [
   'FIELDS',
@@ -20,6 +23,7 @@ __all__ = [
   'make_config',
   'record_fields',
   'record_programs',
+  'score_at',
   'train',
   'write_pictures',
 ]
@@ -66,6 +70,16 @@ def make_config(stage: str, folder: pathlib.Path, **fields) -> ConfigDict:
 
 def train(stage: str, folder: pathlib.Path, workdir: pathlib.Path, **fields) -> pathlib.Path:
   return methods.train(make_config(stage, folder, **fields), workdir)
+
+
+@contextlib.contextmanager
+def score_at(lpips_size: int, realism_size: int):
+  """Nets of scores see images of these sizes, px, which protocols have 256 and 224."""
+  resize = functools.partial(resize_for_lpips, size=lpips_size)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(resizing, 'resize_for_lpips', resize)
+    patch.setattr(realism, '_SIZE', realism_size)
+    yield
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ import pytest
 import scipy.linalg
 import scipy.spatial.distance
 from skimage.metrics import structural_similarity
+import tiny
 
 from step_jax import config as config_lib
 from step_jax import data, weights
@@ -41,6 +42,13 @@ OTHERS = (
   '{lpips}-diversity-noise', 'psnr-mean', '{lpips}-mean',
 )  # fmt: skip
 OF_STEP = [name for name in PROTOCOLS if not name.startswith(OTHERS)]
+
+
+@pytest.fixture(scope='module', autouse=True)
+def whole_scores():
+  """The sizes of the protocols."""
+  with tiny.score_at(256, 224):
+    yield
 
 
 def taps_of(x):
