@@ -95,8 +95,9 @@ def _train(args) -> None:
 def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   """The configuration of `step-jax train`, without fields set by `--config.…`.
 
-  The settings of the stage that this one starts from come first, then the options. Where nothing
-  says which feature net to use, and the default one has no weights here, the bundled one is used.
+  The settings of the stage that this one starts from come first, then the options. If neither
+  these nor a preset select a feature network, and the default one has no weights in the store, the
+  bundled one is used.
 
   Raises:
     ConfigError: no such data set or preset; or neither data nor a stage before that names them.
@@ -116,7 +117,9 @@ def train_config(args: argparse.Namespace) -> config_lib.ConfigDict:
   set_by_hand = main_lib.split_fields(args.fields)
   init_from = set_by_hand.get('init_from', config.get('init_from', ''))
   before = files.join(args.workdir, init_from)
-  chosen = args.features or args.weights or any(it.startswith('features.') for it in set_by_hand)
+  # A preset is a published recipe: with another network it would be another one.
+  chosen = preset or args.features or args.weights
+  chosen = chosen or any(it.startswith('features.') for it in set_by_hand)
   if init_from and (before / config_lib.FILE).is_file():
     continued = config_lib.read(before)
     config = config_lib.following(args.stage, continued, ','.join(options))

@@ -45,6 +45,9 @@ def test_the_bundled_net_serves_where_nothing_says_another(before, tmp_path, mon
   assert configure(*fresh, '--preset', 'facades', stage='pretrain').arg == (
     'facades,features=squeezenet1_1'
   )
+  # A published recipe is trained by its own net, or not at all.
+  parity = configure(*fresh, '--preset', 'parity', stage='superstylenet')
+  assert parity.features.net == 'vgg19'
   for option in ('--features=vgg16', '--weights=/net.npz', '--config.features.taps=conv1_2'):
     assert configure(*fresh, option, stage='pretrain').features.net == 'vgg16'
   keep(tmp_path / 'other/pretrain', '/my/pictures', 'size=64', **{'features.weights': ''})
