@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import logging
 import os
+import pathlib
 from typing import Any
 
 import jax
@@ -212,7 +213,9 @@ def _data_of_export(folder: files.Path, name: str) -> str:
     DataError: there is nothing in that place.
   """
   place = DATASETS.get(name, {}).get('path', name)
-  if place not in swatches.SETS and (not name.strip('.') or not files.path(place).is_dir()):
+  # Whoever made the export gave the name: it must not lead anywhere else.
+  plain = name not in ('', '..') and pathlib.PurePath(name).name == name
+  if place not in swatches.SETS and not (plain and files.path(place).is_dir()):
     get = f', or run `step-jax data get {name}`' if name in published.PUBLISHED else ''
     raise DataError(
       f'{folder}: was trained on {shown(name)}, and there is no folder {shown(place)}: '

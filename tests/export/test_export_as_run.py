@@ -16,7 +16,8 @@ import safetensors.numpy
 
 import step_jax
 from step_jax import cli, methods
-from step_jax.errors import ConfigError, RunError, UserError
+from step_jax.errors import ConfigError, DataError, RunError, UserError
+from step_jax.evaluate import session
 from step_jax.export import artefact
 from step_jax.methods.step import programs
 
@@ -98,6 +99,14 @@ def test_the_data_set_is_found_by_its_name(exported, picture_folder, tmp_path, m
   (line,) = [line for line in capsys.readouterr().err.splitlines() if 'step-jax: ' in line]
   name = picture_folder.name
   assert f'was trained on {name}, and there is no folder {name}: give the images' in line
+
+
+@pytest.mark.parametrize('name', ['', '.', '..', '../images', '/images', 'a/b', 'gs://images'])
+def test_the_name_of_a_data_set_leads_nowhere_else(tmp_path, monkeypatch, name):
+  monkeypatch.setattr(session.files, 'path', lambda place: tmp_path)  # Everything exists.
+  with pytest.raises(DataError, match='give the images with --data'):
+    session._data_of_export(tmp_path, name)
+  assert session._data_of_export(tmp_path, 'images') == 'images'
 
 
 @pytest.mark.parametrize(
