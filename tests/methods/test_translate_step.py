@@ -234,7 +234,7 @@ def test_a_frozen_encoder_is_not_touched():
 
 def test_bfloat16_computes_as_float32_does_but_for_rounding():
   """Parameters, losses and statistics stay float32; the losses agree to a few per cent."""
-  losses = {}
+  metrics = {}
   for dtype in ('float32', 'bfloat16'):
     config = config_lib.load(config_lib.stage_file('translate') + ':,size=32')
     config.dtype = dtype
@@ -248,16 +248,10 @@ def test_bfloat16_computes_as_float32_does_but_for_rounding():
       role: jax.random.randint(key, (4, 32, 32, 3), 0, 256).astype(jnp.uint8)
       for role, key in zip(('source', 'target'), keys, strict=True)
     }
-    after, metrics = jax.eval_shape(method.train_step, state, batch, {})
-    leaves = jax.tree.leaves((after.params, after.ema, metrics))
+    after, metrics[dtype] = jax.jit(method.train_step)(state, batch, {})
+    leaves = jax.tree.leaves((after.params, after.ema, metrics[dtype]))
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
-
-    # Without what makes gradients of them, of which most of the program is.
-    @jax.jit
-    def losses_of(state, batch, step=method.train_step):
-      return {k: v for k, v in step(state, batch, {})[1].items() if not k.startswith('grad_norm')}
-
-    losses[dtype] = losses_of(state, batch)
-  assert losses['float32']
-  for name, value in losses['float32'].items():
-    np.testing.assert_allclose(losses['bfloat16'][name], value, rtol=0.05, err_msg=name)
+  for name, value in metrics['float32'].items():
+    # Gradients gather the rounding of every layer: 10 % was seen.
+    rtol = 0.3 if name.startswith('grad_norm') else 0.05
+    np.testing.assert_allclose(metrics['bfloat16'][name], value, rtol=rtol, err_msg=name)
