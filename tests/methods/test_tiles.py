@@ -25,7 +25,7 @@ def generator():
 
 
 def image(height, width):
-  """Noise over a slope, so that each part has statistics of its own."""
+  """Noise over a slope: the statistics of each part are different."""
   rng = np.random.default_rng(1)
   coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
   fine = rng.integers(0, 64, (height, width, 3))
