@@ -29,7 +29,7 @@ def write(workdir: str | os.PathLike, out: str | os.PathLike | None = None) -> f
     out: folder for the page; scores of an export are taken from there too.
 
   Raises:
-    RunError: no stage was trained there; or it is an export, and there is no `out`.
+    RunError: no stage was trained there; or it is an export that is damaged, or there is no `out`.
   """
   workdir = methods.resolve(workdir)
   out = methods.output(workdir, out)
@@ -82,12 +82,21 @@ def _translations(workdir: files.Path) -> dict:
   """Galleries as (title, data URL), and a note on how new styles are drawn."""
   try:
     run = methods.load(workdir)
+  except (DataError, RunError) as error:
+    if methods.is_export(workdir):
+      raise  # Every export can be opened, unless it is damaged.
+    return _without_galleries(error)
+  try:
     make = methods.METHODS[run.method].hook('galleries') or galleries.make
     images = make(run)
   except (DataError, RunError) as error:
-    log.info('no galleries yet: %s', error)
-    return {'galleries': [], 'note': ''}
+    return _without_galleries(error)
   return {
     'galleries': [(title, pictures.data_url(image)) for title, image in images.items()],
     'note': run.note,
   }
+
+
+def _without_galleries(error: Exception) -> dict:
+  log.info('the report has no galleries: %s', error)
+  return {'galleries': [], 'note': ''}

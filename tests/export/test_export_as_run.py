@@ -192,6 +192,15 @@ def test_oversized_files_are_not_read(copy):
     step_jax.load(copy)
 
 
+def test_a_report_of_a_damaged_export_fails(copy, tmp_path, capsys):
+  path = copy / 'params.safetensors'
+  path.write_bytes(path.read_bytes()[:1000])
+  out = tmp_path / 'page'
+  assert cli.main(['report', '--workdir', str(copy), '--out', str(out)]) == 2
+  (line,) = [line for line in capsys.readouterr().err.splitlines() if 'step-jax: ' in line]
+  assert 'SHA-256' in line and not out.exists()
+
+
 class Opened(UserError):
   """In place of what a verb does with a run that could be opened."""
 
@@ -284,9 +293,7 @@ def test_damaged_exports_end_in_one_line(exported, picture_folder, tmp_path, mon
     finally:
       watch.on = False
     lines = [line for line in capsys.readouterr().err.splitlines() if 'step-jax: ' in line]
-    # A report has a page without the images, and says why in the log.
-    if verb != 'report' or status:
-      assert status == 2 and len(lines) == 1 and lines[0].isprintable(), lines
+    assert status == 2 and len(lines) == 1 and lines[0].isprintable(), lines
     refused.append('opened' not in ''.join(lines))
     assert listing(folder) == before and not watch.seen, watch.seen
     assert {path.name for path in tmp_path.iterdir()} <= {'out', 'export'}
