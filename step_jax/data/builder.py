@@ -38,12 +38,14 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
   def __init__(self, *, picture_set: folders.PictureSet, resize: int = 0, **kwargs):
     self._picture_set = picture_set
     self._resize = resize
+    self._sizes = {split: set() for split in picture_set.splits}
     self._metadata = tfds.core.MetadataDict(
       layout=picture_set.layout,
       fingerprint=picture_set.fingerprint,
       resize=resize,
       held_out=picture_set.held_out,
       smallest={},
+      sizes={},
       contents={split: {} for split in picture_set.splits},
     )
     if picture_set.palette:
@@ -112,7 +114,9 @@ class Pairs(tfds.core.GeneratorBasedBuilder):
     return _Encoded(sizes['A'], example.content or _hash(loaded), features, classes)
 
   def _note_size(self, split: str, name: str, size: tuple[int, int]) -> None:
-    """Records the smallest height and width of a split and their examples, for `check_crop`."""
+    """Records the smallest height and width of a split with their examples, and counts sizes."""
+    self._sizes[split].add(size)
+    self._metadata['sizes'][split] = len(self._sizes[split])
     smallest = self._metadata['smallest'].setdefault(split, {})
     for axis, side in zip(('height', 'width'), size, strict=True):
       if axis not in smallest or side < smallest[axis][0]:

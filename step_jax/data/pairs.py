@@ -173,6 +173,7 @@ class PairSet:
     splits: name of a split -> number of examples.
     paired: whether examples have a `B`.
     fingerprint: changes when the images change.
+    sizes: name of a split -> number of different image sizes; 0 for sets of older versions.
     held_out: whether `val` was chosen by `folders.hold_out`; False for sets of older versions,
       which had another rule.
     labels: how label maps are read; without a palette, neither label maps nor arrays are read.
@@ -206,6 +207,8 @@ class PairSet:
         split: {str(name): str(content) for name, content in examples.items()}
         for split, examples in self._metadata.get('contents', {}).items()
       }
+      sizes = self._metadata.get('sizes', {})  # Sets of older versions have none.
+      self.sizes = {split: int(sizes.get(split, 0)) for split in self.splits}
       self.labels, self.arrays, values = labels, {}, {}
       if labels.palette and LABELS in features:
         names = features.keys() - {'name', LABELS, *IMAGES}
@@ -262,7 +265,7 @@ class PairSet:
       if size < needed:
         raise DataError(
           f'{name}: its {axis} of {size} px is below the crop of {needed} (data.crop): '
-          f'set a smaller crop, or data.resize={needed} or more'
+          f'scale the images with --size or data.resize={needed}, or set a smaller crop'
         )
 
 

@@ -159,6 +159,13 @@ def test_smallest_picture_is_named_when_a_crop_is_too_large(folder, tmp_path):
     found.check_crop('train', (10, 13))
 
 
+def test_sizes_are_counted(folder, tmp_path):
+  found = builder.prepare(folders.scan(folder), tmp_path / 'out')
+  for split, count in found.sizes.items():
+    assert count == len({example['A'].shape for example in found.split(split)})
+  assert found.sizes['train'] > 1
+
+
 def test_nothing_is_left_of_a_failure(folder, tmp_path):
   broken = folder / 'train/3.png'
   broken.write_bytes(broken.read_bytes()[:60])

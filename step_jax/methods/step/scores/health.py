@@ -125,8 +125,8 @@ def warnings(summary: Mapping[str, float]) -> list[str]:
   if summary.get('diversity', np.inf) < _LEAST_DIVERSITY:
     lines.append(
       f'the generator ignores the style (mode collapse): two styles differ by '
-      f'{summary["diversity"]:.1%} of what two pictures do; train longer, fine-tune, or raise '
-      'loss.recon_l1'
+      f'{summary["diversity"]:.1%} of the distance between two images; train longer, fine-tune, '
+      'or raise loss.recon_l1'
     )
   lead = summary.get('judged_real', 0.0) - summary.get('judged_encoded', 0.0)
   if lead > _MOST_LEAD:

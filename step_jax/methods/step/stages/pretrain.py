@@ -24,6 +24,8 @@ log = logging.getLogger(__name__)
 NEIGHBORS_FILE = 'neighbors_{}.npz'
 # Number of images whose style features are computed at a time.
 _MINING_BATCH = 8
+# Each size takes seconds to compile, so more sizes than this are mentioned in the log.
+_MANY_SIZES = 8
 # Batch size of a device for validation triplets.
 _EVAL_BATCH = 8
 
@@ -53,7 +55,7 @@ def build(
       # A few validation images may not be enough for triplets; training images must be.
       if split == 'train':
         raise
-      log.warning('too few val pictures to score pre-training on')
+      log.warning('there are too few validation images: pre-training is not scored')
   size = pairs.splits['train']
 
   def batches(start):
@@ -94,7 +96,13 @@ def _triplet_loader(config, workdir, pairs: data.PairSet, split, side, features)
     return pipeline.eval_batches(pictures, min(_MINING_BATCH, len(names)))
 
   def mine_now(scratch):
-    log.info('mining neighbours of %d %s pictures by style', len(names), split)
+    log.info('mining neighbours of %d %s images by style', len(names), split)
+    if pairs.sizes[split] > _MANY_SIZES:
+      log.info(
+        'these images have %d sizes, and the feature network is compiled for each: this takes '
+        'longer than for images of one size',
+        pairs.sizes[split],
+      )
     return table.mine(features, batches, names, *counts, groups, scratch, projection)
 
   path = stage_lib.stage_folder(workdir, config.stage) / NEIGHBORS_FILE.format(split)
