@@ -1,4 +1,4 @@
-"""Codes in `.npy` files, and `codes.json` beside them, which says whose codes they are."""
+"""Style codes in `.npy` files, and `codes.json`, which records the encoder that made them."""
 
 import logging
 from typing import Any
@@ -16,12 +16,12 @@ _REMEDY = 'write it again by `step-jax codes`'
 
 
 def is_code(path: files.Path) -> bool:
-  """Whether a style is a code in a file, not an image."""
+  """Whether the file of a style holds a code rather than an image."""
   return path.suffix == SUFFIX
 
 
 def record_of(run: methods.Encoder, out: files.Path) -> dict[str, Any]:
-  """What `codes.json` says of an encoder, with the names of its codes that are there already."""
+  """Content of `codes.json`: the encoder, and the codes already in the folder."""
   encoder = {
     'method': run.method,
     'stage': run.config.stage if hasattr(run, 'config') else '',
@@ -49,12 +49,12 @@ def _read_record(folder: files.Path) -> dict[str, Any] | None:
 
 
 def read(run: methods.Encoder, path: files.Path) -> Any:
-  """A code that `write` wrote, or that has its shape.
+  """Reads a code written by `step-jax codes`, or any array of the same shape.
 
-  Warns if `codes.json` beside it says that it is of another encoder.
+  Logs a warning if `codes.json` in the same folder names another encoder.
 
   Raises:
-    RunError: the file is damaged, or holds no code of this method.
+    RunError: the file is damaged, or is not a code of this method.
   """
   array = untrusted.read_arrays(path, _REMEDY)['']
   name = shown(str(path))
@@ -73,7 +73,7 @@ def read(run: methods.Encoder, path: files.Path) -> Any:
 
 
 def of_trees(run: methods.Encoder, name: str):
-  """The `pack` or `unpack` of an encoder; of one whose codes are arrays: as they are."""
+  """The `pack` or `unpack` method of an encoder; the identity if its codes are plain arrays."""
 
   def unchanged(array: np.ndarray) -> np.ndarray:
     if array.shape != run.code_shape or array.dtype.kind != 'f' or not np.isfinite(array).all():

@@ -1,4 +1,4 @@
-"""Codes of image files, by a trained run or by a method that needs none."""
+"""Style codes of image files, from a trained run or from a method that needs no training."""
 
 from collections.abc import Mapping, Sequence
 import itertools
@@ -26,24 +26,24 @@ def write(
 ) -> list[files.Path]:
   """Writes `NAME.npy` for each image `NAME.jpg`, float32 `Encoder.code_shape`, and `codes.json`.
 
-  Codes of the same encoder that lie there stay; no input is ever replaced. Rows of NaN stand for
-  parts of an image that have no code, such as regions that it lacks.
+  Existing codes of the same encoder are kept, and inputs are never overwritten. Rows of NaN mark
+  parts without a code, such as regions that are not in the image.
 
   Args:
-    inputs: images, or folders of them.
-    out: folder for the codes; made where missing.
-    workdir: of a trained run; or
-    method: whose codes need none.
+    inputs: images, or folders of images.
+    out: folder for the codes; created if missing.
+    workdir: work directory of a trained run. Give this or `method`.
+    method: name of a method whose codes need no training.
     which: `latest` or `best` checkpoint.
-    side_by_side: whether files are A|B pairs, whose target half gives the code.
+    side_by_side: whether files are A|B pairs; the target half is encoded.
     options: flags of the method, with underscores -> values.
 
   Returns:
-    The files of the codes.
+    Paths of the codes.
 
   Raises:
-    UserError: the run or an image cannot be used; two codes would have one name, or replace an
-      input; or codes of another encoder lie in `out`. Names are checked before anything is written.
+    UserError: the run or an image cannot be used; two codes would have the same name, or overwrite
+      an input; or `out` has codes of another encoder. Names are checked before anything is written.
   """
   inputs, out = [files.path(path) for path in inputs], files.path(out)
   images = paths.expand(inputs)

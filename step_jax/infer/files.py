@@ -16,7 +16,7 @@ from step_jax.infer import gallery, paths, reading
 from step_jax.infer import options as options_lib
 
 GRID = 'grid.png'
-# How long a frame of a video is shown.
+# Duration of a video frame.
 _FRAME_SECONDS = 1 / 12
 
 
@@ -37,36 +37,36 @@ def translate(
 ) -> list[files_lib.Path]:
   """Translates files, and writes one PNG per translation and `grid.png`.
 
-  Pictures are scaled as those were that the run was trained on (`data.resize`).
+  Images are resized as in training (`data.resize`).
 
-  `NAME.jpg` becomes `NAME.png`, or `NAME_00.png`, `NAME_01.png`, … where there are several styles.
-  Files of these names in `out` are replaced, so that a command can be repeated; no input ever is.
-  Each result is written as soon as it is made. The grid comes last. It shows whole images where
-  that takes no more than 100 MB of memory, else thumbnails, and the first rows if there are
-  thousands.
+  `NAME.jpg` becomes `NAME.png`, or `NAME_00.png`, `NAME_01.png`, … if there are several styles.
+  Existing files of these names in `out` are overwritten; inputs never are. Each result is written
+  as soon as it is ready, the grid last. The grid shows full-size images if they fit in 100 MB of
+  memory, otherwise thumbnails. With thousands of inputs it shows only the first rows.
 
   Args:
-    workdir: of a trained run.
-    inputs: source pictures, or folders of them. Hidden files of a folder are left out.
-    out: folder for the results; made where missing.
-    styles: images whose styles to use, or codes that `step-jax codes` wrote (`.npy`); or
-    interpolate: two of such, from whose styles to blend in `steps`; or
-    sample: how many styles to draw, by `seed`. Methods that have a style of their own need none of
-      the three.
-    steps, seed: see above.
-    side_by_side: whether files are A|B pairs, of which the source half is translated and the target
-      half gives the style.
+    workdir: work directory of a trained run.
+    inputs: source images, or folders of images. Hidden files in a folder are skipped.
+    out: folder for the results; created if missing.
+    styles: style images, or codes written by `step-jax codes` (`.npy`). Give at most one of
+      `styles`, `interpolate` and `sample`; methods with a default style need none of them.
+    interpolate: two style images or codes to interpolate between.
+    sample: number of styles to sample.
+    steps: number of styles of an interpolation.
+    seed: random seed of `sample`.
+    side_by_side: whether files are A|B pairs; the source half is translated, and the target half
+      gives the style.
     which: `latest` or `best` checkpoint.
     options: flags of the method, with underscores -> values.
-    video: a file (`.webp`) for the blends of one source as an animation, there and back; needs
-      `interpolate`.
+    video: path (`.webp`) of an animation of the interpolation, forwards and backwards; needs
+      `interpolate` and exactly one source.
 
   Returns:
-    The files written but for the grid and the video.
+    Paths of the translations, without the grid and the video.
 
   Raises:
-    UserError: the run or a picture cannot be used; two results would have one name; or a result
-      would replace an input. Names are checked before anything is written.
+    UserError: the run or an image cannot be used; two results would have the same name; or a result
+      would overwrite an input. Names are checked before anything is written.
   """
   inputs, out = [files_lib.path(path) for path in inputs], files_lib.path(out)
   sources = paths.expand(inputs)
@@ -122,10 +122,10 @@ def translate(
 
 
 def _check_video(video: files_lib.Path, sources: int, interpolating: bool) -> None:
-  """Makes sure that a video can be made.
+  """Checks the options of a video.
 
   Raises:
-    ConfigError: it cannot; the message says why.
+    ConfigError: a video cannot be made with them.
   """
   name = f'--video {shown(str(video))}'
   if not interpolating:
@@ -137,7 +137,7 @@ def _check_video(video: files_lib.Path, sources: int, interpolating: bool) -> No
 
 
 def _between(a: Any, b: Any, share: float, **chosen) -> Any:
-  """The code `share` of the way from `a` to `b`."""
+  """Linear interpolation from code `a` (`share` 0) to code `b` (`share` 1)."""
   return a.interpolate(b, share, **chosen) if hasattr(a, 'interpolate') else a + share * (b - a)
 
 
@@ -148,7 +148,7 @@ def _write(
   results: Sequence[files_lib.Path],
   arguments: Mapping[str, Any],
 ) -> Iterator[np.ndarray]:
-  """Yields the translation of a source in each style, once it is written to its path."""
+  """Writes the translation of a source in each style to its path, and yields it."""
   for code, path in zip(codes, results, strict=True):
     result = run.translate(source, code, **arguments)
     pictures.write_png(path, result)

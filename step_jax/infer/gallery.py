@@ -1,4 +1,4 @@
-"""Pictures side by side."""
+"""Grids of images."""
 
 from collections.abc import Iterable, Sequence
 import colorsys
@@ -9,20 +9,20 @@ import numpy as np
 
 from step_jax.data import pictures
 
-# Pixels of a `Grid`: 100 MB in memory.
+# Maximum number of pixels of a `Grid`: 100 MB in memory.
 _MOST_PIXELS = 2**25
-# Side of the smallest thumbnails: if they do not fit, some are left out.
+# Minimum side of a thumbnail. If thumbnails of this size do not fit, some are left out.
 _SMALLEST_SIDE = 64
 
 
 class Grid:
-  """A `grid` of bounded size, whose rows come one by one.
+  """A `grid` of bounded size that is built row by row.
 
-  Images are scaled down so that all fit; of too many only the first rows and columns are shown.
+  Images are scaled down to fit. If there are too many, only the first rows and columns are shown.
 
   Args:
-    rows: how many will be added.
-    columns: how many images a row has.
+    rows: number of rows that will be added.
+    columns: number of images per row.
   """
 
   def __init__(self, rows: int, columns: int):
@@ -33,7 +33,7 @@ class Grid:
     self._rows: list[list[np.ndarray]] = []
 
   def thumbnail(self, image: np.ndarray) -> np.ndarray:
-    """An image uint8 `[H, W, 3]` as large as it is shown."""
+    """Scales an image, uint8 `[H, W, 3]`, down to its size in the grid."""
     scale = self._side / max(image.shape[:2])
     if scale >= 1:
       return image
@@ -41,7 +41,7 @@ class Grid:
     return pictures.resize(image, (height, width))
 
   def add(self, row: Iterable[np.ndarray]) -> None:
-    """Adds a row of images, uint8 `[H, W, 3]`; takes all of them, one at a time."""
+    """Adds a row of images, uint8 `[H, W, 3]`; consumes the whole iterable, image by image."""
     shown = []
     for image in row:
       if len(self._rows) < self._most_rows and len(shown) < self._columns:
@@ -55,21 +55,21 @@ class Grid:
 
 
 def shown(image: np.ndarray) -> np.ndarray:
-  """An image as people see it, uint8 `[H, W, 3]`: classes of label maps `[H, W]` get colours."""
+  """An image for display, uint8 `[H, W, 3]`; label maps `[H, W]` get one colour per class."""
   if image.ndim == 3:
     return image
-  # Hues a golden section apart: neighbouring classes differ, and no class is named.
+  # Hues are a golden section apart, so that neighbouring classes differ.
   hues = np.arange(256) * 0.618 % 1
   colors = [colorsys.hsv_to_rgb(hue, 0.65, 0.9) for hue in hues]
   return np.rint(np.array(colors) * 255).astype(np.uint8)[image]
 
 
 def grid(rows: Sequence[Sequence[np.ndarray]], gap: int = 2) -> np.ndarray:
-  """Lays out pictures in rows on white, each row as high and each column as wide as needed.
+  """Lays out images in rows on white, each row as high and each column as wide as needed.
 
   Args:
-    rows: of uint8 `[h, w, 3]`; sizes may differ, rows may be of different length.
-    gap: white pixels between pictures.
+    rows: rows of images, uint8 `[h, w, 3]`; image sizes and row lengths may differ.
+    gap: white pixels between images.
 
   Returns:
     uint8 `[H, W, 3]`.

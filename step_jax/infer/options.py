@@ -1,4 +1,4 @@
-"""Options of methods: which flags a command has, and what a run is given of them."""
+"""Method-specific options: flags of a command, and the arguments that they set."""
 
 from collections.abc import Mapping, Sequence
 import pkgutil
@@ -7,9 +7,9 @@ from typing import Any
 from step_jax import files, methods
 from step_jax.errors import ConfigError, DataError, shown
 
-# Options whose values are files, each with that of one image.
+# Options whose values are files, each with the file of one image.
 OwnFiles = Sequence[tuple[methods.Option, files.Path]]
-# Command -> the functions whose options it has.
+# Command -> functions whose options it accepts.
 _FUNCTIONS = {
   'translate': ('translate', 'draw', 'encode', 'interpolate'),
   'codes': ('encode', 'codes'),
@@ -17,12 +17,12 @@ _FUNCTIONS = {
 
 
 def flag(option: methods.Option, command: str) -> str:
-  """Name of an option as a flag of a command, without dashes."""
+  """Flag of an option in a command, without the leading dashes."""
   return f'style-{option.name}' if (option.of, command) == ('encode', 'translate') else option.name
 
 
 def flags(command: str) -> dict[str, dict[str, methods.Option]]:
-  """Flags of a command: name -> methods that have it -> the option."""
+  """Flags of a command: name -> method that has it -> option."""
   by_flag: dict[str, dict[str, methods.Option]] = {}
   for method in methods.METHODS.values():
     for option in method.options:
@@ -32,7 +32,7 @@ def flags(command: str) -> dict[str, dict[str, methods.Option]]:
 
 
 class Given:
-  """The options that a command was given for a method.
+  """Method-specific options given to a command.
 
   Args:
     method: name of the method.
@@ -40,7 +40,7 @@ class Given:
     values: flag, with underscores -> value.
 
   Raises:
-    ConfigError: the method has no such option.
+    ConfigError: the method does not have one of the options.
   """
 
   def __init__(self, method: str, command: str, values: Mapping[str, Any]):
@@ -55,13 +55,13 @@ class Given:
       self._values.append((options[method], value))
 
   def refuse(self, function: str, why: str) -> None:
-    """Raises a ConfigError if an option of that function is given."""
+    """Raises a ConfigError if an option of the function is given."""
     for option, _ in self._values:
       if option.of == function:
         raise ConfigError(f'--{flag(option, self._command)}: {why}')
 
   def of(self, function: str) -> dict[str, Any]:
-    """Arguments of a function that are the same for all images."""
+    """Arguments of a function that are shared by all images."""
     return {
       option.argument: value
       for option, value in self._values
@@ -69,10 +69,10 @@ class Given:
     }
 
   def files_of(self, function: str, images: Sequence[files.Path]) -> list[OwnFiles]:
-    """For each image its files: the values of those options of a function that are files.
+    """Files of each image, from those options of a function whose values are files.
 
     Raises:
-      UserError: there are more or fewer, or a folder lacks one.
+      UserError: the number of files differs from that of images, or a folder lacks one.
     """
     of_options = [
       [(option, path) for path in _matched(f'--{flag(option, self._command)}', value, images)]
@@ -83,7 +83,7 @@ class Given:
 
 
 def read(run: methods.Encoder, own_files: OwnFiles, image: Any) -> dict[str, Any]:
-  """Arguments for an image from its files."""
+  """Reads the files of an image as arguments."""
   return {
     option.argument: pkgutil.resolve_name(option.read)(run, path, image)
     for option, path in own_files

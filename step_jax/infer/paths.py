@@ -1,4 +1,4 @@
-"""Names of files: what is read, what is written, and that no input is replaced."""
+"""Paths of inputs and outputs, and checks that no output overwrites an input."""
 
 from collections.abc import Hashable, Sequence
 import os
@@ -10,7 +10,7 @@ from step_jax.errors import DataError, shown
 
 
 def expand(inputs: Sequence[files.Path]) -> list[files.Path]:
-  """Files, and the pictures of folders but hidden ones, in order."""
+  """The given files in order, with each folder replaced by its images that are not hidden."""
   paths = []
   for path in inputs:
     if path.is_dir():
@@ -34,15 +34,15 @@ def plan(
   """Paths of the results of each source.
 
   Args:
-    sources: files.
+    sources: source files.
     out: folder of the results.
-    overview: name of the file there that is about all of them.
-    count: results of each source.
-    suffix: of the results.
+    overview: name of the file in `out` that summarizes all results.
+    count: number of results per source.
+    suffix: file suffix of the results.
 
   Raises:
-    DataError: two results, or one and the overview, would have one name. Names that differ in case
-      alone are one on some file systems, as are the two ways to encode an accent.
+    DataError: two results, or a result and the overview, would have the same name. Names that
+      differ only in case or in Unicode normalization count as equal, as on some file systems.
   """
   taken: dict[str, files.Path | None] = {overview: None}
   outputs = []
@@ -65,11 +65,11 @@ def plan(
 def check_kept(
   inputs: Sequence[files.Path], out: files.Path, outputs: Sequence[files.Path]
 ) -> None:
-  """Makes sure that no output takes the place of an input, and that `out` can be a folder.
+  """Checks that no output overwrites an input, and that `out` can be a folder.
 
   Raises:
-    DataError: one does, be it by another path, a link or another case; an input is missing; or
-      `out` is a file.
+    DataError: an output is an input, perhaps by another path, by a link or in another case; an
+      input is missing; or `out` is a file.
   """
   kept = {}
   for path in inputs:
@@ -89,7 +89,7 @@ def check_kept(
 
 
 def _identity(path: files.Path) -> Hashable:
-  """Equal for all paths and links to one file or folder; None where there is none."""
+  """A key that is equal for all paths and links to a file or folder; None if it does not exist."""
   if files.in_bucket(path):
     return os.fspath(path)
   try:

@@ -1,4 +1,4 @@
-"""Reading inputs and styles as a run takes them."""
+"""Reads inputs and styles of a run."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,7 @@ from step_jax.errors import ConfigError, DataError, RunError, shown
 from step_jax.infer import codes as codes_lib
 from step_jax.infer import options as options_lib
 
-# What is shown of a code in a file, and where nothing is.
+# Placeholder image for codes read from files and for empty cells.
 WHITE = np.full((1, 1, 3), 255, np.uint8)
 
 
@@ -19,12 +19,12 @@ class Reader:
   """Reads the files of a command.
 
   Args:
-    run: a run, or an encoder without one, which takes images in their own size.
-    given: the options of the command.
-    side_by_side: whether files are A|B pairs: sources are one half, styles the other one.
+    run: a run, or an encoder without a run, which gets images in their own size.
+    given: options of the command.
+    side_by_side: whether files are A|B pairs: one half is the source, the other one the style.
 
   Raises:
-    ConfigError: without a run, nothing says which half is which.
+    ConfigError: `side_by_side` without a run, whose configuration says which half is the source.
   """
 
   def __init__(self, run: methods.Encoder, given: options_lib.Given, side_by_side: bool):
@@ -40,25 +40,28 @@ class Reader:
     self._read_source = methods.METHODS[run.method].hook('read_source')
 
   def source(self, path: files.Path) -> tuple[Any, np.ndarray]:
-    """An input as `Run.translate` takes it, and an image uint8 `[H, W, 3]` of it."""
+    """Reads an input for `Run.translate`, and an image of it for display, uint8 `[H, W, 3]`."""
     if self._read_source:
       return self._read_source(self._run, path, self._halves[0])
-    # Tiles are for images in their own size.
+    # Tiled translation keeps the size of the image.
     resize = 0 if 'tile' in self._given.of('translate') else self._resize
     image = read_image(path, self._halves[0], resize)
     return image, image
 
   def files_of_styles(self, paths: Sequence[files.Path]) -> list[options_lib.OwnFiles]:
-    """For each style the files of options of `encode`; codes have none."""
+    """Files of the options of `encode` for each style; none for codes."""
     images = [path for path in paths if not codes_lib.is_code(path)]
     of_images = iter(self._given.files_of('encode', images))
     return [() if codes_lib.is_code(path) else next(of_images) for path in paths]
 
   def style(self, path: files.Path, own_files: options_lib.OwnFiles) -> tuple[Any, np.ndarray]:
-    """The code of a style, an image or a code in a file, and an image uint8 `[H, W, 3]` of it.
+    """Reads a style, from an image or a code file.
+
+    Returns:
+      Its code, and an image for display, uint8 `[H, W, 3]`.
 
     Raises:
-      UserError: it cannot be read, or has no code.
+      UserError: the file cannot be read, or the image has no code.
     """
     if codes_lib.is_code(path):
       return codes_lib.read(self._run, path), WHITE
@@ -71,15 +74,15 @@ class Reader:
 
 
 def read_image(path: files.Path, half: str, resize: int) -> np.ndarray:
-  """An image, uint8 `[H, W, 3]`.
+  """Reads an image, uint8 `[H, W, 3]`.
 
   Args:
-    path: its file.
-    half: `left` or `right` for that half of an A|B image, else empty.
+    path: image file.
+    half: `left` or `right` half of an A|B image; empty for the whole image.
     resize: pixels of the shorter side; 0 keeps the size.
 
   Raises:
-    DataError: it cannot be read, or has no halves.
+    DataError: the file cannot be read, or is too narrow to have two halves.
   """
   image = pictures.read_picture(path)
   if half:

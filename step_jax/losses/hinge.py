@@ -1,4 +1,4 @@
-"""Hinge losses of a GAN with a discriminator at several scales."""
+"""Hinge losses of a GAN with a multi-scale discriminator."""
 
 from collections.abc import Sequence
 
@@ -38,9 +38,9 @@ def hinge_generator_loss(fake: Scales) -> jax.Array:
 
 
 def feature_matching_loss(fake: Scales, real: Scales) -> jax.Array:
-  """Mean absolute difference of the discriminator's hidden maps (Wang et al. 2018, eq. 4).
+  """Mean absolute difference of the discriminator's hidden features (Wang et al. 2018, eq. 4).
 
-  Summed over layers and averaged over scales; the maps of the real images are constants.
+  Summed over layers and averaged over scales; no gradient flows to the features of real images.
 
   Args:
     fake, real: scale -> layer -> `[B, h, w, C]`; the last layer, with logits, is not used.

@@ -19,7 +19,7 @@ def perceptual_loss(
 
   Args:
     x, y: tap -> features `[B, H, W, C]`.
-    weights: tap -> weight, for the taps that count.
+    weights: tap -> weight; other taps are ignored.
 
   Returns:
     float32 scalar, at least 0.
@@ -42,13 +42,14 @@ def perceptual_distance(
 def perceptual_l1(
   x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], weights: Mapping[str, float]
 ) -> jax.Array:
-  """Weighted absolute distance of features: `sum_tap w_tap * mean|x_tap - y_tap|`, y a target.
+  """Weighted absolute distance of features: `sum_tap w_tap * mean|x_tap - y_tap|`.
 
+  `y` is the target: no gradient flows to it.
   Used with VGG19 `conv{1..5}_1` and weights 1/32, 1/16, 1/8, 1/4, 1 (Wang et al. 2018).
 
   Args:
     x, y: tap -> features `[B, H, W, C]`.
-    weights: tap -> weight, for the taps that count.
+    weights: tap -> weight; other taps are ignored.
 
   Returns:
     float32 scalar, at least 0.
@@ -64,10 +65,10 @@ def perceptual_l1(
 def lpips(
   x: Mapping[str, jax.Array], y: Mapping[str, jax.Array], heads: Mapping[str, jax.Array]
 ) -> jax.Array:
-  """Learned perceptual distance of pictures (Zhang et al. 2018, eq. 1).
+  """Learned perceptual distance of images (Zhang et al. 2018, eq. 1).
 
   Args:
-    x, y: tap -> features `[B, H, W, C]` of the trunk that the heads were fitted to.
+    x, y: tap -> features `[B, H, W, C]` of the network that the heads were fitted to.
     heads: tap -> non-negative channel weights `[C]`.
 
   Returns:

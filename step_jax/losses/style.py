@@ -18,7 +18,7 @@ def gram_matrix(features: jax.Array) -> jax.Array:
 
 
 def style_distance(x: Mapping[str, jax.Array], y: Mapping[str, jax.Array]) -> jax.Array:
-  """Style distance of pictures: mean squared difference of Gram matrices, summed over taps.
+  """Style distance of images: mean squared difference of Gram matrices, summed over taps.
 
   Taps are not weighted, so those with the largest Gram entries dominate, as in StEP.
 

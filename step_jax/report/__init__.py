@@ -1,4 +1,4 @@
-"""A run as one self-contained HTML page."""
+"""Report of a run: one self-contained HTML page."""
 
 from step_jax.report.page import write
 

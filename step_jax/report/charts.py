@@ -9,22 +9,22 @@ import matplotlib
 matplotlib.use('svg')
 from matplotlib import figure  # noqa: E402
 
-# Curves with more points are thinned: a screen shows no more.
+# Maximum number of points of a curve; longer ones are subsampled.
 _MAX_POINTS = 500
 
 
 def curves(rows: Sequence[Mapping[str, float]]) -> str:
-  """Small charts over the step, one a metric, or one a family (`name/0`, `name/1`, …).
+  """Small charts of metrics over the step, one per metric or family (`name/0`, `name/1`, …).
 
   Args:
-    rows: `{'step': …, name: value}`; a metric need not be in every row.
+    rows: `{'step': …, name: value}`; rows may lack metrics.
 
   Returns:
     SVG markup, one image per chart.
   """
   metrics = sorted({name for row in rows for name in row} - {'step'})
   families = itertools.groupby(metrics, _family)
-  # Without a date or random ids the same run gives the same page.
+  # A fixed hash salt and no date make the page of a run reproducible.
   with matplotlib.rc_context({'svg.hashsalt': 'step_jax', 'svg.fonttype': 'none'}):
     return '\n'.join(_chart(title, list(names), rows) for title, names in families)
 

@@ -1,4 +1,4 @@
-"""What a trained run of any method makes of validation images, laid out in grids."""
+"""Grids of validation images translated by a trained run of any method."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from step_jax.infer import gallery
 
 
 def make(run: methods.Run, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
-  """Grids by title, uint8 `[H, W, 3]`: reconstructions, transfer, samples.
+  """Grids of reconstructions, style transfer and samples: title -> uint8 `[H, W, 3]`.
 
   Args:
     run: a trained run.
-    count: validation images to show, fewer where there are not so many.
-    seed: of the samples.
+    count: maximum number of validation images.
+    seed: random seed of the samples.
   """
   method = methods.METHODS[run.method]
   settings = run.config.data

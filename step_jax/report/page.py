@@ -1,4 +1,4 @@
-"""Puts curves, tables and galleries of a run on one page that opens without a network."""
+"""Writes curves, tables and galleries of a run to one HTML page that works offline."""
 
 import logging
 import os
@@ -21,15 +21,16 @@ FILE = 'report.html'
 def write(workdir: str | os.PathLike, out: str | os.PathLike | None = None) -> files.Path:
   """Writes `report.html` to a run's work directory, or to `out`.
 
-  It shows what is there: the curves of every stage that was trained, scores of those that were
-  evaluated, and what the generator makes of validation pictures.
+  The page shows the curves of each trained stage, the scores of each evaluated stage, and
+  translations of validation images.
 
   Args:
-    workdir: of the run, or an export.
-    out: folder for the page; scores of an export are taken from there too.
+    workdir: work directory of the run, or an export.
+    out: folder for the page; scores of an export are read from here.
 
   Raises:
-    RunError: no stage was trained there; or it is an export that is damaged, or there is no `out`.
+    RunError: no stage has been trained; or `workdir` is an export that is damaged, or `out` is
+      missing for it.
   """
   workdir = methods.resolve(workdir)
   out = methods.output(workdir, out)
@@ -73,18 +74,18 @@ def _stage(folder: files.Path, scored: files.Path) -> dict:
 
 
 def _last_signs(rows: list[dict]) -> dict[str, float]:
-  """The latest value of everything that was found at evaluations."""
+  """The latest value of each evaluation metric, without the `val_` prefix."""
   latest = {name: value for row in rows for name, value in row.items()}
   return {k.removeprefix('val_'): value for k, value in latest.items() if k.startswith('val_')}
 
 
 def _translations(workdir: files.Path) -> dict:
-  """Galleries as (title, data URL), and a note on how new styles are drawn."""
+  """Galleries as (title, data URL), and a note on how new styles are sampled."""
   try:
     run = methods.load(workdir)
   except (DataError, RunError) as error:
     if methods.is_export(workdir):
-      raise  # Every export can be opened, unless it is damaged.
+      raise  # The export is damaged.
     return _without_galleries(error)
   try:
     make = methods.METHODS[run.method].hook('galleries') or galleries.make
