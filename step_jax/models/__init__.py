@@ -1,4 +1,4 @@
-"""Networks that methods share, as pure Flax modules: no I/O, no configuration, no files."""
+"""Networks shared by methods, as pure Flax modules without I/O or configuration."""
 
 from step_jax.models.features import FEATURE_NETS, VGG16, VGG19, AlexNet, FeatureNet, SqueezeNet11
 

@@ -1,6 +1,6 @@
-"""Convolutions as each kind of device computes them fastest.
+"""Convolutions with the fastest algorithm for each kind of device.
 
-The numbers differ by rounding alone.
+Results differ only by rounding.
 """
 
 import functools
@@ -9,24 +9,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-# Winograd's F(2x2, 3x3) (Lavin and Gray 2016, sec. 4.1): tiles of 4x4 inputs give 2x2 outputs from
-# 16 products in place of 36.
+# Winograd's F(2x2, 3x3) (Lavin and Gray 2016, sec. 4.1): tiles of 4x4 inputs give 2x2 outputs with
+# 16 products instead of 36.
 _TILE = 2
 _INPUT = np.array([[1, 0, -1, 0], [0, 1, 1, 0], [0, -1, 1, 0], [0, 1, 0, -1]], np.float32)
 _KERNEL = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]], np.float32)
 _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
-# With fewer products of channels the transforms cost more than they save.
+# Minimum product of input and output channels; below it the transforms cost more than they save.
 _WINOGRAD_CHANNELS = 2**15
-# Places a strip of a kernel's gradient has, times channels.
+# Number of positions in a strip of the kernel gradient, times channels.
 _STRIP = 2**18
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding='SAME') -> jax.Array:
   """Plain convolution, `[B, H, W, in], [k, k, in, out] -> [B, H', W', out]`; padding as in lax.
 
-  On CPU the kernel's gradient on large maps is computed by strips, up to four times as fast.
+  On CPU the kernel gradient of large maps is computed in strips, which is up to four times as fast.
   """
-  # Sums of strips that are rounded to bfloat16 would lose digits; an export may know no sizes.
+  # Strips rounded to bfloat16 would lose precision in the sum; an export may have symbolic shapes.
   if x.dtype != jnp.float32 or not all(isinstance(size, int) for size in x.shape):
     return _conv(x, kernel, stride, padding)
   if isinstance(padding, str):
@@ -44,7 +44,7 @@ def _conv(x, kernel, stride, padding):
 
 
 def _strip_rows(x, kernel, stride, padding) -> int | None:
-  """Rows of the output a strip has, or None where the whole is small enough."""
+  """Number of output rows per strip; None if the map is small enough for one strip."""
   height, width = (
     (size + sum(pads) - window) // stride + 1
     for size, pads, window in zip(x.shape[1:3], padding, kernel.shape, strict=False)
@@ -75,16 +75,16 @@ _conv_by_strips.defvjp(_forward, _backward)
 
 
 def _kernel_gradient(x, gradient, *, stride, padding, like):
-  """What a convolution's `gradient` says of its kernel, which is shaped `like` another."""
+  """Kernel gradient of a convolution from the output `gradient`; `like` gives its shape."""
   _, to_kernel = jax.vjp(lambda kernel: _conv(x, kernel, stride, padding), jnp.zeros_like(like))
   return to_kernel(gradient)[0]
 
 
 def _summed_over_strips(x, gradient, *, rows, stride, padding, like):
-  """`_kernel_gradient` as a sum over strips of so many rows, which stay in the cache.
+  """`_kernel_gradient` as a sum over strips of `rows` rows, which fit in the cache.
 
-  XLA's CPU back end runs it as one matrix product that sums over all places at once, at a fifth of
-  the speed that it has for short sums. Strips go over rows alone: the batch may be split over
+  XLA's CPU back end computes the whole gradient as one matrix product that sums over all positions,
+  at a fifth of the speed of short sums. Only rows are split, because the batch may be sharded over
   devices.
   """
   x = jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0)))
@@ -102,21 +102,21 @@ def _summed_over_strips(x, gradient, *, rows, stride, padding, like):
 def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """3x3 convolution of stride 1, 'SAME', `[B, H, W, in], [3, 3, in, out] -> [B, H, W, out]`.
 
-  On CPU wide ones are computed by Winograd's method: about half the time, forward and backward.
-  Accelerators choose for themselves.
+  On CPU, convolutions with many channels use Winograd's method, in about half the time, forward and
+  backward. On accelerators the compiler chooses the algorithm.
   """
-  # Differences of tiles that are rounded to bfloat16 would lose most of their digits.
+  # Tile differences rounded to bfloat16 would lose most of their precision.
   if kernel.shape[2] * kernel.shape[3] < _WINOGRAD_CHANNELS or x.dtype != jnp.float32:
     return conv(x, kernel)
   return jax.lax.platform_dependent(x, kernel, cpu=winograd_conv3x3, default=conv)
 
 
 def upsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
-  """3x3 'SAME' convolution of `x` doubled by nearest neighbour, without making the doubled map.
+  """3x3 'SAME' convolution of `x` upsampled 2x by nearest neighbour, without the upsampled map.
 
-  A pixel of the doubled map sees two by two pixels of `x`, and which of the kernel's taps meet in
-  one of these depends on whether its row and column are even or odd: four 2x2 convolutions with
-  sums of taps, 16 products for what takes 36 on the doubled map.
+  Each pixel of the upsampled map depends on 2x2 pixels of `x`. Which kernel taps fall on the same
+  pixel of `x` depends on whether its row and column are even or odd. The result is thus four 2x2
+  convolutions with sums of taps, which take 16 products instead of 36.
 
   Args:
     x: `[B, H, W, in]`.
@@ -127,13 +127,13 @@ def upsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """
 
   def halves(taps):
-    """Taps that meet in each of the two pixels seen, for an even and for an odd place."""
+    """Taps that fall on each of the two input pixels, for even and for odd positions."""
     first, middle, last = taps
     return (first, middle + last), (first + middle, last)
 
   rows = [jnp.stack(half) for half in halves(kernel)]
   phases = [[jnp.stack(half, axis=1) for half in halves(jnp.moveaxis(row, 1, 0))] for row in rows]
-  # An even place sees its own pixel and the one before, an odd place its own and the one after.
+  # Even positions use their own pixel and the previous one, odd ones their own and the next one.
   pad = ((1, 0), (0, 1))
   y = jnp.stack(
     [
@@ -165,8 +165,9 @@ def _winograd_forward(x, kernel):
 def _winograd_backward(saved, gradient):
   x, kernel = saved
   _, to_kernel = jax.vjp(lambda kernel: _winograd(x, _transform_kernel(kernel)), kernel)
-  # A convolution again, with the kernel turned around, which only swaps the outer two of its four
-  # taps in each direction: quicker than transposed transforms, which add up overlapping tiles.
+  # The input gradient is a convolution with the flipped kernel. Flipping only swaps the outer two
+  # of the four taps in each direction. This is faster than transposed transforms, which add
+  # overlapping tiles.
   taps = _transform_kernel(kernel)
   turned = [[taps[i][j] for j in (3, 1, 2, 0)] for i in (3, 1, 2, 0)]
   return _winograd(gradient, turned, axis=1), *to_kernel(gradient)
@@ -176,14 +177,14 @@ winograd_conv3x3.defvjp(_winograd_forward, _winograd_backward)
 
 
 def _transform_kernel(kernel):
-  """`[3, 3, in, out]` to four by four lists of `[in, out]`."""
+  """`[3, 3, in, out]` to 4x4 nested lists of `[in, out]`."""
   taps = [_combine(_KERNEL, [kernel[i, j] for j in range(3)]) for i in range(3)]
   columns = (_combine(_KERNEL, [taps[i][j] for i in range(3)]) for j in range(4))
   return list(zip(*columns, strict=True))
 
 
 def _winograd(x, taps, axis=0):
-  """The convolution of `x` with a kernel's taps, whose `axis` goes with the channels of `x`."""
+  """Convolution of `x` with transformed taps, contracting their `axis` with the channels of `x`."""
   batch, height, width, channels = x.shape
   rows, columns = -(-height // _TILE), -(-width // _TILE)
   below, right = 1 + rows * _TILE - height, 1 + columns * _TILE - width
@@ -193,7 +194,7 @@ def _winograd(x, taps, axis=0):
     _combine(_INPUT, [line[:, :, j : j + _TILE * columns : _TILE] for j in range(4)])
     for line in lines
   ]
-  # One plain matrix product each: XLA's CPU back end runs these faster than one batched product.
+  # Separate matrix products: XLA's CPU back end runs these faster than one batched product.
   products = [
     [
       jax.lax.dot_general(
@@ -210,10 +211,7 @@ def _winograd(x, taps, axis=0):
 
 
 def _combine(matrix: np.ndarray, parts: list[jax.Array]) -> list[jax.Array]:
-  """`matrix @ parts` for a constant matrix of few entries.
-
-  Only additions where they are 1 or -1.
-  """
+  """`matrix @ parts` for a sparse constant matrix; entries of 1 and -1 need only additions."""
   sums = []
   for row in matrix:
     terms = [

@@ -1,9 +1,9 @@
-"""Frozen feature nets with named taps: VGG16, VGG19, SqueezeNet 1.1 and AlexNet.
+"""Frozen feature networks with named taps: VGG16, VGG19, SqueezeNet 1.1 and AlexNet.
 
-Each takes RGB pictures `[B, H, W, 3]` in [-1, 1], returns a dict of the taps asked for (activations
-after ReLU), and computes no layer beyond the last of them. What the weights expect as input (mean,
-scale) is part of the parameters, under `input`, for RGB pixels in 0..255; the converters in
-`step_jax.weights` turn kernels that read BGR. So weights of any lineage run through the same
+Each takes RGB images `[B, H, W, 3]` in [-1, 1] and returns a dict of the requested taps
+(activations after ReLU). Layers after the last tap are not computed. The input normalisation (mean,
+scale) of RGB pixels in 0..255 is part of the parameters, under `input`. The converters in
+`step_jax.weights` reorder the kernels of BGR networks, so that weights of any origin use the same
 module.
 """
 
@@ -17,18 +17,18 @@ import jax.numpy as jnp
 
 from step_jax.models import convolutions
 
-# Statistics of ImageNet by channel, RGB in 0..255, as torchvision has them; and the mean deviation.
+# ImageNet statistics per channel, RGB in 0..255, as in torchvision; and the mean deviation.
 IMAGENET_MEAN = (123.675, 116.28, 103.53)
 IMAGENET_STD = (58.395, 57.12, 57.375)
 PIXEL_STD = sum(IMAGENET_STD) / 3
 
 
 class Input(nn.Module):
-  """RGB in [-1, 1] to what the net was trained on: `(pixel - mean) * scale`, pixel in 0..255.
+  """Input normalisation of RGB images in [-1, 1]: `(pixel - mean) * scale`, pixel in 0..255.
 
-  Scales are near one: nets that were trained on normalised pixels are stored with their activations
-  in units of pixels too (`step_jax.weights`), so that the weights of perceptual losses, which were
-  tuned on such a net, mean the same for all.
+  Scales are close to one. Networks trained on normalised pixels are stored with activations in
+  pixel units too (`step_jax.weights`), so that the weights of perceptual losses, which were tuned
+  for such a network, are valid for all networks.
   """
 
   @nn.compact
@@ -39,19 +39,19 @@ class Input(nn.Module):
 
 
 def read_raw_pixels(params: dict) -> dict:
-  """Parameters of a net that reads images in [-1, 1] as they are, not normalised any further.
+  """Parameters of a network that gets images in [-1, 1] without further normalisation.
 
-  Some losses feed images so to a net that was trained on normalised ones; `input` is then
-  `[3]` means of 127.5 and scales that undo the units of pixels. Kernels and biases are unchanged.
+  Some losses use a network trained on normalised images in this way. `input` then has `[3]` means
+  of 127.5 and scales that undo the pixel units. Kernels and biases are unchanged.
   """
   mean, scale = jnp.full(3, 127.5), jnp.full(3, PIXEL_STD / 127.5)
   return {**params, 'input': {'mean': mean, 'scale': scale}}
 
 
 class Fire(nn.Module):
-  """SqueezeNet's block, `[B, H, W, in] -> [B, H, W, 2 * expand]`.
+  """Fire module of SqueezeNet, `[B, H, W, in] -> [B, H, W, 2 * expand]`.
 
-  A 1x1 squeeze, then 1x1 and 3x3 expansions side by side, each with ReLU (Iandola et al. 2016).
+  A 1x1 squeeze, then parallel 1x1 and 3x3 expansions, each with ReLU (Iandola et al. 2016).
   """
 
   squeeze: int
@@ -110,7 +110,7 @@ class TrunkConv(nn.Module):
 
 
 def _conv(features: int, size: int, stride: int = 1, padding: int = 0) -> Callable[..., nn.Module]:
-  """A convolution, yet to be given its type and name."""
+  """A function `(dtype, name)` that makes a convolution."""
   return lambda dtype, name: TrunkConv(features, size, stride, padding, dtype, name=name)
 
 
@@ -123,14 +123,14 @@ def _pool(size: int, ceil: bool) -> Callable[..., Callable]:
 
 
 class FeatureNet(nn.Module):
-  """A trunk given by its plan: `(name, layer)` in order, every layer a possible tap.
+  """A sequential network given by `PLAN`: `(name, layer)` in order, where each layer can be a tap.
 
   Attributes:
-    taps: names of the layers whose output is returned.
+    taps: names of the layers whose outputs are returned.
     dtype: compute type; parameters stay float32.
 
   Raises:
-    ValueError: a tap that the net does not have.
+    ValueError: the network does not have one of the taps.
   """
 
   taps: Sequence[str]
@@ -157,7 +157,7 @@ class FeatureNet(nn.Module):
 
 
 def _vgg(counts: Sequence[int], ceil: bool) -> tuple:
-  """The plan of a VGG net with so many convolutions between poolings."""
+  """The plan of a VGG network with `counts` convolutions in each block."""
   return tuple(
     entry
     for block, (features, count) in enumerate(
@@ -182,7 +182,7 @@ class VGG16(FeatureNet):
 class VGG19(FeatureNet):
   """VGG19 up to conv5_4 (Simonyan and Zisserman 2015); taps `conv1_1` ... `conv5_4`.
 
-  Pooling drops a last odd row or column, as PyTorch's does.
+  Pooling drops an odd last row or column, as in PyTorch.
   """
 
   PLAN = _vgg((2, 2, 4, 4, 4), ceil=False)
@@ -191,7 +191,7 @@ class VGG19(FeatureNet):
 class SqueezeNet11(FeatureNet):
   """SqueezeNet 1.1 up to fire9 (Iandola et al. 2016); taps `conv1`, `fire2` ... `fire9`.
 
-  LPIPS taps all but 2, 4.
+  LPIPS taps all but `fire2` and `fire4`.
   """
 
   PLAN = (
@@ -211,9 +211,9 @@ class SqueezeNet11(FeatureNet):
 
 
 class AlexNet(FeatureNet):
-  """AlexNet's convolutions in one column (Krizhevsky 2014); taps `conv1` ... `conv5`.
+  """Convolutions of the one-column AlexNet (Krizhevsky 2014); taps `conv1` ... `conv5`.
 
-  LPIPS taps all.
+  LPIPS taps all of them.
   """
 
   PLAN = (

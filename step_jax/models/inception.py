@@ -1,9 +1,9 @@
-"""Inception-v3 as the Fréchet Inception distance uses it, up to its pooled features.
+"""Inception-v3 of the Fréchet Inception distance, up to its pooled features.
 
-This is the TensorFlow graph of 2015-12-05 (Szegedy et al. 2016) that Heusel et al. 2017 chose, and
-not the net that torchvision offers: average pools count no padding, and the last block takes a
-maximum where the paper takes a mean. Layers are called as in pytorch-fid's port of the graph, whose
-weights file `step_jax.weights` reads.
+This is the TensorFlow graph of 2015-12-05 (Szegedy et al. 2016) used by Heusel et al. 2017. It
+differs from torchvision's network: average pools exclude the padding, and the last block has a max
+pool where the paper has an average pool. Layers have the names of pytorch-fid's port of the graph,
+whose weights file `step_jax.weights` reads.
 """
 
 import flax.linen as nn
@@ -19,7 +19,7 @@ _EPSILON = 1e-3
 
 
 class FrozenBatchNorm(nn.Module):
-  """Batch normalisation by stored statistics (Ioffe and Szegedy 2015), all of them parameters."""
+  """Batch normalisation (Ioffe and Szegedy 2015) with fixed statistics stored as parameters."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -34,10 +34,10 @@ class Unit(nn.Module):
   """Convolution without bias, batch normalisation, ReLU.
 
   Attributes:
-    features: channels of the output.
+    features: output channels.
     size: height and width of the kernel.
-    stride: in both directions; with 2 there is no padding.
-    padded: whether the output is as large as the input, at stride 1.
+    stride: stride in both directions; with 2 there is no padding.
+    padded: whether stride 1 pads to the size of the input.
   """
 
   features: int
@@ -53,7 +53,7 @@ class Unit(nn.Module):
       self.stride,
       padding='SAME' if self.padded and self.stride == 1 else 'VALID',
       use_bias=False,
-      # The distance is a small difference of large numbers: no bfloat16 passes.
+      # The distance is a small difference of large numbers, so bfloat16 products are too coarse.
       precision=jax.lax.Precision.HIGHEST,
       kernel_init=nn.initializers.he_normal(),
       name='conv',
@@ -62,14 +62,14 @@ class Unit(nn.Module):
 
 
 def _chain(name: str, x: jax.Array, *units: tuple) -> jax.Array:
-  """Units one after the other, called `NAME_1`, `NAME_2`, …; each is `(features, size, stride)`."""
+  """Units in sequence, named `NAME_1`, `NAME_2`, …; each is `(features, size, stride)`."""
   for i, unit in enumerate(units, 1):
     x = Unit(*unit, name=f'{name}_{i}')(x)
   return x
 
 
 def _fork(name: str, x: jax.Array, features: int) -> list[jax.Array]:
-  """A row and a column kernel side by side, called `NAMEa` and `NAMEb`."""
+  """A 1x3 and a 3x1 convolution in parallel, named `NAMEa` and `NAMEb`."""
   return [
     Unit(features, (1, 3), name=f'{name}a')(x),
     Unit(features, (3, 1), name=f'{name}b')(x),
@@ -77,17 +77,17 @@ def _fork(name: str, x: jax.Array, features: int) -> list[jax.Array]:
 
 
 def _average_pool(x: jax.Array) -> jax.Array:
-  """Mean over 3x3 windows of `[B, H, W, C]`, at the border over what is there."""
+  """3x3 average pooling of `[B, H, W, C]` with stride 1; padding does not count."""
   return nn.avg_pool(x, (3, 3), padding='SAME', count_include_pad=False)
 
 
 def _max_pool(x: jax.Array) -> jax.Array:
-  """Maximum over 3x3 windows of `[B, H, W, C]`, every second one."""
+  """3x3 max pooling of `[B, H, W, C]` with stride 2."""
   return nn.max_pool(x, (3, 3), (2, 2))
 
 
 class InceptionA(nn.Module):
-  """Block at 35x35: 1x1, 5x5, two 3x3, and a mean pool with `pool_features` channels."""
+  """Block at 35x35: 1x1, 5x5, two 3x3, and an average pool with `pool_features` channels."""
 
   pool_features: int
 
@@ -116,7 +116,7 @@ class InceptionB(nn.Module):
 
 
 class InceptionC(nn.Module):
-  """Block at 17x17: 1x1, 7x7 as row and column by way of `inner` channels, and a mean pool."""
+  """Block at 17x17: 1x1, 7x7 as 1x7 and 7x1 with `inner` channels between, and an average pool."""
 
   inner: int
 
@@ -149,10 +149,10 @@ class InceptionD(nn.Module):
 
 
 class InceptionE(nn.Module):
-  """Block at 8x8: 1x1, 3x3 and two 3x3 that end in row and column, and a pool.
+  """Block at 8x8: 1x1, 3x3 and double 3x3 that end in parallel 1x3 and 3x1, and a pool.
 
   Attributes:
-    max_pool: whether the pool is a maximum; TensorFlow's graph has one in its last block.
+    max_pool: max instead of average pooling; TensorFlow's graph has it in the last block.
   """
 
   max_pool: bool = False
@@ -172,16 +172,16 @@ class InceptionE(nn.Module):
 
 
 class Inception(nn.Module):
-  """RGB pictures float32 `[B, 299, 299, 3]` in 0..255 to features float32 `[B, 2048]`, at least 0.
+  """RGB images float32 `[B, 299, 299, 3]` in 0..255 to features float32 `[B, 2048]`, at least 0.
 
-  Bring pictures to that size with `evaluate.resizing`: every other resizer gives other distances.
+  Resize images with `evaluate.resizing`, because other resizers give other distances.
 
   Attributes:
-    center: pixels enter as `(x - center) / center`. TensorFlow's graph, clean-fid and
-      torch-fidelity have 128; pytorch-fid has 127.5, which is [-1, 1] exactly.
+    center: pixels are normalised as `(x - center) / center`. TensorFlow's graph, clean-fid and
+      torch-fidelity use 128; pytorch-fid uses 127.5, which gives exactly [-1, 1].
 
   Raises:
-    ValueError: the pictures are not of that size.
+    ValueError: the images have another size.
   """
 
   center: float = TENSORFLOW_CENTER

@@ -1,10 +1,9 @@
-"""Layers that StEP's four networks are made of, NHWC, float32 statistics.
+"""Layers of StEP's four networks; NHWC, with statistics in float32.
 
 Every convolution uses an *equalised learning rate* (Karras et al. 2018): its kernel is drawn from
 N(0, 1) and multiplied by a He constant in the forward pass, `sqrt(2 / ((1 + a^2) * fan_in))`. The
-slope `a` of that constant is 0.2 for convolutions that stand alone and 1.0 inside `BasicBlock` and
-`ResBlock`, whatever the activation that follows: so the original has it, and so trained weights
-need it.
+slope `a` of that constant is 1.0 inside `BasicBlock` and `ResBlock` and 0.2 elsewhere, whatever
+activation follows. This is as in the original, whose trained weights depend on it.
 """
 
 import flax.linen as nn
@@ -30,7 +29,7 @@ def he_scale(kernel_shape: tuple[int, ...], slope: float = LEAKY_SLOPE) -> float
 
 
 def leaky_relu(x: jax.Array) -> jax.Array:
-  """Leaky ReLU of slope 0.2, the one slope of this method; `[...]` to the same shape."""
+  """Leaky ReLU with negative slope 0.2; `[...]` to the same shape."""
   return nn.leaky_relu(x, LEAKY_SLOPE)
 
 
@@ -44,10 +43,10 @@ def pixel_norm(x: jax.Array) -> jax.Array:
 
 
 def downscale(x: jax.Array) -> jax.Array:
-  """2x2 average pooling, `[B, H, W, C] -> [B, H//2, W//2, C]`; an odd last row or column is lost.
+  """2x2 average pooling, `[B, H, W, C] -> [B, H//2, W//2, C]`; drops an odd last row or column.
 
-  Written as a reshape and a mean: the gradient of a windowed reduction is several times slower on
-  CPU.
+  Implemented as a reshape and a mean, because the gradient of a windowed reduction is several times
+  slower on CPU.
   """
   batch, height, width, channels = x.shape
   x = x[:, : height // 2 * 2, : width // 2 * 2]
@@ -55,7 +54,7 @@ def downscale(x: jax.Array) -> jax.Array:
 
 
 def upscale(x: jax.Array) -> jax.Array:
-  """Nearest-neighbour doubling, `[B, H, W, C] -> [B, 2H, 2W, C]`."""
+  """2x nearest-neighbour upsampling, `[B, H, W, C] -> [B, 2H, 2W, C]`."""
   batch, height, width, channels = x.shape
   x = jnp.broadcast_to(x[:, :, None, :, None, :], (batch, height, 2, width, 2, channels))
   return x.reshape(batch, 2 * height, 2 * width, channels)
@@ -73,14 +72,14 @@ def concat_code(x: jax.Array, z: jax.Array) -> jax.Array:
 
 
 def minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
-  """One number a mini-batch: the mean over H, W, C of the deviation over the pictures.
+  """Standard deviation over the images of a mini-batch, averaged over H, W and C.
 
   The variance is biased and 1e-8 is added to it, so that a mini-batch of one gives 1e-4.
 
   Args:
-    x: `[B, H, W, C]`, `groups` mini-batches with their pictures in turn: picture `i` is of
-      mini-batch `i % groups`.
-    groups: how many.
+    x: `[B, H, W, C]`, `groups` interleaved mini-batches: image `i` belongs to mini-batch
+      `i % groups`.
+    groups: number of mini-batches.
 
   Returns:
     float32 `[groups]`.
@@ -90,7 +89,7 @@ def minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
 
 
 def concat_minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
-  """Appends each picture's `minibatch_stddev` as a last channel: `[B, H, W, C + 1]`."""
+  """Appends each image's `minibatch_stddev` as a last channel: `[B, H, W, C + 1]`."""
   statistic = jnp.tile(minibatch_stddev(x, groups).astype(x.dtype), x.shape[0] // groups)
   channel = jnp.broadcast_to(statistic[:, None, None, None], (*x.shape[:3], 1))
   return jnp.concatenate([x, channel], axis=-1)
@@ -99,14 +98,14 @@ def concat_minibatch_stddev(x: jax.Array, groups: int = 1) -> jax.Array:
 class Conv(nn.Module):
   """Convolution with an equalised learning rate, `[B, H, W, in] -> [B, H', W', out]`.
 
-  Padded as TensorFlow's 'SAME': an odd pixel goes after.
+  Padded as TensorFlow's 'SAME': an odd pixel of padding is added at the end.
 
   Attributes:
     features: output channels.
     kernel_size: side of the square kernel.
-    stride: step of the window.
+    stride: stride of the window.
     slope: the slope `a` in the He constant.
-    upsample: convolve the input doubled by nearest neighbour (3x3, stride 1).
+    upsample: convolve the input upsampled 2x by nearest neighbour (3x3, stride 1).
     dtype: compute type; parameters stay float32.
   """
 
@@ -145,7 +144,7 @@ class Dense(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-  """Normalises each picture and channel over H and W with biased variance, then scales and shifts.
+  """Normalises each image and channel over H and W with biased variance, then scales and shifts.
 
   `[B, H, W, C]`.
   """
@@ -157,20 +156,20 @@ class InstanceNorm(nn.Module):
     wide = x.astype(jnp.float32)
     mean, variance = self.moments(wide)
     scale = jax.lax.rsqrt(variance + NORM_EPSILON) * gamma
-    # One multiplication and one addition per pixel, in the original's order of rounding.
+    # One multiplication and one addition per pixel, rounded in the same order as the original.
     return (wide * scale + (beta - mean * scale)).astype(x.dtype)
 
   def moments(self, x: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Mean and biased variance over H and W, `[B, 1, 1, C]`; may be intercepted to give others."""
+    """Mean and biased variance over H and W, `[B, 1, 1, C]`; an interceptor may replace them."""
     mean = jnp.mean(x, axis=(1, 2), keepdims=True)
     return mean, jnp.mean(jnp.square(x - mean), axis=(1, 2), keepdims=True)
 
 
 def block(module: type[nn.Module], remat: bool) -> type[nn.Module]:
-  """A class of blocks `[B, …] -> [B, …]` that keep all activations for the backward pass.
+  """The class of a block `[B, …] -> [B, …]`, optionally with rematerialisation.
 
-  With `remat` they keep their input alone and compute the rest again: less memory, at the price of
-  another forward pass.
+  With `remat`, only the input is kept for the backward pass, and activations are recomputed. This
+  needs less memory and one more forward pass.
   """
   return nn.remat(module) if remat else module
 

@@ -1,4 +1,4 @@
-"""Normalisation layers with the statistics of PyTorch, whose weights this package reads."""
+"""Normalisation layers with the statistics of PyTorch, for weights trained with PyTorch."""
 
 import flax.linen as nn
 import jax
@@ -7,23 +7,23 @@ import numpy as np
 
 
 class BatchNorm(nn.Module):
-  """Batch normalisation as `torch.nn.BatchNorm1d` and `BatchNorm2d` compute it, `[B, …, C]`.
+  """Batch normalisation as in `torch.nn.BatchNorm1d` and `BatchNorm2d`, `[B, …, C]`.
 
-  Training normalises by the mean and the biased variance over all axes but the last, and moves the
-  running statistics, of which the variance is the unbiased one (Flax keeps the biased one).
-  Evaluation normalises by the running statistics. The mean over the batch axis of a sharded array
-  is the mean over all devices, so under `jax.jit` the statistics are synchronised by construction.
+  Training normalises by the mean and the biased variance over all axes but the last, and updates
+  the running mean and the running unbiased variance (Flax keeps the biased one). Evaluation
+  normalises by the running statistics. The mean over the batch axis of a sharded array is the mean
+  over all devices, so under `jax.jit` the statistics are synchronised.
 
-  Statistics are the variables `mean` and `var`, `[C]`, of the collection `batch_stats`, which has
-  to be mutable in training. They are computed in float32 at least, whatever the type of the input.
+  Statistics are the variables `mean` and `var`, `[C]`, of the collection `batch_stats`, which must
+  be mutable in training. They are computed at least in float32.
 
   Attributes:
-    momentum: weight of the new statistics in the running ones, as PyTorch has it (Flax: 1 - this).
+    momentum: weight of the new statistics in the running ones, as in PyTorch (Flax: 1 - this).
     epsilon: added to the variance.
     affine: whether the output is scaled and shifted by the parameters `scale` and `bias`, `[C]`.
 
   Raises:
-    ValueError: training on one value per channel, of which there is no variance.
+    ValueError: training on one value per channel, which has no variance.
   """
 
   momentum: float = 0.1
@@ -57,5 +57,5 @@ class BatchNorm(nn.Module):
       shift = self.param('bias', nn.initializers.zeros, channels)
     else:
       shift = 0.0
-    # The mean is subtracted first: products of a large mean would round away the deviations.
+    # Subtract the mean first: products with a large mean would lose the deviations to rounding.
     return ((wide - mean) * factor + shift).astype(x.dtype)

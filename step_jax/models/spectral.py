@@ -1,4 +1,4 @@
-"""Spectral normalisation with the power iteration and the vectors of PyTorch."""
+"""Spectral normalisation with the power iteration of PyTorch."""
 
 import flax.linen as nn
 import jax
@@ -10,12 +10,12 @@ _EPSILON = 1e-12
 class SpectralNorm(nn.Module):
   """Divides a kernel by an estimate of its largest singular value (Miyato et al. 2018).
 
-  As `torch.nn.utils.spectral_norm` computes it: in training one step of the power iteration moves
-  the two singular vectors, of which no gradient is taken; evaluation uses them as they are. (Flax's
-  layer differs in the iteration and in what it stores.)
+  Same as `torch.nn.utils.spectral_norm`: in training, one step of the power iteration updates the
+  two singular vectors, without gradients; evaluation does not change them. (Flax's layer differs in
+  the iteration and in the stored variables.)
 
   The vectors are the variables `u`, `[out]`, and `v`, `[k * k * in]` in the order of the kernel's
-  axes, of the collection `spectral`, which has to be mutable in training. Takes a kernel
+  axes, of the collection `spectral`, which must be mutable in training. Takes a kernel
   `[..., in, out]` and returns one of the same shape.
   """
 

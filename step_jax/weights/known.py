@@ -2,10 +2,10 @@
 
 Each digest was found in at least two independent sources that pin these files, except for the LPIPS
 0.0 heads of AlexNet and VGG16. These are from one mirror, whose copies of the other four heads are
-equal to the published ones. Names of torchvision contain the first 8 digits; for files that it no
-longer offers, only these are known. machrisaa's `vgg16.npy` has no digest here: the author gives a
-SHA-1 (6206897b35c2bfe5d9d16b83314e44fc3ea83b1c), but users of Python 3 have saved the file again
-under the same name.
+equal to the published ones. File names of torchvision contain the first 8 digits; for files that
+torchvision no longer offers, only these are known. machrisaa's `vgg16.npy` has no digest here: the
+author gives a SHA-1 (6206897b35c2bfe5d9d16b83314e44fc3ea83b1c), but Python 3 users have re-saved
+the file under the same name.
 """
 
 import dataclasses
@@ -54,7 +54,7 @@ def _lpips(net: str, sha256: str, version: str = '0.1') -> Published:
 
 
 def _inception(repository: str, release: str) -> Published:
-  """The same bytes are published under two names."""
+  """A release of the Inception weights; the same file is published under two names."""
   url = f'https://github.com/{repository}/releases/download/{release}'
   sha256 = '6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2'
   return Published('inception', release.rpartition('/')[2], sha256, (url,))

@@ -105,7 +105,7 @@ def layers_for(net: str, taps: Iterable[str]) -> list[str]:
 
 
 def held(name: str, paths: Iterable[str], where: str) -> list[str]:
-  """The layers in a file: the first ones of a feature network without a gap, or all.
+  """The layers in a file: the first layers of a feature network without gaps, or all layers.
 
   Raises:
     WeightsError: a layer in between, or a part of a layer, is missing.

@@ -1,6 +1,7 @@
-"""Where converted weights are kept: `$STEP_JAX_WEIGHTS`, or `~/.cache/step_jax/weights`.
+"""The store of converted weights: `$STEP_JAX_WEIGHTS`, or `~/.cache/step_jax/weights`.
 
-SqueezeNet 1.1 and its LPIPS heads come with the package, and serve where the store has no others.
+SqueezeNet 1.1 and its LPIPS heads come with the package. They are used if the store does not have
+them.
 """
 
 import pathlib
@@ -11,12 +12,12 @@ from step_jax.models.features import FEATURE_NETS
 from step_jax.weights import nets
 
 BUNDLED = pathlib.Path(__file__).with_name('bundled')
-# The feature net that is always there.
+# The feature network that comes with the package.
 BUNDLED_NET = 'squeezenet1_1'
 
 
 def place(name: str) -> pathlib.Path:
-  """Where the store keeps a net or heads, whether they are there or not.
+  """Path of a network or of heads in the store, whether the file exists or not.
 
   Raises:
     WeightsError: no weights have that name.
@@ -27,14 +28,14 @@ def place(name: str) -> pathlib.Path:
 
 
 def find(name: str, path: str = '') -> pathlib.Path:
-  """The file of a net or heads.
+  """Finds the weights file of a network or of heads.
 
   Args:
     name: one of `nets.NAMES`.
-    path: the file itself; '' looks in the store, then among the files of the package.
+    path: path of the file; '' looks in the store, then in the package.
 
   Raises:
-    WeightsError: it is not there; the message says how to get it.
+    WeightsError: the file does not exist; the message says how to get it.
   """
   stored = place(name)
   files = [places.expand(path)] if path else [stored, BUNDLED / stored.name]

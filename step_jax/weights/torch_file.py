@@ -113,7 +113,7 @@ def read_zip(path: pathlib.Path) -> dict[str, Tensor]:
   """Reads the state dict of a zip-format file.
 
   Raises:
-    WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
+    WeightsError: the file is damaged, has more than a state dict, or requests other names.
   """
   return _state_dict(path, _open_zip(path, TENSOR_NAMES))
 
@@ -122,23 +122,23 @@ def read_legacy(path: pathlib.Path) -> dict[str, Tensor]:
   """Reads the state dict of a file in the older format.
 
   Raises:
-    WeightsError: the file is damaged, holds more than a state dict, or asks for foreign names.
+    WeightsError: the file is damaged, has more than a state dict, or requests other names.
   """
   return _state_dict(path, _open_legacy(path, TENSOR_NAMES))
 
 
 def read_checkpoint(path: pathlib.Path) -> dict[str, Any]:
-  """Reads a file that holds several state dicts and options, in either format.
+  """Reads a file with several state dicts and options, in either format.
 
   Args:
     path: the file.
 
   Returns:
-    Dicts in dicts, by their names; their leaves are `Tensor`s, strings, numbers, booleans, None,
-    and lists of these but tensors. Whatever else is there is left out.
+    Nested dicts with string keys. Leaves are `Tensor`s, strings, numbers, booleans, None, and lists
+    of these except tensors. Everything else is dropped.
 
   Raises:
-    WeightsError: the file is damaged, holds no dict, or asks for foreign names.
+    WeightsError: the file is damaged, has no dict, or requests other names.
   """
   with path.open('rb') as file:
     start = file.read(2)
@@ -149,8 +149,8 @@ def read_checkpoint(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _plain(path, content: Content, notes: dict, names: tuple, seen: set) -> dict[str, Any]:
-  """The plain part of a dict; `names` lead to it, and `seen` are the dicts on the way so far."""
-  # Dicts that hold one dict again and again, and that one another, would take for ever.
+  """Plain values of a dict; `names` is its path, and `seen` has the ids of all visited dicts."""
+  # Dicts that contain the same dict many times, level by level, would take exponential time.
   if id(notes) in seen or len(names) > _MOST_NESTED:
     raise _damaged(path, 'a dict that is there twice, or dicts nested too deeply')
   seen.add(id(notes))
@@ -201,7 +201,7 @@ def _open_legacy(path: pathlib.Path, names: dict) -> Content:
 
   with path.open('rb') as file:
     load = functools.partial(restricted_pickle.load, file, names, str(path))
-    load()  # The magic number, by which the file was recognised.
+    load()  # The magic number, already checked.
     if load() != _LEGACY_PROTOCOL:
       raise _damaged(path, 'an unknown protocol')
     system = load()
@@ -222,7 +222,7 @@ def _open_legacy(path: pathlib.Path, names: dict) -> Content:
 def _legacy_places(
   path: pathlib.Path, file: BinaryIO, keys: Any, storages: dict[str, _Storage]
 ) -> dict[str, tuple[int, int]]:
-  """Key -> (place of its first byte, bytes); the storages must end where the file ends."""
+  """Key -> (offset of the first byte, number of bytes); storages must end at the end of file."""
   end = path.stat().st_size
   places = {}
   if not isinstance(keys, list):
@@ -243,7 +243,7 @@ def _legacy_places(
 
 
 def read_storage_note(key: Any) -> _Storage:
-  """The storage of a persistent id: ('storage', type, key, device, count[, view])."""
+  """Reads a persistent id as a storage: ('storage', type, key, device, count[, view])."""
   _, kind, name, _, total, *view = key
   start, numel = view[0][1:] if view and view[0] is not None else (0, total)
   counts = [start, numel, total]
@@ -255,7 +255,7 @@ def read_storage_note(key: Any) -> _Storage:
 
 
 def _state_dict(path: pathlib.Path, content: Content) -> dict[str, Tensor]:
-  """Checks the notes of a state dict against the storages that the file really holds."""
+  """Checks the descriptions in a state dict against the storages in the file."""
   if not isinstance(content.notes, dict):
     raise _damaged(path, 'no state dict')
   tensors = {}
@@ -267,10 +267,10 @@ def _state_dict(path: pathlib.Path, content: Content) -> dict[str, Tensor]:
 
 
 def tensor(path: pathlib.Path, content: Content, name: str, note: TensorNote) -> Tensor:
-  """The tensor that a note describes.
+  """Checks the description of a tensor, and returns the tensor.
 
   Raises:
-    WeightsError: its storage is not there, or it does not lie within it.
+    WeightsError: the storage is missing, or the tensor is not within it.
   """
   storage = note.storage
   if not isinstance(storage, _Storage) or not _lies_within(note):
@@ -281,7 +281,7 @@ def tensor(path: pathlib.Path, content: Content, name: str, note: TensorNote) ->
 
 
 def _lies_within(note: TensorNote) -> bool:
-  """Whether all elements are in the storage, and not more of them than it has (repeated ones)."""
+  """Whether all elements are in the storage, which has at least as many (strides may repeat)."""
   size, stride = note.size, note.stride
   if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
     return False
