@@ -1,1 +1,1 @@
-"""Measurements of speed and memory, each against its peer in one run."""
+"""Benchmarks of speed and memory, each against a peer in the same run."""

@@ -1,4 +1,4 @@
-"""One piece of work to measure: ours, and how others do the same."""
+"""Benchmark cases: our workload, and the same workload in peer libraries."""
 
 import collections
 from collections.abc import Callable, Mapping, Sequence
@@ -10,13 +10,13 @@ import jax
 
 from step_jax.bench import timing
 
-# A convolution by the GPU vendor's library, into whose calls the compiler's count does not look.
+# A convolution in the GPU vendor's library, which the compiler does not count.
 _LIBRARY_CONV = re.compile(
   r'= \(?\w+\[([\d,]*)\].*? custom-call\(([^)]*)\).*dim_labels=\w+_(\w+)->(\w+),.*'
   r'custom_call_target="__cudnn\$conv(\w*)"'
 )
 _DEFINED = re.compile(r'^\s*(?:ROOT )?(%?[\w.-]+) = \(?\w+\[([\d,]*)\]', re.MULTILINE)
-# What devices send each other: the operation, and the shapes of its results.
+# Communication between devices: the operation, and the shapes of its results.
 _COLLECTIVE = re.compile(
   r' = (.*?) (all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\('
 )
@@ -25,15 +25,15 @@ _SHAPE = re.compile(r'(pred|[a-z]+(\d+))\[([\d,]*)\]')
 
 @dataclasses.dataclass(frozen=True)
 class Program:
-  """What the compiler says of a program; None where it cannot tell.
+  """Costs of a program as reported by the compiler; None if unknown.
 
   Attributes:
-    flops: floating-point operations of one call.
-    counted: where that number is from: `compiled program`, `its convolutions`, or `formula`.
-    bytes_accessed: read and written by all its parts; what stays in a cache between two parts
-      counts again.
-    peak_bytes: arguments, results and temporary arrays.
-    collectives: operation that joins devices -> bytes of its results in one call.
+    flops: floating-point operations per call.
+    counted: origin of `flops`: `compiled program`, `its convolutions`, or `formula`.
+    bytes_accessed: bytes read and written by all operations; data that stays in a cache between two
+      operations is counted again.
+    peak_bytes: size of arguments, results and temporary arrays.
+    collectives: communication operation -> bytes of its results per call.
   """
 
   flops: float | None = None
@@ -43,7 +43,7 @@ class Program:
   collectives: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
   def then(self, other: 'Program') -> 'Program':
-    """Of this program and another one after it."""
+    """Costs of this program followed by another one."""
     add = lambda a, b: None if a is None or b is None else a + b
     peaks = self.peak_bytes, other.peak_bytes
     return Program(
@@ -57,11 +57,11 @@ class Program:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-  """One way in which a peer does the work.
+  """One variant of a peer's implementation.
 
   Attributes:
-    name: for the table.
-    make: gets it ready.
+    name: name in the table.
+    make: prepares the workload.
   """
 
   name: str
@@ -69,21 +69,21 @@ class Variant:
 
 
 def no_variants() -> Sequence[Variant]:
-  """Of work that no peer does."""
+  """Variants of a workload without a peer: none."""
   return ()
 
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-  """One piece of work.
+  """One benchmark case.
 
   Attributes:
-    name: for the table.
-    items: how many a call deals with.
-    unit: what they are.
-    work: ours.
-    program: what the compiler says of it.
-    variants: how a peer does the same work with the same parameters and inputs.
+    name: name in the table.
+    items: number of items per call.
+    unit: name of the items.
+    work: our workload.
+    program: costs of our program.
+    variants: returns a peer's variants of the workload, with the same parameters and inputs.
   """
 
   name: str
@@ -95,7 +95,7 @@ class Case:
 
 
 def compile_(jitted, *args) -> tuple[Callable, Program]:
-  """Compiles a function for its arguments (arrays, or their shapes), and asks what it costs."""
+  """Compiles a function for its arguments (arrays, or their shapes); returns it and its costs."""
   compiled = jitted.lower(*args).compile()
   text = compiled.as_text()
   costs, counted = dict(compiled.cost_analysis() or {}), 'compiled program'
@@ -114,20 +114,20 @@ def compile_(jitted, *args) -> tuple[Callable, Program]:
 
 
 def library_flops(text: str) -> float:
-  """FLOPs of the convolutions that a compiled program leaves to the GPU vendor's library.
+  """FLOPs of the convolutions of a compiled program that use the GPU vendor's library.
 
-  Each is `2 * output * kernel / output channels`, forward and in both directions backward; what
-  falls on padding counts. 0 where there are none.
+  Each has `2 * output * kernel / output channels`, forward and for both gradients, including
+  products with padding. 0 if there are none.
 
   Args:
-    text: the program, as XLA prints it.
+    text: the program as printed by XLA.
   """
   sizes = {name: _dimensions(shape) for name, shape in _DEFINED.findall(text)}
   total = 0
   for result, operands, kernel, labels, kind in _LIBRARY_CONV.findall(text):
     first, second = (sizes[name.strip().split(' ')[-1]] for name in operands.split(',')[:2])
     result = _dimensions(result)
-    # What a forward pass would give, and its kernel, whichever of the three is computed.
+    # Output and kernel of the forward pass, for the forward pass and both gradients.
     if kind == 'BackwardFilter':
       output, weights = second, result
     elif kind == 'BackwardInput':
@@ -141,7 +141,7 @@ def library_flops(text: str) -> float:
 
 
 def collective_bytes(text: str) -> dict[str, int]:
-  """What devices exchange in a compiled program as XLA prints it: operation -> bytes of results."""
+  """Communication between devices in a program printed by XLA: operation -> bytes of results."""
   counts = {}
   for shapes, operation in _COLLECTIVE.findall(text):
     count = sum(
@@ -157,7 +157,7 @@ def _dimensions(shape: str) -> list[int]:
 
 
 def calling(function: Callable, *args) -> timing.Work:
-  """Work that calls a function on the same arguments again and again."""
+  """Workload that calls a function repeatedly with the same arguments."""
 
   def work(calls):
     for _ in range(calls):

@@ -1,4 +1,4 @@
-"""How fast pictures come in, and whether a training step waits for them."""
+"""Throughput of the input pipeline, and the time that a training step waits for it."""
 
 from collections.abc import Callable, Iterator
 import contextlib
@@ -16,16 +16,16 @@ from step_jax.train import mesh as mesh_lib
 from step_jax.train import stage as stage_lib
 
 _SYNTHETIC_PAIRS = 64
-# Pictures are prepared so much larger than the crop.
+# Size of prepared images relative to the crop.
 _MARGIN = 1.125
-# Batches that one measurement takes, and those before it: more than the pipeline reads ahead.
+# Batches of one measurement, and batches skipped before it: more than the pipeline prefetches.
 _BATCHES, _FILLING = 64, 16
 _STEPS = 8
 
 
 @contextlib.contextmanager
 def prepared_pairs(settings: Settings) -> Iterator[str]:
-  """The folder of the data set: the one given, or a synthetic one, for as long as it is needed."""
+  """Yields the folder of the data set: the given one, or a temporary synthetic one."""
   if settings.data:
     yield settings.data
     return
@@ -37,11 +37,11 @@ def prepared_pairs(settings: Settings) -> Iterator[str]:
 
 
 def open_stage(settings: Settings, folder: str) -> stage_lib.Training:
-  """A stage on a data set, as training would run it, from fresh networks."""
+  """Opens a stage on a data set as in training, with newly initialised networks."""
   method, _ = methods.of_stage(settings.stage)
   config = method.hook('cases').make_config(settings, settings.stage)
   config.data.path = folder
-  # Pictures as they are: the bench crops them.
+  # Keep the size of the images, which are cropped.
   config.data.resize = 0
   with tempfile.TemporaryDirectory() as workdir:
     _, stage = methods.of_stage(config.stage)
@@ -52,13 +52,13 @@ def throughput(
   batches: Iterator, batch: int, count: int = _BATCHES, clock=time.perf_counter,
   cpu_clock=time.process_time,
 ) -> tuple[float, float]:  # fmt: skip
-  """Examples that the pipeline alone delivers, by the second and by the second of one core's time.
+  """Examples of the pipeline alone, per second and per second of processor time.
 
   Args:
-    batches: of the pipeline.
-    batch: examples (pairs, or triplets) in each.
-    count: batches to take.
-    clock, cpu_clock: seconds, and seconds that all threads of this process have computed.
+    batches: batches of the pipeline.
+    batch: number of examples (pairs or triplets) per batch.
+    count: number of batches to measure.
+    clock, cpu_clock: wall-clock seconds, and processor seconds of all threads of this process.
   """
   for _ in range(_FILLING):
     next(batches)
@@ -70,14 +70,14 @@ def throughput(
 
 
 class Loops:
-  """The same steps, fed by the pipeline, and on a batch that lies on the device already.
+  """Training steps with batches of the pipeline, or with one batch that stays on the device.
 
   Args:
-    step: `(state, batch, frozen) -> (state, metrics)`, compiled.
-    state: given away.
-    batches: of the pipeline.
-    frozen: on the device.
-    place: puts a batch there.
+    step: compiled `(state, batch, frozen) -> (state, metrics)`.
+    state: training state; donated.
+    batches: batches of the pipeline.
+    frozen: frozen parameters on the device.
+    place: moves a batch to the device.
   """
 
   def __init__(self, step: Callable, state, batches: Iterator, frozen, place: Callable):
@@ -87,7 +87,7 @@ class Loops:
     self._asking = 0.0
 
   def fed(self, calls: int) -> None:
-    """Steps on fresh batches."""
+    """Trains on new batches."""
     for _ in range(calls):
       started = time.perf_counter()
       batch = next(self._batches)
@@ -96,17 +96,17 @@ class Loops:
     jax.block_until_ready(self._state)
 
   def resident(self, calls: int) -> None:
-    """Steps on the one batch."""
+    """Trains on the batch on the device."""
     for _ in range(calls):
       self._advance(self._resident)
     jax.block_until_ready(self._state)
 
   def in_turn(self, repeats: int, calls: int = _STEPS) -> dict[str, list[float]]:
-    """Seconds a step, `fed` and `resident`, and seconds of a fed one in asking for its batch."""
+    """Seconds per step, `fed` and `resident`, and seconds of a fed step that wait for its batch."""
     self.resident(2)
     seconds = {'fed': [], 'resident': [], 'asking': []}
     for _ in range(repeats):
-      # What was read ahead during other work would hide a pipeline that is too slow.
+      # Batches prefetched during other work would hide a slow pipeline.
       for _ in range(_FILLING):
         next(self._batches)
       self.fed(1)
@@ -121,12 +121,12 @@ class Loops:
 
 
 def wait_share(fed: list[float], resident: list[float]) -> timing.Spread:
-  """Part of a fed step by which it is slower than one whose batch is there, round by round."""
+  """Extra time of fed steps over resident ones, as a share of the fed step, per round."""
   return timing.Spread.of([1 - b / a for a, b in zip(fed, resident, strict=True)])
 
 
 def measure(settings: Settings) -> tuple[case.Program, dict]:
-  """Program of the step, and what was found, for a record."""
+  """Costs of the step, and the measurements, for a record."""
   with prepared_pairs(settings) as folder:
     stage = open_stage(settings, folder)
     rates = [throughput(stage.batches(0), settings.batch) for _ in range(settings.repeats)]

@@ -1,4 +1,4 @@
-"""The machine: what it is, and what it can do at best."""
+"""Description of the machine, and measurements of its peak performance."""
 
 import os
 import pathlib
@@ -13,15 +13,15 @@ from step_jax.bench import case, timing
 _PACKAGES = (
   'step_jax', 'jax', 'jaxlib', 'flax', 'numpy', 'grain', 'torch', 'scikit-learn', 'faiss-cpu',
 )  # fmt: skip
-# Sides of the matrices, and entries of the vector, by kind of device: far beyond caches, and large
-# enough that no more can be got.
+# Sides of the matrices, and entries of the vector, by kind of device: much larger than caches, and
+# large enough for peak performance.
 _MATRIX = {'cpu': 2048}
 _VECTOR = {'cpu': 2**26}
 _LARGE_MATRIX, _LARGE_VECTOR = 8192, 2**28
 
 
 def describe() -> dict:
-  """Device, processor, cores, load and versions, for a record."""
+  """Device, processor, cores, load and package versions, for a record."""
   device = jax.devices()[0]
   return {
     'device': device.platform,
@@ -42,11 +42,11 @@ def _processor() -> str:
 
 
 def matmul_ceiling(dtype: str, precision: str | None = None) -> tuple[timing.Work, float]:
-  """A large square matrix product, and its floating-point operations.
+  """A large square matrix product, and its number of floating-point operations.
 
   Args:
-    dtype: of the matrices.
-    precision: as `jax.lax.Precision`; None as training has it.
+    dtype: type of the matrices.
+    precision: see `jax.lax.Precision`; None is the setting of training.
   """
   side = _MATRIX.get(jax.default_backend(), _LARGE_MATRIX)
   keys = jax.random.split(jax.random.key(0))
@@ -56,8 +56,8 @@ def matmul_ceiling(dtype: str, precision: str | None = None) -> tuple[timing.Wor
 
 
 def copy_ceiling() -> tuple[timing.Work, float]:
-  """A pass over a large vector, and the bytes that it reads and writes."""
+  """A pass over a large vector, and the number of bytes that it reads and writes."""
   count = _VECTOR.get(jax.default_backend(), _LARGE_VECTOR)
   x = jnp.zeros(count, jnp.float32)
-  # A mere copy might be optimised away.
+  # A plain copy could be optimised away.
   return case.calling(jax.jit(lambda x: x + 1), x), 2.0 * x.nbytes

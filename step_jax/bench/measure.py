@@ -1,4 +1,4 @@
-"""A bench from settings to record."""
+"""Runs a benchmark and returns its record."""
 
 from collections.abc import Callable, Sequence
 import dataclasses
@@ -11,19 +11,19 @@ from step_jax.errors import ConfigError, RunError
 
 log = logging.getLogger(__name__)
 
-# Rounds in which variants of a peer are tried.
+# Rounds of the comparison between variants of a peer.
 _TRIALS = 3
 OURS, MATMUL, COPY = memory.OURS, 'matmul', 'copy'
 
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-  """What came of one variant of a peer.
+  """Result of one variant of a peer.
 
   Attributes:
-    name: of the variant.
-    seconds: a call took, or None where it failed.
-    failure: why.
+    name: name of the variant.
+    seconds: seconds per call, or None if it failed.
+    failure: reason of the failure.
   """
 
   name: str
@@ -37,12 +37,12 @@ def try_variants(
   """Runs each variant for a few rounds, and keeps the fastest.
 
   Args:
-    variants: of one peer.
-    rounds: that each is run; the median counts.
-    clock: the time.
+    variants: variants of one peer.
+    rounds: number of rounds per variant; the median is compared.
+    clock: returns the time in seconds.
 
   Returns:
-    All trials; the fastest one's work, ready and warm, and its name; None and '' where all failed.
+    All trials, and the fastest workload (warmed up) with its name; None and '' if all failed.
   """
   clocks = {} if clock is None else {'clock': clock}
   trials, best, best_name, fastest = [], None, '', float('inf')
@@ -51,7 +51,7 @@ def try_variants(
     try:
       work = variant.make()
       taken = timing.in_turn({'': work}, rounds, **clocks)['']
-    # A variant that does not run here (no compiler, no such package) must not end the bench.
+    # A variant that does not run here (no compiler, missing package) must not end the benchmark.
     except Exception as error:
       reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
       trials.append(Trial(variant.name, None, reason[:200]))
@@ -61,22 +61,22 @@ def try_variants(
       if seconds < fastest:
         best, best_name, fastest = work, variant.name, seconds
     log.info('%s: %s', variant.name, trials[-1].failure or f'{trials[-1].seconds:.4g} s')
-    # Memory of the one before, which the next one may need.
+    # Free memory for the next variant.
     del work
     gc.collect()
   return trials, best, best_name
 
 
 def measure_case(settings: Settings, benchmark: case.Case, exact: bool) -> dict:
-  """One case's part of a record: ours, the best variant of the peer, and the ceilings, in turn.
+  """Measures a case: ours, the best variant of the peer, and the ceilings, in alternation.
 
   Args:
-    settings: of the bench.
+    settings: settings of the benchmark.
     benchmark: the case.
-    exact: whether ours computes its products exactly, whatever the settings allow.
+    exact: whether float32 products use full precision, whatever the settings.
 
   Raises:
-    RunError: a peer is asked for, and no variant of it runs.
+    RunError: a peer is requested, and none of its variants runs.
   """
   works = {OURS: benchmark.work}
   trials, peer = [], ''
@@ -123,24 +123,24 @@ def measure_case(settings: Settings, benchmark: case.Case, exact: bool) -> dict:
 
 
 def _chosen(variants: Sequence[case.Variant], text: str) -> Sequence[case.Variant]:
-  """Those with a text in their name."""
+  """The variants whose names contain `text`."""
   chosen = [variant for variant in variants if text in variant.name]
   if text and not chosen:
     names = '; '.join(variant.name for variant in variants)
-    raise ConfigError(f'--variants {text}: the peer has none with this in its name: {names}')
+    raise ConfigError(f'--variants {text}: no variant of the peer has this in its name: {names}')
   return chosen
 
 
 def share(amount: float | None, seconds: float, ceiling: float) -> float | None:
-  """Part of a ceiling (a second) that so much in so many seconds is; None where it is not known."""
+  """Rate `amount / seconds` as a share of a ceiling per second; None if the amount is unknown."""
   return None if amount is None else amount / seconds / ceiling
 
 
 def run(settings: Settings) -> dict:
-  """Measures, and returns the record: plain values, spreads and dataclasses.
+  """Runs a benchmark, and returns its record: plain values, spreads and dataclasses.
 
   Raises:
-    UserError: nothing can be measured as asked.
+    UserError: the benchmark cannot run with these settings.
   """
   record = {'bench': settings.name, 'settings': settings, 'machine': machine.describe()}
   if settings.name == 'startup':
@@ -162,7 +162,7 @@ def run(settings: Settings) -> dict:
 
 
 def _set_precision(settings: Settings, exact: bool) -> None:
-  """The same rule for float32 products on both sides."""
+  """Sets the same precision of float32 products on both sides."""
   import jax
 
   if not settings.tf32:
@@ -170,8 +170,8 @@ def _set_precision(settings: Settings, exact: bool) -> None:
   if settings.vs:
     if jax.device_count() > 1:
       raise RunError(
-        f'--vs {settings.vs}: compares one device with one, and there are {jax.device_count()}: '
-        'show one alone (CUDA_VISIBLE_DEVICES=0)'
+        f'--vs {settings.vs}: needs exactly one device, but there are {jax.device_count()}: '
+        'select one (CUDA_VISIBLE_DEVICES=0)'
       )
   if settings.vs == 'torch':
     try:

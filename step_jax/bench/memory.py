@@ -1,4 +1,4 @@
-"""Peak memory of a training step, of each library in a process of its own."""
+"""Peak memory of a training step; each library runs in a separate process."""
 
 from collections.abc import Sequence
 import dataclasses
@@ -19,14 +19,13 @@ _RESET = pathlib.Path('/proc/self/clear_refs')
 
 
 def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
-  """Bytes that each needs at most while it runs: parameters, optimisers, batch, activations.
+  """Peak memory in bytes of each library: parameters, optimizers, batch, activations.
 
-  Programs that are kept already are not compiled again, so that the memory of compiling does not
-  count.
+  Cached programs are not recompiled, so the memory of compilation is not included.
 
   Args:
-    settings: of a bench of a training step.
-    names: `OURS`, or a variant of the peer.
+    settings: settings of a training step benchmark.
+    names: `OURS`, or names of the peer's variants.
 
   Raises:
     RunError: a process failed.
@@ -44,10 +43,10 @@ def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
 
 
 def peak(settings: Settings, name: str) -> int:
-  """Bytes that one of them needs at most while it runs in this process.
+  """Peak memory in bytes of one library in this process.
 
-  On a GPU it is what the library took of the GPU; else the growth of the process's resident memory,
-  at its peak in steady state, over what it was when everything was imported.
+  On a GPU this is the GPU memory allocated by the library. On a CPU it is the peak resident memory
+  in steady state, minus the resident memory after the imports.
   """
   import jax
 
@@ -68,7 +67,7 @@ def peak(settings: Settings, name: str) -> int:
     work = next(variant for variant in variants if variant.name == name).make()
   work(_CALLS)
   if on_cpu and _RESET.exists():
-    # What was needed to get ready does not count.
+    # Exclude memory used for the preparation.
     _RESET.write_text('5')
   work(_CALLS)
   if on_cpu:
@@ -81,15 +80,15 @@ def peak(settings: Settings, name: str) -> int:
 
 
 def _resident(field: str) -> int:
-  """Bytes of this process in memory now (`VmRSS`) or at most so far (`VmHWM`).
+  """Resident memory of this process in bytes: now (`VmRSS`) or its peak (`VmHWM`).
 
   Raises:
-    RunError: this system does not tell.
+    RunError: this system does not report it.
   """
   text = _STATUS.read_text() if _STATUS.exists() else ''
   match = re.search(rf'^{field}:\s+(\d+) kB', text, re.MULTILINE)
   if not match:
-    raise RunError('--memory: this system does not tell how much memory a process has (Linux does)')
+    raise RunError('--memory: this system does not report the memory of a process: use Linux')
   return int(match.group(1)) * 1024
 
 

@@ -1,4 +1,4 @@
-"""A record as text for people, and as JSON for files."""
+"""Formats benchmark records as text and as JSON."""
 
 from collections.abc import Mapping
 import dataclasses
@@ -11,7 +11,7 @@ from step_jax.bench.timing import Spread
 
 
 def plain(value: Any) -> Any:
-  """A record as JSON has it."""
+  """Converts a record to JSON types."""
   if dataclasses.is_dataclass(value):
     return plain(dataclasses.asdict(value))
   if isinstance(value, Mapping):
@@ -22,14 +22,14 @@ def plain(value: Any) -> Any:
 
 
 def write(path: pathlib.Path, record: Mapping) -> None:
-  """Writes a record as JSON; the file appears whole or not at all."""
+  """Writes a record as JSON, atomically."""
   part = path.with_name(f'.{path.name}.part')
   part.write_text(json.dumps(plain(record), indent=2) + '\n')
   part.replace(path)
 
 
 def text(record: Mapping) -> str:
-  """A record for the terminal."""
+  """Formats a record for the terminal."""
   lines = [*_head(record)]
   for case in record.get('cases', ()):
     lines += ['', *_case(case)]
@@ -49,7 +49,7 @@ def _head(record: Mapping) -> list[str]:
   machine = record['machine']
   used = {name: getattr(settings, name) for name in benches()[record['bench']].fields}
   versions = ', '.join(f'{name} {version}' for name, version in machine['versions'].items())
-  allowed = 'may be TF32 where a device has it' if settings.tf32 else 'are float32 throughout'
+  allowed = 'may use TF32 if the device has it' if settings.tf32 else 'use full precision'
   return [
     f'{record["bench"]}: '
     + ', '.join(f'{name} {value}' for name, value in used.items())
@@ -57,7 +57,7 @@ def _head(record: Mapping) -> list[str]:
     f'on {machine["kind"]} ({machine["device"]}); {machine["processor"]}, {machine["cores"]} '
     f'cores, load {machine["load"]} at the start',
     f'python {machine["python"]}, {versions}',
-    f'float32 products {allowed}; style distances and IMLE are exact in any case',
+    f'float32 products {allowed}; style distances and IMLE always use full precision',
   ]
 
 
@@ -65,15 +65,15 @@ def _case(case: Mapping) -> list[str]:
   ceilings = case['ceilings']
   matmul = f'{_si(ceilings["matmul_flops_per_second"])}FLOP/s'
   rows = [
-    ('seconds a call', _value(case['seconds'])),
-    (f'{case["unit"]} a second', f'{case["items_per_second"]:.4g}'),
+    ('seconds per call', _value(case['seconds'])),
+    (f'{case["unit"]} per second', f'{case["items_per_second"]:.4g}'),
     *_program(case['program']),
     (f'ceiling, {ceilings["matmul_dtype"]} matmul', matmul),
     ('ceiling, copy', f'{_si(ceilings["copy_bytes_per_second"])}B/s'),
     ('share of matmul ceiling', _percent(case['flops_share'])),
     ('share of copy ceiling', _percent(case['bytes_share'])),
   ]
-  lines = [f'{case["name"]}: {case["items"]} {case["unit"]} a call', *_rows(rows)]
+  lines = [f'{case["name"]}: {case["items"]} {case["unit"]} per call', *_rows(rows)]
   if 'peer' not in case:
     return lines
   peer = case['peer']
@@ -81,12 +81,12 @@ def _case(case: Mapping) -> list[str]:
   pairs = ' '.join(f'{ratio:.3f}' for ratio in peer['ratios'])
   return [
     *lines,
-    'variants of the peer, in a short round',
+    'variants of the peer, short measurements',
     *_rows(tried),
-    f'in turn with the best of them, {peer["name"]}',
+    f'in alternation with the fastest variant, {peer["name"]}',
     *_rows(
       [
-        ('its seconds a call', _value(peer['seconds'])),
+        ('its seconds per call', _value(peer['seconds'])),
         ('our time / its time', _value(peer['ratio'])),
         ('pair by pair', pairs),
       ]
@@ -114,13 +114,13 @@ def _value(value: Spread | float) -> str:
 
 
 def _percent(part: float | None) -> str:
-  return 'not known' if part is None else f'{100 * part:.1f} %'
+  return 'unknown' if part is None else f'{100 * part:.1f} %'
 
 
 def _si(value: float | None) -> str:
-  """A number with a decimal prefix."""
+  """Formats a number with a decimal prefix."""
   if value is None:
-    return 'not known'
+    return 'unknown'
   for prefix in ('', 'k', 'M', 'G', 'T', 'P'):
     if abs(value) < 1000 or prefix == 'P':
       return f'{value:.4g} {prefix}'

@@ -1,4 +1,4 @@
-"""What to measure, and at what size."""
+"""Settings of benchmarks."""
 
 import dataclasses
 
@@ -6,7 +6,7 @@ from step_jax import methods
 from step_jax.config import FEATURES, choose
 from step_jax.errors import ConfigError
 
-# Those of no method. What a stage reads can be measured of any method that has benchmarks.
+# Benchmarks that do not belong to a method. They run any stage of a method with benchmarks.
 _ANY_STAGE = ('size', 'batch', 'width', 'dtype', 'features', 'stage')
 _OF_NO_METHOD = {
   'input_pipeline': methods.Bench(dict(size=128, batch=4, repeats=3), _ANY_STAGE),
@@ -23,7 +23,7 @@ def benches() -> dict[str, methods.Bench]:
 
 
 def stages(name: str) -> tuple[str, ...]:
-  """Stages that a benchmark can be asked to run, the default first."""
+  """Stages that a benchmark can run, the default first."""
   if name not in ('input_pipeline', 'startup'):
     return benches()[name].stages
   measured = [bench.stages for bench in benches().values()]
@@ -32,26 +32,27 @@ def stages(name: str) -> tuple[str, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """One bench.
+  """Settings of one benchmark.
 
   Attributes:
     name: one of `benches()`.
-    size: side of the pictures.
+    size: side of the images.
     batch: images per step; triplets in pre-training.
-    width: of the networks, as the method counts it.
+    width: width of the networks, as defined by the method.
     dtype: compute type; `float32` or `bfloat16`.
-    repeats: rounds.
-    count: style vectors to mine among; codes of IMLE, which has ten times as many samples.
-    features: the feature net, a key of `config.FEATURES`; its parameters are random.
-    vs: the peer to compare with, or ''.
-    variants: text that the names of the peer's variants must have to be tried.
-    tf32: whether float32 products may be computed in TF32 where a device can, on both sides; mining
-      and IMLE never do.
-    at_least: seconds that a measurement lasts.
-    data: pictures for the input pipeline and the start; '' for synthetic ones.
-    stage: that is run, one of `stages(name)`; empty where there are none.
-    memory: whether peak memory of a training step is measured too, in processes of its own.
-    fsdp: whether a training step splits its state over the devices.
+    repeats: number of rounds.
+    count: number of style vectors for mining, or of codes for IMLE, which draws ten times as many
+      samples.
+    features: feature network, a key of `config.FEATURES`; its parameters are random.
+    vs: peer to compare with, or ''.
+    variants: only variants of the peer whose names contain this text are tried.
+    tf32: whether float32 products may use TF32 on both sides if the device has it; mining and IMLE
+      never do.
+    at_least: minimum seconds per measurement.
+    data: images for the benchmarks of input pipeline and startup; '' for synthetic ones.
+    stage: stage to run, one of `stages(name)`; empty if there are none.
+    memory: whether to also measure the peak memory of a training step, in separate processes.
+    fsdp: whether a training step shards its state over the devices.
   """
 
   name: str
@@ -73,10 +74,10 @@ class Settings:
 
   @classmethod
   def of(cls, name: str, **given) -> 'Settings':
-    """Settings of a bench with its defaults where nothing, or zero, is given.
+    """Settings of a benchmark; missing and zero values are replaced by its defaults.
 
     Raises:
-      ConfigError: an unknown name, a value that makes no sense, or a comparison that there is not.
+      ConfigError: an unknown name, an invalid value, or an unsupported comparison.
     """
     by_name = benches()
     bench = choose(by_name, name, 'bench')
@@ -89,18 +90,18 @@ class Settings:
       raise ConfigError(f'--size {settings.size}: the generator needs a multiple of 8')
     if settings.stage and settings.stage not in stages(name):
       others = _list(n for n in by_name if settings.stage in by_name[n].stages) or 'none'
-      raise ConfigError(f'--stage {settings.stage}: {name} has no such step: use bench {others}')
+      raise ConfigError(f'--stage {settings.stage}: {name} has no such stage: use bench {others}')
     for flag in ('memory', 'fsdp'):
       if getattr(settings, flag) and not bench.stages:
         raise ConfigError(
-          f'--{flag}: is of training steps: use {_list(n for n in by_name if by_name[n].stages)}'
+          f'--{flag}: needs a training step: use {_list(n for n in by_name if by_name[n].stages)}'
         )
     if settings.vs and settings.vs not in bench.peers:
       compared = _list(n for n in by_name if settings.vs in by_name[n].peers)
-      raise ConfigError(f'--vs {settings.vs}: there is no peer of {name}: use {compared}')
+      raise ConfigError(f'--vs {settings.vs}: is not available for {name}: use {compared}')
     net = FEATURES[settings.features]['net']
     if settings.vs and 'features' in bench.fields and net not in bench.nets:
-      raise ConfigError(f'--vs {settings.vs}: is there with features {_list(bench.nets)} alone')
+      raise ConfigError(f'--vs {settings.vs}: supports only features {_list(bench.nets)}')
     return settings
 
 

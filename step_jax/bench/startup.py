@@ -1,4 +1,4 @@
-"""From nothing to the first training step: a process of its own, with and without kept programs."""
+"""Time to the first training step of a new process, with an empty and a full compilation cache."""
 
 from collections.abc import Callable
 import dataclasses
@@ -19,17 +19,17 @@ _HIT_EVENT = '/jax/compilation_cache/cache_hits'
 
 
 def first_step(settings: Settings, folder: str, started: float) -> dict:
-  """What a fresh process does until its first step is done.
+  """Runs the first training step in this process, and measures the time.
 
   Args:
-    settings: of the bench.
-    folder: of the data set.
-    started: when the process was asked for, by `time.time`.
+    settings: settings of the benchmark.
+    folder: folder of the data set.
+    started: `time.time` at which the process was started.
 
   Returns:
-    Seconds since then when JAX was imported (`imported`), the stage open (`opened`), the state made
-    (`initialised`), the first step done (`first_step`); how many programs were made (`programs`),
-    and how many of these were compiled and not found in the cache (`compiled`).
+    Seconds since the start at which JAX was imported (`imported`), the stage was opened (`opened`),
+    the state was initialised (`initialised`) and the first step was done (`first_step`); the number
+    of programs (`programs`), and the number of those not in the cache (`compiled`).
   """
   import jax
   import jax.monitoring
@@ -57,7 +57,7 @@ def first_step(settings: Settings, folder: str, started: float) -> dict:
 
 
 def spawn(settings: Settings, folder: str, cache: pathlib.Path) -> dict:
-  """`first_step` in a process of its own that keeps its compiled programs in a folder.
+  """Runs `first_step` in a new process with its compilation cache in `cache`.
 
   Raises:
     RunError: the process failed.
@@ -68,16 +68,16 @@ def spawn(settings: Settings, folder: str, cache: pathlib.Path) -> dict:
   done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
   if done.returncode:
     last = (done.stderr.strip().splitlines() or ['no message'])[-1]
-    raise RunError(f'the process that was started to be timed failed: {last}')
+    raise RunError(f'the measured process failed: {last}')
   return json.loads(done.stdout.splitlines()[-1])
 
 
 def measure(settings: Settings, spawn: Callable[..., dict] = spawn) -> dict:
-  """What was found, for a record: everything of `first_step` with an empty cache, and a full one.
+  """Results of `first_step` with an empty cache (`cold`) and a full one (`warm`), for a record.
 
   Args:
-    settings: of the bench.
-    spawn: starts a process.
+    settings: settings of the benchmark.
+    spawn: runs a process.
   """
   starts = {'cold': [], 'warm': []}
   with input_pipeline.prepared_pairs(settings) as folder:

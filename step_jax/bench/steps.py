@@ -1,4 +1,4 @@
-"""The case of a training step, of any method."""
+"""Benchmark case of a training step of any method."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -20,15 +20,15 @@ def step_case(
   variants: Callable[[Any, dict, dict], Sequence[case.Variant]],
   unit: str = 'images',
 ) -> case.Case:
-  """A training step of a stage, over all devices as in training.
+  """A training step of a stage, on all devices as in training.
 
   Args:
-    settings: of the bench.
-    config: of the stage, at the size of the bench.
+    settings: settings of the benchmark.
+    config: configuration of the stage, with the sizes of the benchmark.
     make_batch: shapes of a batch -> the batch, on the host.
-    frozen: parameters that the step reads, on the host.
+    frozen: frozen parameters of the step, on the host.
     variants: `(state, frozen, batch)`, all on the host -> the same step in PyTorch.
-    unit: what a batch consists of.
+    unit: name of the items in a batch.
   """
   mesh_lib.check_batch_size(config.batch_size)
   step = methods.abstract_step(config, config.data.crop)

@@ -1,4 +1,4 @@
-"""Seconds, taken so that they can be compared: warmed up, synchronised, in turn, with spread."""
+"""Comparable timings: warmed up, synchronised, alternating, with their spread."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -7,7 +7,7 @@ import time
 
 import numpy as np
 
-# Does the work so many times, and returns when all of it is done.
+# Runs the workload the given number of times, and returns when it is done.
 Work = Callable[[int], object]
 
 
@@ -21,29 +21,29 @@ class Spread:
 
   @classmethod
   def of(cls, values: Sequence[float]) -> 'Spread':
-    """Of at least one value; quartiles are interpolated linearly."""
+    """Spread of one or more values; quartiles are interpolated linearly."""
     lower, median, upper = np.quantile(np.asarray(values, np.float64), (0.25, 0.5, 0.75))
     return cls(float(median), float(lower), float(upper))
 
 
 def measure(work: Work, calls: int = 1, clock=time.perf_counter) -> float:
-  """Seconds that one of `calls` calls takes."""
+  """Seconds per call, averaged over `calls` calls."""
   started = clock()
   work(calls)
   return (clock() - started) / calls
 
 
 def warm_up(work: Work, at_least: float = 0.0, clock=time.perf_counter) -> int:
-  """Runs the work until it is compiled and warm.
+  """Runs the workload until it is compiled and warm.
 
   Args:
-    work: what to run.
-    at_least: seconds that a measurement should last, so that the clock and the wait for the device
-      do not count.
-    clock: the time.
+    work: workload.
+    at_least: minimum seconds per measurement, so that the clock and the synchronisation with the
+      device are negligible.
+    clock: returns the time in seconds.
 
   Returns:
-    How many calls a measurement should be made of.
+    Number of calls per measurement.
   """
   work(1)
   return max(1, math.ceil(at_least / max(measure(work, clock=clock), 1e-9)))
@@ -55,16 +55,16 @@ def in_turn(
   at_least: float = 0.0,
   clock=time.perf_counter,
 ) -> dict[str, list[float]]:
-  """Measures works in turn, A B A B: what slows the machine down for a while slows all of them.
+  """Measures workloads in alternation, A B A B, so that a temporary slowdown affects all of them.
 
   Args:
-    works: name -> work; each is warmed up first.
-    repeats: rounds.
+    works: name -> workload; each is warmed up first.
+    repeats: number of rounds.
     at_least: see `warm_up`.
-    clock: the time.
+    clock: returns the time in seconds.
 
   Returns:
-    Name -> seconds a call, one a round.
+    Name -> seconds per call, one value per round.
   """
   calls = {name: warm_up(work, at_least, clock) for name, work in works.items()}
   seconds = {name: [] for name in works}
@@ -75,5 +75,5 @@ def in_turn(
 
 
 def ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-  """Our seconds over theirs, round by round: below one we are faster."""
+  """Our seconds divided by theirs, per round; below one, ours is faster."""
   return [a / b for a, b in zip(ours, theirs, strict=True)]

@@ -1,4 +1,4 @@
-"""The papers' tables, each by one command."""
+"""Reproduces the papers' tables, each with one command."""
 
 from step_jax.reproduce.jobs import Settings, Source
 from step_jax.reproduce.run import plan, reproduce, tables

@@ -1,4 +1,4 @@
-"""How long a table will take, before any of it is trained."""
+"""Estimates the training time of a table."""
 
 from collections.abc import Sequence
 import math
@@ -14,16 +14,16 @@ from step_jax.reproduce.jobs import Job
 from step_jax.train import stage as stage_lib
 from step_jax.train import writers
 
-# Where a data set trains on whole pictures, their size is not known before they are read.
+# Size of training images without a crop, whose real size is unknown before they are read.
 _UNKNOWN_SIZE = (256, 256)
 _PROBE_SIZE = 64
 _PROBE_SECONDS = 2.0
 
 
 def step_flops(config: ConfigDict) -> float:
-  """Floating-point operations of a training step, by the compiler's count.
+  """Floating-point operations of a training step, as counted by the compiler.
 
-  0 where the stage has no step on images: such steps take no time that matters.
+  0 if the steps of the stage are not on images, because their time is negligible.
   """
   size = tuple(config.data.crop) if all(config.data.crop) else _UNKNOWN_SIZE
   abstract = methods.abstract_step(config, size)
@@ -34,7 +34,7 @@ def step_flops(config: ConfigDict) -> float:
 
 
 def flops_per_second() -> float:
-  """What this machine does of the work at hand: gradients of a convolution with its norm."""
+  """Measured rate of this machine on a typical workload: gradients of a convolution with norm."""
 
   def loss(kernel, x):
     y = jax.lax.conv_general_dilated(
@@ -56,7 +56,7 @@ def flops_per_second() -> float:
 
 
 def trained_seconds(folder: files.Path, config: ConfigDict) -> float:
-  """Time that the steps of a stage took so far, without compiling, evaluating and saving."""
+  """Time of the steps of a stage so far, without compilation, evaluation and saving."""
   seconds, before = 0.0, 0
   for row in writers.read_metrics(folder):
     if 'images_per_second' in row:
@@ -66,14 +66,14 @@ def trained_seconds(folder: files.Path, config: ConfigDict) -> float:
 
 
 def seconds_left(jobs: Sequence[Job], workdir: files.Path) -> list[float]:
-  """Estimated time to train what is left of each job; 0 for what is trained already."""
+  """Estimated time to finish the training of each job; 0 if it is finished."""
   rate = flops_per_second()
   flops: dict[tuple, float] = {}
   estimates = []
   for job in jobs:
     rows = writers.read_metrics(workdir / job.folder)
     done = max((row['step'] for row in rows), default=0)
-    # Seeds cost the same.
+    # The cost does not depend on the seed.
     kind = (pathlib.PurePath(job.run).parent, job.config.stage)
     if kind not in flops:
       flops[kind] = step_flops(job.config)

@@ -1,4 +1,4 @@
-"""Tables, and what has to be trained for them, each stage once."""
+"""Tables, and the training jobs that they need, each stage once."""
 
 from collections.abc import Callable, Mapping, Sequence
 import dataclasses
@@ -11,14 +11,14 @@ from step_jax.errors import ConfigError
 
 
 class Row(Protocol):
-  """One line of a table.
+  """One row of a table.
 
   Attributes:
-    title: for people.
-    run: folder of its run; rows may share one.
-    stage: the one that is scored.
-    preset: of the configuration file of that stage.
-    needs: which of `Settings.sources` it is trained on.
+    title: title in the table.
+    run: folder of its run; rows may share a run.
+    stage: stage that is scored.
+    preset: preset of that stage's configuration file.
+    needs: keys of `Settings.sources` that it trains on.
   """
 
   title: str
@@ -30,17 +30,17 @@ class Row(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-  """What all rows share.
+  """Settings shared by all rows.
 
   Attributes:
-    sources: `target` and, for tables that ask for them, `related` and `unrelated` -> pictures.
-    size: train on squares of so many pixels; 0 keeps the data set's own sizes.
-    features: of `config.FEATURES`.
-    weights: of the feature net, as `config.features.weights`.
-    kimg: thousands of pictures that every row's generator is trained on.
-    pretrain_kimg: thousands of triplets that style encoders are pre-trained on.
-    seeds: how many times everything is trained.
-    fields: configuration field -> text; set in every stage that has the field.
+    sources: `target` and, for tables that need them, `related` and `unrelated` -> images.
+    size: side of the square training images; 0 keeps the sizes of the data set.
+    features: a key of `config.FEATURES`.
+    weights: weights of the feature network, as in `config.features.weights`.
+    kimg: training length of each row's generator, in thousands of images.
+    pretrain_kimg: training length of style encoders, in thousands of triplets.
+    seeds: number of seeds; each trains everything again.
+    fields: configuration field -> value as text, set in every stage that has the field.
   """
 
   sources: Mapping[str, Source]
@@ -59,8 +59,8 @@ class Job:
 
   Attributes:
     run: work directory of its run, relative to that of the table.
-    config: of the stage.
-    takes_from: run whose files of the same stage it takes over; empty: none.
+    config: configuration of the stage.
+    takes_from: run from which files of the same stage are copied; empty: none.
     takes: pattern of these files.
   """
 
@@ -71,21 +71,20 @@ class Job:
 
   @property
   def folder(self) -> pathlib.PurePath:
-    """Of the stage, relative to the work directory of the table."""
+    """Folder of the stage, relative to the work directory of the table."""
     return pathlib.PurePath(self.run) / self.config.stage
 
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-  """What `step-jax reproduce` makes.
+  """A table of `step-jax reproduce`.
 
   Attributes:
-    title: for people.
-    rows: in order.
-    groups: of `evaluate.protocols.GROUPS`, that rows are scored by.
-    jobs: `(table, settings, row, seed) -> [Job]`: what has to be trained for a row, in order; some
-      of it other rows need too.
-    facts: `settings -> sentences`: what a reader must know of how rows were trained.
+    title: title of the table.
+    rows: rows in order.
+    groups: groups of scores, from `evaluate.protocols.GROUPS`.
+    jobs: `(table, settings, row, seed) -> [Job]`: the jobs of a row in order; rows may share jobs.
+    facts: `settings -> sentences`: notes on how the rows were trained.
   """
 
   title: str
@@ -96,10 +95,10 @@ class Table:
 
 
 def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
-  """What has to be trained for rows of a table, in an order that works.
+  """Training jobs of the rows of a table, each after the jobs that it depends on.
 
   Raises:
-    ConfigError: a field that no stage has.
+    ConfigError: no stage has one of the fields.
   """
   jobs: dict[tuple, Job] = {}
   for seed in range(settings.seeds):

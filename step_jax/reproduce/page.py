@@ -20,13 +20,13 @@ _LABEL_MARGIN = 4
 
 @dataclasses.dataclass(frozen=True)
 class Line:
-  """What was found of a row.
+  """Results of a row.
 
   Attributes:
-    title: of the row.
-    results: of every seed, as `evaluate.results.evaluate` returns them.
-    seconds: time to train, of every seed, the stages that it shares with others counted in.
-    pictures: for the gallery, uint8 `[H, W, 3]`, the same inputs and styles in every row.
+    title: title of the row.
+    results: results of `evaluate.results.evaluate`, one per seed.
+    seconds: training time, one per seed, including stages shared with other rows.
+    pictures: images of the gallery, uint8 `[H, W, 3]`, with the same inputs and styles in each row.
   """
 
   title: str
@@ -36,10 +36,10 @@ class Line:
 
 
 def columns(lines: Sequence[Line]) -> dict[str, Mapping]:
-  """Id of every score that some row has -> its description.
+  """Scores of all rows: id -> description.
 
   Raises:
-    RunError: two rows have it by different definitions.
+    RunError: two rows have different definitions of a score.
   """
   scores: dict[str, Mapping] = {}
   for line in lines:
@@ -48,14 +48,14 @@ def columns(lines: Sequence[Line]) -> dict[str, Mapping]:
         first = scores.setdefault(name, score)
         if first['hash'] != score['hash']:
           raise RunError(
-            f'{line.title}: {name} was measured by another definition than in the rows above: '
+            f'{line.title}: {name} has another definition than in the rows above: '
             'evaluate all rows on the same data with the same weights'
           )
   return scores
 
 
 def cell(values: Sequence[float | None]) -> str:
-  """Mean and, over two or more seeds, sample standard deviation."""
+  """Mean and, for two or more seeds, sample standard deviation."""
   values = [value for value in values if value is not None]
   if not values:
     return '–'
@@ -64,7 +64,7 @@ def cell(values: Sequence[float | None]) -> str:
 
 
 def body(lines: Sequence[Line]) -> list[list[str]]:
-  """The table as text: a line of headings, then one a row."""
+  """The table as text: a line of headings, then one line per row."""
   heads = columns(lines)
   titles = [f'{name} {_ARROWS[score["better"]]}'.strip() for name, score in heads.items()]
   rows = [['', *titles, 'minutes to train']]
@@ -78,11 +78,11 @@ def body(lines: Sequence[Line]) -> list[list[str]]:
 
 
 def strip(lines: Sequence[Line], header: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
-  """The gallery as one picture with row titles, uint8 `[H, W, 3]`.
+  """The gallery as one image with row titles, uint8 `[H, W, 3]`.
 
   Args:
     lines: rows of the table.
-    header: title and pictures of the rows above them: inputs, styles.
+    header: titles and images of the rows above: inputs, styles.
   """
   rows = [*header, *((line.title, line.pictures) for line in lines)]
   return gallery.grid([[_label(title, pictures[0]), *pictures] for title, pictures in rows])
@@ -105,10 +105,10 @@ def write(
   """Writes `table.md`, `table.html` and `gallery.png`; returns the path of the page.
 
   Args:
-    folder: that they go to.
-    title: of the table.
-    facts: what a reader must know of the numbers, a sentence each.
-    lines: the rows that are finished.
+    folder: folder for the files.
+    title: title of the table.
+    facts: notes on the numbers, one sentence each.
+    lines: finished rows.
     header: see `strip`.
   """
   picture = strip(lines, header)

@@ -1,4 +1,4 @@
-"""Trains and scores the rows of a table and prints it; resumes if interrupted."""
+"""Trains and scores the rows of a table and writes it; resumes if interrupted."""
 
 from collections.abc import Iterator, Mapping, Sequence
 import logging
@@ -18,21 +18,21 @@ from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
-# Pictures of the gallery: inputs, and styles that each is shown in.
+# Images of the gallery: number of inputs, and number of styles for each input.
 _INPUTS = 3
 _STYLES = 3
 
 
 def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()) -> list[Row]:
-  """The rows that are wanted and can be made, which those of missing encoder pictures cannot.
+  """Selects the requested rows, without those whose data sets are missing.
 
   Args:
-    table: of `tables()`.
-    settings: what pictures there are.
-    names: of runs (`Row.run`) or presets; all by default.
+    table: one of `tables()`.
+    settings: settings with the data sets.
+    names: names of runs (`Row.run`) or presets; all rows by default.
 
   Raises:
-    ConfigError: no row has such a name, or none can be made.
+    ConfigError: a name is unknown, or no rows are left.
   """
   row_names = {row.run for row in table.rows} | {row.preset for row in table.rows}
   for name in names:
@@ -41,9 +41,9 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
   wanted = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
   rows = [row for row in wanted if set(row.needs) <= set(settings.sources)]
   for missing in sorted({role for row in wanted for role in row.needs} - set(settings.sources)):
-    log.warning('rows of a %s set are left out: give --%s', missing, missing)
+    log.warning('rows that need the %s data set are left out: give --%s', missing, missing)
   if not rows:
-    raise ConfigError('no row is left to make: give --related, or other --rows')
+    raise ConfigError('no row is left to train: give --related, or other --rows')
   return rows
 
 
@@ -53,17 +53,17 @@ def reproduce(
   workdir: str | os.PathLike,
   rows: Sequence[str] = (),
 ) -> files.Path:
-  """Makes a table; what was trained and scored before in `workdir` is taken as it is.
+  """Trains, scores and writes a table; finished stages and scores in `workdir` are reused.
 
   Args:
-    name: of `tables()`.
-    settings: what all rows share.
-    workdir: every row has a run in it.
+    name: a key of `tables()`.
+    settings: settings shared by all rows.
+    workdir: work directory, with one run per row.
     rows: see `choose_rows`.
 
   Returns:
-    Path of `table.html`; `table.md` and `gallery.png` lie beside it. They are written anew after
-    every row.
+    Path of `table.html`, in the same folder as `table.md` and `gallery.png`. They are rewritten
+    after each row.
 
   Raises:
     UserError: a row cannot be trained or scored, or no table has that name.
@@ -90,7 +90,7 @@ def reproduce(
 def plan(
   name: str, settings: jobs.Settings, workdir: str | os.PathLike, rows: Sequence[str] = ()
 ) -> str:
-  """What `reproduce` would train, how long each may take on this machine, and all together."""
+  """Text with the stages that `reproduce` would train, and their estimated times."""
   table = _table(name)
   workdir = files.path(workdir)
   wanted = jobs.make(table, settings, choose_rows(table, settings, rows))
@@ -106,14 +106,14 @@ def plan(
     [
       table.title,
       *lines,
-      f'about {total:.0f} min of training steps on this machine, by their FLOPs and the rate of '
-      'a small probe; compiling and scoring come on top',
+      f'about {total:.0f} min of training steps on this machine, estimated from their FLOPs and a '
+      'small probe; compilation and scoring take additional time',
     ]
   )
 
 
 def tables() -> dict[str, Table]:
-  """The tables of all methods by name."""
+  """Tables of all methods by name."""
   hooks = [method.hook('tables') or {} for method in methods.METHODS.values()]
   return {name: table for hook in hooks for name, table in hook.items()}
 
@@ -126,7 +126,7 @@ def _table(name: str) -> Table:
 
 
 def _take_files(workdir: files.Path, job: jobs.Job) -> None:
-  """Copies what another run has made already; the stage checks whether it fits."""
+  """Copies reusable files of another run; the stage checks whether they fit."""
   if not job.takes_from:
     return
   folder = workdir / job.folder
@@ -143,7 +143,7 @@ def _line(
   workdir: files.Path,
   examples: Sequence[Mapping[str, np.ndarray]],
 ) -> page.Line:
-  """Scores a row, all seeds, and lets the first one translate the pictures of the gallery."""
+  """Scores all seeds of a row, and translates the images of the gallery with the first seed."""
   results, seconds = [], []
   for seed in range(settings.seeds):
     spent = 0.0
@@ -164,10 +164,10 @@ def _line(
 
 
 def _score(folder: files.Path, step: int, groups: Sequence[str]) -> dict:
-  """The results of a stage's last step, measured now if they are not there."""
+  """Results of the last step of a stage, evaluated now if they are missing."""
   results = results_lib.read(folder)
   if results and _is_for_table(results, folder, step):
-    # A group that cannot be measured is complete, and not tried again.
+    # A group that cannot be measured counts as complete and is not tried again.
     if set(groups) <= set(results['groups']):
       return results
   log.info('scoring %s', folder)
@@ -194,7 +194,7 @@ def _examples(folder: files.Path, config) -> list[dict[str, np.ndarray]]:
 
 
 def _combinations(examples: Sequence[Mapping]) -> Iterator[tuple[Mapping, Mapping]]:
-  """Every example of the gallery that is translated, with each that gives the style."""
+  """Pairs of the gallery: each input example with each style example."""
   for example in examples[:_INPUTS]:
     for style in examples[-_STYLES:]:
       yield example, style
@@ -205,18 +205,18 @@ def _header(role: str, examples: Sequence[Mapping]) -> list[tuple[str, list[np.n
   truths = [example['target'] for example in examples[:_INPUTS] for _ in examples[-_STYLES:]]
   return [
     ('input', [gallery.shown(example[role]) for example, _ in pairs]),
-    ('its true picture', truths),
+    ('true image', truths),
     ('style', [style['target'] for _, style in pairs]),
   ]
 
 
 def _facts(table: Table, settings: jobs.Settings, lines: Sequence[page.Line]) -> list[str]:
-  """What a reader must know of the numbers."""
+  """Notes on the numbers, one sentence each."""
   first = lines[0].results[0]
   seeds = f'{settings.seeds} seeds: mean ± sample standard deviation'
   fields = ', '.join(f'{field}={text}' for field, text in settings.fields.items())
   return [
-    f'{len(first["pictures"])} {first["data"]["split"]} pictures of {first["data"]["path"]}, '
+    f'{len(first["pictures"])} {first["data"]["split"]} images of {first["data"]["path"]}, '
     f'features={first["features"]}; {seeds if settings.seeds > 1 else "one seed, no spread"}.',
     *table.facts(settings),
     *([f'Set for all: {fields}.'] if fields else []),

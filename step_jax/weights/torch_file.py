@@ -281,7 +281,7 @@ def tensor(path: pathlib.Path, content: Content, name: str, note: TensorNote) ->
 
 
 def _lies_within(note: TensorNote) -> bool:
-  """Whether all elements are in the storage, which has at least as many (strides may repeat)."""
+  """Whether the tensor is within its storage and has no more elements (as it could by stride 0)."""
   size, stride = note.size, note.stride
   if not isinstance(size, tuple) or not isinstance(stride, tuple) or len(size) != len(stride):
     return False

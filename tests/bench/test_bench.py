@@ -60,7 +60,7 @@ def test_steps(capsys, tmp_path, name):
   assert step['program']['peak_bytes'] > 100_000 and step['bytes_share'] > 0
   assert found['machine']['versions']['jax'] == jax.__version__
   for word in (
-    'seconds a call',
+    'seconds per call',
     'FLOPs (compiled program)',
     'peak bytes',
     'share of matmul',

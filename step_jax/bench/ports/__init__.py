@@ -1,1 +1,1 @@
-"""PyTorch ports to compare with; imported by the benchmarks alone."""
+"""PyTorch ports for comparison; imported only by the benchmarks."""

@@ -1,4 +1,4 @@
-"""How PyTorch programs are run to be measured: devices, variants, precision."""
+"""Devices, variants and precision of the PyTorch programs in benchmarks."""
 
 import abc
 from collections.abc import Callable, Mapping, Sequence
@@ -18,12 +18,12 @@ from step_jax.errors import RunError
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-  """One of the ways to run a PyTorch program, which differ in speed alone.
+  """One way to run a PyTorch program; ways differ only in speed.
 
   Attributes:
-    compiled: by `torch.compile`, or eager.
-    channels_last: memory format of pictures and kernels.
-    grouped: whether instance norms are computed as group norms; None where there are none.
+    compiled: with `torch.compile` instead of eager.
+    channels_last: memory format of images and kernels.
+    grouped: whether instance norms are computed as group norms; None if there are none.
     bfloat16: whether convolutions run under autocast.
   """
 
@@ -43,15 +43,15 @@ class Way:
 
   @property
   def memory_format(self) -> torch.memory_format:
-    """PyTorch's name of it."""
+    """The memory format as PyTorch's constant."""
     return torch.channels_last if self.channels_last else torch.contiguous_format
 
 
 def ways(bfloat16: bool, norms: bool = True) -> list[Way]:
-  """All ways in a compute type. The compiler writes norms itself, so for it one of them will do.
+  """All ways for a compute type; compiled programs use one kind of norm, which makes no difference.
 
   Args:
-    bfloat16: the compute type, else float32.
+    bfloat16: bfloat16 instead of float32.
     norms: whether the program has instance norms.
   """
   both = (False, True)
@@ -63,7 +63,7 @@ def ways(bfloat16: bool, norms: bool = True) -> list[Way]:
 def variants(
   make: Callable[[Way], 'Program'], settings: Settings, norms: bool = True
 ) -> Sequence[case.Variant]:
-  """A program in all ways of the bench's compute type; see `ways`."""
+  """Variants of a program, one per way of the benchmark's compute type; see `ways`."""
   return [
     case.Variant(f'torch {way}', lambda way=way: make(way).work)
     for way in ways(settings.dtype == 'bfloat16', norms)
@@ -71,24 +71,24 @@ def variants(
 
 
 def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
-  """Copies the variables of a Flax network into the same network in PyTorch.
+  """Copies the variables of a Flax network to the same network in PyTorch.
 
   Args:
-    module: where to; its parameters and buffers have the names of Flax.
-    tree: names and shapes as Flax has them; kernels `[k, k, in, out]` become `[out, in, k, k]`.
+    module: target; its parameters and buffers have the names of Flax.
+    tree: variables with Flax names and shapes; kernels `[k, k, in, out]` become `[out, in, k, k]`.
       Buffers may be missing.
 
   Returns:
     The module.
 
   Raises:
-    ValueError: an array of one that the other does not have, or that has another shape.
+    ValueError: names or shapes differ.
   """
   arrays = flax.traverse_util.flatten_dict(tree, sep='.')
   buffers = {name: buffer for name, buffer in module.named_buffers() if name in arrays}
   held = {**dict(module.named_parameters()), **buffers}
   if arrays.keys() != held.keys():
-    raise ValueError(f'parameters of one alone: {sorted(arrays.keys() ^ held.keys())}')
+    raise ValueError(f'parameters of only one network: {sorted(arrays.keys() ^ held.keys())}')
   with torch.no_grad():
     for name, tensor in held.items():
       array = np.asarray(arrays[name])
@@ -101,40 +101,40 @@ def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
 
 
 def to_float(pictures: torch.Tensor) -> torch.Tensor:
-  """uint8 0..255 to float32 in [-1, 1], any shape."""
+  """Images uint8 0..255 to float32 in [-1, 1], any shape."""
   return pictures.float() * (2.0 / 255.0) - 1.0
 
 
 def device() -> torch.device:
-  """The device of the kind that JAX uses.
+  """The PyTorch device of the same kind as that of JAX.
 
   Raises:
-    RunError: PyTorch cannot use it.
+    RunError: PyTorch cannot use this kind of device.
   """
   if jax.default_backend() == 'cpu':
     return torch.device('cpu')
   if not torch.cuda.is_available():
     raise RunError(
-      f'PyTorch {torch.__version__} sees no GPU, and JAX runs on {jax.default_backend()}: install '
+      f'PyTorch {torch.__version__} finds no GPU, but JAX runs on {jax.default_backend()}: install '
       'a PyTorch for this GPU, or compare on the CPU (JAX_PLATFORMS=cpu)'
     )
   return torch.device('cuda')
 
 
 def set_precision(tf32: bool) -> None:
-  """Whether float32 products and convolutions may be computed in TF32."""
+  """Sets whether float32 products and convolutions may use TF32."""
   torch.backends.cuda.matmul.allow_tf32 = tf32
   torch.backends.cudnn.allow_tf32 = tf32
 
 
 def wait() -> None:
-  """Until the device has done everything asked of it."""
+  """Waits until the device has finished all work."""
   if torch.cuda.is_available() and torch.cuda.is_initialized():
     torch.cuda.synchronize()
 
 
 class Program(abc.ABC):
-  """What all programs share: device, memory format, autocast, compiling."""
+  """Base of all programs: device, memory format, autocast, compilation."""
 
   def __init__(self, way: Way):
     self.way = way
@@ -147,19 +147,19 @@ class Program(abc.ABC):
     return tensor.contiguous(memory_format=self.way.memory_format)
 
   def autocast(self) -> contextlib.AbstractContextManager:
-    """bfloat16 convolutions, where the way has them."""
+    """Context with bfloat16 convolutions if the way uses them."""
     return torch.autocast(self.device.type, torch.bfloat16, enabled=self.way.bfloat16)
 
   def maybe_compile(self, function: Callable) -> Callable:
-    """Compiled, where the way says so."""
+    """Compiles a function if the way is compiled."""
     return torch.compile(function) if self.way.compiled else function
 
   @abc.abstractmethod
   def call(self) -> None:
-    """Does the work once; may return before the device has done it."""
+    """Runs the program once; may return before the device has finished."""
 
   def work(self, calls: int) -> None:
-    """Does the work so many times, and waits."""
+    """Runs the program the given number of times, and waits for the device."""
     for _ in range(calls):
       self.call()
     wait()
