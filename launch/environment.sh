@@ -1,17 +1,17 @@
 # shellcheck shell=bash
-# Sourced by the other scripts: finds Python 3.12 or newer, and makes .venv with this checkout.
+# Sourced by the other scripts: finds Python 3.12 or newer, and installs this checkout into .venv.
 # Usage: source launch/environment.sh; make_environment EXTRAS
 
-# Usage: fits PYTHON [NEWEST]. Whether it runs, is 3.12 or newer and at most 3.NEWEST, and can make
-# an environment: Debian packages venv apart from Python, and without ssl and zlib there is no pip.
+# Usage: fits PYTHON [NEWEST]. Whether PYTHON runs, is 3.12 or newer and at most 3.NEWEST, and can
+# create an environment: on Debian, venv is a separate package, and pip needs ssl and zlib.
 fits() {
   local check='import ensurepip, ssl, sys, venv, zlib
 sys.exit(not (3, 12) <= sys.version_info[:2] <= (3, int(sys.argv[1])))'
   "$1" -c "$check" "${2:-99}" </dev/null >/dev/null 2>&1
 }
 
-# Candidates, the best first. The shim of a version manager is on PATH but fails unless its version
-# is selected: so all matches on PATH are listed, then the versions that pyenv has installed.
+# Candidates, best first. The shim of a version manager is on PATH but fails unless its version is
+# selected, so this lists all matches on PATH, then the versions installed by pyenv.
 pythons() {
   local root version
   type -aP python3.12 python3.13 python3 python || true
@@ -22,7 +22,7 @@ pythons() {
   done
 }
 
-# Usage: find_python [NEWEST]. Prints $PYTHON if it is set, otherwise the first that fits.
+# Usage: find_python [NEWEST]. Prints $PYTHON if it is set, otherwise the first candidate that fits.
 find_python() {
   local candidate
   while IFS= read -r candidate; do
@@ -46,11 +46,11 @@ make_environment() {
     echo "Making .venv with $("$found" --version)${version:+ in place of that with $version} …"
     "$found" -m venv --clear .venv
   fi
-  # Other requirements, or a checkout that was moved, need another installation.
+  # Install again if the requirements have changed or the checkout was moved.
   source="$PWD $(cksum <setup.py)"
   [[ $(cat "$stamp" 2>/dev/null) != "$source" ]] || return 0
   echo "Installing step_jax into .venv …"
-  # -qq leaves only errors: warnings are of how pip is set up on this machine.
+  # -qq shows only errors, because warnings are about the setup of pip on this machine.
   "$python" -m pip install -qq --disable-pip-version-check --editable ".${extras:+[$extras]}" || {
     echo "pip could not install .${extras:+[$extras]} into .venv: see above, then repeat the command." >&2
     exit 2

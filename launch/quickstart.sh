@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# From nothing but Python to a trained model and a report: makes .venv, installs, and runs all four
-# stages on synthetic pictures. Minutes on a laptop CPU.
+# Installs step_jax into .venv, trains all four stages on synthetic images, and writes a report.
+# Needs only Python, and takes minutes on a laptop CPU.
 # Usage: launch/quickstart.sh [--workdir DIR]
 set -euo pipefail
 cd "$(dirname "$0")/.."

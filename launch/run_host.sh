@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The run of one host: starts it in the background, tells how it is, stops it. tpu_vm.py calls this
-# on every host of a slice. Beside code/, which is this checkout, stand venv/ and run/, with
-#   lock     held by the run and all that it started: a run is alive exactly while it is held
-#   id       of the run: a start with the same id is a repetition, not a second run
-#   log      of the run, log.1 of the one before; pid; exit, its status; stopped, if it was
+# Starts the run of one host in the background, reports its state, and stops it. tpu_vm.py calls
+# this on every host of a slice. The checkout is code/; the same folder has venv/ and run/, with
+#   lock     held by the run and its child processes: the run is alive exactly while it is held
+#   id       id of the run: another start with the same id does nothing
+#   log      log of the run; log.1 is that of the previous run
+#   pid      process id; exit: exit status; stopped: exists if the run was stopped
 #
 # Usage: run_host.sh adopt REVISION | start ID COMMAND [ARGUMENT ...] | state | log LINES [follow]
 #        | stop SECONDS
-# Exit status: 2 wrong usage, 10 a run is alive, 11 nothing is there yet, 12 start or stop failed.
-# None is 255: gcloud takes that for a dropped connection, and gives the command again.
+# Exit status: 2 wrong usage, 10 a run is alive, 11 not set up or no run, 12 start or stop failed.
+# 255 is not used, because gcloud treats it as a dropped connection and repeats the command.
 set -euo pipefail
 
 fail() {
@@ -16,12 +17,12 @@ fail() {
   exit "$1"
 }
 
-# The content of a file of run/, or of nothing.
+# Prints the content of a file in run/, if it exists.
 content() {
   [[ ! -e run/$1 ]] || echo "$(<"run/$1")"
 }
 
-# Whole or not at all, whenever the host dies.
+# Writes a file in run/ atomically.
 write() {
   printf '%s\n' "$2" >"run/$1.new"
   mv -f "run/$1.new" "run/$1"
@@ -31,7 +32,7 @@ alive() {
   ! flock --nonblock 9 9>>run/lock
 }
 
-# Called in code.new/, just unpacked: puts it in the place of code/, unless a run uses that.
+# Replaces code/ by the new checkout in code.new/, unless a run is alive.
 adopt() {
   if alive; then
     rm -rf code.new
@@ -47,7 +48,7 @@ adopt() {
 start() {
   local _
   [[ -e venv/installed ]] || fail 11 "nothing is set up here: call setup"
-  # The command is given again when its connection drops, perhaps after the run has ended.
+  # gcloud repeats this command after a dropped connection, perhaps after the run has ended.
   [[ $(content id) != "$1" ]] || return 0
   exec 9>>run/lock
   flock --wait 2 9 || fail 10 "a run is alive"
@@ -61,7 +62,7 @@ start() {
   fail 12 "the run did not start: $(tail -n 1 run/log)"
 }
 
-# Waits for the command and writes its exit status; in another session, so that stop spares it.
+# Waits for the command and writes its exit status; has its own session, which stop does not kill.
 supervise() {
   local id=$1 status=0
   shift
@@ -72,7 +73,7 @@ supervise() {
   write exit "$status"
 }
 
-# Becomes the command, as the leader of its session.
+# Replaces this process by the command, as the leader of its session.
 lead() {
   write pid "$$"
   export PATH="$PWD/venv/bin:$PATH" PYTHONUNBUFFERED=1
@@ -80,8 +81,8 @@ lead() {
   exec "$@"
 }
 
-# One line, fields parted by tabs: how the run is, its id, its exit status, whether the host is set
-# up, the code that it has, the last line of the log.
+# Prints one line, separated by tabs: state of the run, its id, its exit status, whether the host is
+# set up, revision of its code, last line of the log.
 state() {
   local word=none id last ready=no
   id=$(content id)
@@ -94,7 +95,7 @@ state() {
     word=lost
   fi
   [[ ! -e venv/installed ]] || ready=yes
-  # Progress bars part their lines by carriage returns.
+  # Progress bars separate their lines by carriage returns.
   last=$(tail -n 1 run/log 2>/dev/null) || true
   last=${last##*$'\r'}
   printf '%s\t' "$word" "$id" "$(content exit)" "$ready" "$(content revision)"
@@ -105,7 +106,7 @@ log() {
   [[ -e run/log ]] || fail 11 "no run has been started here"
   [[ ${2:-} == follow ]] || exec tail --lines="$1" run/log
   tail --lines="$1" --follow run/log &
-  # Until the run is over, or nobody reads any more.
+  # Until the run ends, or the reader is gone.
   while alive && kill -0 $! 2>/dev/null; do
     sleep 0.2
   done
@@ -113,7 +114,7 @@ log() {
   kill $! 2>/dev/null || true
 }
 
-# Whether the run is over, or will be within so many seconds.
+# Usage: over_within SECONDS. Waits until the run ends; fails if it is still alive after SECONDS.
 over_within() {
   local deadline=$((SECONDS + $1))
   while alive; do
@@ -136,7 +137,7 @@ stop() {
     return
   fi
   kill -KILL -- "-$pid" 2>/dev/null || true
-  over_within 10 || fail 12 "processes of the run are left, outside of its session $pid"
+  over_within 10 || fail 12 "processes of the run outside of its session $pid are still alive"
   echo "killed: not saved within $1 s"
 }
 

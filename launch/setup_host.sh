@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# Makes a host ready, step by step, and skips what is done: Python 3.12 or 3.13 (images of Cloud TPU
-# VMs ship 3.10), an environment with this checkout at pinned versions, a look at chips and bucket.
+# Sets up a host, and skips finished steps: Python 3.12 or 3.13 (images of Cloud TPU VMs have 3.10),
+# an environment with this checkout at pinned versions, and a check of chips and bucket.
 #
 # Usage: launch/setup_host.sh [install|check] [--venv DIR] [--extras NAME] [--constraints FILE]
 #          [--hosts N] [--bucket gs://NAME]
 #   install, check   only this step (default: both)
-#   --venv           environment to make (default: .venv)
-#   --extras         of setup.py: tpu, cuda12 or cuda13 (default: tpu)
-#   --constraints    versions to pin (default: launch/constraints.txt)
-#   --hosts          of the slice; the check of several hosts must run on all of them at once
-#   --bucket         to write to and read from
+#   --venv           environment to create (default: .venv)
+#   --extras         extras of setup.py: tpu, cuda12 or cuda13 (default: tpu)
+#   --constraints    pinned versions (default: launch/constraints.txt)
+#   --hosts          number of hosts of the slice; check must run on all of them at the same time
+#   --bucket         bucket to check for read and write access
 # Exit status: 2 wrong usage, 3 no Python, 4 installation failed, 5 no chips, 6 no access to the
 # bucket. The last line on standard error says why.
 set -euo pipefail
@@ -23,7 +23,7 @@ fail() {
   exit "$1"
 }
 
-# The newest Python (3.NEWEST) that the pins were tested with.
+# The newest Python (3.NEWEST) tested with the pinned versions.
 NEWEST=13
 
 python_on_path() {
@@ -38,7 +38,7 @@ as_root() {
   fi
 }
 
-# Each of these prints the interpreter that it brought, and nothing else.
+# Each of these prints the interpreter that it installed, and nothing else.
 python_from_uv() {
   local uv
   PATH="$PATH:$HOME/.local/bin"
@@ -51,7 +51,7 @@ python_from_uv() {
 }
 
 python_from_apt() {
-  # A fresh host may still be updating itself: wait for its lock.
+  # A new host may still be updating itself: wait for its lock.
   local apt=(as_root env DEBIAN_FRONTEND=noninteractive apt-get --yes -o DPkg::Lock::Timeout=300)
   {
     as_root add-apt-repository --yes ppa:deadsnakes/ppa &&
@@ -72,7 +72,7 @@ bring_python() {
   fail 3 "no Python 3.12 or 3.13, and neither uv nor apt brought one: install it and set PYTHON"
 }
 
-# What the environment was made from: another setup.py, pin or Python makes it anew.
+# Digest of setup.py, constraints and Python; if it changes, the environment is installed again.
 fingerprint() {
   {
     cat "$here/setup.py" "$constraints"
@@ -101,7 +101,7 @@ install() {
   echo "environment made: $venv"
 }
 
-# Joins the hosts as training does, and counts.
+# Connects the hosts as in training, and counts chips.
 look_at_chips() {
   timeout 300 "$venv/bin/python" - "$hosts" <<'PYTHON'
 import sys
@@ -119,7 +119,7 @@ print(f'{jax.device_count()} chips on {hosts} hosts, {jax.local_device_count()} 
 PYTHON
 }
 
-# By the layer that writes checkpoints, with the rights of this host.
+# Uses the library that writes checkpoints, with the permissions of this host.
 look_at_bucket() {
   timeout 120 "$venv/bin/python" - "$bucket" <<'PYTHON'
 import socket
@@ -136,9 +136,9 @@ PYTHON
 }
 
 check() {
-  look_at_chips || fail 5 "no chips: is another program using them, or was a host missing? See above"
+  look_at_chips || fail 5 "no chips: is another program using them, or is a host missing? See above"
   [[ -z $bucket ]] || look_at_bucket ||
-    fail 6 "cannot write to $bucket: its name, and role Storage Object Admin of this host's account"
+    fail 6 "cannot write to $bucket: check its name; this host needs the role Storage Object Admin"
 }
 
 parse() {

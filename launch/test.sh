@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Every test, in an environment that is made if it is missing.
+# Runs all tests, in an environment that is created if it is missing.
 # Usage: launch/test.sh [--long] [PYTEST ARGUMENTS]
-# --long adds the tests that take many minutes, as the soak of killed runs.
+# --long adds tests that take many minutes, such as the soak test of killed runs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 source launch/environment.sh

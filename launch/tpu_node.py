@@ -1,7 +1,7 @@
-"""A Cloud TPU VM node and its hosts, as gcloud shows them; tpu_vm.py has the verbs.
+"""A Cloud TPU VM node and its hosts, accessed through gcloud; tpu_vm.py has the verbs.
 
-What a node is and what its hosts do is asked of them every time. The state file, one a name, keeps
-what they cannot tell: the settings, the last command, and beside it the code that was sent last.
+The states of the node and of its hosts are queried in every call. The state file (one per name) has
+the settings and the last command; the code that was sent last is in the same folder.
 """
 
 import argparse
@@ -23,15 +23,15 @@ import time
 
 ENVIRONMENT = 'STEP_JAX_TPU_'
 
-# On a host, below its home.
+# Paths on a host, relative to its home.
 HOST = 'step_jax_tpu'
 RUN_HOST = f'{HOST}/code/launch/run_host.sh'
 SETUP_HOST = f'{HOST}/code/launch/setup_host.sh'
 
-# How long one answer may take. gcloud itself tries ten times to reach a host.
+# Time limits of commands. gcloud itself tries ten times to reach a host.
 SECONDS = {'gcloud': 120, 'host': 300, 'copy': 600, 'install': 1800, 'check': 900, 'delete': 1800}
 PARALLEL = 16
-# A host that is taken away does not close its connections.
+# A preempted host does not close its connections.
 SSH_OPTIONS = ('-oConnectTimeout=15', '-oServerAliveInterval=15', '-oServerAliveCountMax=4')
 TIMED_OUT, NO_SUCH_COMMAND, RUN_IS_ALIVE = 124, 127, 10  # Exit statuses of commands.
 
@@ -53,15 +53,15 @@ class Exit(enum.IntEnum):
   CAPACITY = 4
   EXISTS = 5
   DENIED = 6
-  GONE = 7  # Pre-empted, or deleted: resume.
-  WAIT = 8  # Not ready within the time limit: the same call goes on waiting.
-  HOSTS = 9  # Some hosts failed, or their run did.
+  GONE = 7  # Preempted or deleted: resume.
+  WAIT = 8  # Not ready within the time limit: repeat the call to continue waiting.
+  HOSTS = 9  # Some hosts failed, or their run failed.
   ALIVE = 10  # A run is alive.
   INTERRUPTED = 130
 
 
 class LaunchError(Exception):
-  """One line that says what is wrong and what to do, and an exit status."""
+  """An error with one line that says what is wrong and what to do, and an exit status."""
 
   def __init__(self, status: Exit, message: str):
     super().__init__(message)
@@ -70,19 +70,19 @@ class LaunchError(Exception):
 
 TEXTS = {
   'project': 'Google Cloud project',
-  'zone': 'as us-central1-a',
-  'type': 'accelerator type, as v5litepod-16',
-  'version': "runtime version (default: the type's)",
-  'bucket': 'gs://NAME that setup tries, and that commands find as STEP_JAX_BUCKET',
+  'zone': 'for example us-central1-a',
+  'type': 'accelerator type, for example v5litepod-16',
+  'version': 'runtime version (default: that of the type)',
+  'bucket': 'gs://NAME: setup checks it, and commands get it as STEP_JAX_BUCKET',
 }
-SWITCHES = {'spot': 'cheaper; can be pre-empted at any time', 'queued': 'wait in the queue'}
-# A node cannot change these.
+SWITCHES = {'spot': 'cheaper; can be preempted at any time', 'queued': 'wait in the queue'}
+# Settings that cannot change after the node was created.
 FIXED = ('project', 'zone', 'type', 'version', 'spot', 'queued', 'create_flags')
 
 
 @dataclasses.dataclass
 class State:
-  """What is kept of a name between calls: settings, and what was done."""
+  """State of a node that is kept between calls: settings, and what was done."""
 
   name: str
   project: str = ''
@@ -93,32 +93,32 @@ class State:
   queued: bool = False
   create_flags: list[str] = dataclasses.field(default_factory=list)
   bucket: str = ''
-  made: bool = False  # Asked for by create, and not deleted since.
+  made: bool = False  # Requested by create, and not deleted since.
   hosts: int = 0
-  revision: str = ''  # Of the code that was sent last.
+  revision: str = ''  # Revision of the code that was sent last.
   run: str = ''  # Id of the last run.
   command: list[str] = dataclasses.field(default_factory=list)
 
   @property
   def runtime(self) -> str:
-    """The runtime version: the one asked for, or the usual one of the type."""
+    """The runtime version: the given one, or the default of the type."""
     family = self.type.partition('-')[0]
     if not self.version and family not in RUNTIMES:
-      raise LaunchError(Exit.USAGE, f'--version is missing: none is known for type {self.type}')
+      raise LaunchError(Exit.USAGE, f'--version is missing: type {self.type} has no default')
     return self.version or RUNTIMES[family]
 
   def file(self, suffix: str = '.json') -> pathlib.Path:
-    """The state file, or with .tar.gz the code that was sent last."""
+    """Path of the state file, or with `.tar.gz` of the code that was sent last."""
     base = os.environ.get('XDG_STATE_HOME') or '~/.local/state'
     folder = os.environ.get(f'{ENVIRONMENT}STATE') or f'{base}/step_jax/tpu'
     return pathlib.Path(folder).expanduser() / f'{self.name}{suffix}'
 
 
 def load(args: argparse.Namespace) -> State:
-  """The state of a name: kept from earlier calls or else from the environment; flags come first."""
+  """State of a node, from earlier calls or from the environment; flags take precedence."""
   name = args.name or os.environ.get(f'{ENVIRONMENT}NAME', '')
   if not re.fullmatch(r'[a-z]([-a-z0-9]{0,61}[a-z0-9])?', name):
-    raise LaunchError(Exit.USAGE, f'--name {name!r}: takes small letters, digits and hyphens')
+    raise LaunchError(Exit.USAGE, f'--name {name!r}: use lowercase letters, digits and hyphens')
   state = State(name)
   try:
     state = State(**json.loads(state.file().read_text()))
@@ -134,7 +134,7 @@ def load(args: argparse.Namespace) -> State:
       continue
     if state.made and field in FIXED:
       remedy = '`delete` it first, or take another --name'
-      raise LaunchError(Exit.USAGE, f'{name} was made with another {field}: {remedy}')
+      raise LaunchError(Exit.USAGE, f'{name} was created with another {field}: {remedy}')
     setattr(state, field, value)
   for field in ('project', 'zone', *(['type'] if args.verb == 'create' else [])):
     if not getattr(state, field):
@@ -144,7 +144,7 @@ def load(args: argparse.Namespace) -> State:
 
 
 def replace_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) -> None:
-  """Writes a file whole or not at all."""
+  """Writes a file atomically."""
   path.parent.mkdir(parents=True, exist_ok=True)
   handle, name = tempfile.mkstemp(dir=path.parent, prefix=f'.{path.name}.')
   os.close(handle)
@@ -158,7 +158,7 @@ def replace_file(path: pathlib.Path, write: Callable[[pathlib.Path], object]) ->
 
 @dataclasses.dataclass(frozen=True)
 class Result:
-  """How a command ended."""
+  """Result of a command."""
 
   status: int = 0
   out: str = ''
@@ -166,10 +166,10 @@ class Result:
 
   @property
   def reason(self) -> str:
-    """Why it failed, in one line."""
+    """Reason of a failure, in one line."""
     own = re.findall(r'^(?:setup|run)_host: (.*)$', self.err, re.M)
     ssh = re.search(r'^((?:ssh: |Connection ).*)', self.err, re.M)
-    # gcloud prints operations that failed as JSON.
+    # gcloud prints failed operations as JSON.
     message = re.search(r'"message": "((?:[^"\\]|\\.)*)"', self.err)
     error = re.search(r'^ERROR: \(\S+\) (.*)', self.err, re.M | re.S)
     lines = (self.err.strip() or self.out.strip() or f'status {self.status}').splitlines()
@@ -178,15 +178,17 @@ class Result:
 
 
 class Condition(enum.Enum):
-  """How a node is; where it cannot be used, the exit status, and what to say."""
+  """Condition of a node; if it is not usable, with the exit status and the message."""
 
   READY = None
   WAITING = (Exit.WAIT, 'is not ready yet: repeat `create` or `resume` to continue waiting')
-  PREEMPTED = (Exit.GONE, 'was pre-empted: `resume` makes it again and repeats the last command')
+  PREEMPTED = (Exit.GONE, 'was preempted: `resume` recreates it and repeats the last command')
   GONE = (Exit.GONE, 'does not exist: `create` makes it; `resume` also repeats the last command')
-  FAILED = (Exit.OTHER, 'was not granted: `create` asks again, `delete` gives up')
+  FAILED = (Exit.OTHER, 'was not granted: `create` requests it again, `delete` removes the request')
   LEAVING = (Exit.WAIT, 'is being deleted: call again in a minute')
-  STOPPED = (Exit.OTHER, 'is stopped: start it by gcloud compute tpus tpu-vm start, or `delete` it')
+  STOPPED = (
+    Exit.OTHER, 'is stopped: start it with gcloud compute tpus tpu-vm start, or `delete` it'
+  )  # fmt: skip
 
 
 OF_NODE = {
@@ -196,7 +198,7 @@ OF_NODE = {
   'DELETING': Condition.LEAVING,
   **dict.fromkeys(('STOPPING', 'STOPPED', 'HIDING', 'HIDDEN'), Condition.STOPPED),
 }
-# These count more than the node, which may look well while it is being taken away.
+# These take precedence over the state of the node, which may look healthy during a preemption.
 OF_REQUEST = {
   'SUSPENDING': Condition.PREEMPTED,
   'SUSPENDED': Condition.PREEMPTED,
@@ -207,7 +209,7 @@ OF_REQUEST = {
 
 @dataclasses.dataclass(frozen=True)
 class Look:
-  """A node as it is now."""
+  """Current condition of a node."""
 
   condition: Condition
   text: str
@@ -216,7 +218,7 @@ class Look:
 
 @dataclasses.dataclass(frozen=True)
 class HostState:
-  """What `run_host.sh state` tells of a host."""
+  """State of a host, as printed by `run_host.sh state`."""
 
   word: str  # none, alive, ended, stopped, lost (no status), bare (no code) or unreachable
   run: str = ''
@@ -227,7 +229,7 @@ class HostState:
 
   @classmethod
   def of(cls, result: Result) -> 'HostState':
-    """Reads the answer of a host."""
+    """Parses the answer of a host."""
     if result.status == NO_SUCH_COMMAND:
       return cls('bare')
     if result.status:
@@ -235,17 +237,17 @@ class HostState:
     return cls(*result.out.rstrip('\n').split('\n')[-1].split('\t'))
 
 
-# What a dry run takes for that answer.
+# Answers that a dry run assumes.
 BARE, IDLE, BUSY = 'bare', 'none\t\t\tyes', 'alive\t\t\tyes'
 
 
-# What gcloud may say, tried in this order.
+# Patterns of gcloud's error messages, tried in this order.
 KNOWN = (
   (
     Exit.QUOTA,
     r'quota\b.{0,150}(exceeded|exhausted)|QUOTA_EXCEEDED',
-    'the quota of {project} does not allow {type} in {zone}: ask for more (console: IAM, Quotas, '
-    'Cloud TPU API), or take another --type or --zone; --spot has its own quota',
+    'the quota of {project} does not allow {type} in {zone}: request more (console: IAM, Quotas, '
+    'Cloud TPU API), or use another --type or --zone; --spot has its own quota',
   ),
   (
     Exit.CAPACITY,
@@ -261,7 +263,7 @@ KNOWN = (
   (
     Exit.DENIED,
     r'has not been used in project|SERVICE_DISABLED|API is (disabled|not enabled)',
-    'the Cloud TPU API is off: gcloud services enable tpu.googleapis.com --project={project}',
+    'the Cloud TPU API is disabled: gcloud services enable tpu.googleapis.com --project={project}',
   ),
   (
     Exit.DENIED,
@@ -271,31 +273,31 @@ KNOWN = (
   (
     Exit.DENIED,
     r'PERMISSION_DENIED|permission|not authorized',
-    'you may not do this in {project}, {zone}: check both, and ask for the role TPU Admin',
+    'no permission for this in {project}, {zone}: check both, and ask for the role TPU Admin',
   ),
 )
 
 
 def numbers(workers: Iterable[int]) -> str:
-  """As 0, 3, 7."""
+  """Numbers of hosts as text, such as `0, 3, 7`."""
   return ', '.join(map(str, workers))
 
 
 class Node:
-  """A node and its hosts, through gcloud.
+  """A node and its hosts, accessed through gcloud.
 
-  A dry run prints the commands and invents their answers, as if all went well from the beginning.
+  A dry run prints the commands and assumes that all of them succeed.
   """
 
   def __init__(self, state: State, args: argparse.Namespace):
     self.state = state
     self.args = args
     self.dry_run = args.dry_run
-    self._there = args.verb not in ('create', 'resume')  # Whether it exists, in a dry run.
+    self._there = args.verb not in ('create', 'resume')  # Whether the node exists, in a dry run.
     self._processes: set[subprocess.Popen] = set()
 
   def say(self, text: str) -> None:
-    """Tells progress. The output of a dry run stays a shell script."""
+    """Prints progress; as a comment in a dry run, whose output is a shell script."""
     print(f'# {text}' if self.dry_run else text, flush=True)
 
   def save(self) -> None:
@@ -305,25 +307,25 @@ class Node:
       replace_file(self.state.file(), lambda path: path.write_text(text))
 
   def error(self, status: Exit, message: str) -> LaunchError:
-    """An error that names the node."""
+    """An error with the name of the node."""
     return LaunchError(status, f'{self.state.name}: {message}')
 
   def failure(self, what: str, reason: str) -> LaunchError:
-    """The error for what gcloud gave as its reason."""
+    """The error for a failure reason given by gcloud."""
     for status, pattern, message in KNOWN:
       if re.search(pattern, reason, re.I):
         reason_given = message.format(**dataclasses.asdict(self.state))
         return self.error(status, f'{reason_given} ({reason})')
     return self.error(Exit.OTHER, f'{what} failed: {reason}')
 
-  # Commands, here and on the hosts.
+  # Commands, local and on the hosts.
 
   def execute(
     self, command: Sequence[str], seconds: float | None, assume: str = '', stream: bool = False
   ) -> Result:
-    """Runs a command within a time limit; a dry run prints it and takes `assume` as its output.
+    """Runs a command with a time limit; a dry run prints it and returns `assume` as its output.
 
-    With `stream` its output goes straight to ours.
+    With `stream`, the command writes directly to our standard output and error.
     """
     if self.dry_run:
       print(shlex.join(command), flush=True)
@@ -331,7 +333,7 @@ class Node:
     output = None if stream else subprocess.PIPE
     pipes = {'stdin': subprocess.DEVNULL, 'stdout': output, 'stderr': output}
     try:
-      # A session of its own, so that all that it starts can be ended.
+      # A separate session, so that all its child processes can be ended.
       process = subprocess.Popen(
         command, **pipes, text=True, errors='replace', start_new_session=True
       )
@@ -351,7 +353,7 @@ class Node:
   def gcloud(
     self, kind: str, verb: str, *arguments: str, seconds: float | None = SECONDS['gcloud'], **how
   ) -> Result:
-    """Runs `gcloud compute tpus KIND VERB ARGUMENTS` for the zone and project of the node."""
+    """Runs `gcloud compute tpus KIND VERB ARGUMENTS` in the zone and project of the node."""
     where = (f'--zone={self.state.zone}', f'--project={self.state.project}', '--quiet')
     command = ('gcloud', 'compute', 'tpus', kind, verb, *arguments, *where)
     return self.execute(command, seconds, **how)
@@ -365,7 +367,7 @@ class Node:
     )
 
   def scp(self, worker: int, source: pathlib.Path, target: str) -> Result:
-    """Sends a file to a path below the home of a host."""
+    """Copies a file to a path relative to the home of a host."""
     flags = [f'--worker={worker}', *(f'--scp-flag={option}' for option in SSH_OPTIONS)]
     paths = (str(source), f'{self.state.name}:{target}')
     return self.gcloud('tpu-vm', 'scp', *paths, *flags, seconds=SECONDS['copy'])
@@ -373,10 +375,10 @@ class Node:
   def everywhere(
     self, call: Callable[[int], Result], workers: Iterable[int] | None = None
   ) -> dict[int, Result]:
-    """Calls for every host at once, or for some.
+    """Calls a function for all hosts, or for some, in parallel.
 
-    One gcloud a host rather than one with --worker=all: that parts their outputs and statuses,
-    limits the time of each, and needs no ssh-agent.
+    One gcloud process per host, instead of one with --worker=all, keeps outputs and exit statuses
+    separate, limits the time per host, and needs no ssh-agent.
     """
     workers = list(range(self.state.hosts or 1) if workers is None else workers)
     with futures.ThreadPoolExecutor(1 if self.dry_run else PARALLEL) as pool:
@@ -389,7 +391,7 @@ class Node:
         raise
 
   def check(self, what: str, results: dict[int, Result], remedy: str) -> None:
-    """Raises an error that names the hosts that failed, or tells that the node is gone."""
+    """Raises an error with the hosts that failed, or with the condition of an unusable node."""
     bad = {worker: result for worker, result in results.items() if result.status}
     if not bad:
       return
@@ -399,13 +401,13 @@ class Node:
         print(f'worker {worker}: {result.reason}', file=sys.stderr)
     refused = all(result.status == RUN_IS_ALIVE for result in bad.values())
     where = f'worker {numbers(bad)} of {self.state.hosts} ({next(iter(bad.values())).reason})'
-    others = 'the others are done; ' if len(bad) < len(results) else ''
+    others = 'the others succeeded; ' if len(bad) < len(results) else ''
     raise self.error(
       Exit.ALIVE if refused else Exit.HOSTS, f'{what} failed on {where}: {others}{remedy}'
     )
 
   def states(self, assume: str) -> list[HostState]:
-    """How every host is; a dry run takes them to be as `assume`."""
+    """States of all hosts; a dry run assumes the answer `assume`."""
     command = ['bash', RUN_HOST, 'state']
     results = self.everywhere(lambda worker: self.ssh(worker, command, assume=assume))
     return [HostState.of(result) for result in results.values()]
@@ -413,7 +415,7 @@ class Node:
   # The node.
 
   def describe(self, kind: str) -> dict | None:
-    """What gcloud tells of the node or of its queued resource; None where there is none."""
+    """gcloud's description of the node or of its queued resource; None if it does not exist."""
     invented = {
       'tpu-vm': {'state': 'READY', 'networkEndpoints': [{}] * (self.state.hosts or 1)},
       'queued-resources': {'state': {'state': 'ACTIVE'}} if self.state.queued else None,
@@ -427,8 +429,8 @@ class Node:
     return json.loads(result.out)
 
   def look(self) -> Look:
-    """Asks how the node is."""
-    # In this order, so that a request that is granted in between shows its node.
+    """Queries the condition of the node."""
+    # The request first: if it is granted between the two queries, its node is found.
     request = (self.describe('queued-resources') or {}) if self.state.queued else {}
     node = self.describe('tpu-vm') or {}
     told = request.get('state', {})
@@ -444,12 +446,12 @@ class Node:
       text += f', queued resource {request_state or "absent"}'
     if reason := told.get('failedData', {}).get('error', {}).get('message'):
       text += f': {reason}'
-    # Hosts on several networks have as many endpoints.
+    # A host has one endpoint per network.
     networks = max(1, len(node.get('networkConfigs', ())))
     return Look(condition, text, len(node.get('networkEndpoints', ())) // networks)
 
   def require_ready(self) -> None:
-    """Raises where the node cannot be used; learns how many hosts it has."""
+    """Raises an error if the node is not ready; updates the number of hosts."""
     look = self.look()
     if look.condition is not Condition.READY:
       raise self.unready(look)
@@ -457,26 +459,26 @@ class Node:
     self.save()
 
   def unready(self, look: Look) -> LaunchError:
-    """The error for a node that cannot be used."""
+    """The error for a node that is not ready."""
     status, message = look.condition.value
     if look.condition is Condition.FAILED:
       status = self.failure('the request', look.text).status
     return self.error(status, f'{message} ({look.text})')
 
   def request(self) -> None:
-    """Asks the cloud for the node; what is left of one that was asked for before goes first."""
+    """Requests the node; removes leftovers of an earlier request first."""
     state = self.state
     if state.made:
       self.remove()
     flags = [f'--accelerator-type={state.type}', *['--spot'] * state.spot, *state.create_flags]
     if state.queued:
-      # Only the request; the node comes later.
+      # This only makes the request; the node is created later.
       kind, seconds = 'queued-resources', SECONDS['gcloud']
       flags += [f'--node-id={state.name}', f'--runtime-version={state.runtime}']
     else:
       kind, seconds = 'tpu-vm', self.args.wait * 60
       flags += [f'--version={state.runtime}']
-    # From here on there may be a node, whatever happens.
+    # From here on the node may exist, even if the command fails.
     state.made = True
     self.save()
     result = self.gcloud(kind, 'create', state.name, *flags, seconds=seconds)
@@ -492,14 +494,14 @@ class Node:
     self._there = True
 
   def wait_ready(self) -> None:
-    """Waits for the node, and until it takes commands."""
+    """Waits until the node is ready and accepts commands."""
     begin = told_at = time.monotonic()
     told, failures = '', 0
     while True:
       try:
         look, failures = self.look(), 0
       except LaunchError as error:
-        # Hours of waiting see a network fail now and then.
+        # Tolerate short network failures while waiting for hours.
         failures += 1
         if error.status is not Exit.OTHER or failures == 5:
           raise
@@ -520,13 +522,13 @@ class Node:
       time.sleep(self.args.poll)
     self.state.hosts = look.hosts
     self.save()
-    # One host before all: here gcloud makes an ssh key, and hands it to the node.
+    # One host before the others: gcloud creates an ssh key here, and registers it with the node.
     hello = {0: self.ssh(0, ['true'])}
-    self.check('ssh', hello, f'it is ready and costs; give `{self.args.verb}` again')
+    self.check('ssh', hello, f'the node is ready and billed; repeat `{self.args.verb}`')
     self.say(f'{self.state.name} is ready: {self.state.type}, {look.hosts} hosts')
 
   def remove(self) -> None:
-    """Deletes node and queued resource, and waits until both are gone."""
+    """Deletes the node and its queued resource, and waits until both are gone."""
     deadline = time.monotonic() + SECONDS['delete']
     while True:
       request, node = self.describe('queued-resources'), self.describe('tpu-vm')
@@ -546,7 +548,7 @@ class Node:
 
 
 def _kill(process: subprocess.Popen) -> None:
-  """Ends a process and all that it started."""
+  """Kills a process and its child processes."""
   if process.poll() is None:
     with contextlib.suppress(ProcessLookupError):
       os.killpg(process.pid, signal.SIGKILL)

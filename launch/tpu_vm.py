@@ -1,10 +1,10 @@
-"""Cloud TPU VMs, all hosts of a slice: `launch/tpu_vm.sh VERB --name NAME`; README.md tells all.
+"""Manages Cloud TPU VMs with all hosts of a slice: `launch/tpu_vm.sh VERB --name NAME`.
 
-In Python, with nothing but its standard library, because the verbs ask many hosts at once, each
-within a time limit, keep a state file and quote commands; and because tests can call it.
+See README.md. This uses only Python's standard library. It is not a shell script, because verbs
+call many hosts in parallel, each with a time limit, keep a state file and quote commands.
 
-Exit statuses are those of `Exit`. An error is one line on standard error that names the remedy, and
-leaves a state from which the next call goes on.
+Exit statuses are those of `Exit`. An error is one line on standard error that says what to do. The
+same call can be repeated to continue.
 """
 
 import argparse
@@ -40,24 +40,24 @@ from tpu_node import (
   replace_file,
 )
 
-# Others are made again.
+# In other conditions, `resume` recreates the node.
 USABLE = (Condition.READY, Condition.WAITING, Condition.STOPPED)
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def workers_of(states: Sequence[HostState], *words: str) -> list[int]:
-  """The hosts whose state is one of these."""
+  """Hosts in one of the given states."""
   return [worker for worker, state in enumerate(states) if state.word in words]
 
 
 def reachable(node: Node, assume: str, may_run: bool = False) -> list[HostState]:
-  """The states of all hosts; raises where one cannot be reached, or runs though it may not."""
+  """States of all hosts; raises if one is unreachable, or has a run while `may_run` is false."""
   states = node.states(assume)
   silent = workers_of(states, 'unreachable')
   results = {
     worker: Result(255 * (worker in silent), err=host.last) for worker, host in enumerate(states)
   }
-  node.check('ssh', results, f'nothing was changed, give `{node.args.verb}` again')
+  node.check('ssh', results, f'nothing was changed, repeat `{node.args.verb}`')
   busy = workers_of(states, 'alive')
   if busy and not may_run:
     remedy = '`stop` it first; `resume` starts it where it is missing'
@@ -65,31 +65,31 @@ def reachable(node: Node, assume: str, may_run: bool = False) -> list[HostState]
   return states
 
 
-# The code that hosts get.
+# Code on the hosts.
 
 
 def with_other_code(node: Node, states: Sequence[HostState]) -> list[int]:
-  """The hosts that the last copy did not reach."""
+  """Hosts whose code is not that of the last copy."""
   sent = node.state.revision
   return [w for w, host in enumerate(states) if sent and host.revision not in ('', sent)]
 
 
 def git(node: Node, *arguments: str) -> str:
-  """What git says of the checkout."""
+  """Output of a git command on the checkout."""
   result = node.execute(('git', '-C', str(ROOT), *arguments), SECONDS['gcloud'])
   if result.status:
-    raise LaunchError(Exit.USAGE, f'{ROOT}: {result.reason}; only a git checkout can be sent')
+    raise LaunchError(Exit.USAGE, f'{ROOT}: {result.reason}; use a git checkout')
   return result.out
 
 
 def pack(node: Node) -> None:
-  """Makes the archive: HEAD, or with --dirty the files as they are."""
+  """Makes the archive of HEAD, or with --dirty of the working tree."""
   changes = git(node, 'status', '--porcelain').splitlines()
   head = git(node, 'rev-parse', '--short=12', 'HEAD').strip()
   if changes and not node.args.dirty:
     which = changes[0][3:] + f' and {len(changes) - 1} more' * (len(changes) > 1)
     remedy = 'commit them, or send them with --dirty'
-    raise LaunchError(Exit.USAGE, f'the checkout has changes that HEAD lacks ({which}): {remedy}')
+    raise LaunchError(Exit.USAGE, f'the checkout has uncommitted changes ({which}): {remedy}')
 
   def pack_head(path: pathlib.Path) -> None:
     git(node, 'archive', '--format=tar.gz', f'--output={path}', 'HEAD')
@@ -112,9 +112,9 @@ def pack(node: Node) -> None:
 
 
 def send(node: Node, workers: Iterable[int] | None = None) -> None:
-  """Sends the archive to hosts, and puts it in the place of their code."""
+  """Sends the archive to hosts, and replaces their code by it."""
   archive, parcel = node.state.file('.tar.gz'), f'{HOST}.tar.gz'
-  again = f'give `{node.args.verb}` again'
+  again = f'repeat `{node.args.verb}`'
   sent = node.everywhere(lambda worker: node.scp(worker, archive, parcel), workers)
   node.check('copy', sent, again)
   script = (
@@ -131,19 +131,19 @@ def send(node: Node, workers: Iterable[int] | None = None) -> None:
 
 
 def create(node: Node) -> None:
-  """Makes the node and waits until it is ready."""
+  """Creates the node and waits until it is ready."""
   look = node.look()
   if look.condition is not Condition.GONE and not node.state.made:
     raise node.failure('create', f'it already exists: {look.text}')
   if look.condition in USABLE:
-    node.say(f'asked for already: {look.text}')
+    node.say(f'already requested: {look.text}')
   else:
     node.request()
   node.wait_ready()
 
 
 def setup(node: Node) -> None:
-  """Brings Python and the environment to every host, and looks for chips."""
+  """Installs Python and the environment on every host, and checks the chips."""
   node.require_ready()
   bare = workers_of(reachable(node, BARE), 'bare')
   if bare:
@@ -151,12 +151,12 @@ def setup(node: Node) -> None:
     if not known:
       pack(node)
     send(node, bare if known else None)
-  again = 'give `setup` again, it skips what is done'
-  node.say('installing on every host: some minutes, the first time')
+  again = 'repeat `setup`, which skips finished steps'
+  node.say('installing on every host: takes some minutes the first time')
   install = ['bash', SETUP_HOST, 'install', '--venv', f'{HOST}/venv']
   installed = node.everywhere(lambda worker: node.ssh(worker, install, 'install'))
   node.check('setup', installed, again)
-  # All at once: the hosts of a slice find their chips together.
+  # On all hosts at the same time, because the hosts of a slice initialise their chips together.
   look = ['bash', SETUP_HOST, 'check', '--venv', f'{HOST}/venv']
   look += ['--hosts', str(node.state.hosts or 1)]
   look += ['--bucket', node.state.bucket] if node.state.bucket else []
@@ -176,23 +176,23 @@ def copy(node: Node) -> None:
 def run(node: Node) -> None:
   """Starts a command on every host, in the background: run -- COMMAND."""
   if not node.args.rest:
-    raise LaunchError(Exit.USAGE, 'run what? Give the command after --')
+    raise LaunchError(Exit.USAGE, 'run needs a command: give it after --')
   node.require_ready()
   states = reachable(node, IDLE)
   if bare := [worker for worker, host in enumerate(states) if host.ready != 'yes']:
     raise node.error(Exit.HOSTS, f'worker {numbers(bare)} is not set up: `setup`, then `run`')
   if other := with_other_code(node, states):
-    raise node.error(Exit.HOSTS, f'worker {numbers(other)} has other code: `copy`, then `run`')
+    raise node.error(Exit.HOSTS, f'worker {numbers(other)} has old code: `copy`, then `run`')
   node.state.command = node.args.rest
   start(node)
 
 
 def start(node: Node, missing: Sequence[int] = ()) -> None:
-  """Starts the last command as a new run; or the last run on hosts where it is missing."""
+  """Starts the last command as a new run, or starts the last run on hosts that lack it."""
   state = node.state
   if not missing:
     state.run = f'{time.strftime("%Y%m%d-%H%M%S")}-{secrets.token_hex(2)}'
-    # Before anything starts, so that resume knows it, whatever happens.
+    # Save before anything starts, so that `resume` always knows the run.
     node.save()
   bucket = ['env', f'STEP_JAX_BUCKET={state.bucket}'] if state.bucket else []
   command = ['bash', RUN_HOST, 'start', state.run, *bucket, *state.command]
@@ -203,13 +203,13 @@ def start(node: Node, missing: Sequence[int] = ()) -> None:
 
 
 def resume(node: Node) -> None:
-  """Repeats the last command after a pre-emption or a stop, on a new node if need be."""
+  """Repeats the last command after a preemption or a stop, on a new node if necessary."""
   state = node.state
   if not state.command:
     raise node.error(Exit.USAGE, 'no command has been run: `create`, `setup`, `run -- COMMAND`')
   look = node.look()
   if look.condition not in USABLE:
-    node.say(f'making it again: {look.text}')
+    node.say(f'recreating the node: {look.text}')
     node.request()
   if look.condition is Condition.READY:
     state.hosts = look.hosts
@@ -224,11 +224,11 @@ def resume(node: Node) -> None:
   if not missing and all(host.word == 'alive' for host in states):
     node.say(f'run {state.run} is alive on every host')
   elif not missing and all(host.word == 'ended' and host.exit == '0' for host in states):
-    node.say(f'run {state.run} has ended well on every host: nothing to resume')
+    node.say(f'run {state.run} has ended successfully on every host: nothing to resume')
   elif missing and began and all(host.word == 'alive' for host in began):
     start(node, missing)
   else:
-    # Where one host of a run has ended, the others cannot go on without it.
+    # If one host of a run has ended, the others cannot continue without it.
     if workers_of(states, 'alive'):
       stop(node)
     if other := with_other_code(node, states):
@@ -237,7 +237,7 @@ def resume(node: Node) -> None:
 
 
 def status(node: Node) -> None:
-  """Tells how the node is, and its run on every host."""
+  """Shows the state of the node, and of the run on every host."""
   look, state = node.look(), node.state
   node.say(f'{state.name}: {look.text}; {state.type} in {state.zone} of {state.project}')
   if look.condition is not Condition.READY:
@@ -254,11 +254,11 @@ def status(node: Node) -> None:
   bad = sorted(bad + workers_of(states, 'lost', 'unreachable'))
   if bad:
     remedy = f'see `logs --worker {bad[0]}`; `resume` repeats the command'
-    raise node.error(Exit.HOSTS, f'the run is not well on worker {numbers(bad)}: {remedy}')
+    raise node.error(Exit.HOSTS, f'the run has problems on worker {numbers(bad)}: {remedy}')
 
 
 def logs(node: Node) -> None:
-  """Shows the log of one host, or of all."""
+  """Shows the log of one host, or of all hosts."""
   args = node.args
   node.require_ready()
   command = ['bash', RUN_HOST, 'log', str(args.lines)]
@@ -271,7 +271,7 @@ def logs(node: Node) -> None:
   if not args.worker.isdecimal() or int(args.worker) >= (node.state.hosts or 1):
     what = 'a number' if args.follow else 'all or a number'
     raise LaunchError(Exit.USAGE, f'--worker takes {what} below {node.state.hosts}')
-  # Interrupting is how one leaves a log that is followed.
+  # The user interrupts to stop following a log.
   with contextlib.suppress(*[KeyboardInterrupt] * args.follow):
     command += ['follow'] * args.follow
     result = node.ssh(int(args.worker), command, seconds=None, stream=True)
@@ -280,14 +280,14 @@ def logs(node: Node) -> None:
 
 
 def stop(node: Node) -> None:
-  """Ends the run: SIGTERM, upon which training ends, and after a while SIGKILL."""
+  """Ends the run: SIGTERM, which lets training save and exit, and after --grace SIGKILL."""
   node.require_ready()
-  # Those that do not answer may run.
+  # Hosts that do not answer may have a run.
   busy = workers_of(node.states(BUSY), 'alive', 'unreachable')
   command = ['bash', RUN_HOST, 'stop', str(node.args.grace)]
   seconds = node.args.grace + SECONDS['host']
   stopped = node.everywhere(lambda worker: node.ssh(worker, command, seconds=seconds), busy)
-  node.check('stop', stopped, 'give `stop` again')
+  node.check('stop', stopped, 'repeat `stop`')
   for worker, result in stopped.items():
     node.say(f'worker {worker}: {result.out.strip()}')
   if not busy:
@@ -295,19 +295,19 @@ def stop(node: Node) -> None:
 
 
 def delete(node: Node) -> None:
-  """Deletes node, queued resource and what is kept of them."""
+  """Deletes the node, its queued resource and the state file."""
   state = node.state
   if not node.args.yes and not node.dry_run:
     if not sys.stdin.isatty():
-      raise LaunchError(Exit.USAGE, 'nobody can be asked here: give --yes to delete')
+      raise LaunchError(Exit.USAGE, 'cannot ask for confirmation here: give --yes to delete')
     where = f'{state.name} in {state.zone} of {state.project}'
-    if input(f'Delete {where}, and all that is on its disks? [y/N] ').lower() not in ('y', 'yes'):
-      raise node.error(Exit.USAGE, 'was kept')
+    if input(f'Delete {where}, and all data on its disks? [y/N] ').lower() not in ('y', 'yes'):
+      raise node.error(Exit.USAGE, 'was not deleted')
   node.remove()
   if not node.dry_run:
     state.file('.tar.gz').unlink(missing_ok=True)
     state.file().unlink(missing_ok=True)
-  node.say(f'{state.name} is deleted, and costs no more')
+  node.say(f'{state.name} is deleted and no longer billed')
 
 
 VERBS = {
@@ -316,12 +316,13 @@ VERBS = {
 
 
 def parser() -> argparse.ArgumentParser:
-  """The command line up to --."""
+  """Parser of the command line up to --."""
   statuses = ', '.join(f'{value.value} {value.name.lower()}' for value in Exit)
   main_parser = argparse.ArgumentParser(
     prog='launch/tpu_vm.sh',
-    description='Cloud TPU VMs, all hosts of a slice. Settings are flags, or in the environment as '
-    f'{ENVIRONMENT}NAME, {ENVIRONMENT}ZONE and so on; later calls need only --name.',
+    description='Manages Cloud TPU VMs with all hosts of a slice. Settings are flags, or '
+    f'environment variables {ENVIRONMENT}NAME, {ENVIRONMENT}ZONE and so on; later calls need only '
+    '--name.',
     epilog=f'Exit status: 0 done, {statuses}.',
     allow_abbrev=False,
   )
@@ -329,36 +330,42 @@ def parser() -> argparse.ArgumentParser:
   for name, function in VERBS.items():
     text = function.__doc__
     verb = verbs.add_parser(name, help=text, description=text, allow_abbrev=False)
-    verb.add_argument('--name', help='of the node')
+    verb.add_argument('--name', help='name of the node')
     for field, help_ in TEXTS.items():
       verb.add_argument(f'--{field}', help=help_)
     for field, help_ in SWITCHES.items():
       verb.add_argument(f'--{field}', action='store_true', default=None, help=help_)
-    verb.add_argument('--dry-run', action='store_true', help='print commands, run none')
+    verb.add_argument('--dry-run', action='store_true', help='print commands, do not run them')
     if name in ('create', 'resume'):
-      verb.add_argument('--wait', type=float, default=60, metavar='MINUTES', help='for the node')
+      verb.add_argument(
+        '--wait', type=float, default=60, metavar='MINUTES', help='time limit for the node'
+      )
     if name in ('create', 'resume', 'delete'):
-      verb.add_argument('--poll', type=float, default=15, metavar='SECONDS', help='between looks')
+      verb.add_argument(
+        '--poll', type=float, default=15, metavar='SECONDS', help='interval between queries'
+      )
     if name in ('setup', 'copy', 'resume'):
-      verb.add_argument('--dirty', action='store_true', help='send changes that HEAD lacks')
+      verb.add_argument('--dirty', action='store_true', help='send uncommitted changes too')
     if name in ('stop', 'resume'):
-      verb.add_argument('--grace', type=int, default=180, metavar='SECONDS', help='to save in')
+      verb.add_argument(
+        '--grace', type=int, default=180, metavar='SECONDS', help='time to save before SIGKILL'
+      )
     if name == 'logs':
-      verb.add_argument('-f', '--follow', action='store_true', help='until the run ends')
-      verb.add_argument('--worker', default='0', help='number, or all')
-      verb.add_argument('--lines', type=int, default=100, help='from the end')
+      verb.add_argument('-f', '--follow', action='store_true', help='follow until the run ends')
+      verb.add_argument('--worker', default='0', help='number of a host, or all')
+      verb.add_argument('--lines', type=int, default=100, help='number of last lines to show')
     if name == 'delete':
       verb.add_argument('--yes', action='store_true', help='do not ask')
   return main_parser
 
 
 def main(argv: Sequence[str]) -> int:
-  """Runs a verb; returns the exit status."""
+  """Runs a verb, and returns the exit status."""
   argv = list(argv)
   end = argv.index('--') if '--' in argv else len(argv)
   args = parser().parse_args(argv[:end])
   args.rest = argv[end + 1 :]
-  # What follows -- is for run its command, and for create flags of gcloud.
+  # After -- follows the command of `run`, or flags of gcloud for `create`.
   args.create_flags = args.rest if args.rest and args.verb == 'create' else None
   try:
     if args.rest and args.verb not in ('run', 'create'):

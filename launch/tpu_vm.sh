@@ -1,7 +1,6 @@
 #!/usr/bin/env bash
-# Cloud TPU VMs, all hosts of a slice: creates, sets up, runs, resumes, deletes. README.md tells all.
+# Manages Cloud TPU VMs, with all hosts of a slice; see README.md. Implemented in tpu_vm.py.
 # Usage: launch/tpu_vm.sh create|setup|copy|run|logs|status|resume|stop|delete --name NAME ...
-# The work is done in tpu_vm.py: it asks many hosts at once, each within a time limit.
 set -euo pipefail
 launch=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 # shellcheck source=/dev/null

@@ -122,13 +122,13 @@ def test_a_plain_node_is_made_at_once(cloud):
   (made,) = cloud.calls('tpu-vm create')
   assert '--version=other' in made and '--spot' not in made
   assert not cloud.calls('queued-resources create')
-  assert 'asked for already: node READY' in cloud.ok('create')
+  assert 'already requested: node READY' in cloud.ok('create')
 
 
 @pytest.mark.parametrize(
   ('text', 'status', 'message'),
   [
-    (QUOTA, 3, 'the quota of p does not allow v5litepod-16 in z: ask for more'),
+    (QUOTA, 3, 'the quota of p does not allow v5litepod-16 in z: request more'),
     (STOCK_OUT, 4, 'no capacity for v5litepod-16 in z now: try later, another --zone, or --queued'),
     ('ERROR: (gcloud.x) ALREADY_EXISTS: Resource t1', 5, 'use another --name'),
     ('ERROR: (gcloud.x) HttpError 403: Permission denied on z', 6, 'ask for the role TPU Admin'),
@@ -152,7 +152,7 @@ def test_after_no_capacity_another_zone_can_be_tried(cloud):
   cloud.refuse(4, 'create', '--project=p', '--zone=z', '--type=v4-8')
   cloud.ok('create', '--zone=y')
   assert '--zone=y' in cloud.calls('tpu-vm create')[1]
-  assert 'was made with another zone' in cloud.refuse(2, 'create', '--zone=x')
+  assert 'was created with another zone' in cloud.refuse(2, 'create', '--zone=x')
 
 
 def test_what_others_made_is_left_alone(cloud):
@@ -173,7 +173,7 @@ def test_waiting_has_a_limit_and_goes_on(cloud):
   assert 'queued resource WAITING_FOR_RESOURCES): repeat `create` to continue waiting' in line
   assert 'is not ready yet' in cloud.refuse(8, 'status')
   cloud.set(coming='PROVISIONING\nACTIVE\n')
-  assert 'asked for already' in cloud.ok('create')
+  assert 'already requested' in cloud.ok('create')
   assert len(cloud.calls('queued-resources create')) == 1
 
 
@@ -197,7 +197,7 @@ def test_a_request_that_is_not_granted_is_asked_again(cloud):
   cloud.set(details=f', "failedData": {{"error": {{"message": "{reason}"}}}}')
   flags = ('--project=p', '--zone=z', '--type=v5litepod-16', '--queued')
   line = cloud.refuse(3, 'create', *flags)
-  assert 'was not granted: `create` asks again' in line and reason in line
+  assert 'was not granted: `create` requests it again' in line and reason in line
   cloud.set(coming='FAILED\n' + WAITS)
   cloud.ok('create')
   assert len(cloud.calls('queued-resources create')) == 2
@@ -244,7 +244,7 @@ def test_one_host_of_eight_fails_in_setup(cloud):
   (cloud.home(3) / 'pip_fails').touch()
   line = cloud.refuse(9, 'setup')
   assert 'setup failed on worker 3 of 8 (pip could not install .[tpu]' in line
-  assert 'the others are done; give `setup` again' in line
+  assert 'the others succeeded; repeat `setup`' in line
   assert 'worker 3 is not set up: `setup`' in cloud.refuse(9, 'run', *SLEEP)
   (cloud.home(3) / 'pip_fails').unlink()
   cloud.ok('setup')
@@ -281,7 +281,7 @@ def test_no_run_of_two_codes(cloud):
     (cloud.home(1) / 'step_jax_tpu/run/revision').write_text('old\n')
     cloud.fault('*scp*--worker=1*', 'ERROR: (gcloud.x) [/usr/bin/scp] exited with return code [1].')
     assert 'copy failed on worker 1 of 2 ([/usr/bin/scp] exited' in cloud.refuse(9, 'copy')
-    assert 'worker 1 has other code: `copy`' in cloud.refuse(9, 'run', *SLEEP)
+    assert 'worker 1 has old code: `copy`' in cloud.refuse(9, 'run', *SLEEP)
     cloud.ok(goes_on)
     assert cloud.read(1, 'run/revision') == cloud.read(0, 'run/revision')
 
@@ -327,7 +327,7 @@ def test_one_host_of_eight_does_not_start(cloud):
   cloud.fault('*--worker=5*run_host.sh start*', DROPPED, 255)
   line = cloud.refuse(9, 'run', *SLEEP)
   assert 'run failed on worker 5 of 8 (ssh: connect' in line
-  assert 'the others are done; `resume` starts it where it is missing, `stop` ends it' in line
+  assert 'the others succeeded; `resume` starts it where it is missing, `stop` ends it' in line
   pids = [cloud.read(w, 'run/pid') for w in range(8) if w != 5]
   assert 'a run is alive on worker 0, 1, 2, 3, 4, 6, 7' in cloud.refuse(10, 'run', *SLEEP)
   cloud.ok('resume')
@@ -353,7 +353,7 @@ def test_a_host_that_does_not_answer(cloud, checkout, monkeypatch):
     patch.setitem(checkout.tpu_node.SECONDS, 'host', 0.3)
     cloud.fault('*--worker=1*run_host.sh state*', seconds=60)
     status, out, err = cloud.call('status')
-    assert status == 9 and 'the run is not well on worker 1' in err
+    assert status == 9 and 'the run has problems on worker 1' in err
     assert 'unreachable' in out and 'no answer within 0.3 s' in out and 'alive' in out
   cloud.ok('status')
 
@@ -363,7 +363,7 @@ def test_where_one_host_fails_resume_starts_all_again(cloud):
   cloud.ok('run', '--', 'bash', '-c', '[[ $HOME != */1 || -e $HOME/well ]] || exit 3; sleep 60')
   until(lambda: (cloud.home(1) / 'step_jax_tpu/run/exit').exists())
   status, out, err = cloud.call('status')
-  assert status == 9 and 'the run is not well on worker 1: see `logs --worker 1`' in err
+  assert status == 9 and 'the run has problems on worker 1: see `logs --worker 1`' in err
   assert 'alive' in out and 'ended  3' in out
   (cloud.home(1) / 'well').touch()
   assert 'worker 0: ended with status 143' in cloud.ok('resume')
@@ -390,7 +390,7 @@ def test_a_host_that_was_restarted(cloud):
   os.kill(int(re.search(r'PPid:\t(\d+)', status)[1]), signal.SIGKILL)
   os.kill(command, signal.SIGKILL)
   status, out, err = cloud.call('status')
-  assert status == 9 and 'not well on worker 1' in err and 'lost' in out
+  assert status == 9 and 'problems on worker 1' in err and 'lost' in out
   cloud.ok('resume')
   assert cloud.ok('status').count('alive') == 2
 
@@ -445,7 +445,7 @@ def test_resume_after_pre_emption(cloud, checkout, flags, states):
   revision = cloud.read(0, 'run/revision')
   cloud.take_away(**states)
   for verb in (('status',), ('run', *SLEEP), ('logs',), ('stop',), ('setup',), ('copy',)):
-    assert 'was pre-empted' in cloud.refuse(7, *verb)
+    assert 'was preempted' in cloud.refuse(7, *verb)
   # It runs the code that was sent, whatever the checkout has become.
   changed = checkout.folder / 'added.txt'
   changed.touch()
@@ -456,7 +456,7 @@ def test_resume_after_pre_emption(cloud, checkout, flags, states):
     out = cloud.ok('resume')
   finally:
     changed.unlink()
-  assert 'making it again' in out and 'is alive on every host' in out
+  assert 'recreating the node' in out and 'is alive on every host' in out
   assert cloud.read(0, 'run/revision') == revision
   until(lambda: (cloud.home(0) / 'said').exists())
   assert (cloud.home(0) / 'said').read_text() == 'a  b\n'
@@ -466,7 +466,7 @@ def test_resume_after_pre_emption(cloud, checkout, flags, states):
 def test_pre_emption_in_the_middle_of_a_call(cloud, state):
   cloud.ready('--spot')
   cloud.fault('*--worker=1*run_host.sh start*', DROPPED, 255, node=state)
-  assert 'was pre-empted: `resume` makes it again' in cloud.refuse(7, 'run', *SLEEP)
+  assert 'was preempted: `resume` recreates it' in cloud.refuse(7, 'run', *SLEEP)
   cloud.keep_image()
   cloud.on_hosts('stop', '0')
   cloud.ok('resume')
@@ -502,7 +502,7 @@ def test_a_stopped_node_is_not_touched(cloud):
   cloud.ready()
   cloud.ok('run', *SLEEP)
   cloud.take_away(node='STOPPED\n')
-  assert 'start it by gcloud compute tpus tpu-vm start' in cloud.refuse(1, 'resume')
+  assert 'start it with gcloud compute tpus tpu-vm start' in cloud.refuse(1, 'resume')
   cloud.set(node='READY\n')
   cloud.ok('resume')
 
@@ -516,7 +516,7 @@ def test_delete_asks(cloud, monkeypatch):
   assert 'give --yes to delete' in cloud.refuse(2, 'delete')
   monkeypatch.setattr('sys.stdin.isatty', lambda: True, raising=False)
   monkeypatch.setattr('builtins.input', lambda _: 'n')
-  assert 'was kept' in cloud.refuse(2, 'delete')
+  assert 'was not deleted' in cloud.refuse(2, 'delete')
   monkeypatch.setattr('builtins.input', lambda _: 'y')
   cloud.ok('delete')
   assert not (cloud.folder / 'node').exists() and not list(cloud.state.iterdir())
@@ -553,9 +553,9 @@ def test_settings_come_from_the_environment_and_flags(cloud, monkeypatch):
 
 
 def test_wrong_use(cloud):
-  assert 'takes small letters' in cloud.refuse(2, 'status', '--name=../x')
+  assert 'use lowercase letters' in cloud.refuse(2, 'status', '--name=../x')
   flags = ('--project=p', '--zone=z')
-  assert 'run what?' in cloud.refuse(2, 'run', *flags)
+  assert 'run needs a command' in cloud.refuse(2, 'run', *flags)
   assert 'takes nothing after --' in cloud.refuse(2, 'stop', *flags, '--', 'x')
   assert 'no command has been run' in cloud.refuse(2, 'resume', *flags)
   assert 'does not exist: `create` makes it' in cloud.refuse(7, 'setup', *flags)
