@@ -35,16 +35,16 @@ find_python() {
 }
 
 make_environment() {
-  local extras=$1 stamp=.venv/.installed-$1 python=.venv/bin/python found version source
+  local extras=$1 stamp=.venv/.installed-$1 python=.venv/bin/python interpreter version source
   version=$("$python" --version 2>/dev/null) || version=
   if ! fits "$python" || ! "$python" -c 'import pip' 2>/dev/null ||
     [[ -n ${PYTHON:-} && $version != "$("$PYTHON" --version 2>/dev/null)" ]]; then
-    found=$(find_python) || {
+    interpreter=$(find_python) || {
       echo "${PYTHON:-PATH}: no Python 3.12 or newer with venv: install one, or set PYTHON to it" >&2
       exit 2
     }
-    echo "Making .venv with $("$found" --version)${version:+ in place of that with $version} …"
-    "$found" -m venv --clear .venv
+    echo "Making .venv with $("$interpreter" --version)${version:+ in place of that with $version} …"
+    "$interpreter" -m venv --clear .venv
   fi
   # Install again if the requirements have changed or the checkout was moved.
   source="$PWD $(cksum <setup.py)"

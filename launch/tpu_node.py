@@ -433,8 +433,8 @@ class Node:
     # The request first: if it is granted between the two queries, its node is found.
     request = (self.describe('queued-resources') or {}) if self.state.queued else {}
     node = self.describe('tpu-vm') or {}
-    told = request.get('state', {})
-    node_state, request_state = node.get('state', ''), told.get('state', '')
+    request_status = request.get('state', {})
+    node_state, request_state = node.get('state', ''), request_status.get('state', '')
     if request_state in OF_REQUEST:
       condition = OF_REQUEST[request_state]
     elif node:
@@ -444,7 +444,7 @@ class Node:
     text = f'node {node_state or "absent"}'
     if self.state.queued:
       text += f', queued resource {request_state or "absent"}'
-    if reason := told.get('failedData', {}).get('error', {}).get('message'):
+    if reason := request_status.get('failedData', {}).get('error', {}).get('message'):
       text += f': {reason}'
     # A host has one endpoint per network.
     networks = max(1, len(node.get('networkConfigs', ())))
@@ -495,8 +495,8 @@ class Node:
 
   def wait_ready(self) -> None:
     """Waits until the node is ready and accepts commands."""
-    begin = told_at = time.monotonic()
-    told, failures = '', 0
+    begin = reported_at = time.monotonic()
+    reported, failures = '', 0
     while True:
       try:
         look, failures = self.look(), 0
@@ -516,9 +516,9 @@ class Node:
         raise self.error(
           Exit.WAIT, f'{text}: repeat `{self.args.verb}` to continue waiting, or `delete` it'
         )
-      if look.text != told or now - told_at >= 300:
+      if look.text != reported or now - reported_at >= 300:
         self.say(f'{(now - begin) / 60:.0f} min: {look.text}')
-        told, told_at = look.text, now
+        reported, reported_at = look.text, now
       time.sleep(self.args.poll)
     self.state.hosts = look.hosts
     self.save()

@@ -147,10 +147,10 @@ def setup(node: Node) -> None:
   node.require_ready()
   bare = workers_of(reachable(node, BARE), 'bare')
   if bare:
-    known = node.state.file('.tar.gz').exists()
-    if not known:
+    has_archive = node.state.file('.tar.gz').exists()
+    if not has_archive:
       pack(node)
-    send(node, bare if known else None)
+    send(node, bare if has_archive else None)
   again = 'repeat `setup`, which skips finished steps'
   node.say('installing on every host: takes some minutes the first time')
   install = ['bash', SETUP_HOST, 'install', '--venv', f'{HOST}/venv']
