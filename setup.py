@@ -10,7 +10,7 @@ VERSION = re.search(r"__version__ = '(.*)'", (HERE / 'step_jax' / '__init__.py')
   1
 )
 
-# Orbax deletes checkpoints by the last of them.
+# Orbax needs google-cloud-storage to delete checkpoints.
 GCS = ['fsspec>=2025.3', 'gcsfs>=2025.3', 'google-cloud-storage>=3.0']
 CUDA12 = ['jax[cuda12]>=0.7.2']
 HUB = ['huggingface_hub>=1.16']
@@ -31,7 +31,7 @@ setuptools.setup(
     'SuperStyleNet': 'https://arxiv.org/abs/2112.09367',
   },
   python_requires='>=3.12',
-  # The stages' configurations stand at the top of the repository, and inside the installed package.
+  # Configurations of stages are at the top of the repository, and in the installed package.
   packages=[*setuptools.find_packages(include=['step_jax', 'step_jax.*']), 'step_jax.configs'],
   package_dir={'step_jax.configs': 'configs'},
   package_data={
@@ -45,13 +45,13 @@ setuptools.setup(
     'array_record>=0.8',
     'clu>=0.0.12',
     'etils[epath]>=1.9',
-    # jax.export needs it and does not say so.
+    # Needed by jax.export, which does not declare it.
     'flatbuffers>=24.3',
     # These versions of flax and jax are installed on Colab, and tests pass with them.
     'flax>=0.11.2',
     'grain>=0.2.18',
     'h5py>=3.12',
-    # TFDS needs it and does not say so.
+    # Needed by TFDS, which does not declare it.
     'importlib_resources>=6.4',
     'jax>=0.7.2',
     'jinja2>=3.1',
@@ -59,7 +59,7 @@ setuptools.setup(
     'ml_collections>=1.0',
     'numpy>=2.0',
     'optax>=0.2.6',
-    # 1.0 brings another API under the same names.
+    # 1.0 changes the API under the same names.
     'orbax-checkpoint>=0.12,<1.0',
     'packaging>=24.0',
     'pillow>=11.0',
@@ -71,11 +71,11 @@ setuptools.setup(
   ],
   extras_require={
     'tpu': ['jax[tpu]>=0.7.2', *GCS],
-    # CUDA 12 runs on drivers from 525 on, CUDA 13 on those from 580 on.
+    # CUDA 12 needs driver 525 or newer, CUDA 13 needs 580 or newer.
     'cuda': CUDA12,
     'cuda12': CUDA12,
     'cuda13': ['jax[cuda13]>=0.10'],
-    # Buckets as work directory and for pictures (gs://).
+    # Work directories and images in buckets (gs://).
     'gcs': GCS,
     'test': [
       *DEMO,
@@ -92,16 +92,16 @@ setuptools.setup(
     ],
     'fuzz': ['atheris>=3.0'],
     'bench': ['faiss-cpu>=1.9', 'scikit-learn>=1.6', 'torch>=2.6'],
-    # What jax2onnx imports. Itself it is installed with --no-deps: it asks for an older Orbax than
-    # ours, which it does not use.
+    # Imports of jax2onnx. jax2onnx itself is installed with --no-deps, because it requires an older
+    # Orbax, which it does not use.
     'onnx': ['onnx>=1.20', 'onnx-ir>=0.2', 'onnxruntime>=1.24'],
     # Metrics and images in Weights & Biases.
     'wandb': ['wandb>=0.19'],
-    # Exports on the Hugging Face hub as runs (hf://).
+    # Runs from exports on the Hugging Face hub (hf://).
     'hub': HUB,
-    # A page to try a run on.
+    # The web page of step-jax demo.
     'demo': DEMO,
-    # The tour of the page in a browser; the browser itself is a Chromium of the system.
+    # The browser test of the web page, which uses the Chromium of the system.
     'browser': ['playwright>=1.50'],
   },
   entry_points={'console_scripts': ['step-jax = step_jax.console:main']},

@@ -1,9 +1,9 @@
 """step_jax: multi-modal image-to-image translation in JAX.
 
 run = step_jax.load('runs/mine')
-z = run.encode(style_picture)              # uint8 [H, W, 3] -> [Z]
-picture = run.translate(source, z)         # uint8 [H, W, 3]
-pictures = run.sample(source, count=8)     # uint8 [8, H, W, 3]
+z = run.encode(style)                      # uint8 [H, W, 3] -> [Z]
+image = run.translate(source, z)           # uint8 [H, W, 3]
+images = run.sample(source, count=8)       # uint8 [8, H, W, 3]
 """
 
 __version__ = '0.1.0'
@@ -11,7 +11,7 @@ __all__ = ['UserError', 'load']
 
 
 def __getattr__(name: str):
-  """Imports the public names when they are used: `import step_jax` itself is quick."""
+  """Imports public names on first use, to keep `import step_jax` fast."""
   if name == 'load':
     from step_jax import methods
 

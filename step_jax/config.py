@@ -254,7 +254,7 @@ def validate(config: ConfigDict) -> None:
     demand(not problem, name, value, problem)
   if 'data.path' in values:
     path = values['data.path']
-    demand(path, 'data.path', path, 'give a folder of pictures, or swatches')
+    demand(path, 'data.path', path, 'give a folder of images, or swatches')
   if 'features.taps' in values:
     from step_jax import models  # Imports JAX.
 
@@ -262,7 +262,7 @@ def validate(config: ConfigDict) -> None:
     layers = [name for name, _ in models.FEATURE_NETS[net].PLAN]
     demand(set(taps) <= set(layers), 'features.taps', taps, f'{net} has {", ".join(layers)}')
     weights = values.get('features.tap_weights', taps)
-    demand(len(weights) == len(taps), 'features.tap_weights', weights, 'give one weight a tap')
+    demand(len(weights) == len(taps), 'features.tap_weights', weights, 'give one weight per tap')
 
 
 def save(config: ConfigDict, folder: files.Path) -> None:

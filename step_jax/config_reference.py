@@ -70,7 +70,7 @@ def page() -> str:
 
 
 def collect() -> dict[str, dict[str, fields.Field]]:
-  """Dotted name of a field -> stage -> how it is declared there."""
+  """Dotted name of a field -> stage -> its declaration."""
   declared: dict[str, dict[str, fields.Field]] = {}
   for stage in _STAGES:
     for name, field in config_lib.stage_module(stage).FIELDS.items():

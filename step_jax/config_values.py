@@ -1,4 +1,4 @@
-"""What a command line says of a configuration: names, options and the values of fields, as text."""
+"""Parses names, options and field values of configurations from the command line."""
 
 import ast
 from collections.abc import Mapping
@@ -13,14 +13,14 @@ from step_jax.fields import DATASETS, FEATURES
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-  """Images: where they lie, and which of `DATASETS` gives their settings; either may be empty."""
+  """Images: their path, and their settings as a key of `DATASETS`; either may be empty."""
 
   path: str
   name: str = ''
 
   @classmethod
   def parse(cls, text: str) -> 'Source':
-    """Reads `PATH`, `NAME=PATH`, or the name of a known data set.
+    """Parses `PATH`, `NAME=PATH`, or the name of a known data set.
 
     Raises:
       ConfigError: no data set has that name.
@@ -34,13 +34,13 @@ class Source:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-  """What the argument of a configuration file asks for.
+  """Options in the argument of a configuration file.
 
   Attributes:
-    name: of the data set in `DATASETS`; empty for a folder of one's own.
-    size: resize to, and train on, squares of so many pixels; 0 keeps the data set's own sizes.
-    features: of the feature net in `FEATURES`; empty: the stage's default.
-    preset: of the method.
+    name: data set, a key of `DATASETS`; empty for your own folder.
+    size: side of the square images to resize to and train on; 0 keeps the sizes of the data set.
+    features: feature network, a key of `FEATURES`; empty: the default of the stage.
+    preset: preset of the method.
   """
 
   name: str = ''
@@ -50,10 +50,10 @@ class Options:
 
   @classmethod
   def parse(cls, arg: str | None) -> 'Options':
-    """Reads `NAME,option=value,…`.
+    """Parses `NAME,option=value,…`.
 
     Raises:
-      ConfigError: an unknown data set, option, or feature net.
+      ConfigError: an unknown data set, option, or feature network.
     """
     first, *rest = (arg or '').split(',')
     if '=' in first:
@@ -73,12 +73,12 @@ class Options:
 
 
 def parse(what: str, text: str, old: Any) -> Any:
-  """A value of the type of `old`, from text.
+  """Parses text as a value of the type of `old`.
 
   Args:
-    what: that is set, for messages.
-    text: tuples as `64,64` or `(64, 64)`.
-    old: value that it replaces.
+    what: name of the value, for messages.
+    text: the value; tuples as `64,64` or `(64, 64)`.
+    old: the value to replace.
 
   Raises:
     ConfigError: the text is not of that type.
@@ -103,7 +103,7 @@ def parse(what: str, text: str, old: Any) -> Any:
 
 
 def merged(arg: str, options: str) -> str:
-  """An argument of a configuration file with the options of another one in place of its own."""
+  """Merges two arguments of configuration files; the options of the second one take precedence."""
   items = {}
   for text in (arg, options):
     for item in filter(None, text.split(',')):
@@ -114,7 +114,7 @@ def merged(arg: str, options: str) -> str:
 
 
 def tuples(value: Any) -> Any:
-  """Lists, as JSON has them, as tuples, as configurations have them."""
+  """Converts lists (from JSON) to the tuples of configurations, recursively."""
   if isinstance(value, list | tuple):
     return tuple(tuples(item) for item in value)
   if isinstance(value, dict):
@@ -123,7 +123,7 @@ def tuples(value: Any) -> Any:
 
 
 def choose(choices: Mapping[str, Any], name: str, what: str) -> Any:
-  """`known[name]`, or a ConfigError that says what is known."""
+  """`choices[name]`, or a ConfigError that suggests a name."""
   if name not in choices:
     raise ConfigError(f'{what} {name!r} is unknown: {suggestion(name, choices)}')
   return choices[name]

@@ -1,4 +1,4 @@
-"""What the command `step-jax` starts: the command line, or one line where packages are missing."""
+"""Entry point of the command `step-jax`; reports missing packages in one line."""
 
 import sys
 
@@ -9,7 +9,7 @@ def main() -> int:
     from step_jax import cli
 
     return cli.main()
-  except ImportError as error:  # Of a package that is missing, or so old that it lacks a name.
+  except ImportError as error:  # A package is missing, or too old.
     if (error.name or '').startswith('step_jax'):
       raise
     print(f'step-jax: {error}: run `pip install -e .` in the checkout', file=sys.stderr)

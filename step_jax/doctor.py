@@ -1,4 +1,4 @@
-"""What this machine has, what is installed, and what is wrong, in words."""
+"""Describes this machine and the installation, and lists problems with solutions."""
 
 import collections
 import contextlib
@@ -20,9 +20,9 @@ from step_jax.weights import nets, store
 from step_jax.weights.convert import read
 
 _PACKAGES = 'step_jax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'grain', 'numpy'
-# Less is soon full of checkpoints; far less, and not one can be written.
+# Free disk space below which checkpoints soon fill the disk, or not even one fits; little memory.
 _LITTLE_DISK, _NO_DISK, _LITTLE_MEMORY = 5 * 2**30, 2**29, 4 * 2**30
-# Extra of setup.py -> modules by which one sees that it is installed.
+# Extra of setup.py -> modules that show whether it is installed.
 _EXTRAS = {
   'cuda12': ['jax_cuda12_plugin'], 'cuda13': ['jax_cuda13_plugin'], 'tpu': ['libtpu'],
   'gcs': ['fsspec', 'gcsfs'], 'demo': ['gradio', 'sklearn'], 'bench': ['torch', 'faiss', 'sklearn'],
@@ -40,17 +40,17 @@ _ask = lambda look: dataclasses.field(default_factory=look)
 
 
 class Device(collections.namedtuple('Device', ['kind', 'memory'])):
-  """A device that JAX sees; its memory in bytes, None where it does not say."""
+  """A device of JAX; its memory in bytes, None if unknown."""
 
 
 def _unmet():
-  """What step_jax needs, by its own metadata, and does not find."""
+  """Requirements of step_jax, from its metadata, that are not installed."""
   needed = metadata.requires('step_jax') if _version('step_jax') else ['step_jax>0']
   for requirement in map(requirements.Requirement, needed):
     version, wanted, marker = _version(requirement.name), requirement.specifier, requirement.marker
     applies = not marker or marker.evaluate({'extra': ''})
     if applies and not wanted.contains(version or '0', prereleases=True):
-      yield f'{requirement.name} {version or "is missing"}, where {wanted} is needed'
+      yield f'{requirement.name} {version or "is missing"}, {wanted} is required'
 
 
 def _devices() -> tuple[str, tuple[Device, ...], str]:
@@ -59,13 +59,13 @@ def _devices() -> tuple[str, tuple[Device, ...], str]:
     devices = tuple(Device(device.device_kind, limit(device)) for device in jax.local_devices())
     return jax.default_backend(), devices, ''
   except (RuntimeError, AssertionError) as error:
-    # An assertion without a word is how JAX takes a platform that is not there.
-    why = str(error) or f'nothing here is of JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}'
+    # JAX raises an AssertionError without a message if a platform does not exist.
+    why = str(error) or f'no device for JAX_PLATFORMS={os.environ.get("JAX_PLATFORMS", "")}'
     return '', (), why.splitlines()[0]
 
 
 def _gpu() -> str:
-  """Name of the first NVIDIA GPU; where its driver is broken, that there is one."""
+  """Name of the first NVIDIA GPU; `of unknown kind` if its driver is broken."""
   query = ['nvidia-smi', '--query-gpu=name,memory.total', '--format=csv,noheader']
   try:
     return subprocess.check_output(query, text=True, timeout=30).strip().partition('\n')[0]
@@ -74,22 +74,22 @@ def _gpu() -> str:
 
 
 def _tpu_chips() -> list[pathlib.Path]:
-  """Device files of TPU chips: `/dev/accel*`, and on newer ones VFIO groups beside libtpu."""
+  """Device files of TPU chips: `/dev/accel*`, or VFIO groups of newer ones if libtpu is there."""
   groups = pathlib.Path('/dev/vfio').glob('[0-9]*') if util.find_spec('libtpu') else ()
   return sorted(pathlib.Path('/dev').glob('accel[0-9]*')) or sorted(groups)
 
 
 def _tpu_users() -> tuple[int, ...]:
-  """Other processes that have a TPU chip open, as far as we may see; on Linux."""
+  """Other processes that have a TPU chip open, as far as they are visible; only on Linux."""
   chips, users = set(map(str, _tpu_chips())), set()
   for link in pathlib.Path('/proc').glob('[0-9]*/fd/*') if chips else ():
-    with contextlib.suppress(OSError):  # Gone, or of another user.
+    with contextlib.suppress(OSError):  # The process has ended, or belongs to another user.
       users |= {int(link.parts[2])} if os.readlink(link) in chips else set()
   return tuple(sorted(users - {os.getpid()}))
 
 
 def _free(folder: pathlib.Path) -> int | None:
-  """Free bytes where a folder is, or would be made."""
+  """Free bytes on the disk of a folder, which need not exist; None if it is not writable."""
   there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
   return shutil.disk_usage(there).free if os.access(there, os.W_OK | os.X_OK) else None
 
@@ -108,13 +108,13 @@ def _weights(name: str) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-  """This machine, but for what is given; sizes are in bytes."""
+  """Description of a machine; the defaults are those of this machine. Sizes are in bytes."""
 
-  backend: str  # 'cpu', 'gpu' or 'tpu'; '' where JAX could not start, as `jax_error` says.
+  backend: str  # 'cpu', 'gpu' or 'tpu'; '' if JAX could not start, see `jax_error`.
   devices: tuple[Device, ...]
   jax_error: str
-  disks: dict[str, int | None]  # Folder -> bytes free; None where it cannot be written to.
-  compiled: str  # Where compiled programs are kept; '' where they are not.
+  disks: dict[str, int | None]  # Folder -> free bytes; None if it is not writable.
+  compiled: str  # Cache of compiled programs; '' if disabled.
   compiled_files: int
   python: str = _ask(platform.python_version)
   packages: dict[str, str] = _ask(lambda: {name: _version(name) for name in _PACKAGES})
@@ -131,7 +131,7 @@ class Found:
 
 
 def look(workdir: pathlib.Path | None = None) -> Found:
-  """Looks at this machine, and at the disk of a folder; changes and downloads nothing."""
+  """Inspects this machine, and the disk of a folder; changes and downloads nothing."""
   keeps = jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir or ''
   files = list(pathlib.Path(keeps).glob('*')) if keeps else []
   folders = [places.cache(), places.weights(), *([workdir] if workdir else [])]
@@ -139,7 +139,7 @@ def look(workdir: pathlib.Path | None = None) -> Found:
 
 
 def problems(m: Found) -> list[str]:
-  """What is wrong, and what to do about it, one line each."""
+  """Problems, each in one line with what to do."""
   on_cpu = m.backend == 'cpu' and 'cpu' not in m.jax_platforms.split(',')
   cuda = m.extras['cuda12'] or m.extras['cuda13']
   gpu, tpu = (f'there is a {it}, but JAX runs on the CPU' for it in (f'GPU ({m.gpu})', 'TPU'))
@@ -147,27 +147,27 @@ def problems(m: Found) -> list[str]:
     (int(m.python.split('.')[1]) < 12, f'Python {m.python} is too old: install 3.12 or newer'),
     (m.unmet, f'{"; ".join(m.unmet)}: run `pip install -e .` in the checkout'),
     (m.packages['jax'].split('.')[:2] != m.packages['jaxlib'].split('.')[:2],
-     'jax and jaxlib do not belong together: run `pip install -U jax jaxlib`'),
+     'jax and jaxlib have different versions: run `pip install -U jax jaxlib`'),
     (m.tpu_users, f'TPU in use by process {", ".join(map(str, m.tpu_users))}: wait, or end it'),
-    (m.jax_error, f'JAX cannot start ({m.jax_error}): JAX_PLATFORMS=cpu runs on the CPU meanwhile'),
+    (m.jax_error, f'JAX cannot start ({m.jax_error}): set JAX_PLATFORMS=cpu to use the CPU'),
     (on_cpu and m.gpu and not cuda,
-     f"{gpu}: pip install -e '.[cuda12]', or '.[cuda13]' where the driver is 580 or newer"),
+     f"{gpu}: pip install -e '.[cuda12]', or '.[cuda13]' if the driver is 580 or newer"),
     (on_cpu and m.gpu and cuda,
-     f'{gpu} though its CUDA plugin is installed: CUDA_VISIBLE_DEVICES may hide it, or its driver '
+     f'{gpu} although a CUDA plugin is installed: CUDA_VISIBLE_DEVICES may hide it, or its driver '
      'may be too old (nvidia-smi: CUDA 13 needs 580 or newer, CUDA 12 needs 525)'),
     (on_cpu and m.tpu and not m.extras['tpu'], f"{tpu}: pip install -e '.[tpu]'"),
-    (on_cpu and m.tpu and m.extras['tpu'] and not m.tpu_users, f'{tpu}: read the log of its start'),
-    *((free is None, f'{folder} cannot be written to: change its permissions, or choose other '
-       'folders by STEP_JAX_CACHE and STEP_JAX_WEIGHTS') for folder, free in m.disks.items()),
+    (on_cpu and m.tpu and m.extras['tpu'] and not m.tpu_users, f'{tpu}: see the log of its start'),
+    *((free is None, f'{folder} cannot be written to: change its permissions, or set other '
+       'folders with STEP_JAX_CACHE and STEP_JAX_WEIGHTS') for folder, free in m.disks.items()),
     *((free < _LITTLE_DISK, f'the disk of {folder} is {"nearly " * (free > _NO_DISK)}full '
-       f'({_size(free)} free): make room') for folder, free in m.disks.items() if free is not None),
-    (m.memory < _LITTLE_MEMORY, f'{_size(m.memory)} of memory are little: train with --size 64'),
+       f'({_size(free)} free): free some') for folder, free in m.disks.items() if free is not None),
+    (m.memory < _LITTLE_MEMORY, f'only {_size(m.memory)} of memory: train with --size 64'),
     *((label.startswith('!'), label[1:]) for label in m.weights.values()),
   ] if applies]  # fmt: skip
 
 
 def text(m: Found, wrong: list[str]) -> str:
-  """All that was found, `-` where there is nothing, and what is wrong, for people."""
+  """Formats the description, with `-` for empty values, and the problems."""
   sections = {
     'Versions': {'Python': m.python, **m.packages},
     'Devices': {
@@ -188,5 +188,5 @@ def text(m: Found, wrong: list[str]) -> str:
   lines = []
   for title, rows in sections.items():
     lines += [title, *(f'  {it:<{max(map(len, rows))}}  {rows[it] or "-"}' for it in rows), '']
-  lines += ['What is wrong', *(f'  - {line}' for line in wrong)] if wrong else ['Nothing is wrong.']
+  lines += ['Problems', *(f'  - {line}' for line in wrong)] if wrong else ['No problems found.']
   return '\n'.join(lines)

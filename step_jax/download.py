@@ -1,4 +1,4 @@
-"""Downloads over http(s): bounded, resumable, with progress on a terminal."""
+"""Downloads over http(s) with a size limit, resuming, and progress on a terminal."""
 
 import hashlib
 import http.client
@@ -12,7 +12,7 @@ import urllib.request
 
 from step_jax import untrusted
 
-# What `fetch` raises: `reason` says it in one line.
+# Exceptions of `fetch`; `reason` describes them in one line.
 ERRORS = (OSError, http.client.HTTPException, ValueError)
 
 _CHUNK = 1 << 20
@@ -21,23 +21,23 @@ _RANGE_NOT_SATISFIABLE = 416
 
 
 def fetch(url: str, path: pathlib.Path, most_bytes: int) -> None:
-  """Downloads a file, which appears complete or not at all.
+  """Downloads a file atomically.
 
-  What has arrived before an interruption stays in `PATH.part`. The next call with the same address
-  continues from there, if the server supports it and its file has not changed since.
+  An interrupted download stays in `PATH.part`. The next call with the same address resumes it, if
+  the server supports this and the file has not changed since.
 
   Args:
-    url: its address; `#sha256=HEX` at the end is the digest that it must have.
+    url: address of the file; `#sha256=HEX` at the end is its expected digest.
     path: the file to write.
-    most_bytes: how long it may be.
+    most_bytes: maximum size.
 
   Raises:
-    ValueError: the address is not http(s); the connection ended early; the file is too long, or
-      does not have the digest.
-    OSError, http.client.HTTPException: it cannot be read or written.
+    ValueError: the address is not http(s); the connection ended early; the file is too long, or has
+      another digest.
+    OSError, http.client.HTTPException: the file cannot be read or written.
   """
   parts = urllib.parse.urlsplit(url)
-  if parts.scheme not in ('http', 'https'):  # urllib would open local files, too.
+  if parts.scheme not in ('http', 'https'):  # urllib would also open local files.
     raise ValueError('not an http address')
   part, about = (path.with_name(f'{path.name}.{end}') for end in ('part', 'part.json'))
   try:
@@ -52,17 +52,17 @@ def fetch(url: str, path: pathlib.Path, most_bytes: int) -> None:
       validator = _validator(response)
       about.write_text(json.dumps({'url': url, 'validator': validator}))
     elif start != part.stat().st_size:
-      raise ValueError(f'the server sent bytes from {start} on, which were not asked for')
+      raise ValueError(f'the server sent bytes from {start} on, which were not requested')
     complete = _save(response, part, start, most_bytes)
   about.unlink()
   if not complete:
     part.unlink()
-    raise ValueError(f'longer than it can be (more than {most_bytes} bytes)')
+    raise ValueError(f'too long (more than {most_bytes} bytes)')
   wanted = urllib.parse.parse_qs(parts.fragment).get('sha256', [''])[0].lower()
   sha256 = digest(part) if wanted else ''
   if sha256 != wanted:
     part.unlink()
-    raise ValueError(f'its SHA-256 is {sha256}, not the one asked for')
+    raise ValueError(f'its SHA-256 is {sha256}, not the expected one')
   part.replace(path)
 
 
@@ -73,7 +73,7 @@ def digest(path: pathlib.Path) -> str:
 
 
 def reason(error: Exception) -> str:
-  """One line about why a download failed."""
+  """Reason of a failed download, in one line."""
   if isinstance(error, urllib.error.HTTPError):
     return f'HTTP {error.code}'
   if isinstance(error, urllib.error.URLError):
@@ -82,7 +82,7 @@ def reason(error: Exception) -> str:
 
 
 def _open(url: str, resume: tuple[int, str] | None) -> http.client.HTTPResponse:
-  """Requests a file, or the rest of it from a byte on if it still has that validator."""
+  """Requests a file, or the rest of it if `resume` (first byte, validator) is still valid."""
   request = urllib.request.Request(url)
   if resume:
     request.add_header('Range', f'bytes={resume[0]}-')
@@ -91,7 +91,7 @@ def _open(url: str, resume: tuple[int, str] | None) -> http.client.HTTPResponse:
 
 
 def _resumable(url: str, part: pathlib.Path, about: pathlib.Path) -> tuple[int, str] | None:
-  """How many bytes of a file are here, and the validator of the file that they are of."""
+  """Number of bytes of a partial download, and the validator of its file; None if unusable."""
   try:
     notes = untrusted.read_json(about.read_text('utf-8'))
     size = part.stat().st_size
@@ -102,7 +102,7 @@ def _resumable(url: str, part: pathlib.Path, about: pathlib.Path) -> tuple[int, 
 
 
 def _validator(response: http.client.HTTPResponse) -> str:
-  """What changes when the file on the server does; empty if the server does not say."""
+  """Identifies the version of a file on the server; empty if the server gives none."""
   tag = response.headers.get('ETag') or ''
   return tag if tag.startswith('"') else response.headers.get('Last-Modified') or ''
 
@@ -112,20 +112,20 @@ def _first_byte(response: http.client.HTTPResponse) -> int:
     return 0
   match = re.match(r'bytes (\d+)-', response.headers.get('Content-Range') or '')
   if not match:
-    raise ValueError('the server does not say which part of the file it sends')
+    raise ValueError('the server does not report which part of the file it sends')
   return int(match[1])
 
 
 def _save(
   response: http.client.HTTPResponse, path: pathlib.Path, start: int, most_bytes: int
 ) -> bool:
-  """Writes a response to a file from a byte on, with progress on stderr if that is a terminal.
+  """Writes a response to a file from byte `start` on, with progress if stderr is a terminal.
 
   Returns:
-    Whether it is complete; False if it is too long.
+    True if the file is complete, False if it is too long.
 
   Raises:
-    ValueError: the connection ended before the whole file had arrived.
+    ValueError: the connection ended early.
   """
   length = int(response.headers.get('Content-Length') or 0)
   total, done = start + length if length else 0, start

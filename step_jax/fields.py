@@ -1,6 +1,6 @@
-"""Fields of configurations: one declaration gives the default, meaning and range of a field.
+"""Fields of configurations; a declaration gives the default, meaning and valid values of a field.
 
-Fields that any method may have are declared here, those of one stage in `configs/<stage>.py`.
+Fields shared by methods are declared here, those of one stage in `configs/<stage>.py`.
 Configurations are created (`config.make`) and checked (`config.validate`) from these declarations,
 and `docs/config.md` is generated from them.
 """
@@ -18,13 +18,13 @@ _COMPARISONS = {
 
 @dataclasses.dataclass(frozen=True)
 class Rule:
-  """The values that a field may have.
+  """Valid values of a field.
 
   Attributes:
     text: completes "must be …".
-    accepts: value, of the field's type -> whether it may have it.
-    choices: the values, where these can be listed.
-    advice: what to do about another value, where "must be …" does not say it.
+    accepts: value, of the field's type -> whether it is valid.
+    choices: all valid values, if they can be listed.
+    advice: what to do about an invalid value, if "must be …" does not say it.
   """
 
   text: str
@@ -34,12 +34,12 @@ class Rule:
 
 
 def one_of(*choices: str) -> Rule:
-  """One of some texts."""
+  """One of the given strings."""
   return Rule(' or '.join(choices), lambda value: value in choices, choices)
 
 
 def number(*bounds: str) -> Rule:
-  """Numbers within bounds, each as `at least 0`, `at most 1`, `above 0` or `below 1`."""
+  """Numbers within bounds, each written as `at least 0`, `at most 1`, `above 0` or `below 1`."""
   parts = [bound.rpartition(' ') for bound in bounds]
   return Rule(
     ' and '.join(bounds),
@@ -48,7 +48,7 @@ def number(*bounds: str) -> Rule:
 
 
 def each(kind: type, rule: Rule, what: str, lengths: Container = range(1, 1000)) -> Rule:
-  """Tuples of one of some lengths, of values of one type that are each within a rule."""
+  """Tuples whose length is in `lengths`, of values of type `kind` that each satisfy `rule`."""
   return Rule(
     f'{what}, each {rule.text}',
     lambda values: (
@@ -58,7 +58,7 @@ def each(kind: type, rule: Rule, what: str, lengths: Container = range(1, 1000))
 
 
 def is_a(value: Any, kind: type) -> bool:
-  """Whether a value is of a field's type: a whole number is a float too, nan and inf are not."""
+  """Whether a value has the type of a field; integers also count as floats, nan and inf do not."""
   if kind is float:
     return is_a(value, int) or isinstance(value, float) and math.isfinite(value)
   if kind is tuple:
@@ -66,7 +66,7 @@ def is_a(value: Any, kind: type) -> bool:
   return isinstance(value, kind) and (kind is bool or not isinstance(value, bool))
 
 
-# How the images of a folder lie, see `data.folders`.
+# Layouts of image folders, see `data.folders`.
 LAYOUTS = ('auto', 'side_by_side', 'two_folders', 'images_labels', 'unpaired')
 
 NAME = Rule('a name', bool)
@@ -74,7 +74,7 @@ TEXT = Rule('text', lambda value: True)
 COUNT = number('at least 1')
 NOT_NEGATIVE = number('at least 0')
 SHARE = number('at least 0', 'below 1')
-# Of at least the style encoder's smallest size.
+# The minimum is the smallest input of the style encoder.
 _CROP = each(int, number('at least 16'), 'a height and a width', (2,))
 _EVAL_CROP = Rule(
   f'{_CROP.text}, or 0, 0', lambda size: tuple(size) == (0, 0) or _CROP.accepts(size)
@@ -98,9 +98,9 @@ class Field:
   """A field of a configuration.
 
   Attributes:
-    default: a bool, an int, a float, a text, or a tuple of these; its type is the field's.
-    meaning: what it does, in what unit.
-    rule: the values that it may have, beyond being of its type.
+    default: a bool, an int, a float, a string, or a tuple of these; also gives the field's type.
+    meaning: description with the unit.
+    rule: valid values of this type.
   """
 
   default: Any
@@ -108,7 +108,7 @@ class Field:
   rule: Rule = TEXT
 
   def problem(self, value: Any) -> str:
-    """What the value must be, if it is not; else nothing."""
+    """What a valid value must be, if `value` is not valid; otherwise empty."""
     kind = type(self.default)
     if not is_a(value, kind):
       return f'must be {KINDS[kind]}'
@@ -121,8 +121,8 @@ KINDS = {
   bool: 'true or false', int: 'an integer', float: 'a finite number', str: 'text', tuple: 'a tuple'
 }  # fmt: skip
 
-# Defaults of data sets that differ: crop sizes, halves, rescaling and scene rule of the original. A
-# is the left half of a picture, B the right one.
+# Defaults that differ per data set: crop sizes, halves, rescaling and scene rule of the original.
+# A is the left half of an image, B the right one.
 DATASETS = {
   'swatches': dict(path='swatches', resize=64, crop=(64, 64), palette='swatches', classes=5),
   'edges2shoes': dict(path='data/edges2shoes', eval_crop=(256, 256)),
@@ -146,7 +146,7 @@ DATASETS = {
     num_nearest=15,
     num_farthest=78,
   ),
-  # Swatches with a style per class.
+  # Swatches with one style per class.
   'swatches_regional': dict(
     path='swatches_regional', resize=64, crop=(64, 64), palette='swatches', classes=5
   ),
@@ -158,15 +158,15 @@ DATASETS = {
     classes=19,
     flip_swaps=((4, 5), (6, 7), (8, 9)),
   ),
-  # CMP facades with the label maps of that project, whose classes count from 1.
+  # CMP facades with the label maps of that project, which count classes from 1.
   'cmp_facade': dict(
     path='data/cmp_facade', eval_crop=(256, 256), palette='index_from_1', classes=12
   ),
 }
 
-# Feature net -> its taps and how much each counts in the perceptual loss. VGG16's are StEP's; those
-# of the other nets were chosen so that a tap counts about as much as VGG16's of the same depth does
-# on pairs of photographs.
+# Feature network -> its taps and their weights in the perceptual loss. VGG16 has those of StEP. For
+# the other networks, weights were chosen so that on pairs of photographs a tap contributes about as
+# much as VGG16's tap of the same depth.
 FEATURES = {
   'vgg16': dict(
     net='vgg16',
@@ -197,7 +197,7 @@ NETS = ('vgg16', 'vgg19', 'squeezenet1_1', 'alexnet')
 
 _VGG16 = FEATURES['vgg16']
 
-# What every stage has.
+# Fields of every stage.
 _ALWAYS = {
   'arg': Field(
     '', 'argument of the configuration file: data set, and `size`, `features`, `preset`'
@@ -235,7 +235,7 @@ _ALWAYS = {
   'every.checkpoint': Field(1000, 'steps between checkpoints (mapper: epochs)', COUNT),
   'every.evaluate': Field(1000, 'steps between evaluations (mapper: epochs)', COUNT),
 }
-# What many have. Data sets and feature nets have other defaults for some.
+# Fields of many stages. Data sets and feature networks change some defaults.
 SHARED = _ALWAYS | {
   'init_from': Field(
     '',
@@ -322,25 +322,25 @@ SHARED = _ALWAYS | {
   ),
 }
 
-# Fields of the group `data` that whoever reads pictures needs.
+# Fields of the group `data` needed to read images.
 DATA = ('path', 'layout', 'direction', 'val_fraction', 'resize', 'unreadable')
-# … and those of whoever reads label maps, too.
+# Additional fields needed to read label maps.
 LABELS = ('palette', 'classes', 'flip_swaps')
 
 
 def shared(*names: str, **choices: Any) -> dict[str, Field]:
-  """The fields that every stage has, and some of `SHARED`; arguments as `take`."""
+  """The fields of every stage, and some of `SHARED`; see `take` for the arguments."""
   return take(SHARED, *_ALWAYS, *names, **choices)
 
 
 def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str, Field]:
-  """Some of the declared fields.
+  """Selects declared fields.
 
   Args:
     declared: dotted name -> field.
-    names: of fields to take as they are.
-    choices: fields to take with another default, `batch_size=12`; or groups: `every=dict(log=50)`
-      with other defaults, `data=('path', 'crop')` as they are.
+    names: names of fields to take unchanged.
+    choices: fields to take with another default (`batch_size=12`), or groups with other defaults
+      (`every=dict(log=50)`) or unchanged (`data=('path', 'crop')`).
   """
   taken = {name: declared[name] for name in names}
   for name, choice in choices.items():
@@ -355,7 +355,7 @@ def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str
   return taken
 
 
-# Groups in the order in which they are explained; the empty name stands for fields of no group.
+# Groups in the order of the documentation; the empty name is for fields without a group.
 GROUPS = {
   '': 'The run',
   'data': 'Data',

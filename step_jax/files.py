@@ -214,7 +214,7 @@ def scratch(path: Path) -> pathlib.Path:
   """A local folder for memory-mapped intermediate files of `path`.
 
   It is `path` itself on a disk. For a bucket, it is a folder of the cache that depends only on the
-  path, so that interrupted work is found again on this machine.
+  path, so that interrupted work can be resumed on this machine.
   """
   if not in_bucket(path):
     return path
@@ -320,7 +320,7 @@ def bucket_errors(path: Path) -> Iterator[None]:
   except FileNotFoundError:
     if _bucket_exists(path):
       raise
-    raise RunError(f'{shown(str(path))}: there is no such bucket: give the name of one') from None
+    raise RunError(f'{shown(str(path))}: the bucket does not exist: check its name') from None
   # Errors of gcsfs, aiohttp and google.auth have no common base class.
   except Exception as error:
     raise RunError(

@@ -27,8 +27,8 @@ def to_uint8(image: jax.Array, truncate: bool = False) -> jax.Array:
   """Float32 in [-1, 1], clipped, to uint8 0..255, any shape.
 
   Args:
-    image: in [-1, 1].
-    truncate: whether to round down, as in the metrics of the reference of pSp; else to nearest.
+    image: image in [-1, 1].
+    truncate: round down, as in the metrics of the reference of pSp, instead of to nearest.
   """
   if truncate:
     return jnp.floor(jnp.clip((image + 1) / 2, 0, 1) * 255).astype(jnp.uint8)

@@ -1,4 +1,4 @@
-"""What this machine is: versions of packages, cores, memory."""
+"""Properties of this machine: package versions, cores, memory."""
 
 from collections.abc import Iterable
 from importlib import metadata
@@ -15,17 +15,17 @@ def version(name: str) -> str:
 
 
 def versions(names: Iterable[str]) -> dict[str, str]:
-  """Version of each package that is installed."""
+  """Versions of the packages that are installed."""
   return {name: version(name) for name in names if version(name)}
 
 
 def cores() -> int:
-  """Processors that this process may use."""
+  """Number of processors available to this process."""
   return len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
 
 
 def memory() -> int:
-  """Main memory in bytes; less where a container is given less."""
+  """Main memory in bytes, or the limit of the container if it is smaller."""
   limit = pathlib.Path('/sys/fs/cgroup/memory.max')
   given = limit.read_text().strip() if limit.is_file() else ''
   whole = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

@@ -1,7 +1,7 @@
-"""The training entry of every host: `python -m step_jax.main --config=FILE.py:ARG --workdir=DIR`.
+"""Trains a stage: `python -m step_jax.main --config=FILE.py:ARG --workdir=DIR`.
 
-Fields are set by `--config.NAME=VALUE`. On a pod, start the same line on every host, with
-`--distributed`.
+Set fields with `--config.NAME=VALUE`. On a pod, run the same command with `--distributed` on every
+host.
 """
 
 import argparse
@@ -28,7 +28,7 @@ _DISK = {
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-  """Trains the stage that the configuration describes; returns the exit status."""
+  """Trains the stage of a configuration, and returns the exit status."""
   setup_terminal()
   parser = argparse.ArgumentParser(
     prog='python -m step_jax.main', description=__doc__, allow_abbrev=False
@@ -89,7 +89,7 @@ def set_fields(config: config_lib.ConfigDict, arguments: Sequence[str]) -> None:
   """Applies `--config.NAME=VALUE` arguments.
 
   Raises:
-    ConfigError: an argument of another form, or a field or value that does not fit.
+    ConfigError: an argument of another form, or an invalid field or value.
   """
   for field, text in split_fields(arguments).items():
     config_lib.set_field(config, field, text)
@@ -113,7 +113,7 @@ def split_fields(arguments: Sequence[str]) -> dict[str, str]:
 def guarded(action) -> int:
   """Runs an action; errors that the user can fix become one line and an exit status.
 
-  An action may return a status of its own; None is 0.
+  An action may return its own exit status; None is 0.
   """
   setup_logging()
   try:
@@ -152,19 +152,19 @@ def _remedy(error: Exception) -> str | None:
 def setup_terminal() -> None:
   """Makes standard output escape characters that its encoding lacks, as standard error does.
 
-  A terminal may be Latin-1, and names of files may hold bytes that are no text at all.
+  A terminal may be Latin-1, and file names may have bytes that are not text.
   """
   if isinstance(sys.stdout, io.TextIOWrapper):
     sys.stdout.reconfigure(errors='backslashreplace')
 
 
 def setup_logging() -> None:
-  """Our own messages to standard error, those of libraries only when they are errors."""
+  """Logs our messages to standard error, and messages of libraries only if they are errors."""
   logging.basicConfig(
     level=logging.ERROR, format='%(asctime)s %(message)s', datefmt='%H:%M:%S', stream=sys.stderr
   )
   logging.getLogger('step_jax').setLevel(logging.INFO)
-  # Orbax logs, with a traceback from every thread, what it raises then.
+  # Orbax logs exceptions, with a traceback of each thread, before it raises them.
   logging.getLogger('absl').setLevel(logging.CRITICAL)
 
 

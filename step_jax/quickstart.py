@@ -1,4 +1,4 @@
-"""A method from training to report on the built-in synthetic pairs, in minutes on a laptop CPU."""
+"""Quickstart: trains, evaluates and reports a method on synthetic pairs, in minutes on a CPU."""
 
 from collections.abc import Callable, Mapping
 import dataclasses
@@ -17,13 +17,13 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class Recipe:
-  """How a method is shown.
+  """Quickstart of a method.
 
   Attributes:
-    arg: of the stages' configuration files.
-    fields: set in every stage that has them.
-    stages: stage -> fields of its own, in the order in which they are trained.
-    show: `workdir -> lines`: translates some images, and says what was made.
+    arg: argument of the stages' configuration files.
+    fields: fields to set in every stage that has them.
+    stages: stage -> fields to set in this stage, in training order.
+    show: `workdir -> lines`: translates some images, and describes the files written.
   """
 
   arg: str
@@ -32,7 +32,7 @@ class Recipe:
   show: Callable[[files.Path], str]
 
   def config(self, stage: str, fields: Mapping[str, Any] | None = None) -> config_lib.ConfigDict:
-    """The configuration of a stage, with `fields` in place of its own."""
+    """The configuration of a stage, with `fields` instead of those in `stages`."""
     config = config_lib.load(f'{config_lib.stage_file(stage)}:{self.arg}')
     own_fields = dict(config_lib.flatten(config))
     values = {field: value for field, value in self.fields.items() if field in own_fields}
@@ -45,7 +45,7 @@ def recipe(method: str) -> Recipe:
   """The recipe of a method.
 
   Raises:
-    ConfigError: it has none.
+    ConfigError: the method has none.
   """
   recipe_ = methods.METHODS[method].hook('quickstart')
   if recipe_ is None:
@@ -54,7 +54,7 @@ def recipe(method: str) -> Recipe:
 
 
 def run(workdir: str | os.PathLike, method: str = 'step') -> None:
-  """Trains, evaluates, translates and reports in `workdir`; prints what was made and where."""
+  """Trains, evaluates, translates and reports in `workdir`; prints the files written."""
   started = time.monotonic()
   shown = recipe(method)
   workdir = files.path(workdir)
@@ -67,7 +67,7 @@ def run(workdir: str | os.PathLike, method: str = 'step') -> None:
   print(results.table(scores))
   print(
     f"""
-Done in {(time.monotonic() - started) / 60:.1f} minutes. Made in {workdir}:
+Done in {(time.monotonic() - started) / 60:.1f} minutes. Files in {workdir}:
   report.html                the whole run on one page: {files.resolve(page)}
 {lines}"""
   )

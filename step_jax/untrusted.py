@@ -51,7 +51,7 @@ def npy_array(file: BinaryIO, size: int) -> np.ndarray:
   shape, fortran, dtype = npy_header(file)
   length = math.prod(shape) * dtype.itemsize
   if dtype.kind not in _KINDS or min(shape, default=0) < 0 or file.tell() + length != size:
-    raise ValueError('not as long as its header says')
+    raise ValueError('its length differs from its header')
   data = file.read(length)
   if len(data) != length:
     raise ValueError('cut short')
@@ -86,7 +86,7 @@ def _members(file: BinaryIO, size: int) -> dict[str, np.ndarray]:
     members = archive.infolist()
     most = _INFLATION_FREE + _INFLATION * size
     if sum(member.file_size for member in members) > most:
-      raise ValueError('it inflates without measure')
+      raise ValueError('too large when decompressed')
     arrays = {}
     for member in members:
       with archive.open(member) as opened:
@@ -116,7 +116,7 @@ def npy_type(path: files.Path, remedy: str) -> tuple[tuple[int, ...], np.dtype]:
       size = _size(file)
       shape, _, dtype = npy_header(file)
       if file.tell() + math.prod(shape) * dtype.itemsize != size:
-        raise ValueError('not as long as its header says')
+        raise ValueError('its length differs from its header')
       return shape, dtype
   except RunError:  # The bucket cannot be read.
     raise
@@ -156,6 +156,6 @@ def check_links(folder: files.Path) -> None:
   for path in sorted(folder.rglob('*')):
     if path.is_symlink() and not path.resolve().is_relative_to(inside):
       raise RunError(
-        f'{shown(str(path))}: is a link out of the folder, which training would write through: '
-        'replace it by what it leads to'
+        f'{shown(str(path))}: is a link to a file outside of the folder, which training would '
+        'overwrite: replace it by a copy of the file'
       )

@@ -165,7 +165,7 @@ VALUES = [
   ('translate', 'features.net', 'vgg', 'vgg16 or vgg19 or squeezenet1_1 or alexnet'),
   ('translate', 'features.taps', (), 'one or more texts'),
   ('translate', 'features.taps', ('conv9_9',), 'vgg16 has conv1_1'),
-  ('translate', 'features.tap_weights', (1.0,), 'one weight a tap'),
+  ('translate', 'features.tap_weights', (1.0,), 'one weight per tap'),
   ('translate', 'features.tap_weights', ('a',) * 5, 'numbers, each at least 0'),
   ('translate', 'model.encoder_width', 0, 'must be at least 1'),
   ('translate', 'model.z_dim', -1, 'must be at least 0'),

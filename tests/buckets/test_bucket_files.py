@@ -60,7 +60,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_what_was(bucket):
     files.write_text(path, 'after')
   assert '\n' not in str(error.value)
   assert bucket.read('run/report.html') == b'before'
-  with pytest.raises(RunError, match='no such bucket'):
+  with pytest.raises(RunError, match='the bucket does not exist'):
     files.write_text(files.path('gs://missing/run/report.html'), 'after')
   with pytest.raises(FileNotFoundError):
     files.readable(files.path('gs://bucket/run/none.npy'))

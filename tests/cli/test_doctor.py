@@ -1,4 +1,4 @@
-"""`step-jax doctor`: what is wrong is said with its remedy, and nothing else is."""
+"""`step-jax doctor` reports each problem with its solution, and nothing else."""
 
 import dataclasses
 import os
@@ -39,7 +39,7 @@ def test_a_machine_that_is_well():
   text = doctor.text(WELL, [])
   for part in ('0.12.12', 'NVIDIA H200, 100.0 GiB', 'TF32', 'vgg16@01234567', '/cache/compiled'):
     assert part in text
-  assert text.endswith('Nothing is wrong.')
+  assert text.endswith('No problems found.')
 
 
 CPU = {'backend': 'cpu', 'devices': (doctor.Device('cpu', None),)}
@@ -50,8 +50,8 @@ NO_CUDA = {'extras': {'cuda12': False, 'cuda13': False, 'tpu': False}}
   ('changes', 'said'),
   [
     ({'python': '3.11.7'}, '3.12 or newer'),
-    ({'packages': {'jax': '0.12.0', 'jaxlib': '0.11.2'}}, 'do not belong together'),
-    ({'unmet': ('flax is missing, where >=0.12 is needed',)}, 'needed: run `pip install -e .`'),
+    ({'packages': {'jax': '0.12.0', 'jaxlib': '0.11.2'}}, 'have different versions'),
+    ({'unmet': ('flax is missing, >=0.12 is required',)}, 'required: run `pip install -e .`'),
     ({**CPU, **NO_CUDA}, "pip install -e '.[cuda12]'"),
     ({**CPU}, 'CUDA_VISIBLE_DEVICES'),
     ({**CPU, 'extras': {**NO_CUDA['extras'], 'cuda13': True}}, 'CUDA 13 needs 580 or newer'),
@@ -61,7 +61,7 @@ NO_CUDA = {'extras': {'cuda12': False, 'cuda13': False, 'tpu': False}}
     ({'disks': {'/cache': 2**30}}, 'nearly full (1.0 GiB free)'),
     ({'disks': {'/cache': 2**20}}, 'is full'),
     ({'disks': {'/cache': None}}, '/cache cannot be written to'),
-    ({'memory': 2 * 2**30}, 'of memory are little'),
+    ({'memory': 2 * 2**30}, 'only 2.0 GiB of memory'),
     ({'weights': {**WELL.weights, 'alexnet': '!it is damaged'}}, 'it is damaged'),
   ],
 )
@@ -80,8 +80,8 @@ def test_packages_are_held_to_what_we_need(monkeypatch):
   version = doctor._version
   monkeypatch.setattr(doctor, '_version', lambda name: versions.get(name, version(name)))
   assert list(doctor._unmet()) == [
-    'flax is missing, where >=0.11.2 is needed',
-    'orbax-checkpoint 0.11.36, where <1.0,>=0.12 is needed',
+    'flax is missing, >=0.11.2 is required',
+    'orbax-checkpoint 0.11.36, <1.0,>=0.12 is required',
   ]
 
 
@@ -100,7 +100,7 @@ def test_a_platform_that_is_not_there(monkeypatch):
 
   monkeypatch.setenv('JAX_PLATFORMS', 'cuda')
   monkeypatch.setattr('jax.local_devices', refuse)
-  assert doctor._devices() == ('', (), 'nothing here is of JAX_PLATFORMS=cuda')
+  assert doctor._devices() == ('', (), 'no device for JAX_PLATFORMS=cuda')
 
 
 def test_the_extras_are_those_of_the_package():
@@ -114,11 +114,11 @@ def test_a_cpu_that_was_asked_for_is_no_fault():
 
 
 def test_this_machine(capsys, monkeypatch, tmp_path):
-  """The status follows what was found; damaged weights are named, nothing is written."""
+  """The exit status is 1 if there are problems, such as damaged weights; nothing is written."""
   monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'weights'))
   status = cli.main(['doctor', '--workdir', str(tmp_path / 'run')])
   out = ' '.join(capsys.readouterr().out.split())  # Lines are broken where they are long.
-  assert status == int('What is wrong' in out) and out.count('(bundled)') == 2
+  assert status == int('Problems' in out) and out.count('(bundled)') == 2
   assert f'{tmp_path}/run' in out and not list(tmp_path.iterdir())
   places.weights().mkdir()
   (places.weights() / 'vgg16.safetensors').write_bytes(b'nothing of use')
@@ -132,7 +132,7 @@ def test_other_users_of_a_chip_are_found(monkeypatch, tmp_path):
   assert doctor._tpu_users() == ()
   with chip.open():
     me = os.getpid()
-    # To this process, its own hold is none; to any other it is one.
+    # Only other processes count as users.
     assert doctor._tpu_users() == ()
     monkeypatch.setattr(os, 'getpid', lambda: -1)
     assert doctor._tpu_users() == (me,)

@@ -351,7 +351,7 @@ def test_a_stage_does_not_write_through_links(apart):
     (folder / name).symlink_to(outside / ('kept.txt' if '.' in name else ''))
     config = config_lib.load(config_lib.stage_file('translate') + ':swatches')
     message = refused(lambda c=config: methods.train(c, apart / 'run'), RunError)
-    assert f'{folder}/{name}: is a link out of the folder' in message
+    assert f'{folder}/{name}: is a link to a file outside of the folder' in message
     shutil.rmtree(folder)
   folder.mkdir(parents=True)
   (folder / 'real').mkdir()

@@ -92,7 +92,7 @@ def test_a_download_cut_short_leaves_nothing(server, body, store):
 def test_addresses_of_ones_own(server, body, store):
   server.files['/my%20file'] = body, len(body)
   digest = hashlib.sha256(body).hexdigest()
-  with pytest.raises(WeightsError, match='not the one asked for'):
+  with pytest.raises(WeightsError, match='not the expected one'):
     get('alexnet', [f'{server.url}/my%20file#sha256={digest[::-1]}'])
   assert list(store.iterdir()) == []
   assert get('alexnet', [f'{server.url}/my%20file#sha256={digest}']).exists()
