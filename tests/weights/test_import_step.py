@@ -53,7 +53,7 @@ def test_an_imported_run_computes_what_the_original_does(prefix, tmp_path, capsy
   made = np.asarray(generate(run.params, case2['x'], case2['z'].reshape(2, 8))).astype(int)
   expected = np.clip(np.rint(case2['full_A_y'] * 127.5 + 127.5), 0, 255)
   assert np.abs(made - expected).max() <= 1
-  with pytest.raises(RunError, match='is trained already'):
+  with pytest.raises(RunError, match='is already trained'):
     import_step(prefix, tmp_path)
 
 

@@ -145,7 +145,7 @@ def _save(workdir, config, state):
   folder = stage_lib.stage_folder(files.path(workdir), config.stage)
   with lock.hold(folder):
     if checkpoint.exists(folder):
-      raise RunError(f'{folder}: is trained already: choose another --workdir')
+      raise RunError(f'{folder}: is already trained: choose another --workdir')
     config_lib.save(config, folder)
     checkpoints = checkpoint.Checkpoints(folder, config.best_metric)
     try:

@@ -1,4 +1,4 @@
-"""SuperStyleNet: style codes by superpixels, one per region, and a generator that draws with them.
+"""SuperStyleNet: style codes of regions from superpixels, and a generator conditioned on them.
 
 Kim et al., "SuperStyleNet: Deep Image Synthesis with Superpixel Based Style Encoder", BMVC 2021.
 """

@@ -16,7 +16,7 @@ from step_jax.models.features import read_raw_pixels
 
 
 def spse_cases(settings: Settings) -> Sequence[case.Case]:
-  """Codes of a face-like and of a street-like map of 19 labels, on one device."""
+  """Extraction of codes for a face-like and a street-like map of 19 labels, on one device."""
   return [_spse_case(settings, name) for name in ('face', 'street')]
 
 
@@ -44,7 +44,7 @@ def _spse_case(settings: Settings, kind: str) -> case.Case:
 
 
 def step_case(settings: Settings, stage: str) -> case.Case:
-  """A training step over all devices, with 19 labels and random features."""
+  """A training step on all devices, with 19 labels and random features."""
   config = make_config(settings, stage)
   variants = lambda state, *inputs: step_variants(
     settings, config, (state.params, state.stats), *inputs
@@ -53,7 +53,7 @@ def step_case(settings: Settings, stage: str) -> case.Case:
 
 
 def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
-  """The configuration of the stage at the size of a bench."""
+  """The configuration of the stage with the sizes of a benchmark."""
   arg = f'size={settings.size},features={settings.features}'
   config = config_lib.load(f'{config_lib.stage_file(stage)}:{arg}')
   config.batch_size = settings.batch
@@ -64,7 +64,7 @@ def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
 
 
 def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-  """Random images, label maps and codes of those shapes."""
+  """Random images, label maps and codes of the given shapes."""
   rng = np.random.default_rng(0)
   return {
     'image': rng.integers(0, 256, shapes['image'].shape, np.uint8),
@@ -74,13 +74,13 @@ def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.nda
 
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
-  """Frozen parameters of a step: random ones of the feature net."""
+  """Frozen parameters of a step: random ones of the feature network."""
   net = weights.load_features(config.features.net, config.features.taps, 'random')
   return {'features': read_raw_pixels(net.params)}
 
 
 def step_variants(settings: Settings, config, variables, frozen, batch) -> Sequence[case.Variant]:
-  """A training step in PyTorch, from parameters, statistics and a batch as arrays of the host."""
+  """A training step in PyTorch, from parameters, statistics and a batch on the host."""
   from step_jax.bench.ports import running
   from step_jax.methods.superstylenet.ports.steps import Step
 

@@ -68,7 +68,7 @@ class Discriminator(nn.Module):
     Args:
       labels: int `[B, H, W]`.
       image: `[B, H, W, 3]` in [-1, 1].
-      train: whether the vectors of spectral norm, in the collection `spectral`, move.
+      train: whether to update the vectors of spectral norm, in the collection `spectral`.
 
     Returns:
       Scale -> layer -> `[B, h, w, C]`; the last layer holds logits.

@@ -1,4 +1,4 @@
-"""Draws images with a trained generator; what depends on a layout alone is computed once."""
+"""Generates images with a trained generator; computations per layout are cached."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,10 +13,10 @@ from step_jax.methods.superstylenet.training import network_codes
 
 
 class Drawer:
-  """A generator with its variables, ready to draw.
+  """A generator with its variables.
 
-  It keeps what it computed for the last label map, which is most of the work: many styles of one
-  layout cost about a third each.
+  It caches the part of the computation that depends only on the last label map, which is most of
+  the work. Further styles of the same layout take about a third of the time each.
   """
 
   def __init__(self, generator: Generator, variables: Mapping[str, Any]):
@@ -31,27 +31,27 @@ class Drawer:
   def _apply(self, variables, labels, codes, key, layout):
     noise = None
     if key is not None:
-      # One set of maps for all styles, so that results differ by their codes alone.
+      # The same noise for all styles, so that results differ only by their codes.
       noise = draw_noise(key, self._generator, 1, *labels.shape[1:])
     codes = network_codes(codes)
     images = self._generator.apply(variables, labels, codes, noise, False, layout)
     return jnp.round((images + 1.0) * 127.5).astype(jnp.uint8)
 
   def layout(self, labels: np.ndarray) -> Any:
-    """What depends on a label map alone, int `[H, W]`; kept until another map is asked for."""
+    """`Generator.layout` of a label map, int `[H, W]`; cached until another map is requested."""
     labels = np.asarray(labels, np.int32)
     if self._last is None or not np.array_equal(self._last[0], labels):
       self._last = labels.copy(), self._layout_of(self._variables, labels[None])
     return self._last[1]
 
   def draw(self, labels: np.ndarray, codes: RegionCodes, seed: int | None = None) -> np.ndarray:
-    """Draws one label map in one or many styles.
+    """Generates images of one label map in one or many styles.
 
     Args:
       labels: int `[H, W]`.
-      codes: `[L, C]` or `[N, L, C]`; labels without a code are drawn with the code of black, see
+      codes: `[L, C]` or `[N, L, C]`; labels without a code get the code of black, see
         `RegionCodes.complete`.
-      seed: of the generator's noise, the same for all styles; None draws without noise.
+      seed: seed of the generator's noise, the same for all styles; None: no noise.
 
     Returns:
       uint8 `[H, W, 3]` or `[N, H, W, 3]`.

@@ -197,7 +197,7 @@ def keep(
   here = np.array(
     [_is_whole(_file(folder, n), min(_IN_FILE, count - n * _IN_FILE), num_labels) for n in numbers]
   )
-  # What one host lacks, all extract: their devices work on every image together.
+  # A file that is missing on one host is extracted by all, because they share the work per image.
   everywhere = np.all(multihost_utils.process_allgather(here).reshape(-1, len(here)), axis=0)
   missing = [n for n in numbers if not everywhere[n]]
   if missing:
@@ -242,7 +242,7 @@ def _file(folder: pathlib.Path, number: int) -> pathlib.Path:
 
 
 def _is_whole(path: pathlib.Path, count: int, num_labels: int) -> bool:
-  """Whether a file of kept codes is there and has the right shape; damaged ones are made again."""
+  """Whether a file of cached codes exists and has the right shape; logs damaged files."""
   try:
     return np.load(path, mmap_mode='r').shape == (count, num_labels, CODE_SIZE)
   except FileNotFoundError:
@@ -253,13 +253,13 @@ def _is_whole(path: pathlib.Path, count: int, num_labels: int) -> bool:
 
 
 def unmarked(marked: np.ndarray) -> RegionCodes:
-  """Codes from an array `[..., L, 512]` with NaN for labels without one."""
+  """Converts an array `[..., L, 512]`, with NaN for labels without a code, to codes."""
   valid = ~np.isnan(marked).any(axis=-1)
   return RegionCodes(np.where(valid[..., None], marked, 0.0).astype(np.float32), valid)
 
 
 def read_bank(path: files.Path, num_labels: int) -> tuple[RegionCodes, RegionCodes]:
-  """What `write_bank` wrote.
+  """Reads a file of `write_bank`.
 
   Returns:
     Codes `[N, L, 512]` of some training images, and the mean code of each label, `[L, 512]`.

@@ -1,4 +1,4 @@
-"""A run from published checkpoints, to draw with, to score and to train further."""
+"""Imports published checkpoints as a run, for inference, evaluation and further training."""
 
 import os
 import pathlib
@@ -26,26 +26,26 @@ def import_run(
   preset: str = '',
   upsamplings: int = 5,
 ) -> pathlib.Path:
-  """Turns `<epoch>_net_G.pth`, and perhaps `<epoch>_net_D.pth`, into a stage of a run.
+  """Imports `<epoch>_net_G.pth`, and optionally `<epoch>_net_D.pth`, as a stage of a run.
 
-  Without a discriminator a fresh one is made, for further training. The mean codes, which labels
-  take that a style lacks, are those of the training images, which are not in the files: until the
-  stage is trained further, such labels are drawn as black.
+  Without a discriminator, a new one is initialised for further training. The files do not have the
+  mean codes of the training images, which replace missing codes of labels. Until the stage is
+  trained further, labels without a code get the code of black.
 
   Args:
-    paths: of the generator, and of the discriminator if there is one.
-    workdir: of the run.
-    classes: number of labels, to check the files by; 0 takes that of the generator.
-    data: images, for evaluation and further training.
+    paths: paths of the generator and, optionally, of the discriminator.
+    workdir: work directory of the run.
+    classes: expected number of labels; 0: that of the generator.
+    data: images for evaluation and further training.
     preset: settings of a known data set.
-    upsamplings: how often the generator doubles its maps, 5 or 6.
+    upsamplings: number of upsamplings of the generator, 5 or 6.
 
   Returns:
-    The stage's folder.
+    Folder of the stage.
 
   Raises:
-    UserError: the files are not of SuperStyleNet, or not of that many labels; or the stage is there
-      already.
+    UserError: the files are not of SuperStyleNet, or have another number of labels; or the stage
+      already exists.
   """
   if not 1 <= len(paths) <= 2:
     raise WeightsError(f'{len(paths)} files: pass a generator, and optionally its discriminator')
@@ -53,7 +53,7 @@ def import_run(
   module = generator.module
   if classes and module.num_labels != classes:
     raise WeightsError(
-      f'{paths[0]}: is of {module.num_labels} labels, not of {classes}: set --classes to that'
+      f'{paths[0]}: has {module.num_labels} labels, not {classes}: set --classes to this number'
     )
   if module.style_size != CODE_SIZE:
     raise WeightsError(f'{paths[0]}: takes codes of {module.style_size} numbers, not {CODE_SIZE}')
@@ -70,7 +70,9 @@ def import_run(
   if len(paths) == 2:
     discriminator = load_discriminator(paths[1])
     if discriminator.module.num_labels != module.num_labels:
-      raise WeightsError(f'{paths[1]}: is of another number of labels than {paths[0]}')
+      raise WeightsError(
+        f'{paths[1]}: has another number of labels than {paths[0]}: give files of one training'
+      )
     config.model.discriminator_width = discriminator.module.width
     judge = discriminator.variables
   else:
@@ -89,7 +91,7 @@ def import_run(
   )
   with lock.hold(folder):
     if checkpoint.exists(folder):
-      raise RunError(f'{folder}: is trained already: choose another --workdir')
+      raise RunError(f'{folder}: is already trained: choose another --workdir')
     config_lib.save(config, folder)
     extraction.write_bank(
       folder / stage.BANK_FILE, RegionCodes(none.codes[None], none.valid[None]), none

@@ -1,4 +1,4 @@
-"""Published checkpoints, `<epoch>_net_G.pth` and `<epoch>_net_D.pth`, as networks ready to use."""
+"""Loads published checkpoints, `<epoch>_net_G.pth` and `<epoch>_net_D.pth`, as networks."""
 
 from collections.abc import Iterator, Mapping
 import os
@@ -23,8 +23,8 @@ class Imported(NamedTuple):
   """A network of a published checkpoint.
 
   Attributes:
-    module: a `Generator` or a `Discriminator` of the file's widths and number of labels.
-    params: its parameters.
+    module: a `Generator` or `Discriminator` with the widths and number of labels of the file.
+    params: parameters.
     stats: collection (`batch_stats`, `spectral`) -> statistics.
   """
 
@@ -34,17 +34,17 @@ class Imported(NamedTuple):
 
   @property
   def variables(self) -> dict[str, Any]:
-    """What `module.apply` takes."""
+    """Variables for `module.apply`."""
     return {'params': self.params, **self.stats}
 
 
 class _StateDict(Mapping):
-  """Arrays of a file by name, read when they are asked for; unused ones, a quarter, never are."""
+  """Arrays of a file by name, read on access; a quarter of them is never used."""
 
   def __init__(self, path: pathlib.Path):
     self._where = str(path)
     self._tensors, _ = readers.read(path)
-    # Parallel training puts the network into a module of that name.
+    # PyTorch's parallel training wraps the network in a module of this name.
     prefix = 'module.' if all(name.startswith('module.') for name in self._tensors) else ''
     self._names = {name.removeprefix(prefix): name for name in self._tensors}
 
@@ -62,22 +62,24 @@ class _StateDict(Mapping):
 
 
 def load_generator(path: str | os.PathLike, num_upsamplings: int = 5) -> Imported:
-  """Reads a generator; its widths and number of labels are told by the shapes in the file.
+  """Reads a generator; its widths and number of labels are determined by the shapes in the file.
 
   Args:
-    path: the file, of any format that weights are read from.
-    num_upsamplings: how often it doubles its maps, which no shape tells: 5 for networks trained
-      with `--num_upsampling_layers normal`, the default there, 6 for `more`.
+    path: the file, in any supported format of weights.
+    num_upsamplings: number of upsamplings, which shapes do not determine: 5 for networks trained
+      with `--num_upsampling_layers normal`, the default of the original, 6 for `more`.
 
   Raises:
-    WeightsError: the file is damaged, or is no generator of SuperStyleNet.
+    WeightsError: the file is damaged, or is not a generator of SuperStyleNet.
   """
   path = places.expand(path)
   params, stats = _translated(torch_state.generator, path)
   num_labels = params['fc']['kernel'].shape[2]
   norm = params['head_0']['ace_0']
   if 'label_kernel' not in norm:
-    raise WeightsError(f'{path} has no layers of labels: it is no generator of SuperStyleNet')
+    raise WeightsError(
+      f'{path} is not a generator of SuperStyleNet: it has no layers of labels; give *_net_G.pth'
+    )
   _, style_size, label_width = norm['label_kernel'].shape
   module = Generator(
     num_labels,
@@ -96,10 +98,10 @@ def load_discriminator(path: str | os.PathLike) -> Imported:
   """Reads a two-scale discriminator.
 
   Args:
-    path: the file, of any format that weights are read from.
+    path: the file, in any supported format of weights.
 
   Raises:
-    WeightsError: the file is damaged, or is no discriminator of SuperStyleNet.
+    WeightsError: the file is damaged, or is not a discriminator of SuperStyleNet.
   """
   path = places.expand(path)
   params, stats = _translated(torch_state.discriminator, path)
@@ -114,14 +116,14 @@ def _translated(translate, path):
     return translate(_StateDict(path))
   except WeightsError as error:
     raise WeightsError(f'{path}: {error}') from error
-  except (ValueError, IndexError) as error:  # Arrays of other numbers of axes.
+  except (ValueError, IndexError) as error:  # Arrays with another number of axes.
     raise WeightsError(
-      f'{path} holds arrays of other shapes than SuperStyleNet has; give a file of this network'
+      f'{path} has arrays of other shapes than SuperStyleNet; give a file of this network'
     ) from error
 
 
 def _checked(params, args, path):
-  """The network, if it has exactly the arrays that the module asks for."""
+  """Checks that the arrays are exactly those of the module, and returns the network."""
   expected = jax.eval_shape(params.module.init, jax.random.key(0), *args)
   shapes = lambda tree: {
     jax.tree_util.keystr(key, simple=True, separator='/'): x.shape

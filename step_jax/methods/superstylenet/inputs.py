@@ -1,4 +1,4 @@
-"""Files that commands are given: label maps, regions of other images, codes without a run."""
+"""Reads input files of commands: label maps, codes of regions, codes without a run."""
 
 import numpy as np
 
@@ -15,12 +15,12 @@ from step_jax.methods.superstylenet.spse import CODE_SIZE
 
 
 def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
-  """A label map to draw, uint8 `[H, W]`, and an image of it to show.
+  """Reads a label map, uint8 `[H, W]`, and an image of it for display.
 
   Args:
-    run: the run, which says how label maps are read.
-    path: of the file.
-    half: `left` or `right` where the map is that half of an A|B image, else empty.
+    run: the run, whose configuration defines how to read label maps.
+    path: path of the file.
+    half: `left` or `right` half of an A|B image; empty for the whole image.
   """
   settings = run.config.data
   labels = Labels.of(settings)
@@ -36,33 +36,33 @@ def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarra
 
 
 def read_labels(run, path: files.Path, image: np.ndarray) -> np.ndarray:
-  """The label map of an image, uint8 `[H, W]`, at the image's size.
+  """Reads the label map of an image, uint8 `[H, W]`, and resizes it to the size of the image.
 
   Args:
-    run: a run, or an `Encoder`, which says how label maps are read.
-    path: of the file.
+    run: a run or an `Encoder`, which defines how to read label maps.
+    path: path of the file.
     image: uint8 `[H, W, 3]`.
   """
   return pictures.resize(run.labels.read(path), image.shape[:2])
 
 
 def read_fallback(run, path: files.Path, labels: np.ndarray) -> RegionCodes:
-  """The codes `[L, 512]` of the image of an input.
+  """Codes `[L, 512]` of the fallback image of an input.
 
   Args:
     run: the run.
-    path: of the image.
-    labels: the input, its label map.
+    path: path of the image.
+    labels: the input, which is also the label map of the image.
   """
   image = pictures.resize(pictures.read_picture(path), labels.shape)
   return run.encode(image, labels)
 
 
 def read_region(run, region: Region) -> RegionCodes:
-  """The codes that a `Region` names.
+  """Reads the codes of a `Region`.
 
   Raises:
-    UserError: a file cannot be read, or there is no code for that label.
+    UserError: a file cannot be read, or there is no code for the label.
   """
   if not region.labels:
     codes = codes_lib.read(files.path(region.image), *run.code_shape)
@@ -82,12 +82,12 @@ def read_region(run, region: Region) -> RegionCodes:
 
 
 class Encoder:
-  """Codes of images without a trained run.
+  """Encoder of images without a trained run.
 
   Attributes:
-    labels: how label maps are read.
-    code_shape: of the array that stands for a code in a file, `(L, 512)`.
-    code_digest: codes of the same digest can be used for each other.
+    labels: reader of label maps.
+    code_shape: shape of a code in a file, `(L, 512)`.
+    code_digest: codes with the same digest are compatible.
   """
 
   method = 'superstylenet'
@@ -99,7 +99,7 @@ class Encoder:
     self.code_digest = code_digest(labels.classes, size)
 
   def encode(self, images: np.ndarray, labels: np.ndarray | None = None) -> RegionCodes:
-    """Codes `[L, 512]` of an image, uint8 `[H, W, 3]`, with its label map; or of several.
+    """Codes `[L, 512]` of an image, uint8 `[H, W, 3]`, with its label map; or of several images.
 
     Raises:
       DataError: there is no label map.
@@ -109,26 +109,26 @@ class Encoder:
     return self._extractor.all(images, labels)
 
   def pack(self, code: RegionCodes) -> np.ndarray:
-    """A code as an array for a file; see `codes.pack`."""
+    """Converts a code to an array for a file; see `codes.pack`."""
     return codes_lib.pack(code)
 
   def unpack(self, array: np.ndarray) -> RegionCodes:
-    """The code that an array of a file stands for; see `codes.unpack`."""
+    """Converts an array from a file to a code; see `codes.unpack`."""
     return codes_lib.unpack(array, *self.code_shape)
 
 
 def code_digest(num_labels: int, size: int) -> str:
-  """What codes depend on besides images: the extraction, the number of labels, the resizing."""
+  """Settings that codes depend on: version of the extraction, number of labels, size."""
   return f'spse-{extraction.VERSION}-labels{num_labels}-size{size}'
 
 
 def encoder(classes: int = 0, palette: str = 'index', size: int = extraction.SIZE) -> Encoder:
-  """Makes codes of images without a run, for `step-jax codes`.
+  """Creates an encoder without a run, for `step-jax codes`.
 
   Args:
     classes: number of labels.
-    palette: how label maps show them, see `data.labels`.
-    size: side of the squares that images are resized to before, px.
+    palette: how label maps encode classes, see `data.labels`.
+    size: side of the squares that images are resized to, px.
 
   Raises:
     DataError: the number of labels is missing.

@@ -36,7 +36,7 @@ class Conv(nn.Module):
   Attributes:
     features: output channels.
     size: side of the square kernel.
-    stride: step of the window.
+    stride: stride of the window.
     bias: whether to add a bias.
     spectral: whether to divide the kernel by its largest singular value.
     parts: number of kernels side by side that are initialised independently.

@@ -72,7 +72,7 @@ def _style(session, values, mean) -> Iterator[Score | Skipped]:
 
 
 def _probe(session: RegionSession) -> Iterator[Score]:
-  """How well codes predict the known colours of built-in images."""
+  """Score of predicting the known colours of built-in images from codes."""
   path = session.config.data.path
   if path not in swatches.SETS:
     return
@@ -151,7 +151,7 @@ def score(
   drawn: Mapping[str, jax.Array],
   batch: Mapping[str, jax.Array],
 ) -> dict[str, jax.Array]:
-  """Scores of the output of `draw_edits`; NaN where they need another image and there is none."""
+  """Scores of the output of `draw_edits`; NaN if a score needs another image and there is none."""
   own, target, region = drawn['own'], drawn['target'], drawn['region']
   difference = own.astype(jnp.float32) - target
   norm = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axis=(1, 2, 3)))

@@ -1,4 +1,4 @@
-"""How SuperStyleNet is shown by `step-jax quickstart`: swatches whose regions have known styles."""
+"""Quickstart of SuperStyleNet on swatches whose regions have known styles."""
 
 from step_jax import config as config_lib
 from step_jax import data
@@ -9,7 +9,7 @@ from step_jax.methods.superstylenet import regions
 from step_jax.quickstart import Recipe
 
 _ARG = 'swatches_regional,size=64,features=squeezenet1_1'
-# Narrow networks; codes of the images' own size. Training is so short that it pays to learn faster.
+# Narrow networks; codes at the size of the images; high learning rates for the short training.
 FIELDS = {
   'features.taps': ('conv1', 'fire3'),
   'features.tap_weights': (1 / 2, 1 / 4),
@@ -29,7 +29,7 @@ _SHOWN = 4
 
 
 def show(workdir: files_lib.Path) -> str:
-  """Draws some validation layouts in several ways; says what was made."""
+  """Generates images of some validation layouts; returns a description of the files."""
   images, maps = _write_inputs(workdir / 'inputs')
   files.translate(
     workdir, maps, workdir / 'transfer', styles=images, options={'style_labels': maps}
@@ -52,12 +52,12 @@ def show(workdir: files_lib.Path) -> str:
   samples/grid.png           the code of each class from some training image
   sky/grid.png               one region with the code of another image
   superstylenet              the stage, with checkpoints, metrics and samples
-These images are synthetic and the networks narrow. Now your own, with label maps:
+These images are synthetic, and the networks are narrow. To train on your images and label maps:
   step-jax train superstylenet --data MY_IMAGES --config.data.classes=N --workdir runs/mine"""
 
 
 def _write_inputs(folder: files_lib.Path) -> tuple[list[files_lib.Path], list[files_lib.Path]]:
-  """Writes some validation images and their label maps as files, as commands are given them."""
+  """Writes some validation images and their label maps as input files of commands."""
   files_lib.make_folder(folder)
   config = config_lib.load(f'{config_lib.stage_file("superstylenet")}:{_ARG}')
   split = data.open_config(config.data).split('val')

@@ -1,15 +1,15 @@
-"""Label maps and images made from a seed, to measure and to test the extraction of codes.
+"""Synthetic label maps and images for benchmarks and tests of the extraction of codes.
 
-`face` has large connected regions with small ones inside, as portraits have; in `street` every
-label is scattered over the whole image, which is the costly case: no region's bounding box is
-smaller than the image.
+`face` has large connected regions with small ones inside, like a portrait. In `street`, each label
+is scattered over the whole image. This is the most expensive case, because the bounding box of each
+region is the whole image.
 """
 
 import numpy as np
 
 NUM_LABELS = 19
 
-# Ellipses of a face, drawn in turn: label, centre (row, column) and radii, in heights of the image.
+# Ellipses of a face in drawing order: label, centre (row, column) and radii, in image heights.
 _FACE = (
   (13, 0.40, 0.50, 0.36, 0.33),  # hair
   (18, 1.02, 0.50, 0.20, 0.46),  # cloth
@@ -36,8 +36,8 @@ def face(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
   """A face-like map of all 19 labels of CelebAMask-HQ.
 
   Args:
-    size: side in pixels; from 64 on every label has pixels.
-    seed: of the sizes, places and colours.
+    size: side in pixels; at 64 and above, each label has pixels.
+    seed: random seed of the sizes, positions and colours.
 
   Returns:
     Image, uint8 `[size, size, 3]`, and label map, uint8 `[size, size]`.
@@ -54,12 +54,12 @@ def face(size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def street(size: int, seed: int, patches: int = 600) -> tuple[np.ndarray, np.ndarray]:
-  """A map of 19 labels in many patches each, all over the image.
+  """A map of 19 labels with many patches each, scattered over the image.
 
   Args:
     size: side in pixels.
-    seed: of the places, labels and colours of the patches.
-    patches: cells of a Voronoi diagram, about `patches / 19` per label.
+    seed: random seed of the positions, labels and colours of the patches.
+    patches: number of cells of a Voronoi diagram, about `patches / 19` per label.
 
   Returns:
     Image, uint8 `[size, size, 3]`, and label map, uint8 `[size, size]`.

@@ -1,9 +1,9 @@
-"""State dicts of the published networks, in PyTorch's names and layouts, to ours.
+"""Converts PyTorch state dicts of the published networks to our names and layouts.
 
-Each function returns `params` and the collections of statistics (`batch_stats`, `spectral`). What
-the original declares and never uses, or what has no effect, is left out: the layer of GSAS that
-nothing calls, the first weight and the bias of its convolution, the norms inside of SPADE, and the
-layers of labels beyond the map's number.
+Each function returns `params` and the collections of statistics (`batch_stats`, `spectral`). Arrays
+that the original never uses, or that have no effect, are dropped: the uncalled layer of GSAS, the
+first weight and the bias of its convolution, the norms inside of SPADE, and the layers of labels
+that the map does not have.
 """
 
 from collections.abc import Mapping
@@ -71,7 +71,7 @@ def ace(state: Arrays, prefix: str = '') -> tuple[Tree, Tree]:
 
 
 def ace_params(state: Arrays, prefix: str = '') -> Tree:
-  """Parameters of one normalisation; linear, so that gradients are translated likewise."""
+  """Parameters of one normalisation; the conversion is linear and also applies to gradients."""
   get = lambda name: _get(state, prefix + name)
   spade = conv(state, f'{prefix}Spade.mlp_shared.0.')
   both = lambda first, second: {
@@ -110,7 +110,7 @@ def ace_stats(state: Arrays, prefix: str = '') -> Tree:
 
 
 def conv(state: Arrays, prefix: str) -> Tree:
-  """Kernel and bias, if any, of a convolution: OIHW to HWIO, before spectral norm."""
+  """Kernel and bias (if any) of a convolution, OIHW to HWIO, before spectral norm."""
   name = f'{prefix}weight_orig' if f'{prefix}weight_orig' in state else f'{prefix}weight'
   params = {'kernel': _get(state, name).transpose(2, 3, 1, 0)}
   if f'{prefix}bias' in state:
@@ -119,7 +119,7 @@ def conv(state: Arrays, prefix: str) -> Tree:
 
 
 def vectors(state: Arrays, prefix: str) -> Tree:
-  """Vectors of a convolution's spectral norm; the longer one in the order of our kernels."""
+  """Vectors of spectral norm of a convolution; the longer one is reordered as our kernels."""
   kernel = _get(state, f'{prefix}weight_orig').transpose(2, 3, 1, 0)
   height, width, inputs, _ = kernel.shape
   v = _get(state, f'{prefix}weight_v').reshape(inputs, height, width).transpose(1, 2, 0)
@@ -129,5 +129,5 @@ def vectors(state: Arrays, prefix: str) -> Tree:
 def _get(state: Arrays, name: str) -> np.ndarray:
   """An array by its name, float32."""
   if name not in state:
-    raise WeightsError(f'the state dict lacks {name}; give a file of this network, whole')
+    raise WeightsError(f'the state dict lacks {name}; give a complete file of this network')
   return np.asarray(state[name], np.float32)

@@ -110,9 +110,9 @@ class Objectives:
 
     Args:
       params, stats: network -> parameters, statistics.
-      batch: `labels` int `[B, H, W]`, `codes` as the network takes them, `image` in [-1, 1].
+      batch: `labels` int `[B, H, W]`, `codes` from `network_codes`, `image` in [-1, 1].
       noise: see `Generator`.
-      frozen: `{'features': parameters of the feature net}`.
+      frozen: `{'features': parameters of the feature network}`.
 
     Returns:
       Gradients, statistics of both networks, and the terms.
@@ -136,7 +136,7 @@ class Objectives:
   def discriminator_gradients(
     self, params: Mapping, stats: Mapping, batch: Mapping[str, jax.Array], noise: Any
   ) -> tuple[dict, Stats, dict[str, jax.Array]]:
-    """Gradients of the discriminator's loss on new images; arguments as `generator_gradients`."""
+    """Gradients of the discriminator's loss on new images; arguments: see `generator_gradients`."""
     fake, of_generator = self.generate(
       params['generator'], stats['generator'], batch['labels'], batch['codes'], noise
     )

@@ -273,7 +273,7 @@ def test_published_files_become_runs(trained, tmp_path, monkeypatch):
   imported = methods.load(tmp_path)
   picture = np.full((16, 16, 3), 99, np.uint8)
   np.testing.assert_array_equal(imported.translate(picture), run.translate(picture))
-  with pytest.raises(RunError, match='is trained already'):
+  with pytest.raises(RunError, match='is already trained'):
     import_run.import_psp('x.pt', tmp_path)
 
 

@@ -67,21 +67,21 @@ def test_a_run_from_published_files(tmp_path, monkeypatch):
     files.torch_save(tmp_path / '50_net_G.pth', state),
     files.torch_save(tmp_path / '50_net_D.pth', published('torch_disc')[1]),
   ]
-  with pytest.raises(WeightsError, match='is of 5 labels, not of 19: set --classes'):
+  with pytest.raises(WeightsError, match='has 5 labels, not 19: set --classes'):
     import_run.import_run(paths, tmp_path / 'run', classes=19)
   folder = import_run.import_run(paths, tmp_path / 'run', classes=5)
   run = run_lib.load(folder)
   assert run.step == 0 and run.config.model.discriminator_width == 4 and not run.mean.valid.any()
   generator = import_weights.load_generator(paths[0])
   jax.tree.map(np.testing.assert_array_equal, run.params, generator.variables)
-  with pytest.raises(RunError, match='is trained already'):
+  with pytest.raises(RunError, match='is already trained'):
     import_run.import_run(paths, tmp_path / 'run')
 
 
 def test_files_of_other_networks_are_refused(tmp_path):
   _, state = published('torch_disc')
   save = lambda changes: files.torch_save(tmp_path / 'x.pth', state | changes)
-  with pytest.raises(WeightsError, match=r'x.pth: the state dict lacks fc.weight; give a file'):
+  with pytest.raises(WeightsError, match=r'x.pth: the state dict lacks fc.weight; give a complete'):
     import_weights.load_generator(save({}))
   wrong = {'discriminator_1.model0.0.weight': np.ones((4, 9, 4, 4), np.float32)}
   with pytest.raises(WeightsError, match=r'scale_1/conv_0/kernel is \(4, 4, 9, 4\), expected'):

@@ -210,7 +210,7 @@ def _read_codes(path: str | pathlib.Path) -> np.ndarray:
 def _save(folder: pathlib.Path, config, state, step: int, codes: np.ndarray) -> pathlib.Path:
   with lock.hold(folder):
     if checkpoint.exists(folder):
-      raise RunError(f'{folder}: is trained already: choose another --workdir')
+      raise RunError(f'{folder}: is already trained: choose another --workdir')
     config_lib.save(config, folder)
     if len(codes):
       files.write_array(folder / CODES_FILE, codes)

@@ -56,7 +56,7 @@ def superpixels(image: np.ndarray, labels: np.ndarray, parts: np.ndarray) -> np.
   Args:
     image: uint8 `[H, W, 3]`.
     labels: int `[H, W]`.
-    parts: superpixels as `Extractor.superpixels` numbers them, int `[size, size]`.
+    parts: superpixels from `Extractor.superpixels`, int `[size, size]`.
 
   Returns:
     uint8 `[k size, k size, 3]`, large enough for thin outlines.

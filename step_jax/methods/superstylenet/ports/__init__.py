@@ -1,1 +1,1 @@
-"""SuperStyleNet's networks and step in PyTorch, to measure against; nothing else imports them."""
+"""SuperStyleNet's networks and step in PyTorch, imported only by benchmarks."""

@@ -1,8 +1,8 @@
-"""The networks of SuperStyleNet in PyTorch, NCHW, made of the variables of the Flax networks.
+"""SuperStyleNet's networks in PyTorch, NCHW, initialised from the variables of the Flax networks.
 
-Written from the specification and tuned: style convolutions are factorised as ours, the one-hot
-surroundings of a label map are made once per size, and the blending of SPADE and style is part of
-their small kernels, so that no map is made only to be blended.
+They are optimized for speed: style convolutions are factorised as in ours, the one-hot
+neighbourhoods of a label map are computed once per size, and SPADE and style are blended in their
+small kernels instead of in maps.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,12 +20,12 @@ from step_jax.models import features as features_lib
 
 _EPSILON = 1e-5
 Tree = Mapping[str, Any]
-# The one-hot labels `[B, L, h, w]` of a size, and their surroundings as `Labels` makes them.
+# Size -> one-hot labels `[B, L, h, w]`, and their neighbourhoods, see `Labels`.
 Maps = Mapping[tuple[int, int], tuple[torch.Tensor, torch.Tensor]]
 
 
 def tensor(array: np.ndarray) -> torch.Tensor:
-  """A copy of an array; kernels of convolutions become OIHW."""
+  """Copies an array; kernels of convolutions become OIHW."""
   copy = torch.from_numpy(np.array(array))
   return copy.permute(3, 2, 0, 1).contiguous() if copy.ndim == 4 else copy
 
@@ -41,7 +41,7 @@ def leaky_relu(x: torch.Tensor) -> torch.Tensor:
 
 
 class Conv(nn.Module):
-  """`layers.Conv`, with spectral norm where there are vectors of it."""
+  """`layers.Conv`, with spectral norm if its vectors are given."""
 
   def __init__(self, params: Tree, vectors: Tree | None = None, stride: int = 1):
     super().__init__()
@@ -58,7 +58,7 @@ class Conv(nn.Module):
     return F.conv2d(x, kernel, self.bias, self.stride, self.padding)
 
   def normalised(self, train: bool) -> torch.Tensor:
-    """The kernel over its largest singular value; the longer vector is in the order of Flax."""
+    """The kernel divided by its largest singular value; `v` is in the order of Flax."""
     matrix = self.kernel.permute(0, 2, 3, 1).flatten(1)
     u, v = self.u, self.v
     if train:
@@ -71,13 +71,13 @@ class Conv(nn.Module):
 
 
 class Labels:
-  """Label maps at all sizes that a generator needs.
+  """Label maps at all sizes of a generator.
 
   Args:
     labels: int64 `[B, H, W]`.
-    num_labels: L.
+    num_labels: number of labels, L.
     sizes: heights and widths.
-    channels_last: memory format: surroundings are `[B, h w, 9 L]`, otherwise `[B, 9 L, h w]`.
+    channels_last: memory format: neighbourhoods are `[B, h w, 9 L]`, otherwise `[B, 9 L, h w]`.
   """
 
   def __init__(self, labels, num_labels: int, sizes, channels_last: bool):
@@ -87,7 +87,7 @@ class Labels:
       columns = torch.arange(width) * labels.shape[2] // width
       small = labels[:, rows[:, None].to(labels.device), columns.to(labels.device)]
       one_hot = F.one_hot(small, num_labels).float().permute(0, 3, 1, 2)
-      # Taps, then labels, as the kernel is laid out.
+      # Taps, then labels: the layout of the kernel.
       wide = F.pad(one_hot, (1, 1, 1, 1))
       taps = [wide[:, :, i : i + height, j : j + width] for i in range(3) for j in range(3)]
       near = torch.stack(taps, dim=1).flatten(3).flatten(1, 2)
@@ -116,7 +116,7 @@ class ACE(nn.Module):
       self.blend_scale, self.blend_shift = map(
         parameter, (params['blend_scale'], params['blend_shift'])
       )
-      # `[9 taps, D, 2 C]`, as the products need it.
+      # `[9 taps, D, 2 C]`, the layout for the products.
       kernel = np.asarray(params['style_kernel'])
       self.style_kernel = nn.Parameter(tensor(kernel.reshape(9, *kernel.shape[2:])))
 
@@ -187,14 +187,14 @@ class Generator(nn.Module):
       self.add_module(name, ResBlock(params[name], own, channels_last))
 
   def forward(self, maps: Maps, sizes: Mapping, codes, noise: Mapping, train=False):
-    """Images `[B, 3, H, W]`.
+    """Generates images `[B, 3, H, W]`.
 
     Args:
-      maps: of `Labels`.
+      maps: maps of `Labels`.
       sizes: block -> height and width.
-      codes: `[B, L, C]`, as the network takes them.
+      codes: `[B, L, C]`, scaled to about [-1, 1].
       noise: block -> norm -> `[B, 1, h, w]`; empty for none.
-      train: whether statistics come from the batch and move.
+      train: whether to use and update batch statistics.
     """
     x = self.fc(maps[sizes['head_0']][0])
     for name, size in sizes.items():
@@ -205,7 +205,7 @@ class Generator(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """`discriminator.Discriminator`; instance norms as such or as groups of one channel."""
+  """`discriminator.Discriminator`, with instance norms or group norms of one channel per group."""
 
   def __init__(self, params: Tree, stats: Mapping[str, Tree], grouped: bool = False):
     super().__init__()
@@ -225,7 +225,7 @@ class Discriminator(nn.Module):
     return F.instance_norm(x, eps=_EPSILON)
 
   def forward(self, one_hot, image, train=False):
-    """Scale -> layer -> `[B, C, h, w]`, of labels `[B, L, H, W]` and images `[B, 3, H, W]`."""
+    """Labels `[B, L, H, W]` and images `[B, 3, H, W]` to scale -> layer -> `[B, C, h, w]`."""
     x = torch.cat([one_hot, image], dim=1)
     scales = []
     for i in range(NUM_SCALES):
@@ -240,7 +240,7 @@ class Discriminator(nn.Module):
 
 
 class FeatureNet(nn.Module):
-  """A frozen net of `models.features` that VGG19 or SqueezeNet 1.1 is, up to its last tap."""
+  """Frozen VGG19 or SqueezeNet 1.1 of `models.features`, up to the last tap."""
 
   def __init__(self, name: str, taps: Sequence[str], params: Tree):
     super().__init__()

@@ -1,8 +1,8 @@
-"""SuperStyleNet's training step in PyTorch, tuned as its users would.
+"""SuperStyleNet's training step in PyTorch, with the usual optimizations.
 
-Adam and averages run fused over all parameters; the discriminator gets no gradient while it judges
-for the generator; the new images that it learns from need no graph; targets of feature matching and
-of the perceptual loss need none either; nothing waits for the device within a step.
+Adam and averages are fused over all parameters. The generator's loss computes no gradients of the
+discriminator's parameters. The new images for the discriminator, and the targets of feature
+matching and the perceptual loss, have no autograd graph. A step never synchronises with the device.
 """
 
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ _EMA_DECAY = 0.999
 def perceptual(
   features: nets.FeatureNet, tap_weights: Mapping[str, float], fake, real
 ) -> torch.Tensor:
-  """The perceptual loss of images `[B, 3, H, W]`, as `training.Objectives` has it."""
+  """The perceptual loss of images `[B, 3, H, W]`, as in `training.Objectives`."""
   with torch.no_grad():
     targets = features(real)
   taps = zip(tap_weights.values(), features(fake), targets, strict=True)
@@ -31,20 +31,20 @@ def perceptual(
 
 
 class Step(running.Program):
-  """Generator, then discriminator on new images, with averages where the configuration has them."""
+  """Trains the generator, then the discriminator on new images; averages if configured."""
 
   def __init__(self, config, state, frozen, batch, way: running.Way):
-    """Makes it ready.
+    """Creates networks, optimizers and inputs.
 
     Args:
-      config: of the stage.
+      config: configuration of the stage.
       state: params and stats, network -> tree of arrays on the host.
       frozen: `{'features': parameters}`, or empty without a perceptual loss.
-      batch: of the stage, arrays on the host.
-      way: how to run it.
+      batch: batch of the stage, arrays on the host.
+      way: how to run the program.
     """
     super().__init__(way)
-    # As XLA does: squares of the smallest gradients, which are many, would slow everything down.
+    # As in XLA: squares of small gradients are often denormal, which is slow.
     torch.set_flush_denormal(True)
     self.loss, params, stats = config.loss, *state
     last = way.channels_last
@@ -78,11 +78,11 @@ class Step(running.Program):
     self.generate = self.maybe_compile(self.generate_)
 
   def place(self, module: torch.nn.Module) -> torch.nn.Module:
-    """A network on the device, in the memory format."""
+    """Moves a network to the device, in the memory format."""
     return module.to(self.device, memory_format=self.way.memory_format)
 
   def draw_noise(self) -> Mapping[str, Mapping[str, torch.Tensor]]:
-    """Maps from N(0, 1): block -> norm -> `[B, 1, h, w]`."""
+    """Noise maps from N(0, 1): block -> norm -> `[B, 1, h, w]`."""
     draw = lambda shape: torch.randn(shape, device=self.device)
     return {
       name: {norm: draw(shape) for norm, shape in shapes.items()}
@@ -95,14 +95,14 @@ class Step(running.Program):
     return nets.Labels(labels.long(), self.num_labels, sizes, self.way.channels_last).maps
 
   def generate_(self, labels, codes, noise):
-    """Images in training, and one-hot labels; moves the generator's statistics."""
+    """Generates images, updates the generator's statistics; also returns one-hot labels."""
     maps = self.maps(labels)
     with self.autocast():
       fake = self.generator(maps, self.sizes, 2 * codes - 1, noise, True)
     return fake, maps[tuple(labels.shape[1:])][0]
 
   def judge(self, one_hot, fake, real):
-    """The discriminator's maps of generated and of real images, judged in one pass."""
+    """The discriminator's maps of generated and of real images, computed in one pass."""
     with self.autocast():
       both = self.discriminator(torch.cat([one_hot] * 2), torch.cat([fake, real]), True)
     return [[[x.chunk(2)[i].float() for x in scale] for scale in both] for i in range(2)]

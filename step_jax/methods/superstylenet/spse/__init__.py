@@ -1,10 +1,9 @@
-"""Superpixel style encoding (SPSE): image and label map to a code for every label, no network.
+"""Superpixel style encoding (SPSE): image and label map to one code per label, without a network.
 
-Each region is cut into up to 128 superpixels, which are ordered from the most interior one
-outwards; their mean colours in this order are resampled to a code of 512 numbers.
+Each region is split into up to 128 superpixels, ordered from the most interior one outwards. Their
+mean colours in this order are resampled to a code of 512 numbers.
 
-`extract` computes all regions of a batch on the device, in float32; `host` is the reference, in
-float64.
+`extract` computes all regions of a batch on the device in float32. `host` is the float64 reference.
 """
 
 from step_jax.methods.superstylenet.spse.device import Extraction, extract

@@ -1,4 +1,4 @@
-"""Two passes of localised k-means over the pixels of every region of a batch at once."""
+"""Two passes of localised k-means over the pixels of all regions of a batch."""
 
 import jax
 import jax.numpy as jnp
@@ -7,14 +7,14 @@ from step_jax.methods.superstylenet.spse.layout import BLOCK, Layout
 from step_jax.methods.superstylenet.spse.splines import SUPERPIXELS
 from step_jax.methods.superstylenet.spse.window import ITERATIONS
 
-# Superpixels that one compiled loop body compares, so that the nearest so far and its distance stay
-# in registers.
+# Superpixels compared per loop iteration, so that the current minimum and its index stay in
+# registers.
 _TOGETHER = 8
-# Blocks that a CPU works on together: what they need stays in its cache.
+# Blocks that a CPU processes together, so that their data fits in its cache.
 _SLAB = 32
-# Bounds of distances that were rounded; the distances themselves are accurate to 1e-6.
+# Tolerance for rounding in bounds of distances, which are accurate to 1e-6.
 _SLACK = 1.0001
-# Where the centre of a superpixel without pixels is: no window around it meets the image.
+# Centre of superpixels without pixels; a window around it does not overlap the image.
 _NOWHERE = -1e6
 
 
@@ -27,20 +27,20 @@ def cluster(
 ) -> tuple[jax.Array, jax.Array]:
   """Superpixels of all regions: ten iterations by distance, then ten by distance and colour.
 
-  Every pixel joins the nearest centre whose window contains it, the lowest one among equals; a
-  pixel in no window stays where it was. Then centres move to the mean of their pixels; one without
-  pixels takes no part any more.
+  Each pixel is assigned to the nearest centre whose window contains it, with ties to the lowest
+  index; a pixel in no window keeps its assignment. Then centres move to the mean of their pixels. A
+  centre without pixels is dropped.
 
   Args:
-    layout: of the pixels.
+    layout: layout of the pixels.
     features: float32 `[N, T, 3]`, Lab / 10.
     seeds: int32 `[R, 128, 2]`.
-    steps: float32 `[R]`, above zero where the result matters.
-    reach: rows and columns that a window reaches to each side of a centre.
+    steps: float32 `[R]`; results are meaningless for regions where it is not above zero.
+    reach: rows and columns of a window on each side of its centre.
 
   Returns:
-    int32 `[N, T]` each: the superpixel of every pixel after the first and after the second pass, -1
-    where it has none.
+    The superpixel of each pixel after the first and after the second pass, int32 `[N, T]` each; -1
+    for none.
   """
   weight = jnp.where(steps > 0, 1.0 / (steps * steps), 0.0)[layout.region, None]
   places = [layout.row.astype(jnp.float32), layout.column.astype(jnp.float32)]
@@ -80,10 +80,10 @@ def cluster(
 
 
 def segments(layout: Layout, label: jax.Array) -> jax.Array:
-  """Superpixels numbered over all regions, for sums: int32 `[N * T]`, `R * 128` for no superpixel.
+  """Superpixel ids over all regions, for segment sums: int32 `[N * T]`, `R * 128` for none.
 
   Args:
-    layout: of the pixels.
+    layout: layout of the pixels.
     label: int32 `[N, T]`, -1 for none.
   """
   segment = layout.region[:, None] * SUPERPIXELS + label
@@ -91,26 +91,27 @@ def segments(layout: Layout, label: jax.Array) -> jax.Array:
 
 
 def _candidates(centres, boxes, reach, scale):
-  """Superpixels that can be the nearest one of some pixel in a block, in ascending order.
+  """Superpixels that may be the nearest one of a pixel in a block, in ascending order.
 
-  None is left out that could be: its window misses the block, or it is farther from all of the
-  block's box than another superpixel, whose window contains the box, is from any of it.
+  A superpixel is excluded if its window does not overlap the block, or if there is another one
+  whose window contains the bounding box of the block, and whose largest distance to the box is
+  smaller than the smallest distance of the first one.
 
   Args:
     centres: row, column and, in the second pass, Lab, `[N, 128]` each.
-    boxes: lowest and highest value of each in the block, `[N]`; of an empty block the lowest is
-      above the highest.
-    reach: rows and columns that a window reaches.
-    scale: `[N, 1]`, of squared distances beside those of colours.
+    boxes: minimum and maximum of each in the block, `[N]`; in an empty block, the minimum is above
+      the maximum.
+    reach: rows and columns of a window on each side.
+    scale: weight of squared distances relative to colours, `[N, 1]`.
 
   Returns:
-    int32 `[N]`, how many there are, and `[N, 128]` each, the candidates first: their numbers, their
-    centres, and the middle row and column of their windows.
+    Number of candidates, int32 `[N]`; and with the candidates first, `[N, 128]` each: their
+    numbers, their centres, and the middle row and column of their windows.
   """
   least = most = 0.0
   meets = covers = True
-  # Rows from trunc(max(y - r, 0)) up to, without it, trunc(min(y + r + 1, H)), and columns alike,
-  # are the pixels of the image within r of the centre's floor.
+  # The rows from trunc(max(y - r, 0)) to trunc(min(y + r + 1, H)), exclusive, are those within r of
+  # the floor of the centre. The same holds for columns.
   middles = [jnp.floor(centre) for centre in centres[:2]]
   for i, (centre, box) in enumerate(zip(centres, boxes, strict=True)):
     low, high = (side[:, None] for side in box)
@@ -141,10 +142,10 @@ def _nearest(points, label, count, parts, reach, scale):
 
   Args:
     points: row, column and, in the second pass, Lab of pixels, `[N, T]` each.
-    label: int32 `[N, T]`, kept where no window contains the pixel.
+    label: int32 `[N, T]`, kept for pixels in no window.
     count, parts: see `_candidates`.
-    reach: rows and columns that a window reaches.
-    scale: `[N, 1]`, of squared distances beside those of colours.
+    reach: rows and columns of a window on each side.
+    scale: weight of squared distances relative to colours, `[N, 1]`.
   """
 
   def compare(i, carry, points, parts, scale):
@@ -166,16 +167,16 @@ def _nearest(points, label, count, parts, reach, scale):
     return best, label
 
   def whole(points, label, count, parts, scale):
-    """All candidates of some blocks."""
+    """Compares the pixels of blocks with all candidates."""
     body = lambda i, carry: compare(i, carry, points, parts, scale)
     best = jnp.full(label.shape, jnp.inf, jnp.float32)
     return jax.lax.fori_loop(0, -(-jnp.max(count) // _TOGETHER), body, (best, label))[1]
 
   def slabs(points, label, count, parts, scale):
-    """A few blocks after the other, each time some with about equally many candidates."""
+    """Processes a few blocks at a time, grouped by their number of candidates."""
     size = min(_SLAB, len(label))
     rounds = -(-len(label) // size)
-    # The last blocks may be done twice, which changes nothing.
+    # The last block may be processed several times, which does not change the result.
     order = jnp.pad(jnp.argsort(count), (0, rounds * size - len(label)), mode='edge')
 
     def body(i, label):

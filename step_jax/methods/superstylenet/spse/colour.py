@@ -1,4 +1,4 @@
-"""From sRGB to CIE-Lab, in the type of the input: float64 on the host, float32 on the device."""
+"""Converts sRGB to CIE-Lab in the type of the input: float64 on the host, float32 on the device."""
 
 from typing import Any
 
@@ -18,14 +18,14 @@ def rgb_to_lab(rgb: Any) -> Any:
   """CIE-Lab of sRGB colours.
 
   Args:
-    rgb: `[..., 3]` in [0, 1], a NumPy or a JAX array of floats.
+    rgb: floats `[..., 3]` in [0, 1], a NumPy or JAX array.
 
   Returns:
-    `[..., 3]` of the same kind and type: L in 0..100, a and b about -110..110.
+    `[..., 3]` of the same kind and type: L in 0..100, a and b in about -110..110.
   """
   xp = np if isinstance(rgb, np.ndarray) else jnp
   linear = xp.where(rgb > 0.04045, ((xp.maximum(rgb, 0.04045) + 0.055) / 1.055) ** 2.4, rgb / 12.92)
-  # Written out, since a matrix product may round its factors to bfloat16.
+  # Not a matrix product, which may round its factors to bfloat16.
   curved = []
   for row, white in zip(_TO_XYZ, _WHITE, strict=True):
     value = sum(factor * linear[..., i] for i, factor in enumerate(row)) / white

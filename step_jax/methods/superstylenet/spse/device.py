@@ -1,4 +1,4 @@
-"""Superpixel style encoding of whole batches: all regions of all images in one program."""
+"""Superpixel style encoding of batches: all regions of all images in one program."""
 
 from typing import NamedTuple
 
@@ -13,15 +13,15 @@ from step_jax.methods.superstylenet.spse.window import COLOUR_SCALE, window_step
 
 
 class Extraction(NamedTuple):
-  """Style codes of a batch and what they came from.
+  """Style codes of a batch, with intermediate results.
 
   Attributes:
-    codes: float32 `[B, L, 512]`; zeros where a region has no code.
-    outcome: int32 `[B, L]`, an `Outcome` each: why a region has no code.
-    seeds: int32 `[B, L, 128, 2]`, row and column; meaningless where a label is absent.
+    codes: float32 `[B, L, 512]`; zeros for regions without a code.
+    outcome: int32 `[B, L]`, an `Outcome` each, which says why a region has no code.
+    seeds: int32 `[B, L, 128, 2]`, row and column; meaningless for absent labels.
     steps: float32 `[B, L]`, mean distance of neighbouring seeds, in pixels.
-    label_dist, label_full: int32 `[B, H, W]`, the superpixel of every pixel after each pass, 0 ...
-      127 within its region; -1 where it has none.
+    label_dist, label_full: int32 `[B, H, W]`, the superpixel of each pixel after each pass, 0 ...
+      127 within its region; -1 for none.
   """
 
   codes: jax.Array
@@ -33,20 +33,20 @@ class Extraction(NamedTuple):
 
   @property
   def valid(self) -> jax.Array:
-    """Which regions have a code: bool `[B, L]`."""
+    """Whether a region has a code: bool `[B, L]`."""
     return self.outcome == Outcome.OK
 
 
 def extract(images: jax.Array, labels: jax.Array, num_labels: int, table: jax.Array) -> Extraction:
-  """Extracts the style code of every label of every image.
+  """Extracts the style code of each label of each image.
 
-  Regions never influence each other, so the codes of an image do not depend on its batch. A pass
-  over a 512 x 512 image needs about 60 MB.
+  Regions are independent, so the codes of an image do not depend on its batch. A 512 x 512 image
+  needs about 60 MB.
 
   Args:
     images: `[B, H, W, 3]` RGB, uint8 or floats in [0, 1].
-    labels: int `[B, H, W]`; other values than `0 ... num_labels - 1` belong to no region.
-    num_labels: `L`, static.
+    labels: int `[B, H, W]`; values outside `0 ... num_labels - 1` belong to no region.
+    num_labels: number of labels `L`, static.
     table: `splines.spline_table()`.
   """
   if images.dtype == jnp.uint8:
@@ -56,7 +56,7 @@ def extract(images: jax.Array, labels: jax.Array, num_labels: int, table: jax.Ar
   pixels = layout.arrange(labels, num_labels)
   starts = seeds.place_seeds(labels, pixels, num_labels)
   steps = seeds.seed_steps(starts)
-  # One gather of six numbers; the colours of an image are converted only once.
+  # A single gather of six values; colours are converted once per image.
   colours = jnp.concatenate([images, COLOUR_SCALE * rgb_to_lab(images)], axis=-1)
   colours = colours.reshape(-1, 6)[pixels.pixel]
   reach = tuple(2 * step for step in window_step(height, width))
@@ -72,17 +72,17 @@ def extract(images: jax.Array, labels: jax.Array, num_labels: int, table: jax.Ar
 def encode(
   rgb: jax.Array, label: jax.Array, pixels: layout.Layout, steps: jax.Array, table: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-  """Codes of regions whose superpixels are given.
+  """Codes of regions with given superpixels.
 
   Args:
     rgb: float32 `[N, T, 3]` in [0, 1].
-    label: int32 `[N, T]`, superpixel of every pixel, -1 for none.
-    pixels: their layout.
+    label: int32 `[N, T]`, superpixel of each pixel, -1 for none.
+    pixels: layout of the pixels.
     steps: float32 `[R]`.
     table: `splines.spline_table()`.
 
   Returns:
-    float32 `[R, 512]`, zeros where there is no code, and outcomes, int32 `[R]`.
+    Codes, float32 `[R, 512]`, with zeros for none; and outcomes, int32 `[R]`.
   """
   values = jnp.concatenate([rgb, jnp.ones_like(rgb[..., :1])], axis=-1).reshape(-1, 4)
   regions = pixels.num_regions

@@ -1,7 +1,7 @@
-"""Superpixel style encoding in NumPy and float64, one region at a time: the reference.
+"""Reference of superpixel style encoding in NumPy and float64, for one region at a time.
 
-It follows the specification word by word, in the original's order of operations, and so gives the
-same superpixels to the pixel; `spse.device` computes the same for whole batches in float32.
+It has the order of operations of the original and gives exactly the same superpixels. `spse.device`
+computes the same for batches in float32.
 """
 
 from typing import NamedTuple
@@ -16,10 +16,10 @@ from step_jax.methods.superstylenet.spse.window import COLOUR_SCALE, ITERATIONS,
 
 
 class Region(NamedTuple):
-  """Superpixels and code of one region; zeros, NaN and -1 where it has none.
+  """Superpixels and code of one region; zeros, NaN and -1 if it has none.
 
   Attributes:
-    outcome: whether there is a code, or why not.
+    outcome: whether there is a code, and why not.
     seeds: int `[128, 2]`, row and column.
     step: float32 scalar, mean distance of neighbouring seeds.
     label_dist, label_full: int `[H, W]`, superpixel after the first and after the second pass, -1
@@ -82,7 +82,7 @@ def place_seeds(mask: np.ndarray) -> np.ndarray:
   """Greedy farthest-first seeds: int `[128, 2]`, row and column, the most interior pixel first.
 
   Args:
-    mask: bool `[H, W]`, at least one pixel.
+    mask: bool `[H, W]` with at least one pixel.
   """
   rows, columns = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
   corner = np.array([rows[0], columns[0]])
@@ -94,7 +94,7 @@ def place_seeds(mask: np.ndarray) -> np.ndarray:
     seed = np.unravel_index(np.argmax(squared), crop.shape)
     seeds.append(seed)
     to_seed = (row - seed[0]) ** 2 + (column - seed[1]) ** 2
-    # A crop without background had no true distances before the first seed.
+    # Without background, the distances before the first seed were arbitrary.
     squared = to_seed if k == 0 and crop.all() else np.minimum(squared, to_seed)
     squared[~crop] = 0
   return np.array(seeds) + corner
@@ -103,13 +103,13 @@ def place_seeds(mask: np.ndarray) -> np.ndarray:
 def _distance_squared(crop: np.ndarray) -> np.ndarray:
   """Squared distance to the nearest background pixel of a crop: int `[h, w]`.
 
-  A crop without any has distances to a pixel beyond its top left corner, as SciPy computes them.
+  Without background pixels, distances are to a pixel beyond the top left corner, as in SciPy.
   """
   height, width = crop.shape
   row, column = np.indices(crop.shape)
   if crop.all():
     return 1 + row**2 + column**2
-  # Vertical distance to the background in the same column; none may be there.
+  # Vertical distance to the background in the same column, which may have none.
   far = height + width
   above = np.maximum.accumulate(np.where(crop, -far, row), axis=0)
   below = np.minimum.accumulate(np.where(crop, far + height, row)[::-1], axis=0)[::-1]
@@ -119,7 +119,7 @@ def _distance_squared(crop: np.ndarray) -> np.ndarray:
 
 
 def seed_step(seeds: np.ndarray) -> np.float32:
-  """Mean distance of seeds to their nearest other seed, by rows or by columns, the larger one.
+  """Mean distance of a seed to the nearest other one: the larger of that in rows and in columns.
 
   Args:
     seeds: int `[128, 2]`.
@@ -132,7 +132,7 @@ def seed_step(seeds: np.ndarray) -> np.float32:
 
 
 def _cluster(features, mask, centres, step, colour):
-  """One pass of ten iterations: superpixel by pixel `[H, W]` and centres `[128, 5]`."""
+  """One pass of ten iterations: superpixel of each pixel `[H, W]`, and centres `[128, 5]`."""
   height, width = mask.shape
   reach = [2 * size for size in window_step(height, width)]
   weight = 1.0 / np.float64(step * step)
@@ -164,7 +164,7 @@ def _cluster(features, mask, centres, step, colour):
 
 
 def _means(values, label):
-  """Mean of each superpixel: `[N, F]`, `[N]` to `[128, F]`, NaN where it has no pixel."""
+  """Mean of each superpixel: `[N, F]`, `[N]` to `[128, F]`, NaN if it has no pixels."""
   kept, label = values[label >= 0], label[label >= 0]
   sums = [np.bincount(label, column, SUPERPIXELS) for column in kept.T]
   with np.errstate(invalid='ignore'):
@@ -183,7 +183,7 @@ def superpixel_means(image: np.ndarray, label: np.ndarray) -> np.ndarray:
 
 
 def encode_means(means: np.ndarray) -> np.ndarray | None:
-  """The code of a region's mean colours: float64 `[512]`, or None where they give none.
+  """The code of a region's mean colours: float64 `[512]`, or None if there is none.
 
   Args:
     means: float64 `[n, 3]`.

@@ -1,29 +1,29 @@
-"""Pixels of a batch, sorted by region and cut into blocks of one region each."""
+"""Pixels of a batch, sorted by region and split into blocks of one region each."""
 
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-# Pixels in a block. The last block of a region is filled up, by half a block on average.
+# Pixels per block. The last block of a region is padded, by half a block on average.
 BLOCK = 512
 
 
 class Layout(NamedTuple):
-  """Where the pixels of each region are; regions are `image * num_labels + label`.
+  """Positions of the pixels of each region; a region is `image * num_labels + label`.
 
-  Blocks of one region stand together, and its pixels are in Z-order (Morton 1966), so that a block
-  covers a compact part of the image. All images have the same number of blocks, those that the
-  worst label map would need; the rest are empty.
+  Blocks of a region are contiguous, and its pixels are in Z-order (Morton 1966), so that a block
+  covers a compact part of the image. All images have the same number of blocks, which is enough for
+  any label map; the rest are empty.
 
   Attributes:
-    region: int32 `[N]`, region of each block; of an empty one any of its image.
+    region: int32 `[N]`, region of each block; for an empty block, any region of its image.
     pixel: int32 `[N, T]`, index of each pixel in the flattened batch `[B * H * W]`.
-    row, column: int32 `[N, T]`, place of the pixel in its image.
-    filled: bool `[N, T]`, false for what only fills up a block.
-    count: int32 `[R]`, pixels of each region.
-    box: int32 `[R, 4]`, first row, last row, first column and last column of each region; a region
-      without pixels has a last row before its first one.
+    row, column: int32 `[N, T]`, position of the pixel in its image.
+    filled: bool `[N, T]`, false for padding.
+    count: int32 `[R]`, number of pixels of each region.
+    box: int32 `[R, 4]`, first row, last row, first column and last column of each region; in a
+      region without pixels, the last row is before the first one.
   """
 
   region: jax.Array
@@ -36,7 +36,7 @@ class Layout(NamedTuple):
 
   @property
   def num_regions(self) -> int:
-    """Regions of all images, `R`."""
+    """Number of regions of all images, `R`."""
     return len(self.count)
 
 
@@ -44,15 +44,15 @@ def arrange(labels: jax.Array, num_labels: int) -> Layout:
   """Sorts the pixels of a batch by region.
 
   Args:
-    labels: int `[B, H, W]`; pixels whose label is not in `0 ... num_labels - 1` are left out.
-    num_labels: labels that count, `L`.
+    labels: int `[B, H, W]`; pixels with a label outside `0 ... num_labels - 1` are dropped.
+    num_labels: number of labels, `L`.
   """
   batch, height, width = labels.shape
   size = height * width
   valid = (labels >= 0) & (labels < num_labels)
   ids = jnp.where(valid, labels, num_labels).reshape(batch, size).astype(jnp.int32)
   row, column = jnp.divmod(jnp.arange(size, dtype=jnp.int32), width)
-  # One sort of one number: the label first, then the place, whose bits can be taken apart again.
+  # A single sort key: the label, then the position as interleaved bits, which can be separated.
   places = 4 ** (max(height, width) - 1).bit_length()
   order = jnp.sort(ids * places + 2 * _spread(row) + _spread(column), axis=1)
   bounds = jnp.arange(num_labels + 1, dtype=jnp.int32) * places
@@ -110,7 +110,7 @@ def _spread(x: jax.Array) -> jax.Array:
 
 
 def _gather(x: jax.Array) -> jax.Array:
-  """Moves bit `2 i` to bit `i`; others are dropped."""
+  """Moves bit `2 i` to bit `i`, and drops the other bits."""
   x = x & 0x55555555
   for shift, mask in ((1, 0x33333333), (2, 0x0F0F0F0F), (4, 0x00FF00FF), (8, 0x0000FFFF)):
     x = (x | (x >> shift)) & mask
@@ -118,13 +118,13 @@ def _gather(x: jax.Array) -> jax.Array:
 
 
 def to_image(layout: Layout, values: jax.Array, shape: tuple[int, ...], outside: int) -> jax.Array:
-  """Values of pixels, `[N, T]`, at their places in the batch.
+  """Values of pixels, `[N, T]`, at their positions in the batch, `[B, H, W]`.
 
   Args:
-    layout: of the pixels.
+    layout: layout of the pixels.
     values: `[N, T]`.
     shape: `(B, H, W)`.
-    outside: value of the pixels that belong to no region.
+    outside: value of pixels in no region.
   """
   size = shape[0] * shape[1] * shape[2]
   place = jnp.where(layout.filled, layout.pixel, size).reshape(-1)

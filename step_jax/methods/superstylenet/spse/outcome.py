@@ -1,25 +1,25 @@
-"""What became of a region: it has a code, or the reason why it has none."""
+"""Result of the extraction for a region: a code, or the reason why it has none."""
 
 import enum
 
 
 class Outcome(enum.IntEnum):
-  """Result of the extraction for one region; only `OK` comes with a code.
+  """Result of the extraction for one region; only `OK` has a code.
 
-  The original writes a code of zeros in every other case and does not say so.
+  In all other cases, the original writes a code of zeros without a message.
   """
 
   OK = 0
   # No pixel has the label.
   ABSENT = 1
-  # All seeds are at one place, so that there is no distance between seeds: regions of one pixel.
+  # The distance between seeds is zero: regions of one pixel.
   NO_STEP = 2
-  # One or three superpixels: no cubic passes through as few points.
+  # One or three superpixels, too few points for a cubic.
   TOO_FEW_SUPERPIXELS = 3
 
   @property
   def reason(self) -> str:
-    """Why a region has no code, for messages; empty where it has one."""
+    """Why a region has no code, for messages; empty if it has one."""
     return {
       Outcome.OK: '',
       Outcome.ABSENT: 'no pixel has this label',

@@ -1,6 +1,6 @@
-"""Seeds of superpixels: greedy farthest-first points of every region of a batch at once.
+"""Seeds of superpixels: greedy farthest-first points of all regions of a batch.
 
-Everything here is integer arithmetic and therefore exact.
+All computations are exact integer arithmetic.
 """
 
 import jax
@@ -9,21 +9,22 @@ import jax.numpy as jnp
 from step_jax.methods.superstylenet.spse.layout import Layout
 from step_jax.methods.superstylenet.spse.splines import SUPERPIXELS
 
-# Farther than any pixel; its sum with any squared distance fits into int32.
+# Larger than any squared distance; the sum of both fits into int32.
 _FAR = 2**29
 
 
 def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array:
-  """Squared distance of each pixel to the nearest one of another label inside its region's box.
+  """Squared distance of each pixel to the nearest one of another label in its region's box.
 
-  What lies outside of the bounding box of a region does not exist for it. One map holds the
-  distances of all regions, since every pixel belongs to one: first by columns, then the minimum of
-  `dx^2 + distance^2` over the row, from near to far, until no pixel can become nearer.
+  Pixels outside of the bounding box of a region are ignored. One map has the distances of all
+  regions, because each pixel belongs to one region. Distances are computed along columns first,
+  then as the minimum of `dx^2 + distance^2` along rows, with increasing `dx`, until no distance can
+  become smaller.
 
   Args:
     labels: int `[B, H, W]`.
-    layout: of the same labels.
-    num_labels: labels that count.
+    layout: layout of these labels.
+    num_labels: number of labels.
 
   Returns:
     int32 `[B, H, W]`; `2^29` in regions that fill their box.
@@ -36,7 +37,7 @@ def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> j
 
   row = jnp.arange(height, dtype=jnp.int32)[:, None]
   change = jnp.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (1, 0), (0, 0)), constant_values=True)
-  # First row of the run that a pixel is in, and the first row after the run.
+  # First row of the run of a pixel, and first row after the run.
   start = jax.lax.cummax(jnp.where(change, row, 0), axis=1)
   change = jnp.pad(change[:, 1:], ((0, 0), (0, 1), (0, 0)), constant_values=True)
   stop = jax.lax.cummin(jnp.where(change, row + 1, height), axis=1, reverse=True)
@@ -47,7 +48,7 @@ def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> j
 
   column = jnp.arange(width, dtype=jnp.int32)
   margins = ((0, 0), (0, 0), (width, width))
-  # No label is -2 and no box reaches beyond the image, so padding is never looked at.
+  # No label is -2 and boxes are within the image, so padding is never used.
   wide_labels = jnp.pad(labels, margins, constant_values=-2)
   wide_vertical = jnp.pad(vertical, margins)
   box = layout.box
@@ -70,16 +71,15 @@ def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> j
 
 
 def place_seeds(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array:
-  """Farthest-first seeds of every region: the most interior pixel, then the farthest from all.
+  """Farthest-first seeds of each region: the most interior pixel, then the farthest from all seeds.
 
-  Among equal distances the first pixel in raster order counts. Regions of fewer than 128 pixels
-  repeat the corner of their box once every pixel is a seed; regions without pixels have seeds that
-  mean nothing.
+  Ties are resolved to the first pixel in raster order. Regions with fewer than 128 pixels repeat
+  the corner of their box when all pixels are seeds. Regions without pixels have meaningless seeds.
 
   Args:
     labels: int `[B, H, W]`.
-    layout: of the same labels.
-    num_labels: labels that count.
+    layout: layout of these labels.
+    num_labels: number of labels.
 
   Returns:
     int32 `[R, 128, 2]`, row and column.
@@ -88,7 +88,7 @@ def place_seeds(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array
   box = layout.box
   full = (box[:, 1] - box[:, 0] + 1) * (box[:, 3] - box[:, 2] + 1) == layout.count
   corner = box[:, 0::2]
-  # Where there is no background, distances are to a pixel beyond the corner of the box.
+  # Without background, distances are to a pixel beyond the corner of the box.
   row, column = (
     place - corner[layout.region, i, None] for i, place in enumerate((layout.row, layout.column))
   )
@@ -107,7 +107,7 @@ def place_seeds(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array
     seed = jnp.where((highest > 0)[:, None], seed, corner)
     own = seed[layout.region]
     to_seed = (layout.row - own[:, :1]) ** 2 + (layout.column - own[:, 1:]) ** 2
-    # Distances without background were no true distances: the first seed replaces them.
+    # Without background, the first distances were arbitrary and are replaced.
     fresh = (k == 0) & full[layout.region, None]
     squared = jnp.where(fresh & layout.filled, to_seed, jnp.minimum(squared, to_seed))
     return squared, seeds.at[:, k].set(seed)
@@ -117,13 +117,13 @@ def place_seeds(labels: jax.Array, layout: Layout, num_labels: int) -> jax.Array
 
 
 def seed_steps(seeds: jax.Array) -> jax.Array:
-  """Mean distance of seeds to their nearest other seed, by rows or by columns, the larger one.
+  """Mean distance of a seed to the nearest other one: the larger of that in rows and in columns.
 
   Args:
     seeds: int32 `[R, 128, 2]`.
 
   Returns:
-    float32 `[R]`, exact: a sum of integers over 128.
+    float32 `[R]`, exact, because it is a sum of integers divided by 128.
   """
   difference = jnp.abs(seeds[:, :, None] - seeds[:, None])
   squared = jnp.sum(difference**2, axis=-1)

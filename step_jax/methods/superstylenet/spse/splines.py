@@ -1,9 +1,9 @@
 """Cubic interpolation as matrices: from the mean colours of superpixels to a code of 512 numbers.
 
-A code is linear in the mean colours. Each colour channel, a sequence of one number per superpixel,
-is resampled to 128 numbers; the three sequences in turn, red, green and blue, are resampled
-together to 512. The second resampling crosses from one channel into the next, as in the original:
-values near the joints oscillate and may leave [0, 1].
+A code is linear in the mean colours. Each colour channel, with one value per superpixel, is
+resampled to 128 values. The concatenated red, green and blue channels are resampled to 512. As in
+the original, the second resampling interpolates across channel boundaries, where values oscillate
+and may leave [0, 1].
 """
 
 import functools
@@ -14,25 +14,25 @@ import numpy as np
 
 SUPERPIXELS = 128
 CODE_SIZE = 512
-# A cubic needs four points.
+# Minimum number of points of a cubic.
 _FEWEST = 4
 
 
 @functools.cache
 def spline_matrix(knots: int, points: int) -> np.ndarray:
-  """Matrix of the cubic spline through evenly spaced values, read at evenly spaced points.
+  """Matrix that evaluates the cubic spline of evenly spaced values at evenly spaced points.
 
-  The not-a-knot spline: its third derivative is continuous at the second and at the last but one
-  knot (de Boor 1978, chapter IV). Both grids cover the same interval, ends included.
+  A not-a-knot spline: its third derivative is continuous at the second and the second-to-last knot
+  (de Boor 1978, chapter IV). Both grids cover the same interval, including its ends.
 
   Args:
     knots: number of values, at least 4.
-    points: number of points at which the spline is read.
+    points: number of evaluation points.
 
   Returns:
-    float64 `[points, knots]`, not writeable.
+    float64 `[points, knots]`, read-only.
   """
-  # Unknowns are the second derivatives at the knots, whose distance is 1.
+  # Solves for the second derivatives at the knots, which have distance 1.
   second = np.zeros((knots, knots))
   slopes = np.zeros((knots, knots))
   for i in range(1, knots - 1):
@@ -54,11 +54,10 @@ def spline_matrix(knots: int, points: int) -> np.ndarray:
 
 @functools.cache
 def spline_table() -> np.ndarray:
-  """All matrices that resample one channel: float32 `[129, 128, 128]`, 8 MB, not writeable.
+  """All matrices that resample one channel: float32 `[129, 128, 128]`, 8 MB, read-only.
 
-  Entry `n` takes `n` values, in the first columns, to 128. It is zero for `n < 4`: two
-  superpixels follow a rule of their own (`encode_means`), and no cubic passes through fewer than
-  four points otherwise.
+  Matrix `n` resamples `n` values, in the first columns, to 128. It is zero for `n < 4`, because a
+  cubic needs four points; two superpixels are a special case (`encode_means`).
   """
   table = np.zeros((SUPERPIXELS + 1, SUPERPIXELS, SUPERPIXELS), np.float32)
   for n in range(_FEWEST, SUPERPIXELS):
@@ -69,31 +68,31 @@ def spline_table() -> np.ndarray:
 
 
 def has_code(count: jax.Array | int) -> jax.Array | bool:
-  """Whether so many superpixels give a code: two, and four or more, but neither one nor three."""
+  """Whether a region with `count` superpixels has a code: true for two and for four or more."""
   return (count == 2) | (count >= _FEWEST)
 
 
 def encode_means(means: jax.Array, alive: jax.Array, table: jax.Array) -> jax.Array:
-  """Style codes of regions, given the mean colours of their superpixels.
+  """Style codes of regions from the mean colours of their superpixels.
 
   Args:
     means: float32 `[R, 128, 3]`, RGB in [0, 1], in the order of the seeds.
-    alive: bool `[R, 128]`, the superpixels that have pixels.
-    table: `spline_table()`; an argument, so that programs do not contain it.
+    alive: bool `[R, 128]`, superpixels with pixels.
+    table: `spline_table()`; an argument, so that it is not a constant of compiled programs.
 
   Returns:
-    float32 `[R, 512]`; meaningless where `has_code` is false for the number of superpixels.
+    float32 `[R, 512]`; meaningless if `has_code` is false for the number of superpixels.
   """
   product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
   count = jnp.sum(alive, axis=1, dtype=jnp.int32)
   rank = jnp.cumsum(alive, axis=1) - 1
-  # Superpixels without pixels are left out; those behind them move up.
+  # Superpixels without pixels are removed, and later ones move up.
   moved = (rank[:, None, :] == jnp.arange(SUPERPIXELS)[:, None]) & alive[:, None, :]
   packed = product('rpk,rkc->rpc', moved.astype(jnp.float32), jnp.where(alive[..., None], means, 0))
   channels = product('rpk,rkc->rcp', table[count], packed)
   joined = spline_matrix(3 * SUPERPIXELS, CODE_SIZE).astype(np.float32)
   codes = product('op,rp->ro', joined, channels.reshape(len(means), 3 * SUPERPIXELS))
-  # Two superpixels are not resampled by channel: six values go straight to 512.
+  # For two superpixels, the six values are resampled directly to 512.
   six = jnp.moveaxis(packed[:, :2], 1, 2).reshape(len(means), 6)
   pairs = product('op,rp->ro', spline_matrix(6, CODE_SIZE).astype(np.float32), six)
   return jnp.where((count == 2)[:, None], pairs, codes)

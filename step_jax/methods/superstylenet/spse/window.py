@@ -1,7 +1,7 @@
-"""How far a superpixel reaches, and how often it moves."""
+"""Size of the search window of superpixels, and number of iterations."""
 
 ITERATIONS = 10
-# Lab values count a tenth: a colour difference of 10 weighs as much as the distance of two seeds.
+# Scale of Lab values: a colour difference of 10 weighs as much as the distance of two seeds.
 COLOUR_SCALE = 0.1
 _SUPERPIXELS = 128
 
@@ -9,12 +9,12 @@ _SUPERPIXELS = 128
 def window_step(height: int, width: int) -> tuple[int, int]:
   """Step of a regular grid of 128 superpixels over the whole image, in rows and in columns.
 
-  A superpixel only takes pixels within twice this step of its centre. The image counts as a volume
-  of depth 1, as in the original: where a side is shorter than the step of a cubic grid, it takes
-  its own length, and the longer sides share the rest.
+  A superpixel only has pixels within twice this step of its centre. As in the original, the image
+  is a volume of depth 1. A side that is shorter than the step of a cubic grid has its own length as
+  step, and the step of the longer sides is computed again without it.
 
   Args:
-    height, width: of the image, in pixels.
+    height, width: size of the image, in pixels.
 
   Returns:
     Rows and columns, in pixels.
