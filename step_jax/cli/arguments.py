@@ -93,14 +93,17 @@ def add_run(verb: argparse.ArgumentParser) -> None:
     '--workdir',
     required=True,
     type=run,
-    help='folder of the run, or gs://BUCKET/FOLDER; or of an export, or hf://OWNER/NAME[@REVISION]',
+    help='folder of the run or of an export, gs://BUCKET/FOLDER, or hf://OWNER/NAME[@REVISION]',
   )
 
 
 def add_checkpoint(verb: argparse.ArgumentParser) -> None:
   """Adds `--checkpoint`."""
   verb.add_argument(
-    '--checkpoint', choices=('latest', 'best'), default='latest', help='default: latest'
+    '--checkpoint',
+    choices=('latest', 'best'),
+    default='latest',
+    help='checkpoint to use; best: by a validation score (default: latest)',
   )
 
 

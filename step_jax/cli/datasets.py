@@ -27,13 +27,16 @@ def add_prepare(verbs, name: str) -> None:
     'images (default: detect the layout)',
   )
   verb.add_argument(
-    '--resize', type=arguments.not_negative, default=0, help='scale the shorter side to this size'
+    '--resize',
+    type=arguments.not_negative,
+    default=0,
+    help='scale the shorter side to this many px (default: no scaling)',
   )
   verb.add_argument(
     '--val-fraction',
     type=arguments.fraction,
     default=0.1,
-    help='fraction to hold out if there is no val folder',
+    help='fraction to hold out if there is no val folder (default: 0.1)',
   )
   verb.add_argument(
     '--palette',

@@ -20,9 +20,10 @@ def add_weights(verbs, name: str) -> None:
   get.add_argument('name', help='name of the network or of the LPIPS heads')
   get.add_argument('--url', action='append', help='mirror; …#sha256=HEX sets the required digest')
   convert = actions.add_parser(
-    'convert', help='read .pth of PyTorch, vgg16.npy, Keras .h5, .safetensors or .npz'
+    'convert',
+    help='convert a PyTorch .pth, vgg16.npy, Keras .h5, .safetensors or .npz file to the store',
   )
-  convert.add_argument('file', type=arguments.path)
+  convert.add_argument('file', type=arguments.path, help='published weights file')
   convert.add_argument('--name', default='', help='name of the network, if the file is ambiguous')
   convert.add_argument('--out', type=arguments.path, help='output file (default: in the store)')
   actions.add_parser('list', help='list the files in the store, then those of the package')
@@ -30,7 +31,11 @@ def add_weights(verbs, name: str) -> None:
     for importer in method.importers:
       action = actions.add_parser(importer.name, help=importer.help)
       action.add_argument(
-        'file', metavar=importer.metavar, nargs=importer.nargs, type=arguments.path
+        'file',
+        metavar=importer.metavar,
+        nargs=importer.nargs,
+        type=arguments.path,
+        help='published file',
       )
       arguments.add_workdir(action)
       for option in importer.options:

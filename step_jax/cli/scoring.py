@@ -31,9 +31,13 @@ def add_evaluate(verbs, name: str) -> None:
   verb.add_argument('--data', default='', help='data set (default: that of the run)')
   verb.add_argument('--split', default='val', help='split of the data set (default: val)')
   verb.add_argument(
-    '--groups', default=','.join(groups), help=f'groups of scores to compute: {", ".join(groups)}'
+    '--groups',
+    default=','.join(groups),
+    help=f'groups of scores to compute, separated by commas (default: {",".join(groups)})',
   )
-  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='seed of random choices')
+  verb.add_argument(
+    '--seed', type=arguments.not_negative, default=0, help='seed of random choices (default: 0)'
+  )
   _add_out(verb, 'results')
 
 
@@ -55,7 +59,12 @@ def _evaluate(args) -> None:
 def add_report(verbs, name: str) -> None:
   """Adds `report`."""
   verb = arguments.add_verb(
-    verbs, name, _report, 'write an HTML report of a run: curves, scores, galleries'
+    verbs,
+    name,
+    _report,
+    'write an HTML report of a run: curves, scores, galleries',
+    'Writes report.html to the work directory: the curves of every stage, the scores of step-jax '
+    'evaluate, and images generated from validation images.',
   )
   arguments.add_run(verb)
   _add_out(verb, 'page')
@@ -68,7 +77,11 @@ def _report(args) -> None:
 
 
 def _add_out(verb, what: str) -> None:
-  verb.add_argument('--out', type=arguments.path, help=f'folder for the {what}; exports need it')
+  verb.add_argument(
+    '--out',
+    type=arguments.path,
+    help=f'folder for the {what} (default: that of the run); required for exports',
+  )
 
 
 def add_bench(verbs, name: str) -> None:
@@ -78,9 +91,9 @@ def add_bench(verbs, name: str) -> None:
     name,
     _bench,
     'measure speed and memory, alone or against PyTorch',
-    'Measures a workload on this machine: seconds, FLOPs, bytes, and the fraction of the peak of '
-    'the machine, which is measured in the same run. With --vs torch, the same workload in PyTorch '
-    'is measured alternately. Default sizes fit on a laptop. See docs/performance.md.',
+    'Measures a workload on this machine: seconds, FLOPs, bytes, and the fraction of the peak '
+    'speed of the machine, which is measured in the same run. With --vs torch, the same workload '
+    'in PyTorch is measured alternately. Default sizes fit on a laptop. See docs/performance.md.',
   )
   names = tuple(bench_settings.benches())
   verb.add_argument('name', choices=names, metavar='NAME', help=', '.join(names))

@@ -27,11 +27,11 @@ def add_quickstart(verbs, name: str) -> None:
     '--workdir',
     type=arguments.path,
     default=pathlib.Path('runs/quickstart'),
-    help='folder of the run',
+    help='folder of the run (default: runs/quickstart)',
   )
   shown = [method.name for method in methods.METHODS.values() if method.quickstart]
   verb.add_argument(
-    '--method', choices=shown, default='step', help=f'{", ".join(shown)} (default: step)'
+    '--method', choices=shown, default='step', help='method to train (default: step, which is StEP)'
   )
 
 
@@ -48,11 +48,21 @@ def add_train(verbs, name: str) -> None:
     name,
     _train,
     'train a stage, or resume it',
-    'Trains one stage of a run. Later stages inherit the settings of data, feature network and '
-    'networks from the stage before, unless you set them. Set any configuration field with, for '
-    'example, --config.optimizer.generator_lr=5e-4. Re-run an interrupted command to resume it.',
+    'Trains one stage of a run. The first stage of a run needs --data. Later stages inherit the '
+    'settings of data, feature network and networks from the stage before, unless you set them. '
+    'Set any field of docs/config.md with, for example, --config.optimizer.generator_lr=5e-4. '
+    'Re-run an interrupted command to resume it.',
   )
-  verb.add_argument('stage', choices=tuple(methods.STAGES), help=', '.join(methods.STAGES))
+  stages = (
+    f'{", ".join(stage.name for stage in method.stages)} ({method.title.partition(":")[0]})'
+    for method in methods.METHODS.values()
+  )
+  verb.add_argument(
+    'stage',
+    choices=tuple(methods.STAGES),
+    metavar='STAGE',
+    help=f'stage to train, in this order: {"; ".join(stages)}',
+  )
   arguments.add_workdir(verb)
   names = ', '.join(config_lib.DATASETS)
   verb.add_argument(
@@ -73,10 +83,21 @@ def add_train(verbs, name: str) -> None:
     ),
   )
   verb.add_argument(
-    '--size', type=arguments.positive, default=0, help='train on squares of this many px'
+    '--size',
+    type=arguments.positive,
+    default=0,
+    help='scale the shorter side of images to this many px, and train on squares of this size '
+    '(default: no scaling, squares of 256 px)',
   )
-  verb.add_argument('--features', default='', help=f'feature net: {", ".join(config_lib.FEATURES)}')
-  verb.add_argument('--weights', default='', help='weights file of the feature net, or: random')
+  verb.add_argument(
+    '--features',
+    default='',
+    help='feature network for style distances and the perceptual loss: '
+    f'{", ".join(config_lib.FEATURES)}',
+  )
+  verb.add_argument(
+    '--weights', default='', help='file with the weights of the feature network, or: random'
+  )
   verb.add_argument('--kimg', type=arguments.amount, help='training length in thousands of images')
   verb.add_argument(
     '--wandb', default='', metavar='PROJECT', help='also send metrics to Weights & Biases'
@@ -168,26 +189,48 @@ def add_reproduce(verbs, name: str) -> None:
   )
   verb.add_argument('table', help='reconstruction, ablation, diversity or generalisation')
   arguments.add_workdir(verb)
-  verb.add_argument('--data', required=True, help='data set: PATH, PRESET=PATH, or a known set')
-  verb.add_argument('--related', default='', help='related data, for generalisation')
-  verb.add_argument('--unrelated', default='swatches', help='unrelated data, for generalisation')
   verb.add_argument(
-    '--size', type=arguments.not_negative, default=64, help='train on squares of this many px'
+    '--data', required=True, help='data set: FOLDER, NAME=FOLDER, or NAME of a known set'
   )
-  verb.add_argument('--features', default='vgg16', help='feature network')
-  verb.add_argument('--weights', default='', help='weights file of the feature net, or: random')
   verb.add_argument(
-    '--kimg', type=arguments.amount, default=8.0, help='thousands of images per row'
+    '--related', default='', help='data set related to --data, for the table generalisation'
+  )
+  verb.add_argument(
+    '--unrelated',
+    default='swatches',
+    help='data set unrelated to --data, for the table generalisation (default: swatches)',
+  )
+  verb.add_argument(
+    '--size',
+    type=arguments.not_negative,
+    default=64,
+    help='train on squares of this many px (default: 64)',
+  )
+  verb.add_argument('--features', default='vgg16', help='feature network (default: vgg16)')
+  verb.add_argument(
+    '--weights', default='', help='file with the weights of the feature network, or: random'
+  )
+  verb.add_argument(
+    '--kimg',
+    type=arguments.amount,
+    default=8.0,
+    help='training length of each row in thousands of images (default: 8)',
   )
   verb.add_argument(
     '--pretrain-kimg',
     type=arguments.amount,
     default=0.0,
-    help='length of pre-training, thousands of triplets (default: as --kimg)',
+    help='length of pre-training in thousands of triplets (default: as --kimg)',
   )
-  verb.add_argument('--seeds', type=arguments.positive, default=3, help='number of seeds to train')
-  verb.add_argument('--rows', nargs='+', default=(), help='train only these rows, by preset')
-  verb.add_argument('--dry-run', action='store_true', help='print only the plan and its duration')
+  verb.add_argument(
+    '--seeds', type=arguments.positive, default=3, help='number of seeds to train (default: 3)'
+  )
+  verb.add_argument(
+    '--rows', nargs='+', default=(), metavar='PRESET', help='train only the rows of these presets'
+  )
+  verb.add_argument(
+    '--dry-run', action='store_true', help='only print what would be trained and how long it takes'
+  )
   verb.set_defaults(takes_fields=True)
 
 

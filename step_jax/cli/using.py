@@ -13,7 +13,8 @@ def add_translate(verbs, name: str) -> None:
     _translate,
     'translate images in given, sampled or interpolated styles',
     'Writes one PNG per translation, named after its input, and grid.png with all of them. '
-    'Existing files of these names in --out are replaced, except inputs.',
+    'Existing files of these names in --out are replaced, except inputs. Options whose '
+    'description begins with a method (step, psp, superstylenet) work only with its runs.',
   )
   verb.add_argument('inputs', nargs='+', help='source images, or folders of images')
   arguments.add_run(verb)
@@ -23,16 +24,28 @@ def add_translate(verbs, name: str) -> None:
   style.add_argument(
     '--style', nargs='+', metavar='FILE', help='images or codes (.npy) whose style to use'
   )
-  style.add_argument('--interpolate', nargs=2, metavar=('A', 'B'), help='blend from style A to B')
+  style.add_argument(
+    '--interpolate',
+    nargs=2,
+    metavar=('A', 'B'),
+    help='interpolate from style A to style B: images or codes (.npy)',
+  )
   style.add_argument('--sample', type=arguments.positive, metavar='N', help='sample N new styles')
-  verb.add_argument('--steps', type=arguments.positive, default=8, help='steps of an interpolation')
+  verb.add_argument(
+    '--steps',
+    type=arguments.positive,
+    default=8,
+    help='number of images of an interpolation (default: 8)',
+  )
   verb.add_argument(
     '--video',
     type=arguments.path,
     metavar='FILE',
-    help='animated WebP of the interpolation of one input; 48 steps take 8 seconds',
+    help='also write the interpolation of one input as an animated WebP; 48 images play 8 seconds',
   )
-  verb.add_argument('--seed', type=arguments.not_negative, default=0, help='seed of sampled styles')
+  verb.add_argument(
+    '--seed', type=arguments.not_negative, default=0, help='seed of sampled styles (default: 0)'
+  )
   _add_options(verb, 'translate')
   verb.add_argument(
     '--side-by-side',
@@ -58,7 +71,7 @@ def _translate(args) -> None:
     options=arguments.given(args, options.flags('translate')),
     video=args.video,
   )
-  print(f'{args.out}: {len(written)} images and grid.png')
+  print(f'{args.out}: {_count(written, "image")} and grid.png')
 
 
 def add_codes(verbs, name: str) -> None:
@@ -100,7 +113,11 @@ def _codes(args) -> None:
     side_by_side=args.side_by_side,
     options=arguments.given(args, options.flags('codes')),
   )
-  print(f'{args.out}: {len(written)} codes and codes.json')
+  print(f'{args.out}: {_count(written, "code")} and codes.json')
+
+
+def _count(things, name: str) -> str:
+  return f'{len(things)} {name}' + 's' * (len(things) != 1)
 
 
 def _add_options(verb, command: str) -> None:
@@ -116,8 +133,8 @@ def add_demo(verbs, name: str) -> None:
     name,
     _demo,
     'serve a web page to try a trained run: inputs, styles, sliders, a map of styles',
-    'Serves a web page, by default only to this machine. It needs the extra demo: pip '
-    "install 'step_jax[demo]'. docs/demo.md shows how to use it on a remote machine.",
+    'Serves a web page, by default only to this machine. It needs the extra demo: run pip install '
+    "-e '.[demo]' in the checkout. docs/demo.md shows how to use it on a remote machine.",
   )
   arguments.add_run(verb)
   arguments.add_checkpoint(verb)

@@ -57,7 +57,7 @@ def _download(name: str, repository: str, revision: str) -> pathlib.Path:
     import huggingface_hub
     from huggingface_hub import errors
   except ModuleNotFoundError:
-    raise RunError(f"{name}: huggingface_hub is missing: pip install 'step_jax[hub]'") from None
+    raise RunError(f"{name}: huggingface_hub is missing: pip install -e '.[hub]'") from None
   api = huggingface_hub.HfApi(library_name='step_jax')
 
   def get(file: str, offline: bool = False) -> pathlib.Path:

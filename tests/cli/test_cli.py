@@ -74,7 +74,7 @@ def test_translate_writes_pictures(capsys, trained_run, picture_folder, tmp_path
 def test_codes_are_styles(capsys, trained_run, picture_folder, tmp_path):
   image, work = picture_folder / 'val/00.png', ['--workdir', trained_run[0], '--side-by-side']
   status, out, _ = run(capsys, 'codes', image, *work, '--out', tmp_path / 'codes')
-  assert status == 0 and '1 codes and codes.json' in out
+  assert status == 0 and '1 code and codes.json' in out
   results = []
   for style in (image, tmp_path / 'codes/00.npy'):
     out = ['--out', tmp_path / style.suffix]

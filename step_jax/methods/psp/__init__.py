@@ -46,20 +46,25 @@ METHOD = Method(
   options=(
     Option(
       'layers',
-      'layers that use the given or sampled style, as 8-, 8-13, 0,3,-2- (default: those that '
-      'do not change the layout, 8- of 18)',
+      'layers that use the given or sampled style, such as 8-, 8-13 or 0,3,-2- (default: those '
+      'that do not change the layout, 8- of 18)',
       default='',
     ),
-    Option('alpha', 'share of that style in these layers, 0 to 1', default=1.0, kind=_number(0, 1)),
+    Option(
+      'alpha',
+      'share of the given or sampled style in these layers, 0 to 1 (default: 1)',
+      default=1.0,
+      kind=_number(0, 1),
+    ),
     Option(
       'masked',
-      'style of --layers if none is given (default: mean)',
+      'style of --layers if neither --style nor --sample is given (default: mean)',
       default='mean',
       choices=('mean', 'zero'),
     ),
     Option(
       'truncation',
-      'of sampled styles: 1 for full variety, less for better images and less variety',
+      'truncation of sampled styles: 1 for full variety, less for better images and less variety',
       of='draw',
       default=1.0,
       kind=_number(0, 1),

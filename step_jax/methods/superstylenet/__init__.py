@@ -29,7 +29,7 @@ METHOD = Method(
       nargs='+', metavar='MAP', read=f'{_HERE}.inputs:read_labels',
     ),
     Option(
-      'region', 'code of a region from another image; @SHARE blends, as in 3=R.png:RL.png@0.5',
+      'region', 'code of a region from another image; @SHARE blends, such as 3=R.png:RL.png@0.5',
       kind=_region, nargs='+', metavar='LABEL=IMAGE:MAP',
     ),
     Option(

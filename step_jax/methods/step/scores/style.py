@@ -37,7 +37,7 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
   else:
     yield _retrieval(session)
   if not session.pair_set.fingerprint.startswith('swatches-'):
-    yield Skipped('probe', 'only of swatches are the factors of style known')
+    yield Skipped('probe', 'the factors of style are known only for swatches')
     return
   names = {split: session.pair_set.split(split).names() for split in ('train', session.split)}
   train, tested = ((session.codes(split), names[split]) for split in ('train', session.split))
