@@ -190,6 +190,7 @@ def nothing(shop, words):
 
 LISTED: list[tuple[str, str, Callable]] = [
   (r'pip install ', 'needs the network', known_extras),
+  (r'python3 -m venv |source .venv', 'make an environment: tests/launch', nothing),
   (r'launch/quickstart\.sh', 'makes an environment: tests/launch/test_environment.py', read_script),
   (r'launch/test\.sh', 'as above, and would not end', read_script),
   (r'launch/tpu_vm\.sh ', 'costs money: tests/launch/test_tpu_vm.py', dry_run),
@@ -203,6 +204,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'step-jax data get ', 'needs the network: tests/downloads', known_sets),
   (r'step-jax weights get ', 'needs the network: tests/weights', known_weights),
   (r'step-jax weights convert vgg16\.npy', '60 MB that are not ours: tests/weights', parse),
+  (r'step-jax train .*runs/small', 'as the commands before it, with other fields', make_config),
   (r'step-jax bench ', 'takes minutes: tests/bench', make_settings),
   (r'step-jax reproduce ', 'takes hours: tests/reproduce', plan_rows),
   (r'step-jax demo ', 'serves until it is stopped: tests/demo', parse),
