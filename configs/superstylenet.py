@@ -44,7 +44,9 @@ FIELDS = shared(
     'side of the squares that images are resized to before style codes are extracted, px',
     number('at least 16'),
   ),
-  'model.generator_width': Field(64, 'channels of the first layer of the generator', COUNT),
+  'model.generator_width': Field(
+    64, 'channels of the first layer of the generator; superstylenet: of the last', COUNT
+  ),
   'model.discriminator_width': Field(
     64, 'channels of the first layer of each discriminator', COUNT
   ),

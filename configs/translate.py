@@ -63,7 +63,9 @@ FIELDS = (
       'weight of each tap in the perceptual loss',
       each(float, NOT_NEGATIVE, 'numbers'),
     ),
-    'model.generator_width': Field(32, 'channels of the first layer of the generator', COUNT),
+    'model.generator_width': Field(
+      32, 'channels of the first layer of the generator; superstylenet: of the last', COUNT
+    ),
     'model.discriminator_width': Field(
       32, 'channels of the first layer of each discriminator', COUNT
     ),

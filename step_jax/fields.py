@@ -304,11 +304,14 @@ SHARED = _ALWAYS | {
     one_of(*NETS),
   ),
   'features.taps': Field(
-    _VGG16['taps'], 'layers of it whose outputs are used', each(str, NAME, 'one or more texts')
+    _VGG16['taps'],
+    'layers of `features.net` whose outputs are used',
+    each(str, NAME, 'one or more texts'),
   ),
   'features.weights': Field(
     '',
-    'file with its weights; empty: the file from `step-jax weights get`; `random`: random weights',
+    'file with the weights of `features.net`; empty: the file from `step-jax weights get`; '
+    '`random`: random weights',
   ),
   'optimizer.b1': Field(0.0, 'decay rate of the first moment (Adam)', SHARE),
   'optimizer.b2': Field(0.99, 'decay rate of the second moment (Adam)', SHARE),
