@@ -14,14 +14,14 @@ _HERE = 'step_jax.methods.psp'
 
 
 def _number(least: float, most: float) -> Callable[[str], float]:
-  """A type of arguments: numbers within bounds."""
+  """Type of command-line arguments: numbers within bounds."""
 
   def parse(text: str) -> float:
     try:
       value = float(text)
     except ValueError:
       value = least - 1
-    if not least <= value <= most:  # No comparison holds of NaN.
+    if not least <= value <= most:  # Also true for NaN.
       raise argparse.ArgumentTypeError(f'{text!r} is not a number from {least:g} to {most:g}')
     return value
 

@@ -1,9 +1,9 @@
-"""Reading the networks of NVIDIA's StyleGAN2-ADA pickles (`.pkl`) without running their code.
+"""Reads the networks of NVIDIA's StyleGAN2-ADA pickles (`.pkl`) without running their code.
 
-Such a file pickles whole modules: each object is the source code of its class, which the original
-loader executes, and its state. Here the code is not even looked at. The state holds parameters,
-buffers and submodules, which are all that is kept. A tensor's storage is a PyTorch file of the
-older format inside of the pickle.
+Such a file pickles whole modules. Each object has the source code of its class, which the original
+loader executes, and its state. This reader ignores the code and keeps only parameters, buffers and
+submodules of the state. The storage of a tensor is a PyTorch file in the older format inside of the
+pickle.
 """
 
 import io
@@ -18,14 +18,14 @@ from step_jax.weights.tensors import Tensor
 
 NETWORKS = ('G', 'D', 'G_ema')
 _MOST_NESTED = 8
-# Three networks of 1024 px have some 700.
+# Three networks of 1024 px have about 700.
 _MOST_STORAGES = 10_000
-# Bytes of the pickles ahead of a storage; they have about 300.
+# Maximum size of the pickles before a storage; they have about 300 bytes.
 _HEADER = 4096
 
 
 class _Module:
-  """What the pickle says of a module: its state, checked only when it is read."""
+  """Stand-in for a module: its state, which is checked when it is read."""
 
   __slots__ = ('state',)
 
@@ -33,34 +33,34 @@ class _Module:
     self.state = meta.get('state') if isinstance(meta, dict) else None
 
   def __setstate__(self, state: Any) -> None:
-    """Drops what is set later: there is nothing in the originals."""
+    """Drops state that is set later; published files have none."""
 
 
 class _EasyDict(dict):
-  """Stand-in for `dnnlib.EasyDict`, a dict that the pickle makes by the instruction NEWOBJ.
+  """Stand-in for `dnnlib.EasyDict`, a dict that the pickle creates with the instruction NEWOBJ.
 
-  That takes true classes alone. An attempt to set attributes of the class itself ends in an error,
-  since `__setstate__` lacks an argument then.
+  NEWOBJ needs a real class. Setting attributes of the class itself is an error, because
+  `__setstate__` then lacks an argument.
   """
 
   __slots__ = ()
 
   def __setstate__(self, state: Any) -> None:
-    """Drops the state: the original keeps none."""
+    """Drops the state; the original has none."""
 
 
 class _Storages:
-  """The storages in a pickle, which are files themselves."""
+  """Storages in a pickle, each of which is a PyTorch file."""
 
   def __init__(self, where: str):
     self._where = where
     self._data: dict[str, memoryview] = {}
 
   def load(self, data: Any) -> Any:
-    """Stand-in for `torch.storage._load_from_bytes`: notes a storage and where its bytes are."""
+    """Stand-in for `torch.storage._load_from_bytes`: records a storage and its bytes."""
     if not isinstance(data, bytes):
-      raise TypeError('a storage that is no bytes')
-    # A pickle may give one storage again and again, and each time it is looked at.
+      raise TypeError('a storage that is not bytes')
+    # A pickle may load the same storage many times, and each time takes work.
     if len(self._data) == _MOST_STORAGES:
       raise ValueError('too many storages')
     file = io.BytesIO(data[:_HEADER])
@@ -74,14 +74,14 @@ class _Storages:
     restricted_pickle.load(file, {}, self._where)  # The key.
     (count,) = struct.unpack('<q', file.read(8))
     key = str(len(self._data))
-    # No copy, for the same reason.
+    # Not a copy, for the same reason.
     self._data[key] = memoryview(data)[file.tell() :]
     if count != storage.total:
       raise ValueError('a storage of another size than announced')
     return storage._replace(key=key)
 
   def content(self, notes: Any) -> torch_file.Content:
-    """Notes and storages, for `torch_file.tensor`."""
+    """Descriptions and storages, for `torch_file.tensor`."""
     size = lambda storage: len(self._data.get(storage.key, b''))
     raw = lambda storage: self._data[storage.key]
     return torch_file.Content(notes, size, raw)
@@ -94,11 +94,11 @@ def read(path: pathlib.Path) -> dict[str, dict[str, Tensor]]:
     path: the file.
 
   Returns:
-    `G`, `D` and `G_ema`, those that are there: names of parameters and buffers, as in
-    `state_dict()`, to tensors.
+    Those of `G`, `D` and `G_ema` that the file has, each as name of a parameter or buffer, as in
+    `state_dict()`, -> tensor.
 
   Raises:
-    WeightsError: the file is damaged, is no such pickle, or asks for foreign names.
+    WeightsError: the file is damaged, is not such a pickle, or requests other names.
   """
   storages = _Storages(str(path))
   names = {
@@ -106,7 +106,7 @@ def read(path: pathlib.Path) -> dict[str, dict[str, Tensor]]:
     ('dnnlib.util', 'EasyDict'): _EasyDict,
     ('torch_utils.persistence', '_reconstruct_persistent_obj'): Maker(_Module),
     ('torch.storage', '_load_from_bytes'): Maker(storages.load),
-    # Names of buffers that are not saved.
+    # Sets with the names of buffers that are not saved.
     ('builtins', 'set'): Maker(lambda *unused: None),
     ('__builtin__', 'set'): Maker(lambda *unused: None),
   }
@@ -116,7 +116,7 @@ def read(path: pathlib.Path) -> dict[str, dict[str, Tensor]]:
   except OSError as error:
     raise WeightsError(f'cannot read {path}: {error.strerror}; check the path') from error
   if not isinstance(notes, dict):
-    raise _foreign(path, 'it holds no networks')
+    raise _foreign(path, 'it has no networks')
   content = storages.content(notes)
   networks = {}
   for name in NETWORKS:
@@ -124,15 +124,15 @@ def read(path: pathlib.Path) -> dict[str, dict[str, Tensor]]:
       networks[name] = {}
       _collect(path, content, notes[name], (), set(), networks[name])
   if not networks:
-    raise _foreign(path, f'it holds none of {", ".join(NETWORKS)}')
+    raise _foreign(path, f'it has none of {", ".join(NETWORKS)}')
   return networks
 
 
 def _collect(path, content, module: _Module, names: tuple, seen: set, arrays: dict) -> None:
-  """Adds the parameters and buffers of a module and of those in it, each of which is there once."""
+  """Adds parameters and buffers of a module and its submodules, each of which may appear once."""
   state = module.state
   if id(module) in seen or len(names) > _MOST_NESTED or not isinstance(state, dict):
-    raise _foreign(path, f'its module {".".join(names)!r} is not what modules look like')
+    raise _foreign(path, f'its module {".".join(names)!r} has an unexpected structure')
   seen.add(id(module))
   for kind in ('_parameters', '_buffers'):
     for name, note in _dict(state, kind).items():

@@ -1,6 +1,6 @@
-"""Alignment of faces as in FFHQ, from landmarks that are given (Karras et al. 2019, appendix C).
+"""Alignment of faces as in FFHQ, from given landmarks (Karras et al. 2019, appendix C).
 
-Finding landmarks is left to others: any detector of the 68 points of iBUG 300-W will do.
+Landmarks come from any detector of the 68 points of iBUG 300-W; this package has none.
 """
 
 import math
@@ -11,21 +11,21 @@ from PIL import Image, ImageFilter
 SIZE = 256
 _POINTS = 68
 _LEFT_EYE, _RIGHT_EYE, _MOUTH = slice(36, 42), slice(42, 48), (48, 54)
-# Of the side of the square: margin that is kept around it, and deviation of the blur.
+# Margin around the square, and standard deviation of the blur, relative to the side of the square.
 _MARGIN, _BLUR = 0.1, 0.02
 
 
 def face_square(landmarks: np.ndarray) -> np.ndarray:
-  """The square around a face that alignment cuts out, which is turned as the face is.
+  """The rotated square around a face that alignment crops.
 
   Args:
     landmarks: `[68, 2]`, x and y in px, in the order of iBUG 300-W.
 
   Returns:
-    `[4, 2]`: upper left, lower left, lower right and upper right corner, x and y.
+    `[4, 2]`: x and y of the upper left, lower left, lower right and upper right corner.
 
   Raises:
-    ValueError: there are not 68 finite points, or eyes and mouth coincide.
+    ValueError: there are not exactly 68 finite points, or eyes and mouth coincide.
   """
   landmarks = np.asarray(landmarks, np.float64)
   if landmarks.shape != (_POINTS, 2) or not np.isfinite(landmarks).all():
@@ -33,7 +33,7 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
   left, right = landmarks[_LEFT_EYE].mean(axis=0), landmarks[_RIGHT_EYE].mean(axis=0)
   eyes, between = (left + right) / 2, right - left
   down = landmarks[list(_MOUTH)].mean(axis=0) - eyes
-  # Across the face, by the eyes and by the mouth, half a side long.
+  # Vector across the face, from eyes and mouth; its length is half a side.
   across = between + (down[1], -down[0])
   length = np.linalg.norm(across)
   if not length:
@@ -52,9 +52,9 @@ def face_square(landmarks: np.ndarray) -> np.ndarray:
 
 
 def align(picture: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.ndarray:
-  """Cuts out a face, upright: what the encoders of faces are trained on.
+  """Crops and rotates a face upright, as in the training images of face encoders.
 
-  What lies beyond the image is its reflection, blurred.
+  Outside of the image, its reflection is used and blurred.
 
   Args:
     picture: uint8 `[H, W, 3]`.
@@ -65,7 +65,7 @@ def align(picture: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.nd
     uint8 `[size, size, 3]`.
 
   Raises:
-    ValueError: as `face_square`, or the face is far larger than the image.
+    ValueError: see `face_square`; or the face is outside of the image.
   """
   corners = face_square(landmarks)
   side = np.linalg.norm(corners[3] - corners[0])
@@ -90,17 +90,17 @@ def align(picture: np.ndarray, landmarks: np.ndarray, size: int = SIZE) -> np.nd
 
 
 def _extend(image: Image.Image, before: np.ndarray, after: np.ndarray, blur: float) -> Image.Image:
-  """Pads by reflection, more and more blurred away from the image.
+  """Pads by reflection, with a blur that increases with the distance from the image.
 
   Args:
-    image: the known part.
-    before, after: px on the sides, x and y.
-    blur: deviation of the blur, px.
+    image: image to pad.
+    before, after: px on each side, x and y.
+    blur: standard deviation of the blur, px.
   """
   pads = ((before[1], after[1]), (before[0], after[0]))
   padded = np.pad(np.asarray(image), (*pads, (0, 0)), mode='reflect')
   blurred = Image.fromarray(padded).filter(ImageFilter.GaussianBlur(blur))
-  # 0 in the image, and 1 from three deviations off it.
+  # Weight of the blurred image: 0 inside, 1 from a distance of three standard deviations on.
   far = [
     np.maximum(pad[0] - np.arange(n), np.arange(n) - (n - 1 - pad[1])).clip(0)
     for pad, n in zip(pads, padded.shape, strict=False)

@@ -1,22 +1,22 @@
-"""Differentiable augmentation of what a discriminator sees (Zhao et al. 2020, DiffAugment)."""
+"""Differentiable augmentation of the discriminator's images (Zhao et al. 2020, DiffAugment)."""
 
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-# Shifts of at most an eighth of the image, and a square of half its side set to zero.
+# Maximum shift, and side of the square that is set to zero, relative to the side of the image.
 _SHIFT = 1 / 8
 _CUTOUT = 1 / 2
 
 
 def augment(key: jax.Array, images: jax.Array, policy: Sequence[str]) -> jax.Array:
-  """Augments each image by itself; gradients, also second ones, flow through.
+  """Augments each image independently; first and second derivatives are supported.
 
   Args:
-    key: draws the augmentation.
+    key: random key.
     images: `[B, H, W, 3]` in [-1, 1].
-    policy: names of `POLICIES`, applied in this order; none leaves the images unchanged.
+    policy: keys of `POLICIES`, applied in this order; empty: images are unchanged.
   """
   for name, own in zip(policy, jax.random.split(key, max(len(policy), 1)), strict=False):
     images = POLICIES[name](own, images)

@@ -1,4 +1,4 @@
-"""The steps of both stages on random images that lie on the device."""
+"""Benchmarks: the training steps of both stages on random images on the device."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
@@ -16,12 +16,12 @@ from step_jax.methods.psp.stages import psp
 
 
 def cases(settings: Settings) -> Sequence[case.Case]:
-  """What a benchmark measures."""
+  """The cases of a benchmark."""
   return [step_case(settings, settings.stage)]
 
 
 def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
-  """The configuration of a stage at the size of a bench."""
+  """The configuration of a stage with the sizes of a benchmark."""
   config = config_lib.load(f'{config_lib.stage_file(stage)}:size={settings.size}')
   config.batch_size = settings.batch
   config.features.weights = 'random'
@@ -35,25 +35,26 @@ def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
 
 
 def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-  """Random images, uint8 of those shapes."""
+  """Random uint8 images of the given shapes."""
   rng = np.random.default_rng(0)
   return {role: rng.integers(0, 256, x.shape, np.uint8) for role, x in shapes.items()}
 
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
-  """Frozen parameters of a step: the networks behind the terms of pSp."""
+  """Frozen parameters of a step: the loss networks of pSp."""
   return psp.objectives(config)[1] if config.stage == 'psp' else {}
 
 
 def period(config: config_lib.ConfigDict) -> int:
-  """Steps from one that has all terms to the next one."""
+  """Number of steps between two steps with all terms."""
   return math.lcm(*config.interval.values()) if 'interval' in config else 1
 
 
 def step_case(settings: Settings, stage: str) -> case.Case:
-  """A training step of a stage, over all devices as in training; of StyleGAN2 a whole period.
+  """A training step of a stage, on all devices as in training; for StyleGAN2, a whole period.
 
-  What the compiler counts in one step has every regulariser in it, so of a period it is left out.
+  The compiler's counts of one step include all regularisers. They are not reported for a period,
+  whose steps do not all have them.
   """
   config = make_config(settings, stage)
   variants = lambda state, *inputs: step_variants(settings, config, state.params, *inputs)
@@ -70,7 +71,7 @@ def step_case(settings: Settings, stage: str) -> case.Case:
 
 
 def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
-  """The same in PyTorch, from parameters and a batch as arrays of the host."""
+  """The same step in PyTorch, from parameters and a batch on the host."""
   from step_jax.bench.ports import running
   from step_jax.methods.psp.ports import steps as torch_steps
 
@@ -79,7 +80,7 @@ def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence
 
 
 def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
-  """Configuration, and random parameters, frozen parameters and batch of a step, on the host."""
+  """Configuration, random parameters, frozen parameters and batch of a step, on the host."""
   config = make_config(settings, stage)
   step = methods.abstract_step(config, config.data.crop)
   rng = np.random.default_rng(0)

@@ -27,16 +27,16 @@ class ResBlock(nn.Module):
 
 
 class Discriminator(nn.Module):
-  """Images to logits, `[B, size, size, 3] -> [B, 1]`; the batch is below 4 or a multiple of 4.
+  """Images to logits, `[B, size, size, 3] -> [B, 1]`; B must be below 4 or a multiple of 4.
 
-  The deviation over groups of four images is one more channel at 4 px: image `i` is in the group
-  `i % (B / 4)`.
+  The standard deviation over groups of four images is an additional channel at 4 px. Image `i` is
+  in group `i % (B / 4)`.
 
   Attributes:
-    channels: at 4, 8, … px; see `generator.channel_table`.
+    channels: channels at 4, 8, … px; see `generator.channel_table`.
 
   Raises:
-    ValueError: the size of the images or of the batch does not fit.
+    ValueError: the size of the images or of the batch is not valid.
   """
 
   channels: Sequence[int]
@@ -66,11 +66,11 @@ class Discriminator(nn.Module):
 
 
 def concat_group_deviation(x: jax.Array, group: int) -> jax.Array:
-  """Appends to each image one channel with its group's mean deviation, `[B, H, W, C + 1]`.
+  """Appends a channel with the mean standard deviation of the image's group, `[B, H, W, C + 1]`.
 
   Args:
     x: `[B, H, W, C]`.
-    group: images per group; a group's images lie `B / group` apart.
+    group: images per group; the images of a group are `B / group` apart.
   """
   groups = x.reshape(group, -1, *x.shape[1:])
   deviation = jnp.sqrt(jnp.var(groups, axis=0) + layers.EPSILON)

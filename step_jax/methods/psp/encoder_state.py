@@ -1,6 +1,6 @@
-"""State dicts of encoders, face embeddings and ResNet-50 in PyTorch, as modules with variables.
+"""Converts PyTorch state dicts of encoders, face embeddings and ResNet-50 to modules and variables.
 
-IR-SE in the names of pSp and InsightFace_Pytorch, ResNet-50 in torchvision's.
+IR-SE has the names of pSp and InsightFace_Pytorch, ResNet-50 those of torchvision.
 """
 
 from collections.abc import Iterator
@@ -21,12 +21,12 @@ Encoder = encoders.GradualStyleEncoder | encoders.IntoWEncoder | encoders.IntoWP
 def encoder_from_torch(
   state: State, where: str = 'the state dict', size: int = encoders.SIZE
 ) -> tuple[Encoder, Variables]:
-  """Reads one of pSp's three encoders; which one, and its widths, follow from names and shapes.
+  """Reads one of pSp's three encoders; names and shapes determine which one, and its widths.
 
   Args:
     state: PyTorch name -> array, without the prefix `encoder.`.
     where: the file, for messages.
-    size: of the images, where the arrays do not say: only the pyramid encoder's heads do.
+    size: size of the images, for encoders whose arrays do not determine it (all but the pyramid).
 
   Returns:
     The module and `{'params', 'batch_stats'}`.
@@ -50,7 +50,7 @@ def encoder_from_torch(
       *torch_state.dense('linear', 'fc'),
     ]
   else:
-    # A head halves its map, a sixteenth of the image, until one pixel is left.
+    # A head starts at a sixteenth of the image size and halves its map down to one pixel.
     convs = torch_state.count(state, r'styles\.0\.convs\.\d+\.weight')
     module = encoders.GradualStyleEncoder(
       num_styles=torch_state.count(state, r'styles\.\d+\.linear\.weight'),
@@ -81,7 +81,7 @@ def _pyramid(module: encoders.GradualStyleEncoder, convs: int) -> Iterator[Entry
 def face_embedding_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[irse.FaceEmbedding, Variables]:
-  """Reads ArcFace's IR-SE-50 or CurricularFace's IR-101; which one follows from the arrays.
+  """Reads ArcFace's IR-SE-50 or CurricularFace's IR-101, as determined by the arrays.
 
   Args:
     state: PyTorch name -> array.
@@ -106,11 +106,11 @@ def face_embedding_from_torch(
 
 
 def _body_fields(state: State, where: str) -> dict:
-  """Depths, widths and kind of units: the first unit of a stage projects its shortcut."""
+  """Depths, widths and kind of units; a stage starts with a unit with a projected shortcut."""
   units = torch_state.count(state, r'body\.\d+\.res_layer\.3\.weight')
   starts = [u for u in range(units) if not u or f'body.{u}.shortcut_layer.0.weight' in state]
   if len(starts) != len(irse.DEPTHS):
-    raise WeightsError(f'{where} does not hold the four stages of an IR network')
+    raise WeightsError(f'{where} does not have the four stages of an IR network')
   shapes = [torch_state.shape_of(state, f'body.{u}.res_layer.3.weight', where) for u in starts]
   return {
     'depths': tuple(b - a for a, b in itertools.pairwise([*starts, units])),
@@ -128,7 +128,7 @@ def _body(state: State, fields: dict) -> Iterator[Entry]:
 
 
 def unit(key: str, path: str, state: State) -> Iterator[Entry]:
-  """Arrays of an `irse.Unit`, with a projection and squeeze-and-excitation where they are there."""
+  """Arrays of an `irse.Unit`, with projection and squeeze-and-excitation if it has them."""
   yield from torch_state.batch_norm(f'{key}.res_layer.0', f'{path}/bn0')
   yield Entry(f'{key}.res_layer.1.weight', f'params/{path}/conv0/kernel', torch_state.conv)
   yield Entry(f'{key}.res_layer.2.weight', f'params/{path}/prelu/slope')
@@ -154,9 +154,9 @@ def squeeze_excite(key: str, path: str) -> list[Entry]:
 def resnet50_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[resnet.ResNet50, Variables]:
-  """Reads ResNet-50 in torchvision's names; the classifier `fc` is left out.
+  """Reads ResNet-50 with torchvision's names, without the classifier `fc`.
 
-  MoCo's checkpoints hold it under `module.encoder_q.`, which is taken off here.
+  In MoCo's checkpoints, names have the prefix `module.encoder_q.`, which is removed.
 
   Args:
     state: PyTorch name -> array.

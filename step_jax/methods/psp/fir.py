@@ -1,28 +1,28 @@
 """Up- and downsampling with finite impulse response filters (Karras et al. 2020, appendix B).
 
-Filters are sums of shifted slices: depthwise convolutions and their gradients are slow on XLA's CPU
-back end, and the sums fuse on every back end.
+Filters are sums of shifted slices, because depthwise convolutions and their gradients are slow on
+XLA's CPU back end, while sums are fused on every back end.
 """
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-# StyleGAN2's one low-pass filter, along each axis; its two-dimensional form sums to 1.
+# The low-pass filter of StyleGAN2 along each axis; its two-dimensional form sums to 1.
 TAPS = np.array([1, 3, 3, 1]) / 8
 
 
 def upfirdn2d(
   x: jax.Array, kernel: np.ndarray, up: int = 1, down: int = 1, pad: tuple[int, int] = (0, 0)
 ) -> jax.Array:
-  """Inserts zeros, pads, convolves every channel with `kernel`, and keeps every `down`-th pixel.
+  """Inserts zeros, pads, convolves each channel with `kernel`, and keeps every `down`-th pixel.
 
   Args:
     x: `[B, H, W, C]`.
-    kernel: constant `[kh, kw]`; a true convolution, which turns it around.
-    up: `up - 1` zeros follow each pixel, the last one too.
-    down: stride of the output, from pixel 0.
-    pad: zeros before and after, on both axes; negative ones crop.
+    kernel: constant `[kh, kw]`, flipped as in a true convolution.
+    up: `up - 1` zeros are inserted after each pixel, including the last one.
+    down: stride of the output, starting at pixel 0.
+    pad: zeros before and after, on both axes; negative values crop.
 
   Returns:
     `[B, H', W', C]` with `H' = (H * up + sum(pad) - kh) // down + 1`.
@@ -48,7 +48,7 @@ def blur(x: jax.Array, pad: int, gain: float = 1.0, down: int = 1) -> jax.Array:
   Args:
     x: `[B, H, W, C]`.
     pad: zeros on each side.
-    gain: what the filter sums to.
+    gain: sum of the filter.
     down: stride of the output.
 
   Returns:
@@ -66,10 +66,10 @@ def blur(x: jax.Array, pad: int, gain: float = 1.0, down: int = 1) -> jax.Array:
 
 
 def upsample(x: jax.Array) -> jax.Array:
-  """Doubles an image with the filter [1, 3, 3, 1], `[B, H, W, C] -> [B, 2H, 2W, C]`.
+  """2x upsampling with the filter [1, 3, 3, 1], `[B, H, W, C] -> [B, 2H, 2W, C]`.
 
-  Equal to `upfirdn2d` with `up=2`, `pad=(2, 1)` and gain 4, without the inserted zeros: a pixel of
-  the output is three quarters of the nearest input and one quarter of the next one.
+  Equal to `upfirdn2d` with `up=2`, `pad=(2, 1)` and gain 4, but does not insert zeros: an output
+  pixel is three quarters of the nearest input pixel plus one quarter of the second nearest one.
   """
   for axis in (1, 2):
     count = x.shape[axis]

@@ -1,7 +1,7 @@
-"""What a trained pSp computes, as pure functions of modules, variables and arrays.
+"""Computations of a trained pSp, as pure functions of modules, variables and arrays.
 
 Variables are `{'encoder', 'generator', 'mean_style'}`: collections of the two modules, and the mean
-style, `[D]` or `[n, D]`. A run of StyleGAN2 alone has no encoder.
+style, `[D]` or `[n, D]`. A run with only StyleGAN2 has no encoder.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,10 +18,10 @@ from step_jax.methods.psp.generator import Generator
 
 
 def variables(state: Mapping) -> dict:
-  """Variables of networks as they are used after training.
+  """Variables for inference from a training state.
 
   Args:
-    state: members of a `TrainState` of either stage, by name.
+    state: parts of a `TrainState` of either stage, by name.
   """
   stats = state['stats']
   if 'encoder' not in stats:
@@ -45,7 +45,7 @@ def stats_of(variables: Mapping) -> dict:
 
 
 def fit(pictures: jax.Array, side: int) -> jax.Array:
-  """Images in another size, by means over bins: uint8 `[B, H, W, 3] -> [B, side, side, 3]`."""
+  """Resizes images by adaptive pooling: uint8 `[B, H, W, 3] -> [B, side, side, 3]`."""
   if pictures.shape[1] == side:
     return pictures
   return images.to_uint8(resizing.adaptive_pool(images.to_float(pictures), side))
@@ -63,8 +63,8 @@ def encode(
   Args:
     encoder, generator: the modules.
     variables: see above.
-    inputs: as `train_psp.to_input` gives them.
-    start_from_mean: whether the encoder was trained to give offsets from the mean style.
+    inputs: images from `train_psp.to_input`.
+    start_from_mean: whether the encoder predicts offsets from the mean style.
   """
   styles = encoder.apply(variables['encoder'], inputs, train=False)
   styles = generator_lib.broadcast(styles, generator.num_styles)
@@ -74,13 +74,13 @@ def encode(
 def random_styles(
   generator: Generator, variables: Mapping, z: jax.Array, truncation: float | jax.Array = 1.0
 ) -> jax.Array:
-  """Styles of latents, one for all layers: `[B, D] -> [B, n, D]`.
+  """Styles of latents, the same for all layers: `[B, D] -> [B, n, D]`.
 
   Args:
     generator: the module.
     variables: see above.
-    z: latents of N(0, I).
-    truncation: 1 for none, 0 for the mean style.
+    z: latents from N(0, I).
+    truncation: 1: no truncation; 0: the mean style.
   """
   w = generator.apply(variables['generator'], z, method='map')
   w = generator_lib.broadcast(w, generator.num_styles)
@@ -94,14 +94,14 @@ def draw(
   noise: Sequence[jax.Array] | None = None,
   round_down: bool = False,
 ) -> jax.Array:
-  """Images of styles, `[B, n, D]` to uint8 `[B, size, size, 3]`.
+  """Generates images from styles, `[B, n, D]` to uint8 `[B, size, size, 3]`.
 
   Args:
     generator: the module.
     variables: see above.
-    styles: one for each layer.
-    noise: see `generator.random_noise`; None for constant noise.
-    round_down: to uint8 as the reference does, for comparisons with its numbers.
+    styles: one style per layer.
+    noise: see `generator.random_noise`; None: constant noise.
+    round_down: round down to uint8 as in the reference, for comparisons with its numbers.
   """
   image = generator.apply(variables['generator'], styles, noise, method='synthesize')
   return images.to_uint8(image, truncate=round_down)
@@ -114,20 +114,20 @@ def mix(
   layers: Sequence[int],
   alpha: float | jax.Array = 1.0,
 ) -> jax.Array:
-  """Styles with some layers from others, `[B, n, D]`; see `styles.inject`.
+  """Replaces the styles of some layers, `[B, n, D]`; see `styles.inject`.
 
   Args:
     variables: see above.
     styles: `[B, n, D]`.
-    other: styles of another image or of latents; None for the mean style.
+    other: styles of another image or of latents; None: the mean style.
     layers: see `styles.parse_layers`.
-    alpha: how much of `other` is taken.
+    alpha: weight of `other`.
   """
   other = variables['mean_style'] if other is None else other
   return styles_lib.inject(styles, other, layers, alpha)
 
 
 def interpolate(first: jax.Array, second: jax.Array, steps: int) -> jax.Array:
-  """Styles on the line between two, both ends included: `[n, D], [n, D] -> [steps, n, D]`."""
+  """Linear interpolation of styles, including both ends: `[n, D], [n, D] -> [steps, n, D]`."""
   weight = jnp.linspace(0.0, 1.0, steps)[:, None, None]
   return (1 - weight) * first + weight * second

@@ -1,4 +1,4 @@
-"""What a trained run makes of its validation examples, laid out in grids."""
+"""Galleries of validation images: outputs, style mixing, interpolation, sampled styles."""
 
 import numpy as np
 
@@ -9,12 +9,12 @@ from step_jax.methods.psp.run import PspRun
 
 
 def make(run: PspRun, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
-  """Grids by title, uint8 `[H, W, 3]`: outputs, mixing, interpolation, the generator alone.
+  """Grids of outputs, mixing, interpolation and samples: title -> uint8 `[H, W, 3]`.
 
   Args:
     run: a trained run.
-    count: examples to show, fewer where there are not so many.
-    seed: of drawn styles.
+    count: maximum number of examples.
+    seed: random seed of the sampled styles.
   """
   drawn = run.draw(count, seed)
   grids = {'Generator: images of drawn styles': gallery.grid([list(run.generate(drawn))])}

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-# The moving average of parameters halves every 10,000 images, at the paper's batch of 32.
+# Half-life of the moving average of parameters: 10,000 images, with the paper's batch size of 32.
 EMA_DECAY = 0.5 ** (32 / 10_000)
 PATH_DECAY = 0.01
 
@@ -23,7 +23,7 @@ def generator_loss(fake: jax.Array) -> jax.Array:
 
 
 def r1_penalty(discriminate: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-  """Mean squared norm of the gradient of the logits by real images (Mescheder et al. 2018).
+  """R1: mean squared gradient norm of the logits at real images (Mescheder et al. 2018).
 
   Args:
     discriminate: images to logits `[B, 1]`.
@@ -39,12 +39,12 @@ def r1_penalty(discriminate: Callable[[jax.Array], jax.Array], images: jax.Array
 def path_lengths(
   synthesize: Callable[[jax.Array], jax.Array], w_plus: jax.Array, noise: jax.Array
 ) -> jax.Array:
-  """How far images move for a step in W+: norms of random products with the Jacobian.
+  """Path lengths: norms of random products with the Jacobian of images with respect to W+.
 
   Args:
     synthesize: W+ to images.
     w_plus: `[B, n, D]`.
-    noise: `[B, H, W, 3]` of N(0, 1).
+    noise: `[B, H, W, 3]` from N(0, 1).
 
   Returns:
     `[B]`, `sqrt(mean_layers |J^T noise / sqrt(H W)|^2)`.
@@ -57,21 +57,21 @@ def path_lengths(
 def path_penalty(lengths: jax.Array, mean: jax.Array) -> tuple[jax.Array, jax.Array]:
   """Mean squared distance of path lengths from their running mean.
 
-  The gradient flows through the moved mean too.
+  The gradient also flows through the updated mean.
 
   Args:
     lengths: `[B]`.
-    mean: running mean, a scalar, 0 at first.
+    mean: running mean, a scalar, initially 0.
 
   Returns:
-    The penalty and the moved mean, which is to be kept.
+    The penalty and the updated mean, both scalars.
   """
   mean = mean + PATH_DECAY * (jnp.mean(lengths) - mean)
   return jnp.mean(jnp.square(lengths - mean)), jax.lax.stop_gradient(mean)
 
 
 class AdamSettings(NamedTuple):
-  """Learning rate and decays of the moments of Adam."""
+  """Learning rate and decay rates of Adam."""
 
   learning_rate: float
   b1: float
@@ -79,10 +79,10 @@ class AdamSettings(NamedTuple):
 
 
 def lazy(settings: AdamSettings, interval: int) -> AdamSettings:
-  """What Adam needs where one optimizer also takes a regulariser's step each `interval` steps.
+  """Settings of Adam with lazy regularisation, an additional update every `interval` steps.
 
-  It makes `interval + 1` steps where it made `interval`: the rate is multiplied by
-  `c = interval / (interval + 1)`, and decays are raised to that power.
+  The optimizer makes `interval + 1` updates per `interval` steps. So the learning rate is
+  multiplied by `c = interval / (interval + 1)`, and decay rates are raised to the power `c`.
   """
   c = interval / (interval + 1)
   return AdamSettings(settings.learning_rate * c, settings.b1**c, settings.b2**c)

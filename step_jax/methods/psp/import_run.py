@@ -1,4 +1,4 @@
-"""Work directories from published files of StyleGAN2 and pSp, as if they had been trained here."""
+"""Imports published files of StyleGAN2 and pSp as stages of a run."""
 
 import logging
 import math
@@ -20,7 +20,7 @@ from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
-# The reference's kinds of data -> presets.
+# `dataset_type` of the reference -> preset.
 _TASKS = {
   'ffhq_encode': 'encode',
   'ffhq_frontalize': 'frontalize',
@@ -36,21 +36,21 @@ _KINDS = {
 
 
 def import_stylegan2(file: str | os.PathLike, workdir: str | os.PathLike, data: str = ''):
-  """Turns a file of StyleGAN2 into the stage `stylegan2` of a run.
+  """Imports a file of StyleGAN2 as the stage `stylegan2` of a run.
 
-  What the file lacks starts fresh, and is named in the log: optimisers always, and the
-  discriminator, constant noise and the mean style where they are not there.
+  Optimizer states are always initialised anew. A missing discriminator, constant noise or mean
+  style is also initialised, and logged.
 
   Args:
     file: see `import_weights.read_stylegan2`.
-    workdir: of the run.
-    data: images, for evaluation and further training.
+    workdir: work directory of the run.
+    data: images for evaluation and further training.
 
   Returns:
-    The stage's folder.
+    Folder of the stage.
 
   Raises:
-    UserError: the file is not StyleGAN2's, or not whole, or the stage is there already.
+    UserError: the file is not of StyleGAN2, or is incomplete, or the stage already exists.
   """
   path = files.path(file)
   nets = import_weights.read_stylegan2(path)
@@ -62,7 +62,7 @@ def import_stylegan2(file: str | os.PathLike, workdir: str | os.PathLike, data: 
   state = jax.jit(train_stylegan2.make(config).init)(jax.random.key(config.seed))
   params = {**state.params, 'generator': nets.generator_variables['params']}
   if nets.discriminator is None:
-    log.info('%s: holds no discriminator, which starts fresh', path)
+    log.info('%s: has no discriminator: a new one is initialised', path)
   elif nets.discriminator.channels != nets.generator.channels:
     raise WeightsError(f'{path}: its discriminator has other channels than its generator')
   else:
@@ -73,18 +73,18 @@ def import_stylegan2(file: str | os.PathLike, workdir: str | os.PathLike, data: 
 
 
 def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = ''):
-  """Turns a file of pSp into the stage `psp` of a run, with its generator.
+  """Imports a file of pSp, including its generator, as the stage `psp` of a run.
 
   Args:
     file: see `import_weights.read_psp`.
-    workdir: of the run.
-    data: images, for evaluation and further training.
+    workdir: work directory of the run.
+    data: images for evaluation and further training.
 
   Returns:
-    The stage's folder.
+    Folder of the stage.
 
   Raises:
-    UserError: the file is not pSp's, or not whole, or the stage is there already.
+    UserError: the file is not of pSp, or is incomplete, or the stage already exists.
   """
   path = files.path(file)
   nets = import_weights.read_psp(path)
@@ -102,7 +102,7 @@ def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = 
   config.start_from_mean = nets.mean_style is not None
   config.init_from = ''
   config.data.path = data or config.data.path
-  # The reference compares images of the encoder's size, whatever the generator's.
+  # The reference compares images at the size of the encoder, for any size of the generator.
   config.data.resize, config.data.crop = encoder.size, (encoder.size,) * 2
   config.data.eval_crop = config.data.crop
   objectives, _ = psp.objectives(config, with_weights=False)
@@ -125,10 +125,10 @@ def import_psp(file: str | os.PathLike, workdir: str | os.PathLike, data: str = 
 
 
 def _set_generator(config: ml_collections.ConfigDict, generator: Generator, where: str) -> None:
-  """Fields of `model` from a generator.
+  """Sets the fields of `model` to those of a generator.
 
   Raises:
-    WeightsError: its channels are not those of any configuration of StyleGAN2.
+    WeightsError: its channels do not belong to a configuration of StyleGAN2.
   """
   model, channels = config.model, tuple(generator.channels)
   model.size, model.max_channels = generator.size, channels[0]
@@ -138,7 +138,7 @@ def _set_generator(config: ml_collections.ConfigDict, generator: Generator, wher
   model.channel_multiplier = float(min(fewer, default=2.0))
   table = generator_lib.channel_table(generator.size, model.channel_multiplier, channels[0])
   if table != channels or not math.isfinite(model.channel_multiplier):
-    raise WeightsError(f'{where}: a generator of {channels} channels is none of StyleGAN2')
+    raise WeightsError(f'{where}: its channels {channels} are not those of a StyleGAN2 generator')
 
 
 def _save(workdir, config, state):

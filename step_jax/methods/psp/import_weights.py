@@ -1,7 +1,7 @@
-"""Published files of StyleGAN2 and pSp as modules with their variables; nothing in them is run.
+"""Reads published files of StyleGAN2 and pSp as modules and variables, without running their code.
 
-StyleGAN2: rosinality's `.pt` (`g_ema`, and `d` and `latent_avg` where they are there), or the
-pickle of NVIDIA's StyleGAN2-ADA for PyTorch. pSp: `.pt` with `state_dict`, `opts` and `latent_avg`.
+StyleGAN2: rosinality's `.pt` (`g_ema`, optionally `d` and `latent_avg`), or the pickle of NVIDIA's
+StyleGAN2-ADA for PyTorch. pSp: `.pt` with `state_dict`, `opts` and `latent_avg`.
 """
 
 from collections.abc import Mapping
@@ -26,12 +26,12 @@ log = logging.getLogger(__name__)
 
 
 class StyleGAN2(NamedTuple):
-  """What a file of StyleGAN2 holds.
+  """Content of a file of StyleGAN2.
 
   Attributes:
-    generator, generator_variables: the average of training, where the file says so.
-    mean_style: of W, `[D]`.
-    discriminator, discriminator_variables: None where the file has none.
+    generator, generator_variables: the generator, with averaged parameters.
+    mean_style: mean of W, `[D]`.
+    discriminator, discriminator_variables: None if the file has none.
   """
 
   generator: Generator
@@ -42,13 +42,13 @@ class StyleGAN2(NamedTuple):
 
 
 class Psp(NamedTuple):
-  """What a file of pSp holds.
+  """Content of a file of pSp.
 
   Attributes:
-    encoder, encoder_variables: parameters and statistics.
+    encoder, encoder_variables: the encoder, with parameters and statistics.
     generator, generator_variables: the decoder.
-    mean_style: what the encoder's styles are added to, `[n, D]`; None where it starts from 0.
-    options: the reference's options, such as `dataset_type` and `output_size`.
+    mean_style: mean style that the encoder's output is added to, `[n, D]`; None for zero.
+    options: options of the reference, such as `dataset_type` and `output_size`.
   """
 
   encoder: Encoder
@@ -60,12 +60,13 @@ class Psp(NamedTuple):
 
 
 def read_stylegan2(path: pathlib.Path) -> StyleGAN2:
-  """Reads a file of StyleGAN2; what it lacks and is made up for is logged.
+  """Reads a file of StyleGAN2.
 
-  Constant noise that is missing is drawn; a mean style that is missing is the mean of 100,000.
+  Missing constant noise is sampled, and a missing mean style is the mean of 100,000 styles; both
+  are logged.
 
   Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
+    WeightsError: the file cannot be read, is damaged, or has other content.
   """
   where = str(path)
   tree = read_tree(path)
@@ -80,7 +81,7 @@ def read_stylegan2(path: pathlib.Path) -> StyleGAN2:
     discriminator_state = read_arrays(tree['d'], where) if isinstance(tree.get('d'), dict) else None
   generator, variables = stylegan2_state.generator_from_torch(generator_state, where)
   if mean is None:
-    log.warning('%s holds no mean style: it is the mean of 100,000 styles of seed 0', where)
+    log.warning('%s has no mean style: the mean of 100,000 styles of seed 0 is used', where)
     mean = np.asarray(mean_style(generator, variables, jax.random.key(0)))
   mean = _checked(mean.reshape(-1), (generator.style_dim,), where)
   if discriminator_state is None:
@@ -90,15 +91,15 @@ def read_stylegan2(path: pathlib.Path) -> StyleGAN2:
 
 
 def read_psp(path: pathlib.Path) -> Psp:
-  """Reads a file of pSp; what it lacks is logged.
+  """Reads a file of pSp; a missing mean style is sampled and logged.
 
   Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
+    WeightsError: the file cannot be read, is damaged, or has other content.
   """
   where = str(path)
   tree = read_tree(path)
   state = read_arrays(_state(tree, 'state_dict', where), where)
-  # Loss networks are not saved; some files hold the pooling layer, which has no arrays.
+  # Loss networks are not saved; the pooling layer of some files has no arrays.
   parts = [torch_state.without_prefix(state, prefix) for prefix in ('encoder.', 'decoder.')]
   encoder = encoder_state.encoder_from_torch(parts[0], where)
   generator, variables = stylegan2_state.generator_from_torch(parts[1], where)
@@ -112,7 +113,7 @@ def read_psp(path: pathlib.Path) -> Psp:
     mean = _checked(mean.reshape(rows, -1), (rows, generator.style_dim), where)
     mean = np.broadcast_to(mean, (generator.num_styles, generator.style_dim))
   elif options.get('start_from_latent_avg'):
-    log.warning('%s holds no mean style, though its encoder starts from it', where)
+    log.warning('%s has no mean style, which its encoder needs: that of seed 0 is used', where)
     mean = np.asarray(mean_style(generator, variables, jax.random.key(0)))
     mean = np.broadcast_to(mean, (generator.num_styles, generator.style_dim))
   styles = getattr(encoder[0], 'num_styles', generator.num_styles)
@@ -125,7 +126,7 @@ def read_psp(path: pathlib.Path) -> Psp:
 
 
 def read_tree(path: pathlib.Path) -> dict[str, Any]:
-  """A file's dicts and tensors, unread."""
+  """Reads the dicts of a file, with unread tensors."""
   with readers.told_in_one_line(path):
     with path.open('rb') as file:
       start = file.read(len(torch_file.LEGACY_MAGIC))
@@ -136,15 +137,15 @@ def read_tree(path: pathlib.Path) -> dict[str, Any]:
 
 def _state(tree: Mapping[str, Any], name: str, where: str) -> Mapping[str, Any]:
   if not isinstance(tree.get(name), dict):
-    raise WeightsError(f'{where} holds no {name}; give a file of StyleGAN2 or pSp for PyTorch')
+    raise WeightsError(f'{where} has no {name}; give a file of StyleGAN2 or pSp for PyTorch')
   return tree[name]
 
 
 def read_arrays(state: Mapping[str, Any], where: str) -> dict[str, np.ndarray]:
-  """The tensors among the values of a dict.
+  """Reads the tensors in a dict; other values are dropped.
 
   Raises:
-    WeightsError: one is damaged.
+    WeightsError: a tensor is damaged.
   """
   return {
     name: _array(tensor, name, where)
@@ -160,7 +161,7 @@ def _array(tensor: Any, name: str, where: str) -> np.ndarray:
     if array.shape != tensor.shape:
       raise ValueError('shape')
     return array
-  except Exception as error:  # Parsers of damaged files raise what they please.
+  except Exception as error:  # Parsers may raise anything on damaged files.
     raise WeightsError(
       f'{where} is damaged at {name} ({type(error).__name__}); download or copy it again'
     ) from error
@@ -180,7 +181,7 @@ def _unlike(where: str, shape: tuple[int, ...], generator: Generator) -> Weights
   )
 
 
-# Names in ADA -> rosinality's names, and the axes that these have in front.
+# Names in ADA -> rosinality's names, and the number of their additional leading axes.
 _ADA_LAYER = {
   'weight': ('conv.weight', 1),
   'affine.weight': ('conv.modulation.weight', 0),
@@ -193,13 +194,13 @@ _ADA_LAYER = {
 def _from_ada_generator(
   state: Mapping[str, np.ndarray], where: str
 ) -> tuple[dict[str, np.ndarray], np.ndarray | None]:
-  """A generator's arrays in rosinality's names, and the mean style.
+  """Arrays of a generator with rosinality's names, and the mean style.
 
   Raises:
-    WeightsError: it is conditional, for which there is no module here.
+    WeightsError: the generator is conditional, which is not supported.
   """
   if any(name.startswith('mapping.embed.') for name in state):
-    raise WeightsError(f'{where} holds a conditional generator, which is not supported')
+    raise WeightsError(f'{where} has a conditional generator, which is not supported')
   found = {}
   for name, array in state.items():
     if match := re.fullmatch(r'mapping\.fc(\d+)\.(weight|bias)', name):
@@ -209,7 +210,7 @@ def _from_ada_generator(
     elif name == 'synthesis.b4.const':
       found['input.input'] = array[None]
     elif name != 'mapping.w_avg' and not name.endswith('resample_filter'):
-      found[name] = array  # Refused by its name later on.
+      found[name] = array  # An unknown name, which is an error later.
   return found, state.get('mapping.w_avg')
 
 
@@ -231,7 +232,7 @@ def _ada_layer(side: int, layer: str, leaf: str, array: np.ndarray) -> dict[str,
 
 
 def _from_ada_discriminator(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """A discriminator's arrays in rosinality's names."""
+  """Arrays of a discriminator with rosinality's names."""
   sides = {int(m[1]) for m in (re.match(r'b(\d+)\.', name) for name in state) if m}
   names = {
     'fromrgb': ('convs.0.0', 'convs.0.1'),
@@ -245,7 +246,7 @@ def _from_ada_discriminator(state: Mapping[str, np.ndarray]) -> dict[str, np.nda
     if name.endswith('resample_filter'):
       continue
     if not match:
-      found[name] = array  # Refused by its name later on.
+      found[name] = array  # An unknown name, which is an error later.
       continue
     side, layer, leaf = int(match[1]), match[2], match[3]
     i = max(sides).bit_length() - side.bit_length() + 1

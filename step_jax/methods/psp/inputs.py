@@ -41,7 +41,7 @@ def prepare(config: ml_collections.ConfigDict, source: np.ndarray, factor: int =
   size = config.model.encoder_size
   if config.task == 'segmentation':
     if source.ndim != 2:
-      raise DataError('this encoder reads label maps, and no images: give a code, or --style-run')
+      raise DataError('this encoder reads label maps, not images: give a code, or --style-run')
     transforms.check_labels(source, config.data.classes, 'a label map')
     return transforms.resize_labels(source, size)
   if config.task == 'sketch':

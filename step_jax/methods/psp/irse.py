@@ -1,4 +1,4 @@
-"""Improved residual networks of face recognition: the body of pSp's encoders, and face embeddings.
+"""Improved residual networks (IR) of face recognition: encoder bodies and face embeddings.
 
 Deng et al. 2019 (ArcFace), sec. 3.1; squeeze-and-excitation is from Hu et al. 2018.
 """
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from step_jax.methods.psp.torch_layers import Conv, Dense, PReLU
 from step_jax.models.norms import BatchNorm
 
-# Units of each stage.
+# Number of units in each stage.
 DEPTHS = (3, 4, 14, 3)
 DEPTHS_101 = (3, 13, 30, 3)
 WIDTHS = (64, 128, 256, 512)
@@ -21,7 +21,7 @@ _REDUCTION = 16
 
 
 class SqueezeExcite(nn.Module):
-  """Scales channels by what their means over the image say, `[B, H, W, C]`."""
+  """Scales each channel by a function of the channel means over the image, `[B, H, W, C]`."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
@@ -38,8 +38,8 @@ class Unit(nn.Module):
 
   Attributes:
     features: output channels.
-    stride: of the second convolution and of the shortcut.
-    squeeze: whether it has squeeze-and-excitation.
+    stride: stride of the second convolution and of the shortcut.
+    squeeze: whether to use squeeze-and-excitation.
   """
 
   features: int
@@ -61,15 +61,15 @@ class Unit(nn.Module):
 
 
 class Body(nn.Module):
-  """Four stages of units, each of which halves the image first.
+  """Four stages of units; the first unit of each stage halves the image.
 
   `[B, H, W, C]` to the outputs of the stages, `[B, H/2, W/2, widths[0]]` … `[B, H/16, W/16,
   widths[3]]`.
 
   Attributes:
-    depths: units of each stage.
+    depths: number of units in each stage.
     widths: channels of each stage.
-    squeeze: whether units have squeeze-and-excitation.
+    squeeze: whether to use squeeze-and-excitation.
   """
 
   depths: Sequence[int] = DEPTHS
@@ -90,19 +90,18 @@ class Body(nn.Module):
 
 
 class FaceEmbedding(nn.Module):
-  """Aligned faces to unit vectors, `[B, 112, 112, 3]` in [-1, 1] to `[B, D]`; never trained here.
+  """Aligned faces to unit vectors, `[B, 112, 112, 3]` in [-1, 1] to `[B, D]`; for inference only.
 
-  ArcFace's IR-SE-50 by default; the metric network of the paper, CurricularFace's IR-101, has
+  The defaults are ArcFace's IR-SE-50. The metric network of the paper, CurricularFace's IR-101, has
   `depths=DEPTHS_101, squeeze=False, affine=False`.
 
   Attributes:
-    depths: of `Body`.
-    widths: of `Body`; the last one is D.
-    squeeze: of `Body`.
+    depths, squeeze: see `Body`.
+    widths: see `Body`; the last one is D.
     affine: whether the last batch norm has parameters.
 
   Raises:
-    ValueError: the images are not of that size.
+    ValueError: the images have another size.
   """
 
   depths: Sequence[int] = DEPTHS

@@ -1,7 +1,7 @@
 """Layers of StyleGAN2, NHWC.
 
-Parameters have unit variance and are scaled where they are used, by `1 / sqrt(fan_in)`: an
-equalised learning rate (Karras et al. 2018) without the gain of He's constant. Kernels are
+Parameters have unit variance and are multiplied by `1 / sqrt(fan_in)` in the forward pass. This is
+an equalised learning rate (Karras et al. 2018) without the gain of He's constant. Kernels are
 `[k, k, in, out]` and `[in, out]`, in PyTorch's orientation.
 """
 
@@ -20,7 +20,7 @@ Convolution = Callable[[jax.Array, jax.Array], jax.Array]
 
 
 def fused_leaky_relu(x: jax.Array) -> jax.Array:
-  """Leaky ReLU of slope 0.2 times sqrt(2), which keeps the variance; any shape."""
+  """Leaky ReLU with slope 0.2, times sqrt(2) to keep the variance; any shape."""
   return nn.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
@@ -31,7 +31,7 @@ def same(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def downsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Blur and convolution of stride 2, `[B, H, W, in], [k, k, in, out] -> [B, H/2, W/2, out]`."""
-  if kernel.shape[0] == 1:  # It looks at every second pixel of the blurred map.
+  if kernel.shape[0] == 1:  # Only every second pixel of the blurred map is needed.
     return _convolve(fir.blur(x, pad=1, down=2), kernel)
   return _convolve(fir.blur(x, pad=2), kernel, stride=2)
 
@@ -39,8 +39,8 @@ def downsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def upsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Transposed convolution of stride 2 and blur, `[B, H, W, in], [3, 3, in, out] -> [B, 2H, …]`.
 
-  As `torch.nn.functional.conv_transpose2d` without padding, before the blur: input pixel `i` adds
-  `x[i] * kernel[a]` to output pixel `2 i + a`.
+  The convolution equals `torch.nn.functional.conv_transpose2d` without padding: input pixel `i`
+  adds `x[i] * kernel[a]` to output pixel `2 i + a`.
   """
   y = jax.lax.platform_dependent(x, kernel, cpu=_transposed_by_products, default=_transposed)
   return fir.blur(y, pad=1, gain=4.0)
@@ -53,7 +53,7 @@ def _transposed(x, kernel):
 def _transposed_by_products(x, kernel):
   """`_transposed` for 3x3 kernels without a dilated convolution.
 
-  The gradient of that by its kernel takes CPUs 7 to 18 times as long.
+  Its kernel gradient takes 7 to 18 times as long on CPUs.
   """
   dtype = jnp.result_type(x, kernel)
   y = jnp.einsum('bhwi,klio->klbhwo', x.astype(dtype), kernel.astype(dtype))
@@ -62,7 +62,7 @@ def _transposed_by_products(x, kernel):
 
 
 def _interleave(parts, axis):
-  """Adds `parts[a][i]` to place `2 i + a` of an axis."""
+  """Adds `parts[a][i]` at position `2 i + a` of an axis."""
 
   def padded(part, before):
     margin = [(0, 0)] * part.ndim
@@ -73,7 +73,7 @@ def _interleave(parts, axis):
   count = 2 * even.shape[axis]
   y = jnp.stack([even, odd], axis=axis + 1)
   y = y.reshape(*even.shape[:axis], count, *even.shape[axis + 1 :])
-  # The last odd place is beyond the end.
+  # The last odd position is beyond the end.
   return jax.lax.slice_in_dim(y, 0, count - 1, axis=axis)
 
 
@@ -94,9 +94,9 @@ class EqualLinear(nn.Module):
 
   Attributes:
     features: output size.
-    lr_multiplier: of kernel and bias; the kernel is drawn from N(0, 1) / this.
+    lr_multiplier: learning rate multiplier; the kernel is initialised from N(0, 1) / lr_multiplier.
     bias_init: initial bias.
-    activate: whether `fused_leaky_relu` follows.
+    activate: whether to apply `fused_leaky_relu`.
   """
 
   features: int
@@ -120,8 +120,8 @@ class EqualConv(nn.Module):
     features: output channels.
     size: side of the kernel.
     convolution: `same` or `downsampling`.
-    bias: whether a bias is added.
-    activate: whether `fused_leaky_relu` follows.
+    bias: whether to add a bias.
+    activate: whether to apply `fused_leaky_relu`.
   """
 
   features: int
@@ -141,14 +141,14 @@ class EqualConv(nn.Module):
 class ModulatedConv(nn.Module):
   """Convolution whose input channels are scaled by a style (Karras et al. 2020, sec. 2.2).
 
-  `[B, H, W, in], [B, D] -> [B, H', W', features]`. The kernel of each example is never built:
-  activations are scaled before the convolution, and after it by what normalises the kernel.
+  `[B, H, W, in], [B, D] -> [B, H', W', features]`. There are no kernels per example: activations
+  are scaled before the convolution, and divided by the norm of the scaled kernel after it.
 
   Attributes:
     features: output channels.
     size: side of the kernel.
     convolution: `same`, `upsampling` or `downsampling`.
-    demodulate: whether output channels are divided by the norm of their scaled kernel.
+    demodulate: whether to divide output channels by the norm of their scaled kernel.
   """
 
   features: int

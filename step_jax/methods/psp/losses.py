@@ -46,7 +46,7 @@ def moco_features(embed: Embed, images: jax.Array) -> jax.Array:
 
 
 def similarity_loss(output: jax.Array, target: jax.Array) -> jax.Array:
-  """`mean(1 - <output, target>)` of unit vectors `[B, D]`, a scalar; the target is constant."""
+  """`mean(1 - <output, target>)` of unit vectors `[B, D]`, a scalar; no gradient to the target."""
   return jnp.mean(1 - cosine(output, jax.lax.stop_gradient(target)))
 
 

@@ -1,4 +1,4 @@
-"""Modules and frozen networks of pSp, as a configuration asks for them."""
+"""Creates modules and loads frozen networks of pSp from a configuration."""
 
 from collections.abc import Mapping
 import functools
@@ -19,7 +19,7 @@ from step_jax.methods.psp.discriminator import Discriminator
 from step_jax.methods.psp.generator import Generator
 from step_jax.weights import nets
 
-# Trunk -> what LPIPS calls it.
+# Feature network -> its name in LPIPS.
 _LPIPS = {'alexnet': 'alex', 'vgg16': 'vgg', 'squeezenet1_1': 'squeeze'}
 
 
@@ -29,7 +29,7 @@ def size(config: ml_collections.ConfigDict) -> int:
 
 
 def input_channels(config: ml_collections.ConfigDict) -> int:
-  """Channels of what the encoder reads."""
+  """Number of input channels of the encoder."""
   return {'segmentation': config.data.classes, 'sketch': 1}.get(config.task, 3)
 
 
@@ -71,7 +71,7 @@ def generator_shapes(config: ml_collections.ConfigDict) -> Mapping[str, Any]:
 
 
 class Trunk(NamedTuple):
-  """The net of LPIPS with its parameters and heads, and what it is called in logs."""
+  """The feature network of LPIPS with its parameters and heads, and its label in logs."""
 
   module: models.FeatureNet
   params: Mapping[str, Any]
@@ -80,10 +80,10 @@ class Trunk(NamedTuple):
 
 
 def lpips_module(config: ml_collections.ConfigDict) -> models.FeatureNet:
-  """The net under LPIPS, without parameters.
+  """The feature network of LPIPS, without parameters.
 
   Raises:
-    ConfigError: LPIPS has no heads for that net.
+    ConfigError: LPIPS has no heads for this network.
   """
   net = config.features.net
   config_lib.demand(net in _LPIPS, 'features.net', net, f'LPIPS has heads for {", ".join(_LPIPS)}')
@@ -92,10 +92,10 @@ def lpips_module(config: ml_collections.ConfigDict) -> models.FeatureNet:
 
 
 def lpips(config: ml_collections.ConfigDict) -> Trunk:
-  """LPIPS on `config.features`; with `features.weights=random` all channels count alike.
+  """LPIPS on `config.features`; with `features.weights=random` all channels have equal weights.
 
   Raises:
-    UserError: LPIPS has no heads for that net, or its weights are not there.
+    UserError: LPIPS has no heads for this network, or weights are missing.
   """
   module = lpips_module(config)
   short = _LPIPS[config.features.net]
@@ -115,7 +115,7 @@ def similarity(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module,
   """The network of `loss.identity` or `loss.moco`, and its variables.
 
   Raises:
-    UserError: its file is not there or cannot be read.
+    UserError: its file is missing or cannot be read.
   """
   read = {
     'identity': published.read_face_embedding,
@@ -125,7 +125,7 @@ def similarity(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module,
 
 
 def lpips_shapes(config: ml_collections.ConfigDict) -> Trunk:
-  """`lpips` with shapes in place of parameters."""
+  """`lpips` with shapes instead of parameters."""
   module = lpips_module(config)
   picture = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   params = jax.eval_shape(module.init, jax.random.key(0), picture)['params']
@@ -135,7 +135,7 @@ def lpips_shapes(config: ml_collections.ConfigDict) -> Trunk:
 
 
 def similarity_shapes(config: ml_collections.ConfigDict, term: str) -> tuple[nn.Module, Mapping]:
-  """`similarity` with shapes in place of parameters, of the published networks."""
+  """`similarity` with shapes of the published networks instead of parameters."""
   del config
   if term == 'identity':
     module, side, init = irse.FaceEmbedding(), irse.FACE_SIZE, irse.FaceEmbedding().init

@@ -1,8 +1,8 @@
-"""The tasks of pSp: loss weights and inputs, as differences from the defaults.
+"""Presets of pSp's tasks: loss weights and inputs, as differences from the defaults.
 
-The first six are the reference's. `global` and `local` follow a summary of a paper, not its
-released code: one style for all layers with an identity loss, and one style for each layer with a
-term that holds the output to itself under random style mixing.
+The first six are those of the reference. `global` and `local` follow a summary of a paper, not its
+released code: one style for all layers with an identity loss, and one style per layer with a
+consistency loss under random style mixing.
 """
 
 from step_jax.methods.method import Preset

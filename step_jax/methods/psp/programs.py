@@ -1,4 +1,4 @@
-"""What a run of pSp computes, as programs to export."""
+"""Programs of a pSp run for export."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -16,18 +16,18 @@ _USAGE = (
   'sample NOISE.npy CODES.npy',
   'generate CODES.npy OUT.npy',
 )
-# Shape of what the encoder reads, where that is no image of three channels.
+# Shape of the encoder's input, if it is not an image with three channels.
 _SOURCES = {'segmentation': 'b, {0}, {0}', 'sketch': 'b, {0}, {0}, 1'}
 
 
 def bundle(run: run_lib.PspRun, platforms: Sequence[str] = programs_lib.PLATFORMS):
-  """Exports what a run can do: `generate`, `sample`, and `encode` where it has an encoder.
+  """Exports `generate`, `sample`, and, if the run has an encoder, `encode`.
 
-  Mixing is done on codes: replace the styles of some layers.
+  To mix styles, replace those of some layers in the codes.
 
   Args:
-    run: as `step_jax.load` gives it.
-    platforms: that the programs are lowered for.
+    run: run, from `step_jax.load`.
+    platforms: platforms to export for.
 
   Returns:
     An `export.programs.Bundle`.
@@ -82,15 +82,15 @@ def bundle(run: run_lib.PspRun, platforms: Sequence[str] = programs_lib.PLATFORM
 
 
 def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> run_lib.PspRun:
-  """The run whose `bundle` holds these arrays.
+  """Creates a run from the arrays of its `bundle`.
 
   Args:
-    config: of the run.
-    step: of its checkpoint.
+    config: configuration of the run.
+    step: step of its checkpoint.
     tree: the arrays, as dicts of dicts.
 
   Raises:
-    ValueError, KeyError: they do not fit the configuration.
+    ValueError, KeyError: the arrays do not fit the configuration.
   """
   mapping, synthesis = tree['mapping'], tree['synthesis']
   params = {

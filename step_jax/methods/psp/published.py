@@ -1,7 +1,7 @@
-"""Published networks behind loss terms, scores and the bodies of encoders: found, read, converted.
+"""Finds, reads and converts published networks for loss terms, scores and encoder bodies.
 
-They are read from files of PyTorch, or in this project's own format, to which `step-jax weights
-convert` turns them.
+They are read from PyTorch files, or from files in our own format, to which `step-jax weights
+convert` converts them.
 """
 
 from collections.abc import Mapping
@@ -32,25 +32,25 @@ NETWORKS = {
   'moco_resnet50': ResNet50(),
   'resnet50': ResNet50(),
 }
-# Identities are scored by another network than the one that is trained with, as in the reference.
+# As in the reference, identities are scored by another network than that of the training loss.
 _OF_TERMS = {
   'identity': 'arcface_ir_se50',
   'moco': 'moco_resnet50',
   'metric': 'curricularface_ir101',
 }
-# An array that files of ResNet-50 have, those of torchvision and of MoCo.
+# An array in files of ResNet-50 of torchvision and of MoCo, and the prefix of the latter.
 _LAST, _PREFIX = 'layer4.2.conv3.weight', 'module.encoder_q.'
 
 
 def find(term: str, path: str = '') -> pathlib.Path:
-  """The file of the network behind `loss.identity`, `loss.moco` or the score of identities.
+  """Finds the file of the network of `loss.identity`, `loss.moco` or the identity score.
 
   Args:
     term: `identity`, `moco` or `metric`.
-    path: the file itself; empty looks in the store of weights, for a converted file first.
+    path: path of the file; empty looks in the weights store, for a converted file first.
 
   Raises:
-    WeightsError: it is not there; the message says what to do.
+    WeightsError: the file does not exist; the message says what to do.
   """
   stem = places.weights() / _OF_TERMS[term]
   files = [stem.with_suffix(suffix) for suffix in ('.safetensors', '.pth')]
@@ -75,7 +75,7 @@ def read_face_embedding(path: pathlib.Path) -> tuple[FaceEmbedding, Variables]:
   """Reads a file of ArcFace's IR-SE-50 or of CurricularFace's IR-101.
 
   Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
+    WeightsError: the file cannot be read, is damaged, or has other content.
   """
   if _is_torch(path):
     return encoder_state.face_embedding_from_torch(_state(path), str(path))
@@ -86,7 +86,7 @@ def read_resnet50(path: pathlib.Path) -> tuple[ResNet50, Variables]:
   """Reads a file of MoCo's or torchvision's ResNet-50.
 
   Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
+    WeightsError: the file cannot be read, is damaged, or has other content.
   """
   if _is_torch(path):
     return encoder_state.resnet50_from_torch(_state(path), str(path))
@@ -94,17 +94,17 @@ def read_resnet50(path: pathlib.Path) -> tuple[ResNet50, Variables]:
 
 
 def convert(path: pathlib.Path, name: str = '') -> own_format.Weights | None:
-  """Reads a file of PyTorch of one of `NETWORKS`, recognised by the names of its arrays.
+  """Converts a PyTorch file of one of `NETWORKS`, identified by the names of its arrays.
 
   Args:
     path: the file.
-    name: what it is said to hold; empty for anything.
+    name: expected network; empty: any.
 
   Returns:
-    Its arrays by collection and name, or None where the file holds none of these networks.
+    Its arrays by collection and name; None if the file has none of these networks.
 
   Raises:
-    WeightsError: the file cannot be read, is damaged, or holds something else.
+    WeightsError: the file cannot be read, is damaged, or has another network than `name`.
   """
   state = _tensors(path) if _is_torch(path) else {}
   held, read = '', encoder_state.resnet50_from_torch
@@ -164,7 +164,7 @@ def _state(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def _tensors(path: pathlib.Path) -> Mapping[str, Any]:
-  """The state dict of a file that holds nothing else, or holds it under `state_dict`; unread."""
+  """The state dict of a file, which is the whole file or its entry `state_dict`; unread tensors."""
   tree = import_weights.read_tree(path)
   state = tree.get('state_dict')
   return state if isinstance(state, dict) else tree

@@ -1,4 +1,4 @@
-"""How pSp is shown by `step-jax quickstart`: StyleGAN2, and an encoder of drawings into it."""
+"""Quickstart of pSp: StyleGAN2, and an encoder from drawings into its latent space."""
 
 from step_jax import data
 from step_jax import files as files_lib
@@ -6,7 +6,7 @@ from step_jax.data import pictures
 from step_jax.infer import files
 from step_jax.quickstart import Recipe
 
-# Narrow networks, and training so short that it pays to learn faster than over millions of images.
+# Narrow networks, and high learning rates for the short training.
 FIELDS = {
   'data.palette': '',
   'features.taps': ('conv1', 'fire3'),
@@ -34,7 +34,7 @@ _SHOWN = 6
 
 
 def show(workdir: files_lib.Path) -> str:
-  """Translates some validation drawings in several ways; says what was made."""
+  """Translates some validation drawings in several ways; returns a description of the files."""
   folder = workdir / 'inputs'
   files_lib.make_folder(folder)
   split = data.open_data('swatches', resize=32).split('val')
@@ -45,10 +45,10 @@ def show(workdir: files_lib.Path) -> str:
   files.translate(workdir, sources, workdir / 'translation')
   files.translate(workdir, sources, workdir / 'samples', sample=6)
   return """\
-  translation/grid.png       drawings, and the images that they are encoded into
-  samples/grid.png           the same with the styles of the finer layers drawn anew
-  stylegan2, psp: the stages, with checkpoints, metrics and samples
-These images are synthetic and the networks narrow. Now your own:
+  translation/grid.png       drawings, and their translations
+  samples/grid.png           the same with sampled styles in the finer layers
+  stylegan2, psp             the stages, with checkpoints, metrics and samples
+These images are synthetic, and the networks are narrow. To train on your own images:
   step-jax train stylegan2 --data MY_IMAGES --size 256 --workdir runs/mine
   step-jax train psp --workdir runs/mine"""
 

@@ -1,7 +1,7 @@
-"""Ranger: rectified Adam, Lookahead and gradient centralisation, as pSp's reference computes it.
+"""Ranger: rectified Adam, Lookahead and gradient centralisation, as in the reference of pSp.
 
 Liu et al. 2020 (RAdam), Zhang et al. 2019 (Lookahead), Yong et al. 2020 (gradient centralisation).
-A chain of optax's own parts differs in the warm-up, the place of epsilon and the threshold.
+A chain of optax transformations differs in the warm-up, the position of epsilon and the threshold.
 """
 
 from collections.abc import Callable
@@ -13,17 +13,17 @@ import numpy as np
 import optax
 
 EPSILON = 1e-5
-# Fewer effective samples than this: steps of momentum without the second moment.
+# Below this effective sample size, updates use only the first moment.
 _THRESHOLD = 5
 LOOKAHEAD_STEPS = 6
 LOOKAHEAD_RATE = 0.5
 
 
 class RangerState(NamedTuple):
-  """Steps taken, both moments, and Lookahead's slow weights.
+  """Number of steps, both moments, and the slow weights of Lookahead.
 
-  These start as the parameters of the first step, which need not be those of `init`: a stage may
-  start from another one's.
+  The slow weights start as the parameters of the first step, which may differ from those of `init`
+  after a warm start.
   """
 
   count: jax.Array
@@ -39,15 +39,15 @@ def ranger(
   weight_decay: float = 0.0,
   conv_only: bool = False,
 ) -> optax.GradientTransformation:
-  """Ranger, as differences between old and new parameters, which are to be subtracted.
+  """The Ranger optimizer; its updates are old minus new parameters, to be subtracted.
 
-  Lookahead replaces parameters, so the learning rate is applied here: use it with a rate of 1.
+  The updates already include the learning rate, because Lookahead replaces parameters.
 
   Args:
-    learning_rate: a number, or steps taken before -> number.
-    b1, b2: decays of the moments.
-    weight_decay: decoupled: parameters shrink by this times the learning rate.
-    conv_only: centralise the gradients of convolutions alone, and not of linear layers.
+    learning_rate: a number, or number of previous steps -> number.
+    b1, b2: decay rates of the moments.
+    weight_decay: decoupled weight decay, multiplied by the learning rate.
+    conv_only: centralise only the gradients of convolutions, not of linear layers.
   """
   sizes, rectified_from = step_sizes(b1, b2)
 
@@ -83,10 +83,10 @@ def ranger(
 
 
 def step_sizes(b1: float, b2: float) -> tuple[np.ndarray, int]:
-  """Factors of the learning rate by the step, from 1, and the first step that is rectified.
+  """Factors of the learning rate per step, counted from 1, and the first rectified step.
 
-  They are computed ahead, in float64: float32 loses the small differences of the first steps. The
-  last one holds ever after.
+  They are precomputed in float64, because float32 loses the small differences of the first steps.
+  The last factor also applies to all later steps.
   """
   t = np.arange(1, int(20 / (1 - b2)) + 1)
   most = 2 / (1 - b2) - 1
@@ -101,15 +101,15 @@ def step_sizes(b1: float, b2: float) -> tuple[np.ndarray, int]:
 
 
 def centralise(path: tuple, gradient: jax.Array, conv_only: bool = False) -> jax.Array:
-  """Subtracts from the gradient of a kernel its mean over all axes but the output's.
+  """Subtracts from the gradient of a kernel its mean over all axes but the output axis.
 
-  Kernels are `[in, out]` or `[k, k, in, out]`; those of heads that are stacked have one more axis
-  in front, over which no mean is taken. Everything else is returned unchanged.
+  Kernels are `[in, out]` or `[k, k, in, out]`. Stacked kernels have another leading axis, which is
+  not averaged. All other gradients are returned unchanged.
 
   Args:
-    path: of the leaf; kernels are called `kernel`.
+    path: path of the leaf; kernels are named `kernel`.
     gradient: any shape.
-    conv_only: leave linear layers unchanged too.
+    conv_only: do not change linear layers either.
   """
   axes = (-4, -3, -2) if gradient.ndim >= 4 else (-2,)
   if getattr(path[-1], 'key', None) != 'kernel' or (conv_only and len(axes) == 1):

@@ -1,4 +1,4 @@
-"""Resizing as PyTorch does it, by constant matrices along height and width."""
+"""Resizing as in PyTorch, with constant matrices along height and width."""
 
 import functools
 
@@ -9,9 +9,10 @@ import numpy as np
 
 @functools.cache
 def align_corners_matrix(inputs: int, outputs: int) -> np.ndarray:
-  """Bilinear interpolation that keeps the corner pixels, `[outputs, inputs]`.
+  """Bilinear interpolation with aligned corner pixels, `[outputs, inputs]`.
 
-  As `torch.nn.functional.interpolate` with `align_corners=True`, which `jax.image.resize` lacks.
+  Same as `torch.nn.functional.interpolate` with `align_corners=True`, which `jax.image.resize` does
+  not support.
   """
   place = np.arange(outputs) * ((inputs - 1) / max(outputs - 1, 1))
   lower = np.minimum(place.astype(int), inputs - 1)
@@ -28,8 +29,8 @@ def align_corners_matrix(inputs: int, outputs: int) -> np.ndarray:
 def adaptive_pool_matrix(inputs: int, outputs: int) -> np.ndarray:
   """Means over the bins of `torch.nn.AdaptiveAvgPool2d`, `[outputs, inputs]`.
 
-  Bin `i` has the inputs from `floor(i * inputs / outputs)` up to `ceil((i + 1) * inputs /
-  outputs)`: they may overlap, and an input is repeated where outputs are more than inputs.
+  Bin `i` has the inputs from `floor(i * inputs / outputs)` to `ceil((i + 1) * inputs / outputs)`,
+  exclusive. Bins may overlap, and inputs are repeated if there are more outputs than inputs.
   """
   matrix = np.zeros((outputs, inputs))
   for i in range(outputs):
@@ -39,17 +40,17 @@ def adaptive_pool_matrix(inputs: int, outputs: int) -> np.ndarray:
 
 
 def bilinear(x: jax.Array, size: int) -> jax.Array:
-  """`[B, H, W, C] -> [B, size, size, C]` with `align_corners_matrix`."""
+  """Bilinear resizing `[B, H, W, C] -> [B, size, size, C]`; see `align_corners_matrix`."""
   return _resize(x, size, align_corners_matrix)
 
 
 def adaptive_pool(x: jax.Array, size: int) -> jax.Array:
-  """`[B, H, W, C] -> [B, size, size, C]` with `adaptive_pool_matrix`."""
+  """Adaptive pooling `[B, H, W, C] -> [B, size, size, C]`; see `adaptive_pool_matrix`."""
   return _resize(x, size, adaptive_pool_matrix)
 
 
 def nearest(x: jax.Array, size: int) -> jax.Array:
-  """`[B, H, W, C] -> [B, size, size, C]`: output `i` is input `floor(i * inputs / size)`."""
+  """Nearest neighbour `[B, H, W, C] -> [B, size, size, C]`; input `floor(i * inputs / size)`."""
   rows, columns = (np.arange(size) * side // size for side in x.shape[1:3])
   return x[:, rows][:, :, columns]
 
@@ -57,7 +58,7 @@ def nearest(x: jax.Array, size: int) -> jax.Array:
 def _resize(x, size, matrix):
   if x.shape[1:3] == (size, size):
     return x
-  # Rounded to bfloat16, as TPUs multiply by default, the bins would not sum to 1.
+  # With weights rounded to bfloat16, the default on TPUs, bins would not sum to 1.
   product = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
   x = product('oh,bhwc->bowc', jnp.asarray(matrix(x.shape[1], size), x.dtype), x)
   return product('ow,bhwc->bhoc', jnp.asarray(matrix(x.shape[2], size), x.dtype), x)

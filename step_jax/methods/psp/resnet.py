@@ -1,4 +1,4 @@
-"""ResNet-50 up to its pooled features (He et al. 2016), as torchvision builds it."""
+"""ResNet-50 up to its pooled features (He et al. 2016), as in torchvision."""
 
 import flax.linen as nn
 import jax
@@ -17,7 +17,7 @@ class Bottleneck(nn.Module):
 
   Attributes:
     width: inner channels.
-    stride: of the 3x3 convolution.
+    stride: stride of the 3x3 convolution.
     project: whether the shortcut is a convolution.
   """
 
@@ -41,8 +41,7 @@ class Bottleneck(nn.Module):
 class ResNet50(nn.Module):
   """Images of any size to features, `[B, H, W, C] -> [B, 2048]`, at least 0.
 
-  Images are taken as they are: weights that were trained on normalised pixels get those from their
-  caller.
+  Images are not normalised here; for weights that need it, the caller normalises them.
   """
 
   @nn.compact

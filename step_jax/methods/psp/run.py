@@ -74,7 +74,7 @@ class PspRun:
     if run:
       return self._other(run).encode(images)
     if 'encoder' not in self.params:
-      raise RunError('this run has no encoder, and draws images alone: step-jax train psp')
+      raise RunError('this run has no encoder and only generates images: run step-jax train psp')
     # An image is refused below if label maps are expected, and not read as maps of 3 px width.
     single = images.ndim == 2 or (
       images.ndim == 3 and (self.config.task != 'segmentation' or images.shape[-1] == 3)
@@ -88,7 +88,10 @@ class PspRun:
   def _other(self, folder: str) -> 'PspRun':
     other = methods.load(folder)
     if other.method != self.method or other.code_digest != self.code_digest:
-      raise RunError(f'{folder}: has another generator, so its styles mean nothing here')
+      raise RunError(
+        f'{folder}: has another generator, so its styles cannot be used: give a run with the same '
+        'generator'
+      )
     return other
 
   def translate(

@@ -50,7 +50,7 @@ class _MeanSession(PspSession):
   """Session in which every output is the image of the mean style."""
 
   def translations(self, examples: Iterable[Mapping[str, Any]]) -> Iterator[np.ndarray]:
-    """As `Session.translations`."""
+    """See `Session.translations`."""
     code = np.broadcast_to(self.run.params['mean_style'], self.run.code_shape)
     output = functions.fit(self.run.generate(code)[None], inputs.eval_crop(self.config)[0])
     for _ in examples:

@@ -1,4 +1,4 @@
-"""StyleGAN2's state dicts in PyTorch, in rosinality's names, as modules with their variables."""
+"""Converts PyTorch state dicts of StyleGAN2, with rosinality's names, to modules and variables."""
 
 from collections.abc import Iterator
 import logging
@@ -15,7 +15,7 @@ from step_jax.methods.psp.torch_state import Entry, State, Variables
 
 log = logging.getLogger(__name__)
 
-# From 4 px to 4096 px. Noise of more would be drawn without end.
+# Number of levels from 4 px to 4096 px; more levels would need too much noise.
 _MOST_LEVELS = 10
 
 
@@ -23,9 +23,9 @@ _MOST_LEVELS = 10
 def generator_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[Generator, Variables]:
-  """Reads a generator; its size, channels, style dimension and depth follow from the shapes.
+  """Reads a generator; shapes determine its size, channels, style dimension and depth.
 
-  Constant noise may be missing, as in old files: it is drawn then, and a warning is logged.
+  Old files have no constant noise. It is then sampled, and a warning is logged.
 
   Args:
     state: PyTorch name -> array, such as `g_ema` of a file.
@@ -39,20 +39,20 @@ def generator_from_torch(
   """
   levels = torch_state.count(state, r'to_rgbs\.\d+\.bias')
   if not 1 <= levels <= _MOST_LEVELS:
-    raise WeightsError(f'{where} does not hold a StyleGAN2 generator')
+    raise WeightsError(f'{where} does not have a StyleGAN2 generator')
   of = lambda key: torch_state.shape_of(state, key, where)
   first = ['conv1', *(f'convs.{2 * i}' for i in range(levels))]
   shapes = [of(f'{key}.conv.weight') for key in first]
   widths = of('style.1.weight')
   if any(len(shape) != 5 for shape in shapes) or len(widths) != 2:
-    raise WeightsError(f'{where} does not hold a StyleGAN2 generator')
+    raise WeightsError(f'{where} does not have a StyleGAN2 generator')
   module = Generator(
     channels=tuple(shape[1] for shape in shapes),
     style_dim=widths[0],
     mapping_depth=torch_state.count(state, r'style\.\d+\.weight'),
   )
   if not any(key.startswith('noises.') for key in state):
-    log.warning('%s holds no constant noise: it is drawn from seed 0', where)
+    log.warning('%s has no constant noise: it is sampled with seed 0', where)
     random = np.random.RandomState(0)
     drawn = [random.standard_normal((1, 1, side, side)) for side in noise_sides(module.size)]
     state = {**state, **{f'noises.noise_{i}': noise for i, noise in enumerate(drawn)}}
@@ -106,7 +106,7 @@ def modulated_conv(key: str, path: str) -> list[Entry]:
 def discriminator_from_torch(
   state: State, where: str = 'the state dict'
 ) -> tuple[Discriminator, Variables]:
-  """Reads a discriminator; its size and channels follow from the shapes.
+  """Reads a discriminator; shapes determine its size and channels.
 
   Args:
     state: PyTorch name -> array, such as `d` of a file.
@@ -120,11 +120,11 @@ def discriminator_from_torch(
   """
   blocks = torch_state.count(state, r'convs\.\d+\.skip\.1\.weight')
   if not 1 <= blocks <= _MOST_LEVELS:
-    raise WeightsError(f'{where} does not hold a StyleGAN2 discriminator')
+    raise WeightsError(f'{where} does not have a StyleGAN2 discriminator')
   of = lambda key: torch_state.shape_of(state, key, where)
   widths = [of('convs.0.0.weight'), *(of(f'convs.{i + 1}.skip.1.weight') for i in range(blocks))]
   if any(len(shape) != 4 for shape in widths):
-    raise WeightsError(f'{where} does not hold a StyleGAN2 discriminator')
+    raise WeightsError(f'{where} does not have a StyleGAN2 discriminator')
   module = Discriminator(channels=tuple(shape[0] for shape in reversed(widths)))
   size = 4 * 2**blocks
   image = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32)
@@ -151,7 +151,7 @@ def res_block(key: str, path: str) -> list[Entry]:
 
 
 def equal_conv(key: str, path: str, place: int) -> list[Entry]:
-  """Arrays of an `EqualConv` with a bias, which stands at a place in a `Sequential`."""
+  """Arrays of an `EqualConv` with bias at position `place` of a `Sequential`."""
   return [
     Entry(f'{key}.{place}.weight', f'params/{path}/kernel', torch_state.conv),
     Entry(f'{key}.{place + 1}.bias', f'params/{path}/bias'),

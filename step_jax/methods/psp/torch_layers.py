@@ -18,15 +18,15 @@ def _bias_init(fan_in: int):
 
 
 class Conv(nn.Module):
-  """Convolution with `size // 2` zeros on every side, `[B, H, W, in] -> [B, H', W', features]`.
+  """Convolution with `size // 2` zeros on each side, `[B, H, W, in] -> [B, H', W', features]`.
 
-  With stride 2 XLA's 'SAME' would pad even sizes on one side alone.
+  With stride 2, XLA's 'SAME' would pad even sizes only on one side.
 
   Attributes:
     features: output channels.
     size: side of the kernel.
-    stride: in both directions.
-    bias: whether a bias is added.
+    stride: stride in both directions.
+    bias: whether to add a bias.
   """
 
   features: int
@@ -57,7 +57,7 @@ class Dense(nn.Module):
 
 
 class PReLU(nn.Module):
-  """Leaky ReLU with a learned slope for each channel, `[..., C]`."""
+  """Leaky ReLU with a learned slope per channel, `[..., C]`."""
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:

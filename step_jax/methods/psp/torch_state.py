@@ -1,8 +1,7 @@
-"""How PyTorch state dicts become variables of our modules: by an ordered list of keys and paths.
+"""Converts PyTorch state dicts to variables of our modules with an ordered list of keys and paths.
 
-Each network has a function that lists, for its fields, the keys of a state dict in PyTorch's names
-and where their arrays belong here. Everything else is common: axes, shapes, what is missing, what
-is left over.
+Each network has a function that lists the keys of a PyTorch state dict and the paths of their
+arrays here. Conversion of axes, and checks of shapes and of missing and unknown keys, are shared.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -28,10 +27,10 @@ class Entry(NamedTuple):
   """One array of a state dict.
 
   Attributes:
-    key: its name in PyTorch.
-    path: where it belongs here, the collection first: `params/mapping/fc0/kernel`. Arrays of
-      several entries with one path are stacked along a new first axis, in order.
-    convert: from PyTorch's axes to ours.
+    key: name in PyTorch.
+    path: path of the variable, starting with the collection: `params/mapping/fc0/kernel`. Arrays of
+      several entries with the same path are stacked along a new first axis, in order.
+    convert: converts PyTorch's axes to ours.
   """
 
   key: str
@@ -55,7 +54,7 @@ def linear(x: np.ndarray) -> np.ndarray:
 
 
 def flattened(channels: int) -> Callable[[np.ndarray], np.ndarray]:
-  """Kernel `[out, C * H * W] -> [H * W * C, out]` of a layer that takes a flattened square map."""
+  """Kernel `[out, C * H * W] -> [H * W * C, out]` of a layer on flattened square maps."""
 
   def convert(x):
     side = int((x.shape[1] // channels) ** 0.5)
@@ -70,17 +69,17 @@ def nhwc(x: np.ndarray) -> np.ndarray:
 
 
 def flat(x: np.ndarray) -> np.ndarray:
-  """All values as a vector."""
+  """Flattens an array to a vector."""
   return x.reshape(-1)
 
 
 def scalar(x: np.ndarray) -> np.ndarray:
-  """The one value as a scalar."""
+  """Converts an array with one value to a scalar."""
   return x.reshape(())
 
 
 def dense(key: str, path: str, convert=linear) -> list[Entry]:
-  """Kernel and bias of a layer."""
+  """Entries of the kernel and bias of a layer."""
   return [
     Entry(f'{key}.weight', f'params/{path}/kernel', convert),
     Entry(f'{key}.bias', f'params/{path}/bias'),
@@ -88,7 +87,7 @@ def dense(key: str, path: str, convert=linear) -> list[Entry]:
 
 
 def batch_norm(key: str, path: str, affine: bool = True) -> list[Entry]:
-  """Parameters and running statistics of `models.norms.BatchNorm`."""
+  """Entries of the parameters and running statistics of `models.norms.BatchNorm`."""
   leaves = {'weight': 'scale', 'bias': 'bias'} if affine else {}
   return [
     *(Entry(f'{key}.{theirs}', f'params/{path}/{ours}') for theirs, ours in leaves.items()),
@@ -98,9 +97,9 @@ def batch_norm(key: str, path: str, affine: bool = True) -> list[Entry]:
 
 
 def refusing(read: Callable) -> Callable:
-  """Decorates a function `(state, where, …)` that reads a network: any failure is one line.
+  """Decorates a function `(state, where, …)` that reads a network: any error becomes one line.
 
-  Arrays of a stranger's file may have any number of axes, of any length.
+  Arrays of an untrusted file may have any shape.
   """
 
   @functools.wraps(read)
@@ -118,43 +117,43 @@ def refusing(read: Callable) -> Callable:
 
 
 def shape_of(state: State, key: str, where: str) -> tuple[int, ...]:
-  """Shape of an array that a network's fields are read from.
+  """Shape of an array that determines fields of a network.
 
   Raises:
-    WeightsError: it is not there.
+    WeightsError: the array is missing.
   """
   if key not in state:
-    raise WeightsError(f'{where} lacks {key}; give a whole state dict of this network')
+    raise WeightsError(f'{where} lacks {key}; give a complete state dict of this network')
   return np.shape(state[key])
 
 
 def count(state: State, pattern: str) -> int:
-  """How many keys match a pattern."""
+  """Number of keys that match a pattern."""
   return sum(re.fullmatch(pattern, key) is not None for key in state)
 
 
 def without_prefix(state: State, prefix: str) -> dict[str, np.ndarray]:
-  """The arrays whose names start with a prefix, without it."""
+  """Arrays whose names start with a prefix, by their names without it."""
   return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
 
 
 def convert(
   state: State, entries: Iterable[Entry], init: Callable, example: Any, where: str
 ) -> Variables:
-  """Turns a state dict into the variables of a module.
+  """Converts a state dict to the variables of a module.
 
   Args:
     state: PyTorch name -> array.
-    entries: all arrays that the module has, and where they belong.
-    init: the module's `init`, which takes a key and `example`.
-    example: shape of its argument.
+    entries: entries of all arrays of the module.
+    init: `init` of the module, a function of a key and `example`.
+    example: shape of its input.
     where: the file, for messages.
 
   Returns:
     Collection -> tree of float32 arrays.
 
   Raises:
-    WeightsError: an array is missing, left over, of another shape, or not finite.
+    WeightsError: an array is missing, unknown, not finite, or has another shape.
   """
   entries = list(entries)
   check_keys(state, entries, where)
@@ -189,25 +188,25 @@ def convert(
 
 
 def check_keys(state: State, entries: Iterable[Entry], where: str) -> None:
-  """Makes sure that a state dict holds what a network needs and nothing else.
+  """Checks that a state dict has exactly the keys of a network.
 
-  Counters of batch norm are ignored; filters have to be the one that StyleGAN2 uses.
+  Counters of batch norm are ignored. Filters must be those of StyleGAN2.
 
   Raises:
-    WeightsError: it does not.
+    WeightsError: a key is missing or unknown, or a filter differs.
   """
   wanted = {entry.key for entry in entries}
   missing = [key for key in wanted if key not in state]
   if missing:
     more = f' and {len(missing) - 1} more arrays' if len(missing) > 1 else ''
     raise WeightsError(
-      f'{where} lacks {min(missing)}{more}; give a whole state dict of this network'
+      f'{where} lacks {min(missing)}{more}; give a complete state dict of this network'
     )
   for key in state:
     if key in wanted or _IGNORED.fullmatch(key):
       continue
     if not key.endswith('.kernel'):
-      raise WeightsError(f'{where} holds {shown(key)}, which this network does not have')
+      raise WeightsError(f'{where} has {shown(key)}, which this network does not have')
     array = np.asarray(state[key], np.float32)
     if array.shape != _FILTER.shape or not any(
       np.allclose(array, gain * _FILTER, atol=1e-5) for gain in (1, 4)

@@ -50,7 +50,7 @@ class Objectives:
     config: see `make`.
     encoder: images to styles.
     generator: styles to images.
-    features: trunk of LPIPS; None if no term needs it.
+    features: feature network of LPIPS; None if no term needs it.
     identity: face embeddings; None if no term needs it.
     moco: ResNet-50; None if no term needs it.
   """
@@ -148,15 +148,15 @@ class Objectives:
     key: jax.Array | None,
     train: bool = True,
   ) -> tuple[jax.Array, tuple[dict[str, jax.Array], Mapping]]:
-    """The weighted sum of the terms, a scalar, the terms, and the encoder's statistics.
+    """The weighted sum of the terms, a scalar; the terms; and the encoder's new statistics.
 
     Args:
-      params: of encoder and generator.
+      params: parameters of encoder and generator.
       stats: `TrainState.stats`, see `make`.
       batch: see `make`.
       frozen: see `make`.
-      key: for the noise of the generator and for the mixing of styles; None for constant noise,
-        which validation uses.
+      key: random key of the generator's noise and of style mixing; None: constant noise, for
+        validation.
       train: whether batch norm uses the batch.
     """
     inputs = to_input(batch['source'], self.config.task, networks.input_channels(self.config))
@@ -186,22 +186,22 @@ def mix_within_batch(key: jax.Array, styles: jax.Array) -> jax.Array:
 
 
 def make(objectives: Objectives) -> state_lib.TrainStep:
-  """The method of pSp.
+  """Creates the training step of pSp.
 
-  Batches are `{'source', 'target'}`: targets uint8 `[B, S, S, 3]`, sources as `to_input` takes
-  them; and `mask`, uint8 `[B, S, S, 1]`, where the identity term is a difference under a mask.
-  `frozen` holds, for the terms that need them, `features` and `heads` of LPIPS and the variables
-  `identity` and `moco`. `TrainState.params` are those of `encoder` and of `generator`, which stays
-  as it is unless it is trained; `TrainState.stats` holds the statistics of batch norm (`encoder`),
-  the constant noise of the generator (`noise`) and the mean style (`mean_style`).
+  Batches are `{'source', 'target'}`: targets uint8 `[B, S, S, 3]`, sources for `to_input`; and
+  optionally `mask`, uint8 `[B, S, S, 1]`, which makes the identity term a masked difference.
+  `frozen` has, for the terms that need them, `features` and `heads` of LPIPS and the variables
+  `identity` and `moco`. `TrainState.params` are those of `encoder` and `generator`; the generator
+  is frozen unless `train_generator` is set. `TrainState.stats` has the statistics of batch norm
+  (`encoder`), the constant noise of the generator (`noise`) and the mean style (`mean_style`).
 
   Args:
-    objectives: its `config` has `loss.NAME` for the names in `TERMS` (a term with weight 0 does not
-      exist), `task`, `data.classes`, `start_from_mean`, `train_generator`,
+    objectives: its `config` has `loss.NAME` for the names in `TERMS` (terms with weight 0 are not
+      computed), `task`, `data.classes`, `start_from_mean`, `train_generator`,
       `optimizer.{name, learning_rate}` with the name `ranger` or `adam`, and `seed`.
 
   Raises:
-    ValueError: a term has no network, or both kinds of similarity are asked for.
+    ValueError: a term has no network, or both kinds of similarity are used.
   """
   config = objectives.config
   needed = {'identity': objectives.identity, 'moco': objectives.moco}
@@ -220,7 +220,7 @@ def make(objectives: Objectives) -> state_lib.TrainStep:
   optimizers_ = {'encoder': optimizer}
 
   def init(key):
-    """A fresh state, with a generator that nobody trained: a warm start replaces it."""
+    """A new state; its untrained generator is replaced by a warm start."""
     size, channels = objectives.encoder.size, networks.input_channels(config)
     encoder = objectives.encoder.init(key, jnp.zeros((1, size, size, channels)), train=False)
     z = jnp.zeros((1, objectives.generator.style_dim))

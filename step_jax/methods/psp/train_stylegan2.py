@@ -1,8 +1,8 @@
-"""Training StyleGAN2: discriminator and generator in turn, regularisers every few steps.
+"""Training step of StyleGAN2: discriminator, generator, and lazy regularisation.
 
-One step is one compiled program: the discriminator's update, R1 every 16th step, the generator's
-update on the updated discriminator, path length every 4th step, moving averages. The order and the
-hyper-parameters are those of rosinality's PyTorch implementation.
+A step is one compiled program: discriminator update, R1 every 16th step, generator update with the
+updated discriminator, path length every 4th step, moving averages. Order and hyper-parameters are
+those of rosinality's PyTorch implementation.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,17 +23,17 @@ from step_jax.methods.psp.generator import Generator
 from step_jax.train import optimizers
 from step_jax.train import state as state_lib
 
-# Of the running mean of W.
+# Decay rate of the running mean of W.
 W_MEAN_DECAY = 0.995
 
 
 class Latents(NamedTuple):
-  """What a batch of images is drawn from.
+  """Random inputs of a batch of generated images.
 
   Attributes:
-    z: `[2, B, D]`, two latents for each image.
-    crossover: int32 scalar, the first layer that the second latent styles.
-    noise: of each convolution, `[B, H, W, 1]`.
+    z: `[2, B, D]`, two latents per image.
+    crossover: int32 scalar, first layer that uses the second latent.
+    noise: noise of each convolution, `[B, H, W, 1]`.
   """
 
   z: jax.Array
@@ -42,13 +42,13 @@ class Latents(NamedTuple):
 
 
 class Draws(NamedTuple):
-  """Everything random in a step.
+  """All random inputs of a step.
 
   Attributes:
-    discriminator, generator, path: latents of the three batches that are generated.
-    pixels: `[B', H, W, 3]` of N(0, 1), directions for the path lengths.
-    augment: keys of the augmentation of real and generated images for the discriminator, of real
-      images for R1, and of generated images for the generator, `[4]`.
+    discriminator, generator, path: latents of the three generated batches.
+    pixels: `[B', H, W, 3]` from N(0, 1), directions for the path lengths.
+    augment: keys `[4]` for the augmentation of real and generated images for the discriminator, of
+      real images for R1, and of generated images for the generator.
   """
 
   discriminator: Latents
@@ -60,13 +60,13 @@ class Draws(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Objectives:
-  """The losses of StyleGAN2 as functions of the parameters that they train.
+  """The losses of StyleGAN2 as functions of the trained parameters.
 
   Attributes:
     generator, discriminator: the modules.
-    style_mixing: how often a batch has two styles for each image.
-    path_shrink: by what the batch of the path lengths is smaller.
-    policy: of `augment.augment`.
+    style_mixing: probability that the images of a batch have two styles.
+    path_shrink: factor by which the batch for path lengths is smaller.
+    policy: see `augment.augment`.
   """
 
   generator: Generator
@@ -76,7 +76,7 @@ class Objectives:
   policy: Sequence[str] = ()
 
   def draw(self, key: jax.Array, batch: int) -> Draws:
-    """Draws everything random in a step of `batch` images."""
+    """Draws all random inputs of a step with `batch` images."""
     keys = jax.random.split(key, 5)
     small = max(1, batch // self.path_shrink)
     size = self.generator.size
@@ -100,13 +100,13 @@ class Objectives:
     )
 
   def styles(self, params: Mapping, latents: Latents) -> tuple[jax.Array, jax.Array]:
-    """Styles of latents: for the layers, `[B, n, D]`, and of the first latents, `[B, D]`."""
+    """Styles of latents per layer, `[B, n, D]`, and styles of the first latents, `[B, D]`."""
     w = [self.generator.apply({'params': params}, z, method='map') for z in latents.z]
     both = (generator_lib.broadcast(x, self.generator.num_styles) for x in w)
     return generator_lib.mix(*both, latents.crossover), w[0]
 
   def synthesize(self, params: Mapping, w_plus: jax.Array, latents: Latents) -> jax.Array:
-    """Images of styles, `[B, n, D] -> [B, H, W, 3]`, with the noise of the latents."""
+    """Generates images from styles, `[B, n, D] -> [B, H, W, 3]`, with the noise of `latents`."""
     return self.generator.apply({'params': params}, w_plus, latents.noise, method='synthesize')
 
   def judge(self, params: Mapping, key: jax.Array, pictures: jax.Array) -> jax.Array:
@@ -116,7 +116,7 @@ class Objectives:
   def discriminator_loss(
     self, params: Mapping, real: jax.Array, fake: jax.Array, keys: jax.Array
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Loss of the discriminator, and the mean logits of real and of generated images: scalars."""
+    """Loss of the discriminator, and mean logits of real and of generated images; scalars."""
     logits = self.judge(params, keys[0], real), self.judge(params, keys[1], fake)
     return gan.discriminator_loss(*logits), tuple(map(jnp.mean, logits))
 
@@ -135,7 +135,7 @@ class Objectives:
   def path(
     self, params: Mapping, latents: Latents, pixels: jax.Array, mean: jax.Array
   ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
-    """Path length penalty, the moved mean of the lengths, and their mean in this batch: scalars."""
+    """Path length penalty, updated running mean of lengths, and batch mean of lengths; scalars."""
     w_plus, _ = self.styles(params, latents)
     synthesize = lambda w_plus: self.synthesize(params, w_plus, latents)
     lengths = gan.path_lengths(synthesize, w_plus, pixels)

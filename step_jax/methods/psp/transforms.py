@@ -1,6 +1,6 @@
-"""What pSp's tasks do to images before the encoder sees them, and images of its inputs.
+"""Preprocessing of encoder inputs for the tasks of pSp, and conversion of inputs to images.
 
-On uint8 arrays, with Pillow, as the reference; deterministic given the factor.
+Uses uint8 arrays and Pillow, as the reference; deterministic for a given factor.
 """
 
 import numpy as np
@@ -8,7 +8,7 @@ from PIL import Image
 
 from step_jax.errors import DataError
 
-# Reductions that super-resolution learns to undo; training draws one of them for each image.
+# Reduction factors of super-resolution; training samples one per image.
 FACTORS = (1, 2, 4, 8, 16, 32)
 # Colours of CelebAMask-HQ's 19 classes: background, skin, nose, eye_g, l_eye, r_eye, l_brow,
 # r_brow, l_ear, r_ear, mouth, u_lip, l_lip, hair, hat, ear_r, neck_l, neck, cloth.
@@ -24,7 +24,7 @@ PALETTE = np.array(
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:
-  """Bilinear, antialiased where it shrinks: uint8 `[H, W, 3]` or `[H, W] -> [size, size, …]`."""
+  """Bilinear resizing, antialiased if smaller: uint8 `[H, W, 3]` or `[H, W] -> [size, size, …]`."""
   return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
 
 
@@ -33,19 +33,19 @@ def resize_labels(labels: np.ndarray, size: int, interpolate: bool = False) -> n
 
   Args:
     labels: class of each pixel.
-    size: of the result.
-    interpolate: mix the numbers of classes bilinearly, as the reference does by default, which
-      creates classes that are not there along borders.
+    size: side of the result.
+    interpolate: interpolate class numbers bilinearly, as the reference does by default; this
+      creates wrong classes along borders.
   """
   method = Image.Resampling.BILINEAR if interpolate else Image.Resampling.NEAREST
   return np.asarray(Image.fromarray(labels).resize((size, size), method))
 
 
 def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
-  """Makes sure that a label map, `[H, W]`, has no class beyond the last.
+  """Checks that all classes of a label map, `[H, W]`, are below `classes`.
 
   Raises:
-    DataError: it has.
+    DataError: a class is not.
   """
   if labels.max(initial=0) >= classes:
     raise DataError(
@@ -55,7 +55,7 @@ def check_labels(labels: np.ndarray, classes: int, where: str) -> None:
 
 
 def cubic_kernel(factor: int) -> np.ndarray:
-  """Cubic low-pass filter (a = -0.5) of a reduction by an integer, `[4 * factor]`, sums to 1."""
+  """Cubic low-pass filter (a = -0.5) for a reduction by an integer, `[4 * factor]`; sums to 1."""
   x = np.abs((np.arange(4 * factor) - 2 * factor + 0.5) / factor)
   inner = 1.5 * x**3 - 2.5 * x**2 + 1
   outer = -0.5 * x**3 + 2.5 * x**2 - 4 * x + 2
@@ -66,7 +66,7 @@ def cubic_kernel(factor: int) -> np.ndarray:
 def reduce(image: np.ndarray, factor: int) -> np.ndarray:
   """Reduces an image by an integer factor with `cubic_kernel`, rows first.
 
-  A factor of 1 moves the image by half a pixel and blurs it, as in the reference.
+  A factor of 1 shifts the image by half a pixel and blurs it, as in the reference.
 
   Args:
     image: uint8 `[H, W, 3]`.
@@ -93,5 +93,5 @@ def degrade(image: np.ndarray, factor: int) -> np.ndarray:
 
 
 def colour_labels(labels: np.ndarray) -> np.ndarray:
-  """Label map `[..., H, W]` in the colours of `PALETTE`, uint8 `[..., H, W, 3]`."""
+  """Colours a label map `[..., H, W]` with `PALETTE`, to uint8 `[..., H, W, 3]`."""
   return PALETTE[labels % len(PALETTE)]

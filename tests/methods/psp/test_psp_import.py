@@ -177,7 +177,7 @@ def test_ada_pickles(tiny, tmp_path, caplog):
     extra = {'mapping.embed.weight': np.zeros((2, 2), np.float32)}
     checkpoints.write_ada(path, {'G_ema': {**generator_state, **extra}})
     import_weights.read_stylegan2(path)
-  with pytest.raises(WeightsError, match='holds none of G, D, G_ema'):
+  with pytest.raises(WeightsError, match='has none of G, D, G_ema'):
     import_weights.read_stylegan2(checkpoints.write_ada(path, {}))
 
 
@@ -223,8 +223,8 @@ def test_files_that_do_not_fit_are_one_clear_error(tiny, tmp_path):
     },
     '18',
   )
-  refused({'g_ema': state}, 'holds no state_dict')
-  refused({'state': state}, 'holds no g_ema', import_weights.read_stylegan2)
+  refused({'g_ema': state}, 'has no state_dict')
+  refused({'state': state}, 'has no g_ema', import_weights.read_stylegan2)
   wrong = np.zeros(8, np.float32)
   refused({'g_ema': state, 'latent_avg': wrong}, 'mean style', import_weights.read_stylegan2)
   with pytest.raises(WeightsError, match='no such|cannot read'):
@@ -308,7 +308,7 @@ def test_levels_without_end_are_refused(tiny):
     for j in range(2):
       for key in [k for k in state if k.startswith(f'convs.{4 + j}.')]:
         state[key.replace(f'.{4 + j}.', f'.{2 * i + j}.', 1)] = state[key]
-  with pytest.raises(WeightsError, match='does not hold a StyleGAN2 generator'):
+  with pytest.raises(WeightsError, match='does not have a StyleGAN2 generator'):
     stylegan2_state.generator_from_torch(state)
 
 

@@ -354,9 +354,9 @@ def test_state_dicts_that_do_not_fit_are_one_clear_error(caplog):
   without = lambda name: {k: v for k, v in state.items() if k != name}
   refused(without('style.2.bias'), 'lacks style.2.bias')
   refused(without('conv1.conv.weight'), 'lacks conv1.conv.weight')
-  refused({**state, 'more\n': state['style.1.bias']}, r'holds more\\n, which')
+  refused({**state, 'more\n': state['style.1.bias']}, r'has more\\n, which')
   refused({**state, 'style.3.weight': state['style.3.bias']}, r'shape \[24\] at style.3.weight')
-  refused({**state, 'convs.0.conv.weight': state['style.3.bias']}, 'not hold a StyleGAN2 gen')
+  refused({**state, 'convs.0.conv.weight': state['style.3.bias']}, 'not have a StyleGAN2 gen')
   refused({**state, 'style.3.bias': np.full(24, np.nan, np.float32)}, 'not finite')
   refused({**state, 'to_rgbs.0.upsample.kernel': np.ones((4, 4))}, 'another filter')
   kernels = {'to_rgbs.0.upsample.kernel': 4 * np.outer(fir.TAPS, fir.TAPS)}
@@ -364,7 +364,7 @@ def test_state_dicts_that_do_not_fit_are_one_clear_error(caplog):
   assert not caplog.records
   old = {k: v for k, v in state.items() if not k.startswith('noises.')}
   _, variables = read(old, 'x.pt')
-  assert 'x.pt holds no constant noise' in caplog.text
+  assert 'x.pt has no constant noise' in caplog.text
   jax.tree.map(np.testing.assert_array_equal, variables['params'], whole['params'])
   shapes = lambda tree: jax.tree.map(np.shape, tree)
   assert shapes(variables['noise']) == shapes(whole['noise'])

@@ -1,1 +1,1 @@
-"""StyleGAN2 and pSp in PyTorch, to measure against; nothing else imports them."""
+"""StyleGAN2 and pSp in PyTorch, imported only by benchmarks."""

@@ -1,4 +1,4 @@
-"""pSp's encoder and the trunk of LPIPS in PyTorch, NCHW, with variables of the names in Flax."""
+"""pSp's encoder and the network of LPIPS in PyTorch, NCHW, with the variable names of Flax."""
 
 import math
 

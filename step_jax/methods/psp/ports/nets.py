@@ -1,7 +1,7 @@
-"""StyleGAN2's networks in PyTorch, NCHW, with variables of the names in Flax.
+"""StyleGAN2's networks in PyTorch, NCHW, with the variable names of Flax.
 
-Written from the specification, in the forms that run fastest: styles scale activations, so that no
-kernel is built for each example, and filters are depthwise convolutions.
+They are optimized for speed: styles scale activations, so that there are no kernels per example,
+and filters are depthwise convolutions.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,14 +19,14 @@ from step_jax.methods.psp.layers import EPSILON
 
 
 def load(module: nn.Module, *trees: Mapping) -> nn.Module:
-  """Copies variables of a Flax network into the same network of this module.
+  """Copies variables of a Flax network to the same network of this module.
 
   Args:
-    module: where to.
-    *trees: its collections; constant noise is left out.
+    module: target network.
+    *trees: collections of the Flax network, without constant noise.
 
   Raises:
-    ValueError: as `running.load`.
+    ValueError: see `running.load`.
   """
   arrays = {}
   for tree in trees:
@@ -47,7 +47,7 @@ def fused_leaky_relu(x: torch.Tensor) -> torch.Tensor:
 
 
 def blur(x: torch.Tensor, pad: int, gain: float = 1.0, stride: int = 1) -> torch.Tensor:
-  """`fir.blur`: a depthwise convolution, or sums of slices, which the compiler fuses."""
+  """`fir.blur` as a depthwise convolution, or as sums of slices that the compiler fuses."""
   if torch.compiler.is_compiling():
     x = F.pad(x, (pad,) * 4)
     for axis in (2, 3):
@@ -62,7 +62,7 @@ def blur(x: torch.Tensor, pad: int, gain: float = 1.0, stride: int = 1) -> torch
 
 
 def upsample(x: torch.Tensor) -> torch.Tensor:
-  """`fir.upsample`: bilinear interpolation but for the border, where it sees zeros."""
+  """`fir.upsample` as bilinear interpolation with zero padding at the border."""
   height, width = x.shape[-2:]
   x = F.interpolate(F.pad(x, (1, 1, 1, 1)), scale_factor=2, mode='bilinear', align_corners=False)
   return x[..., 2 : 2 + 2 * height, 2 : 2 + 2 * width]
@@ -84,7 +84,7 @@ class EqualLinear(nn.Module):
 
 
 class EqualConv(nn.Module):
-  """`layers.EqualConv`; with `down` it blurs and halves first."""
+  """`layers.EqualConv`; `down` blurs and uses stride 2."""
 
   def __init__(self, inputs, features, size, down=False, bias=True):
     super().__init__()
@@ -106,7 +106,7 @@ class EqualConv(nn.Module):
 
 
 class ModulatedConv(nn.Module):
-  """`layers.ModulatedConv`; with `up` it doubles."""
+  """`layers.ModulatedConv`; `up` upsamples."""
 
   def __init__(self, inputs, features, size, style_dim, up=False, demodulate=True):
     super().__init__()
@@ -210,7 +210,7 @@ class Generator(nn.Module):
     return image
 
   def random_noise(self, batch, device):
-    """Noise of N(0, 1) for each convolution."""
+    """Noise from N(0, 1) for each convolution."""
     return [torch.randn(batch, 1, side, side, device=device) for side in self.noise_sides]
 
 

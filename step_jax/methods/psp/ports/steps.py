@@ -1,8 +1,8 @@
-"""The training steps of StyleGAN2 and pSp in PyTorch, as its users write them, tuned.
+"""The training steps of StyleGAN2 and pSp in PyTorch, with the usual optimizations.
 
-Adam and averages run fused over all parameters, Ranger over lists of them; a network needs no
-gradient while another one is trained; what is differentiated twice is compiled too, where the way
-says so; nothing waits for the device before the last step of a measurement.
+Adam and averages are fused over all parameters, and Ranger uses lists of parameters. Networks that
+are not being trained compute no parameter gradients. In compiled ways, double differentiation is
+compiled too. Steps do not synchronise with the device before the end of a measurement.
 """
 
 import math
@@ -19,10 +19,10 @@ from step_jax.methods.psp.ports import encoder_nets, nets
 
 
 class Program(running.Program):
-  """What both steps share: networks with variables from Flax."""
+  """Base of both steps: networks with variables from Flax."""
 
   def place(self, module: torch.nn.Module, *trees) -> torch.nn.Module:
-    """A network with variables from Flax, on the device, in the memory format."""
+    """Loads variables from Flax, and moves a network to the device in the memory format."""
     return nets.load(module, *trees).to(self.device, memory_format=self.way.memory_format)
 
   def make_generator(self, config, params) -> nets.Generator:
@@ -33,7 +33,7 @@ class Program(running.Program):
 
 
 class StyleGAN2Step(Program):
-  """Steps of StyleGAN2; a call is as many as come between two steps with all terms."""
+  """Steps of StyleGAN2; a call runs all steps from one with all terms to the next."""
 
   def __init__(self, config, params, frozen, batch, way: running.Way):
     del frozen
@@ -53,7 +53,7 @@ class StyleGAN2Step(Program):
       setattr(self, name, self.maybe_compile(getattr(self, f'{name}_')))
 
   def draw(self) -> ours.Draws:
-    """Everything random in a step."""
+    """Draws all random inputs of a step."""
     batch, layers = len(self.real), self.generator.num_styles
     small = max(1, batch // self.config.path_shrink)
 
@@ -67,14 +67,14 @@ class StyleGAN2Step(Program):
     return ours.Draws(latents(batch), latents(batch), latents(small), pixels, None)
 
   def styles_(self, z, crossover):
-    """Styles of latents for the layers, `[B, n, D]`, and of the first latents, `[B, D]`."""
+    """Styles of latents per layer, `[B, n, D]`, and styles of the first latents, `[B, D]`."""
     first, second = self.generator.map(z.flatten(0, 1)).chunk(2)
     layers = torch.arange(self.generator.num_styles, device=z.device)
     below = (layers < crossover)[:, None]
     return torch.where(below, first[:, None], second[:, None]), first
 
   def draw_images_(self, z, crossover, noise):
-    """Images of latents."""
+    """Generates images from latents."""
     return self.generator.synthesize(self.styles_(z, crossover)[0], noise)
 
   def judge_loss_(self, real, fake):
@@ -94,7 +94,7 @@ class StyleGAN2Step(Program):
     return F.softplus(-logits).mean(), w.detach().mean(dim=0)
 
   def path_(self, z, crossover, noise, pixels, mean):
-    """Path length penalty, and the moved mean."""
+    """Path length penalty, and the updated running mean."""
     w_plus, _ = self.styles_(z, crossover)
     pixels = pixels / math.sqrt(pixels.shape[2] * pixels.shape[3])
     images = lambda w_plus: (self.generator.synthesize(w_plus, noise) * pixels).sum()
@@ -104,7 +104,7 @@ class StyleGAN2Step(Program):
     return (lengths - mean).square().mean(), mean.detach()
 
   def step(self, i: int, draws: ours.Draws) -> dict[str, torch.Tensor]:
-    """Step `i` with these draws; returns the losses and penalties that it computes."""
+    """Runs step `i` with given random inputs; returns the losses and penalties."""
     loss, interval = self.config.loss, self.config.interval
     self.discriminator.requires_grad_(True)
     self.generator.requires_grad_(False)
@@ -134,7 +134,7 @@ class StyleGAN2Step(Program):
 
 
 class PspStep(Program):
-  """A step of pSp with the terms `l2` and `lpips` by AlexNet, a frozen generator, and Ranger."""
+  """A step of pSp with the terms `l2` and `lpips` (AlexNet), a frozen generator, and Ranger."""
 
   def __init__(self, config, params, frozen, batch, way: running.Way):
     super().__init__(way)
@@ -154,7 +154,7 @@ class PspStep(Program):
     self.objective = self.maybe_compile(self.objective_)
 
   def objective_(self, source, target, noise):
-    """The terms."""
+    """The loss terms."""
     target = running.to_float(target)
     styles = self.encoder(running.to_float(source)) + self.mean_style
     output = self.generator.synthesize(styles, noise)
@@ -166,7 +166,7 @@ class PspStep(Program):
     return (output - target).square().mean(), lpips
 
   def step(self, noise) -> dict[str, torch.Tensor]:
-    """A step with this noise of the generator; returns the terms."""
+    """Runs a step with given noise of the generator; returns the terms."""
     l2, lpips = self.objective(self.source, self.target, noise)
     _update(self.ranger, self.loss.l2 * l2 + self.loss.lpips * lpips)
     return {'l2': l2.detach(), 'lpips': lpips.detach()}
@@ -196,7 +196,7 @@ def _update(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
 
 
 class Ranger(torch.optim.Optimizer):
-  """`ranger.ranger`, over lists of parameters at once."""
+  """`ranger.ranger`, with operations on lists of parameters."""
 
   def __init__(self, parameters, rate: float, b1: float = 0.95, b2: float = 0.999):
     super().__init__(parameters, {})
@@ -208,7 +208,7 @@ class Ranger(torch.optim.Optimizer):
 
   @torch.no_grad()
   def step(self):
-    """Moves the parameters by their gradients."""
+    """Updates the parameters."""
     self.count += 1
     # Kernels are [out, in, k, k] or [in, out].
     axes = {4: (1, 2, 3), 2: (0,)}

@@ -1,1 +1,1 @@
-"""The stages of pSp, put together for the loop."""
+"""The training stages of pSp."""

@@ -1,4 +1,4 @@
-"""Stage 2 put together: images to encode, a trained generator, and how well they are rebuilt."""
+"""Stage 2: trains the encoder for a trained generator, and evaluates reconstructions."""
 
 from collections.abc import Iterator
 import functools
@@ -24,16 +24,16 @@ from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
-# Validation images in the sample grid.
+# Number of validation images in the sample grid.
 _SAMPLES = 8
-# Images that a device scores at a time.
+# Batch size of a device for validation images.
 _EVAL_BATCH = 4
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
-  """Makes the training of the encoder ready."""
+  """Creates the training of the encoder."""
   mesh_lib.check_batch_size(config.batch_size)
   opened = data.open_config(config.data)
   opened.check_crop('train', config.data.crop)
@@ -54,11 +54,11 @@ def build(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses combinations of fields that pSp cannot train with.
+  """Checks combinations of fields.
 
   Raises:
-    ConfigError: as `stylegan2.check_images`; two terms that exclude each other; or a task without
-      what it reads.
+    ConfigError: see `stylegan2.check_images`; or two terms exclude each other; or the task needs
+      another field.
   """
   stylegan2.check_images(config)
   loss = config.loss
@@ -72,19 +72,19 @@ def check(config: ml_collections.ConfigDict) -> None:
     config.task != 'segmentation' or config.data.palette,
     'data.palette',
     config.data.palette,
-    'say how label maps show their classes, such as index',
+    'set how label maps encode classes, such as index',
   )
   side = networks.size(config)
   config_lib.demand(
     config.model.encoder != 'pyramid' or side >= 32,
     'model.encoder',
     config.model.encoder,
-    'it needs a generator of 32 px or more: use into_w_plus',
+    'needs a generator of 32 px or more: use into_w_plus',
   )
 
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
-  """The step with targets of `size` (height, width), by shape alone."""
+  """Shapes of the training step with targets of `size` (height, width)."""
   losses, frozen = objectives(config, with_weights=False)
   source = (config.batch_size, config.model.encoder_size, config.model.encoder_size)
   source += {'segmentation': (), 'sketch': (1,)}.get(config.task, (3,))
@@ -96,14 +96,14 @@ def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_
 def objectives(
   config: ml_collections.ConfigDict, with_weights: bool = True
 ) -> tuple[train_psp.Objectives, dict[str, Any]]:
-  """The losses, and what the networks behind them need, which is frozen.
+  """The losses, and the frozen parameters of their networks.
 
   Args:
-    config: of the stage.
-    with_weights: whether weights are loaded; else the shapes of the published ones are given.
+    config: configuration of the stage.
+    with_weights: whether to load weights; otherwise shapes of the published ones are returned.
 
   Raises:
-    UserError: weights are not there or cannot be read.
+    UserError: weights are missing or cannot be read.
   """
   loss = config.loss
   modules, frozen = {'features': None, 'identity': None, 'moco': None}, {}
@@ -111,7 +111,7 @@ def objectives(
     trunk = (networks.lpips if with_weights else networks.lpips_shapes)(config)
     modules['features'] = trunk.module
     frozen |= {'features': trunk.params, 'heads': trunk.heads}
-    log.info('loss.lpips is by %s', trunk.label)
+    log.info('loss.lpips uses %s', trunk.label)
   for term in ('identity', 'moco'):
     if loss[term]:
       read = networks.similarity if with_weights else networks.similarity_shapes
@@ -121,9 +121,9 @@ def objectives(
 
 
 def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
-  """The averaged generator of the stage before with its noise, and the mean style.
+  """Parameters and statistics for the start: averaged generator, its noise and the mean style.
 
-  Nothing if the stage resumes from its own checkpoint, which has all of this.
+  Empty if the stage resumes from its own checkpoint, which has all of them.
 
   Raises:
     UserError: there is no such stage, its generator does not fit, or `body_weights` cannot be read.
@@ -131,7 +131,7 @@ def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
   if checkpoint.exists(stage_lib.stage_folder(workdir, config.stage)):
     return {}, {}
   if not config.init_from:
-    raise RunError('config field init_from is empty: pSp needs a trained generator to draw with')
+    raise RunError('config field init_from is empty: pSp needs a trained generator')
   folder = stage_lib.stage_folder(workdir, config.init_from)
   shapes = networks.generator_shapes(config)
   mean = jax.ShapeDtypeStruct((config.model.style_dim,), jnp.float32)
@@ -152,7 +152,7 @@ def _warm_start(config, workdir, mesh) -> tuple[dict, dict]:
 
 
 def _start_body(config) -> dict:
-  """Variables of a fresh encoder whose body is that of a trained network."""
+  """Variables of a new encoder with the body of a trained network."""
   path = files.path(config.body_weights)
   if config.model.encoder == 'resnet50_linear':
     body = published.read_resnet50(path)[1]
@@ -181,7 +181,7 @@ def _train_batches(config, opened: data.PairSet, start: int) -> Iterator[dict[st
 
 
 def _evaluator(config, opened: data.PairSet, objectives: train_psp.Objectives, frozen, mesh):
-  """The loss of every validation image by itself, with constant noise, and the images rebuilt."""
+  """Computes the loss of each validation image, with constant noise, and reconstructs images."""
   generator, encoder = objectives.generator, objectives.encoder
 
   def score(variables, frozen, batch):

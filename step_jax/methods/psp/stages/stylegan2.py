@@ -1,4 +1,4 @@
-"""Stage 1 put together: images to train StyleGAN2 on, and how its own compare with them."""
+"""Stage 1: trains StyleGAN2, and compares generated with training images."""
 
 from collections.abc import Iterator
 import functools
@@ -21,16 +21,16 @@ from step_jax.train import stage as stage_lib
 
 log = logging.getLogger(__name__)
 
-# Generated images in the sample grid: rows and columns.
+# Rows and columns of the sample grid.
 _ROWS, _COLUMNS = 4, 8
-# Images that a device draws or describes at a time.
+# Batch size of a device for generated images and for features.
 _EVAL_BATCH = 8
 
 
 def build(
   config: ml_collections.ConfigDict, workdir: files.Path, mesh: jax.sharding.Mesh
 ) -> stage_lib.Training:
-  """Makes the training of StyleGAN2 ready."""
+  """Creates the training of StyleGAN2."""
   del workdir
   mesh_lib.check_batch_size(config.batch_size)
   opened = data.open_config(config.data)
@@ -45,10 +45,10 @@ def build(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses combinations of fields that StyleGAN2 cannot train with.
+  """Checks combinations of fields.
 
   Raises:
-    ConfigError: images of another size than the generator's, or a batch that has no groups.
+    ConfigError: see `check_images`; or the batch cannot be split into groups.
   """
   check_images(config)
   batch = config.batch_size
@@ -61,11 +61,11 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def check_images(config: ml_collections.ConfigDict) -> None:
-  """Refuses what neither stage can train with.
+  """Checks fields for both stages.
 
   Raises:
-    ConfigError: crops that are no square of a power of two, or that have another size than the
-      generator's images; or another compute type.
+    ConfigError: crops are not squares of a power of two, or their size differs from that of
+      generated images; or the compute type is not float32.
   """
   crop = config.data.crop
   side = crop[0]
@@ -83,12 +83,12 @@ def check_images(config: ml_collections.ConfigDict) -> None:
     f'training images have {side} px: leave it at 0, or set data.crop to it',
   )
   config_lib.demand(
-    config.dtype == 'float32', 'dtype', config.dtype, 'StyleGAN2 and pSp train in float32 alone'
+    config.dtype == 'float32', 'dtype', config.dtype, 'StyleGAN2 and pSp need float32'
   )
 
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
-  """The step on images of `size` (height, width), by shape alone."""
+  """Shapes of the training step on images of `size` (height, width)."""
   step = train_stylegan2.make(config)
   return stage_lib.AbstractStep.of(step, stage_lib.images(config, size, ('image',)))
 
@@ -108,10 +108,10 @@ def _train_batches(config, opened: data.PairSet, start: int) -> Iterator[dict[st
 
 
 def _evaluator(config, opened: data.PairSet, mesh):
-  """Compares generated images with as many training images, as a distribution.
+  """Compares the distributions of generated images and of as many training images.
 
-  The scores are `val_frechet` and `val_kernel`: FID and KID where Inception's weights are there,
-  else the same distances on the features of another net.
+  The scores are `val_frechet` and `val_kernel`: FID and KID if the weights of Inception are
+  available, otherwise the same distances on the features of another network.
   """
   generator = networks.generator(config)
   judge = realism.judge()
