@@ -1,8 +1,8 @@
-"""Runs an export: needs JAX, flatbuffers (which JAX reads programs with) and numpy, nothing else.
+"""Runs an export; needs only JAX, flatbuffers (which JAX needs to read programs) and numpy.
 
 python load_example.py PROGRAM INPUT.npy … OUT.npy
 
-README.md says which programs there are, and shape and type of their inputs.
+README.md lists the programs, and the shapes and types of their inputs.
 """
 
 import hashlib
@@ -18,12 +18,12 @@ HERE = pathlib.Path(__file__).resolve().parent
 
 
 def load(folder=HERE):
-  """Programs of an export, `name -> function` of its inputs, with the parameters filled in."""
+  """Programs of an export: name -> function of its inputs, with the parameters included."""
   folder = pathlib.Path(folder)
   manifest = json.loads((folder / 'manifest.json').read_text())
   for name, file in manifest['files'].items():
     if hashlib.sha256((folder / name).read_bytes()).hexdigest() != file['sha256']:
-      raise SystemExit(f'{folder / name}: is not what was exported: copy it again')
+      raise SystemExit(f'{folder / name}: differs from the exported file: copy it again')
   arrays = read_safetensors(folder / 'params.safetensors')
 
   def program(description):
@@ -35,7 +35,7 @@ def load(folder=HERE):
 
 
 def read_safetensors(path):
-  """Arrays of a safetensors file: the header's length, the header as JSON, then raw numbers."""
+  """Reads a safetensors file: length of the header, header in JSON, then raw numbers."""
   data = path.read_bytes()
   (length,) = struct.unpack('<Q', data[:8])
   header = json.loads(data[8 : 8 + length])
@@ -48,7 +48,7 @@ def read_safetensors(path):
 
 
 def main(name, *paths):
-  """The command above."""
+  """Runs the command above."""
   programs = load()
   if name not in programs:
     raise SystemExit(f'this export has no {name!r}: use one of {", ".join(programs)}')

@@ -62,7 +62,7 @@ def test_a_run_from_end_to_end(bucket, picture_folder, tmp_path):
   assert results.find(RUN) == found and found['data']['path'] == 'gs://bucket/pictures'
   assert str(report.write(RUN)) == f'{RUN}/report.html'
   page = bucket.read('run/report.html').decode()
-  assert 'Samples: styles drawn by the mapper' in page and 'Transfer' in page
+  assert 'Samples: styles sampled by the mapper' in page and 'Transfer' in page
   written = infer_files.translate(
     RUN, ['gs://bucket/pictures/val/00.png'], f'{RUN}/out', sample=2, side_by_side=True
   )

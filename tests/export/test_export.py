@@ -104,7 +104,7 @@ def test_damaged_files_are_found(exported, bare, tmp_path):
   data[-1] ^= 1
   (copy / 'params.safetensors').write_bytes(data)
   done = stranger(bare, copy, 'sample', 5, tmp_path / 'codes.npy')
-  assert done.returncode == 1 and 'is not what was exported' in done.stderr
+  assert done.returncode == 1 and 'differs from the exported file' in done.stderr
 
 
 def test_the_manifest_says_it_all(run, exported, picture_folder):

@@ -96,7 +96,7 @@ def encoder(**changed):
     # A width that costs its file nothing.
     ({'conv0__weight': np.zeros((7, 7, 0, 60_000), np.float32)}, 'is nothing'),
     ({'conv0__weight': np.zeros((0, 0, 0, 2**30), np.float32)}, 'style_encoder/conv0/kernel'),
-    ({'conv0__weight': np.full((7, 7, 3, 64), np.nan, np.float32)}, 'no numbers'),
+    ({'conv0__weight': np.full((7, 7, 3, 64), np.nan, np.float32)}, 'not finite'),
   ],
 )
 def test_networks_that_lie_are_refused_unmade(changed, message, apart):
@@ -111,7 +111,7 @@ def test_networks_that_lie_are_refused_unmade(changed, message, apart):
 @pytest.mark.parametrize('step', [np.int64(-1), np.int64(2**40), np.zeros(3, np.int64)])
 def test_steps_that_are_none_are_refused(step, apart):
   tf_bundle.write(apart / 'x', {**encoder(), 'global_step': step})
-  assert 'no number of steps' in refused(lambda: import_step(apart / 'x', apart / 'run'))
+  assert 'not a number of steps' in refused(lambda: import_step(apart / 'x', apart / 'run'))
 
 
 def test_codes_that_are_none_are_refused(apart):

@@ -215,7 +215,7 @@ def test_images_without_a_pixel_in_the_last_map_have_no_code(size):
   """Of some the code was a mean of nothing, NaN; others divided by zero."""
   encoder = StyleEncoder(width=4)
   encode = lambda image: encoder.init_with_output(jax.random.key(0), image)
-  with pytest.raises(DataError, match=f'{size[1]}x{size[0]} px is too small .* needs 16 px a side'):
+  with pytest.raises(DataError, match=f'{size[1]}x{size[0]} px is too small .* 16 px per side'):
     jax.eval_shape(encode, jnp.zeros((1, *size, 3)))
   (z, _, _), _ = encode(jnp.ones((1, 16, 16, 3)))
   assert np.isfinite(z).all()

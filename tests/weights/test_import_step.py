@@ -105,7 +105,7 @@ def test_what_cannot_be_used_is_refused_and_nothing_is_left(variables, prefix, t
   with pytest.raises(WeightsError, match='generator/decoder/up2/conv1/bias is nothing'):
     stop(tmp_path / 'lacking')
   tf_bundle.write(tmp_path / 'other', {'x': np.zeros(3, np.float32)})
-  with pytest.raises(WeightsError, match='holds no style_encoder'):
+  with pytest.raises(WeightsError, match='has no style_encoder'):
     stop(tmp_path / 'other')
   index = prefix.with_name(f'{prefix.name}.index').read_bytes()
   (tmp_path / 'cut.index').write_bytes(index[:-100])

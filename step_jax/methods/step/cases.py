@@ -1,4 +1,4 @@
-"""Training steps, inference and searches on random inputs that lie on the device."""
+"""Benchmarks: training steps, inference and searches on random inputs on the device."""
 
 from collections.abc import Mapping, Sequence
 import functools
@@ -14,7 +14,7 @@ from step_jax.methods.step import functions, networks, searches
 
 
 def cases(settings: Settings) -> Sequence[case.Case]:
-  """What a benchmark measures."""
+  """The cases of a benchmark."""
   if settings.name == 'inference':
     return inference_cases(settings)
   if settings.name == 'mining':
@@ -25,7 +25,7 @@ def cases(settings: Settings) -> Sequence[case.Case]:
 
 
 def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
-  """The configuration of a stage at the size of a bench."""
+  """The configuration of a stage with the sizes of a benchmark."""
   arg = f'size={settings.size},features={settings.features}'
   config = config_lib.load(f'{config_lib.stage_file(stage)}:{arg}')
   config.batch_size = settings.batch
@@ -41,13 +41,13 @@ def make_config(settings: Settings, stage: str) -> config_lib.ConfigDict:
 
 
 def random_batch(shapes: Mapping[str, jax.ShapeDtypeStruct]) -> dict[str, np.ndarray]:
-  """Random pictures, uint8 of those shapes."""
+  """Random uint8 images of the given shapes."""
   rng = np.random.default_rng(0)
   return {role: rng.integers(0, 256, x.shape, np.uint8) for role, x in shapes.items()}
 
 
 def load_frozen(config: config_lib.ConfigDict) -> dict:
-  """Frozen parameters of a step: the feature net, for stages 2 and 3."""
+  """Frozen parameters of a step: the feature network, for stages 2 and 3."""
   if config.stage == 'pretrain':
     return {}
   net = config.features
@@ -55,15 +55,15 @@ def load_frozen(config: config_lib.ConfigDict) -> dict:
 
 
 def step_case(settings: Settings, stage: str) -> case.Case:
-  """A training step of a stage, over all devices as in training."""
+  """A training step of a stage, on all devices as in training."""
   config = make_config(settings, stage)
-  unit = 'triplets' if config.stage == 'pretrain' else 'pictures'
+  unit = 'triplets' if config.stage == 'pretrain' else 'images'
   variants = lambda state, *inputs: step_variants(settings, config, state.params, *inputs)
   return steps.step_case(settings, config, random_batch, load_frozen(config), variants, unit)
 
 
 def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence[case.Variant]:
-  """A training step in PyTorch, from parameters and a batch as arrays of the host."""
+  """A training step in PyTorch, from parameters and a batch on the host."""
   from step_jax.bench.ports import running
   from step_jax.methods.step.ports import steps as torch_steps
 
@@ -72,7 +72,7 @@ def step_variants(settings: Settings, config, params, frozen, batch) -> Sequence
 
 
 def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict, dict, dict, dict]:
-  """Configuration, and random parameters, frozen parameters and batch of a step, on the host."""
+  """Configuration, random parameters, frozen parameters and batch of a step, on the host."""
   config = make_config(settings, stage)
   step = methods.abstract_step(config, config.data.crop)
   rng = np.random.default_rng(0)
@@ -82,7 +82,7 @@ def random_inputs(settings: Settings, stage: str) -> tuple[config_lib.ConfigDict
 
 
 def inference_cases(settings: Settings) -> Sequence[case.Case]:
-  """Translating in given styles: encoder and generator, and each alone; uint8 in and out."""
+  """Inference in given styles: encoder and generator together and separately; uint8 images."""
   config = make_config(settings, 'finetune')
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   keys = jax.random.split(jax.random.key(0), 3)
@@ -94,7 +94,7 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
   batch = random_batch({'source': shape, 'target': shape})
   batch['z'] = np.asarray(jax.random.normal(keys[2], (config.batch_size, config.model.z_dim)))
   given = jax.device_put(batch)
-  # Two programs, as `step_run.Translator` has them.
+  # Two programs, as in `run.Translator`.
   encode, encoding = case.compile_(
     jax.jit(functools.partial(functions.encode, encoder)), params, given['target']
   )
@@ -112,7 +112,7 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
       return running.variants(port, settings)
 
     work = case.calling(function, *args)
-    return case.Case(f'inference/{name}', config.batch_size, 'pictures', work, program, variants)
+    return case.Case(f'inference/{name}', config.batch_size, 'images', work, program, variants)
 
   return [
     make('translate', encoding.then(generating), translate),

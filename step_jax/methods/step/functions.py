@@ -10,7 +10,7 @@ from step_jax.methods.step.models import generator as generator_lib
 
 
 def encode(encoder: nets.StyleEncoder, params: Mapping, pictures: jax.Array) -> jax.Array:
-  """Style codes of pictures: uint8 `[B, H, W, 3] -> [B, Z]`."""
+  """Style codes of images: uint8 `[B, H, W, 3] -> [B, Z]`."""
   z, _, _ = encoder.apply({'params': params['style_encoder']}, images.to_float(pictures))
   return z
 

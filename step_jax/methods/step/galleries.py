@@ -9,7 +9,7 @@ from step_jax.methods.step import run as step_run
 
 
 def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict[str, np.ndarray]:
-  """Grids by title, uint8 `[H, W, 3]`: transfer, interpolation, and samples where they are drawn.
+  """Grids of reconstruction, transfer, interpolation and samples: title -> uint8 `[H, W, 3]`.
 
   Args:
     translator: a trained run.
@@ -34,16 +34,16 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
 
   rows = zip(sources, targets, strict=True)
   grids = {
-    'Reconstruction: source, true picture, translation in its own style': gallery.grid(
+    'Reconstruction: source, true image, translation in its own style': gallery.grid(
       [
         [picture, truth, translator.translate(picture, z)]
         for (picture, truth), z in zip(rows, styles, strict=True)
       ]
     ),
-    'Transfer: each source in the style of each picture of the first row': gallery.grid(
+    'Transfer: each source in the style of each image of the first row': gallery.grid(
       [[blank, *targets], *([picture, *in_styles(picture, styles)] for picture in sources)]
     ),
-    'Interpolation: from the style of the first picture to that of the last': gallery.grid(
+    'Interpolation: from the style of the first image to that of the last': gallery.grid(
       [
         [picture, *translator.interpolate(picture, targets[0], targets[-1], 6)]
         for picture in sources
@@ -52,7 +52,7 @@ def make(translator: step_run.Translator, count: int = 6, seed: int = 0) -> dict
   }
   for how, sampler in translator.samplers.items():
     codes = sampler.draw(count, seed)
-    grids[f'Samples: styles drawn by the {how}'] = gallery.grid(
+    grids[f'Samples: styles sampled by the {how}'] = gallery.grid(
       [[picture, *in_styles(picture, codes)] for picture in sources]
     )
   return grids

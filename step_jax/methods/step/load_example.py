@@ -1,10 +1,10 @@
-"""Runs an export: needs JAX, flatbuffers (which JAX reads programs with) and numpy, nothing else.
+"""Runs an export; needs only JAX, flatbuffers (which JAX needs to read programs) and numpy.
 
 python load_example.py encode STYLE.npy CODES.npy
 python load_example.py generate SOURCE.npy CODES.npy OUT.npy
 python load_example.py sample COUNT CODES.npy
 
-Pictures are uint8 arrays [n, height, width, 3], RGB, of any size; CODES are float32 [n, z].
+Images are uint8 arrays [n, height, width, 3], RGB, of any size; CODES are float32 [n, z].
 """
 
 import hashlib
@@ -21,12 +21,12 @@ MULTIPLE = 8
 
 
 def load(folder=HERE):
-  """Programs of an export, `name -> function` of its inputs, with the parameters filled in."""
+  """Programs of an export: name -> function of its inputs, with the parameters included."""
   folder = pathlib.Path(folder)
   manifest = json.loads((folder / 'manifest.json').read_text())
   for name, file in manifest['files'].items():
     if hashlib.sha256((folder / name).read_bytes()).hexdigest() != file['sha256']:
-      raise SystemExit(f'{folder / name}: is not what was exported: copy it again')
+      raise SystemExit(f'{folder / name}: differs from the exported file: copy it again')
   arrays = read_safetensors(folder / 'params.safetensors')
 
   def program(description):
@@ -38,7 +38,7 @@ def load(folder=HERE):
 
 
 def read_safetensors(path):
-  """Arrays of a safetensors file: the header's length, the header as JSON, then raw numbers."""
+  """Reads a safetensors file: length of the header, header in JSON, then raw numbers."""
   data = path.read_bytes()
   (length,) = struct.unpack('<Q', data[:8])
   header = json.loads(data[8 : 8 + length])
@@ -51,14 +51,14 @@ def read_safetensors(path):
 
 
 def generate_any_size(generate, sources, codes):
-  """`generate` takes multiples of 8: repeats the last row and column, and cuts the result."""
+  """Pads sources to multiples of 8 for `generate` by repeating edges, and crops the result."""
   height, width = sources.shape[1:3]
   margins = ((0, 0), (0, -height % MULTIPLE), (0, -width % MULTIPLE), (0, 0))
   return generate(np.pad(sources, margins, mode='edge'), codes)[:, :height, :width]
 
 
 def main(action, *arguments):
-  """One of the commands above."""
+  """Runs one of the commands above."""
   run = load()
   *inputs, out = arguments
   if action == 'encode':

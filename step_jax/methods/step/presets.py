@@ -1,7 +1,7 @@
-"""The rows of the paper's ablation, as differences from the default (`step_v3`).
+"""Presets for the rows of the paper's ablation, as differences from the default (`step_v3`).
 
-They were inferred from its text and project page: the printed table could not be read. All share
-networks and reconstruction loss.
+They were inferred from the text and project page of the paper, because the printed table could not
+be read. All have the same networks and reconstruction loss.
 """
 
 from step_jax.methods.method import Preset
@@ -15,7 +15,7 @@ _L2 = {'loss.z_l2': 0.01}
 
 
 def _preset(meaning: str, fields: dict) -> Preset:
-  # Fine-tuning starts from the stage before, whatever that started from.
+  # Fine-tuning always starts from the previous stage.
   later = {name: value for name, value in fields.items() if name != 'init_from'}
   return Preset(meaning, {'translate': fields, 'finetune': later})
 

@@ -1,4 +1,4 @@
-"""How StEP is shown by `step-jax quickstart`: all four stages on synthetic pairs."""
+"""Quickstart of StEP: all four stages on synthetic pairs."""
 
 from step_jax import data
 from step_jax import files as files_lib
@@ -6,9 +6,8 @@ from step_jax.data import pictures
 from step_jax.infer import files
 from step_jax.quickstart import Recipe
 
-# Narrow networks; reconstruction by pixels as well as by features. Training is so short that it
-# pays to learn faster than over the hundreds of kimg of a real run. Field -> value, where a stage
-# has it.
+# Narrow networks, L1 in addition to perceptual reconstruction, and high learning rates for the
+# short training. Field -> value, for stages with this field.
 FIELDS = {
   'features.taps': ('conv1', 'fire3'),
   'features.tap_weights': (1 / 2, 1 / 4),
@@ -32,7 +31,7 @@ _SHOWN = 6
 
 
 def show(workdir: files_lib.Path) -> str:
-  """Translates some validation images in several ways; says what was made."""
+  """Translates some validation images in several ways; returns a description of the files."""
   sources, styles = _write_inputs(workdir / 'inputs')
   for name, options in {
     'transfer': {'styles': styles[:4]},
@@ -41,16 +40,16 @@ def show(workdir: files_lib.Path) -> str:
   }.items():
     files.translate(workdir, sources, workdir / name, **options)
   return """\
-  transfer/grid.png          inputs in the styles of other pictures
+  transfer/grid.png          inputs in the styles of other images
   interpolation/grid.png     from one style to another
-  samples/grid.png           in styles drawn by the mapper
+  samples/grid.png           in styles sampled by the mapper
   pretrain, translate, finetune, mapper: the stages, with checkpoints, metrics and samples
-These pictures are synthetic and the networks narrow. Now your own:
+These images are synthetic, and the networks are narrow. To train on your own images:
   step-jax train pretrain --data MY_PICTURES --workdir runs/mine"""
 
 
 def _write_inputs(folder: files_lib.Path) -> tuple[list[files_lib.Path], list[files_lib.Path]]:
-  """Writes some validation pictures as files: what `step-jax translate` would be given."""
+  """Writes some validation images as input files of `step-jax translate`."""
   files_lib.make_folder(folder)
   split = data.open_data('swatches', resize=64).split('val')
   written = {'A': [], 'B': []}

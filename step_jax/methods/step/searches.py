@@ -1,4 +1,4 @@
-"""Searches for neighbours: mining by style distance, and IMLE's nearest samples."""
+"""Benchmarks of nearest-neighbour searches: mining by style distance, and IMLE."""
 
 from collections.abc import Sequence
 
@@ -11,23 +11,23 @@ from step_jax.bench.settings import Settings
 from step_jax.methods.step.search import nearest, neighbors
 from step_jax.weights import nets
 
-# Neighbours that StEP keeps, and how many samples IMLE draws for each code.
+# Number of neighbours in StEP, and number of samples per code in IMLE.
 NEAREST, FARTHEST = 5, 13
 SAMPLE_FACTOR = 10
 _Z_DIM = 8
-# In which synthetic styles vary.
+# Number of dimensions along which synthetic styles vary.
 _WAYS = 32
 
 
 def style_length(features: str) -> int:
-  """Length of a style vector: the upper triangles of the Gram matrices of all taps."""
+  """Length of a style vector, which has the upper triangles of the Gram matrices of all taps."""
   net = config_lib.FEATURES[features]
   shapes = nets.shapes(net['net'])
   channels = (
     sum(
       shape[-1]
       for path, shape in shapes.items()
-      # A block of SqueezeNet ends in two convolutions side by side.
+      # A block of SqueezeNet ends with two parallel convolutions.
       if path in (f'{tap}/kernel', f'{tap}/expand1/kernel', f'{tap}/expand3/kernel')
     )
     for tap in net['taps']
@@ -36,9 +36,9 @@ def style_length(features: str) -> int:
 
 
 def random_styles(count: int, length: int) -> np.ndarray:
-  """Random style vectors, float32 `[count, length]`, that vary in a few ways, as those of pictures.
+  """Random style vectors, float32 `[count, length]`, with few degrees of freedom, as real styles.
 
-  Were all entries independent, all distances would be nearly the same.
+  With independent entries, all distances would be nearly equal.
   """
   rng = np.random.default_rng(0)
   ways = rng.standard_normal((count, _WAYS), np.float32)
@@ -55,7 +55,7 @@ def random_codes(count: int, factor: int = SAMPLE_FACTOR) -> tuple[np.ndarray, n
 
 
 def mining_case(settings: Settings) -> case.Case:
-  """The nearest and farthest of style vectors that are mined already; vectors lie in memory."""
+  """Search for the nearest and farthest style vectors, with vectors in main memory."""
   count, length = settings.count, style_length(settings.features)
   vectors = random_styles(count, length)
 
@@ -68,17 +68,17 @@ def mining_case(settings: Settings) -> case.Case:
 
     return torch_searches.mining_variants(vectors, NEAREST, FARTHEST)
 
-  # Of the products alone, each pair once; many programs run, one a pair of blocks.
+  # FLOPs of the products, each pair once; there are many programs, one per pair of blocks.
   program = case.Program(flops=1.0 * count**2 * length, counted='formula')
   return case.Case('mining', count**2, 'distances', work, program, variants)
 
 
 def imle_case(settings: Settings) -> case.Case:
-  """The nearest of ten samples a code, for every code; both lie on the device."""
+  """The nearest sample of each code, with ten samples per code, on the device."""
   codes, samples = random_codes(settings.count)
   on_device = jax.device_put((codes, samples))
   compiled, program = case.compile_(jax.jit(nearest.nearest_samples), *on_device)
-  # The compiler counts the body of a loop once.
+  # The compiler counts the body of a loop only once.
   flops = 2.0 * codes.size * len(samples)
   program = case.Program(flops, 'formula', None, program.peak_bytes)
 

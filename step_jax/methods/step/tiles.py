@@ -37,9 +37,9 @@ class _Span(NamedTuple):
   """A tile along one axis, in pixels.
 
   Attributes:
-    tile: in the image.
-    window: the tile and what is around it, in the image.
-    core: the tile in its window.
+    tile: the tile, in image coordinates.
+    window: the tile with its surroundings, in image coordinates.
+    core: the tile, in coordinates of the window.
   """
 
   tile: slice
@@ -60,9 +60,9 @@ def translate(
 ) -> np.ndarray:
   """Translates an image in tiles.
 
-  There are 20 passes for the statistics of as many norms, and one for the result. Beside what one
-  tile needs, memory holds source and result, 6 bytes per pixel, and two maps at 1/8 of the size:
-  together `width` bytes per pixel in float32, half of that in bfloat16.
+  There are 20 passes for the statistics of 20 norms, and one for the result. In addition to one
+  tile, memory holds source and result, 6 bytes per pixel, and two maps at 1/8 of the size, which
+  need `width` bytes per pixel in float32 and half of that in bfloat16.
 
   Args:
     generator: the module.
@@ -80,7 +80,7 @@ def translate(
     source = np.pad(source, margins, mode='edge')
   tile += -tile % SIZE_MULTIPLE
   tiles = list(itertools.product(*(_spans(side, tile) for side in source.shape[:2])))
-  # Blocks that compute their activations again hide them from interceptors.
+  # Rematerialised blocks hide their activations from interceptors.
   visit = functools.partial(_visit, generator.clone(remat=False))
   statistics: list[tuple[np.ndarray, np.ndarray]] = []
   kept, blocks = None, 0
@@ -103,10 +103,9 @@ def translate(
 
 
 def _spans(length: int, tile: int) -> Iterator[_Span]:
-  """Tiles along an axis. All windows have one size, so that a pass compiles once.
+  """Tiles along an axis. All windows have the same size, so that a pass compiles once.
 
-  At the border of the image windows end where the image ends: there the layers pad as they do in
-  the whole image.
+  Windows at the border end at the border, where layers pad as for the whole image.
   """
   size = min(length, tile + 2 * _HALO)
   for start in range(0, length, tile):
@@ -116,7 +115,7 @@ def _spans(length: int, tile: int) -> Iterator[_Span]:
 
 
 def _at(scale: int, span: slice) -> slice:
-  """A span of pixels in a map that is so many times smaller."""
+  """Converts a span of pixels to a map that is `scale` times smaller."""
   return slice(span.start // scale, span.stop // scale)
 
 
@@ -133,22 +132,22 @@ def _visit(
 ) -> tuple[_Moments | None, jax.Array | None]:
   """Runs the generator on a window up to the first norm whose statistics are not known.
 
-  It traces the whole generator; XLA removes what the results do not depend on.
+  It traces the whole generator; XLA removes unused computations.
 
   Args:
     generator: the module.
-    blocks: how many residual blocks are left out, because the output of the last one is known.
-    params: of the generator.
+    blocks: number of residual blocks to skip, because the output of the last one is known.
+    params: parameters of the generator.
     window: uint8 `[1, h, w, 3]`.
     z: style code `[1, Z]`.
     statistics: mean and variance `[1, 1, 1, C]` of the first norms.
     kept: the output of these blocks in the window, `[1, h / 8, w / 8, C]`.
-    cores: first and last row, and column, of the tile in the window, of which the last is excluded.
+    cores: first and last (exclusive) row, and column, of the tile in the window.
 
   Returns:
     The moments of that norm over the tile; and the output of the last block before it in the
-    window, if it is another than `kept`. If all norms are known, None and the result, uint8
-    `[1, h, w, 3]`.
+    window, or None if it is `kept`. If the statistics of all norms are known, None and the result,
+    uint8 `[1, h, w, 3]`.
   """
   moments, outputs = [], []
   norms = itertools.count()
@@ -189,7 +188,7 @@ def _moments(x: jax.Array, height: int, rows: tuple, columns: tuple) -> _Moments
 def _combine(parts: Sequence[_Moments]) -> tuple[np.ndarray, np.ndarray]:
   """Mean and biased variance of all values, float32 `[1, 1, 1, C]`.
 
-  The spread of the means is added to that around them, after Chan et al. (1979).
+  Combines the variances within parts and between the means of parts (Chan et al. 1979).
   """
   count, mean, squares = (
     np.stack(values).astype(np.float64) for values in zip(*parts, strict=True)
@@ -203,9 +202,9 @@ def _combine(parts: Sequence[_Moments]) -> tuple[np.ndarray, np.ndarray]:
 def _paste(
   canvas: np.ndarray | None, part: np.ndarray, source: np.ndarray, rows: _Span, columns: _Span
 ) -> np.ndarray:
-  """A map of the whole image `[1, H / s, W / s, C]`, made if there is none, with that of a tile.
+  """Copies a tile to the map of the whole image, `[1, H / s, W / s, C]`, created if it is None.
 
-  `part` is that of the window of the tile.
+  `part` is the map of the window of the tile.
   """
   scale = (rows.window.stop - rows.window.start) // part.shape[1]
   if canvas is None:

@@ -1,4 +1,4 @@
-"""The multi-scale PatchGAN discriminator (Isola et al. 2017, Wang et al. 2018) as StEP has it."""
+"""Multi-scale PatchGAN discriminator of StEP (Isola et al. 2017, Wang et al. 2018)."""
 
 import flax.linen as nn
 import jax
@@ -8,9 +8,9 @@ from step_jax.models import layers
 
 
 class PatchDiscriminator(nn.Module):
-  """Judges patches of one scale.
+  """Patch discriminator of one scale.
 
-  `[B, H, W, C] -> [B, H/8, W/8, 1]` logits, sizes rounded up at each halving.
+  `[B, H, W, C]` to logits `[B, H/8, W/8, 1]`; sizes are rounded up at each halving.
   """
 
   width: int = 32
@@ -32,16 +32,17 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(nn.Module):
-  """Judges pictures `[B, H, W, 3]` given their sources `[B, H, W, C]`, both in [-1, 1].
+  """Discriminator of images `[B, H, W, 3]` given their sources `[B, H, W, C]`, both in [-1, 1].
 
-  Returns one map of logits `[B, h, w, 1]` a scale, finest first; each scale sees the concatenation
-  of picture and source at half the size of the one before. A statistic couples the pictures of a
-  mini-batch, so that real and generated ones, or those generated in different ways, must not be in
-  one; several mini-batches can be judged in one call, as `groups` of pictures in turn.
+  Returns one map of logits `[B, h, w, 1]` per scale, finest first. The input of a scale is the
+  concatenation of image and source, at half the size of the previous scale. The mini-batch standard
+  deviation couples the images of a mini-batch, so real images and each kind of generated images
+  must be in separate mini-batches. One call can process several mini-batches, as interleaved
+  `groups`.
 
   Attributes:
     width: channels of the first layer.
-    num_scales: how many scales, each a network of its own.
+    num_scales: number of scales, each with its own network.
     dtype: compute type of the convolutions.
     remat: see `layers.block`.
   """

@@ -1,6 +1,6 @@
-"""The generator: a source picture and a style code to a picture.
+"""Generator of StEP: a source image and a style code to an image.
 
-StEP; the encoder-decoder of pix2pixHD with skips.
+The encoder-decoder of pix2pixHD with skip connections.
 """
 
 import flax.linen as nn
@@ -15,7 +15,7 @@ SIZE_MULTIPLE = 2**NUM_DOWN
 
 
 class ContentEncoder(nn.Module):
-  """Maps a source picture `[B, H, W, C]` to feature maps, coarsest last.
+  """Maps a source image `[B, H, W, C]` to feature maps, coarsest last.
 
   Returns a list of five: full size with `width` channels, 1/2, 1/4 and 1/8 of it with 2, 4 and 8
   times as many, and the output of the residual blocks at 1/8.
@@ -59,7 +59,7 @@ class UpBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-  """Content features and style codes `[B, Z]` to pictures `[B, H, W, out_channels]` in [-1, 1]."""
+  """Content features and style codes `[B, Z]` to images `[B, H, W, out_channels]` in [-1, 1]."""
 
   width: int = 32
   out_channels: int = 3
@@ -71,7 +71,7 @@ class Decoder(nn.Module):
   @nn.compact
   def __call__(self, features: list[jax.Array], z: jax.Array) -> jax.Array:
     def join(x, level):
-      """Joins what a block reads: its level's skip, the running map and the code, in that order."""
+      """Input of a block: skip connection of its level, current map and code, in this order."""
       if self.skip:
         x = jnp.concatenate([features[level], x], axis=-1)
       return layers.concat_code(x, z) if self.code_everywhere else x
@@ -87,17 +87,17 @@ class Decoder(nn.Module):
 
 
 class Generator(nn.Module):
-  """Translates sources `[B, H, W, C]` in styles `z` `[B, Z]` to RGB pictures `[B, H, W, 3]`.
+  """Translates sources `[B, H, W, C]` in styles `z` `[B, Z]` to RGB images `[B, H, W, 3]`.
 
-  Pictures are in [-1, 1].
+  Images are in [-1, 1].
 
-  `H` and `W` must be multiples of 8 (`SIZE_MULTIPLE`). `encode` and `decode` are its two halves:
-  one encoded source can be decoded in many styles.
+  `H` and `W` must be multiples of 8 (`SIZE_MULTIPLE`). `encode` and `decode` are its two parts: an
+  encoded source can be decoded in many styles.
 
   Attributes:
     width: channels at full size.
-    skip: whether decoder blocks also read the content encoder's map of their size.
-    code_everywhere: whether every decoder block reads the style code, or the first alone.
+    skip: whether decoder blocks have skip connections from the content encoder.
+    code_everywhere: whether all decoder blocks get the style code, or only the first one.
     dtype: compute type of the convolutions.
     remat: see `layers.block`.
 
@@ -127,10 +127,10 @@ class Generator(nn.Module):
     if height % SIZE_MULTIPLE or width % SIZE_MULTIPLE:
       raise ValueError(
         f'the generator needs a height and width that are multiples of {SIZE_MULTIPLE}, got '
-        f'{height}x{width}: pad the picture (step_jax.images.pad_to_multiple) and crop the result'
+        f'{height}x{width}: pad the image (step_jax.images.pad_to_multiple) and crop the result'
       )
     return self.content_encoder(source)
 
   def decode(self, features: list[jax.Array], z: jax.Array) -> jax.Array:
-    """Pictures `[B, H, W, 3]` in [-1, 1] from content features and style codes `[B, Z]`."""
+    """Content features and style codes `[B, Z]` to images `[B, H, W, 3]` in [-1, 1]."""
     return self.decoder(features, z)

@@ -1,4 +1,4 @@
-"""The mapper: Gaussian noise to style codes, fitted by IMLE after training (StEP, sec. 3.4)."""
+"""Mapper: Gaussian noise to style codes, fitted by IMLE after training (StEP, sec. 3.4)."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import jax
 
 
 class Mapper(nn.Module):
-  """Maps latents `[N, Z]` from N(0, I) to style codes `[N, Z]`: an MLP with tanh in between.
+  """Maps latents `[N, Z]` from N(0, I) to style codes `[N, Z]`: an MLP with tanh activations.
 
   Attributes:
     z_dim: length of a style code.

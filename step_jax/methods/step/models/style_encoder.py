@@ -1,4 +1,4 @@
-"""The style encoder: a picture to a short code of its style (StEP, sec. 3.1).
+"""Style encoder: an image to a short style code (StEP, sec. 3.1).
 
 The encoder of DRIT without norms.
 """
@@ -10,21 +10,21 @@ import jax.numpy as jnp
 from step_jax.errors import DataError
 from step_jax.models import layers
 
-# The last map of smaller images has no pixel: their codes would be a mean of nothing.
+# The last map of smaller images has no pixels.
 SMALLEST = 16
 
 
 class StyleEncoder(nn.Module):
-  """Maps pictures `[B, H, W, 3]` in [-1, 1], RGB, at least 16 px a side, to style codes.
+  """Maps RGB images `[B, H, W, 3]` in [-1, 1], with sides of at least 16 px, to style codes.
 
-  Returns `(z, mean, logvar)`, each float32 `[B, z_dim]`, with `z = mean + exp(logvar / 2)`. That is
-  a reparametrised draw with its noise fixed at one, so that both heads learn and the code stays
-  deterministic; `sample` draws with real noise, for variational baselines.
+  Returns `(z, mean, logvar)`, each float32 `[B, z_dim]`, with `z = mean + exp(logvar / 2)`. This is
+  a reparametrised sample with noise fixed to one, so both heads are trained and the code is
+  deterministic. `sample` uses random noise, for variational baselines.
 
   Attributes:
     z_dim: length of a style code.
     width: channels of the first layer; the three blocks have 2, 3 and 4 times as many.
-    pixel_norm: whether pixel norm follows each block.
+    pixel_norm: whether to apply pixel norm after each block.
     dtype: compute type of the convolutions.
     remat: see `layers.block`.
 
@@ -41,11 +41,11 @@ class StyleEncoder(nn.Module):
   @nn.compact
   def __call__(self, image: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     height, width = image.shape[1:3]
-    # An export may know no sizes.
+    # An export may have symbolic sizes.
     if any(isinstance(side, int) and side < SMALLEST for side in (height, width)):
       raise DataError(
         f'an image of {width}x{height} px is too small for the style encoder, which needs '
-        f'{SMALLEST} px a side: use larger images, or a larger data.resize and data.crop'
+        f'{SMALLEST} px per side: use larger images, or a larger data.resize and data.crop'
       )
     x = layers.Conv(self.width, 4, stride=2, dtype=self.dtype, name='conv0')(image)
     for i in range(3):
@@ -61,7 +61,7 @@ class StyleEncoder(nn.Module):
 
 
 def sample(mean: jax.Array, logvar: jax.Array, noise: jax.Array | float) -> jax.Array:
-  """A draw from N(mean, exp(logvar)), `[B, Z]` each: `mean + noise * exp(logvar / 2)`.
+  """A sample from N(mean, exp(logvar)), `[B, Z]` each: `mean + noise * exp(logvar / 2)`.
 
   Kingma and Welling (2014), eq. 10.
   """

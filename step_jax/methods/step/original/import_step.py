@@ -1,4 +1,4 @@
-"""A work directory from checkpoints of the original StEP, as if it had been trained here."""
+"""Imports checkpoints of the original StEP as stages of a run."""
 
 from collections.abc import Mapping
 import functools
@@ -22,11 +22,11 @@ from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
 
-# Without these a stage is of no use; other networks start fresh where the checkpoint lacks them.
+# Required networks of a stage; other networks that the checkpoint lacks are initialised anew.
 _NEEDED = {'pretrain': ('style_encoder',), 'finetune': ('style_encoder', 'generator')}
 _ANY_SIZE = (64, 64)
 _STEP = 'global_step'
-# No layer has more channels, whatever a shape promises.
+# Maximum number of channels of a layer.
 _WIDEST = 1 << 16
 
 
@@ -37,24 +37,24 @@ def import_step(
   preset: str = '',
   codes: str | pathlib.Path | None = None,
 ) -> pathlib.Path:
-  """Turns a checkpoint of the original into a stage of a run.
+  """Imports a checkpoint of the original as a stage of a run.
 
-  One of its pre-training becomes `pretrain`, one of its main training `finetune`, one of its
-  mapper, with the codes that it was fitted to, `mapper`. Widths, skips and the length of codes are
-  read from the shapes. Optimisers start fresh.
+  A checkpoint of pre-training becomes `pretrain`, one of the main training `finetune`, and one of
+  the mapper, with the codes that it was fitted to, `mapper`. Shapes determine the widths, the skip
+  connections and the length of codes. Optimizer states are initialised anew.
 
   Args:
-    prefix: of the checkpoint, as `model.ckpt-1000`.
-    workdir: of the run.
-    data: pictures, for evaluation and further training.
+    prefix: prefix of the checkpoint, such as `model.ckpt-1000`.
+    workdir: work directory of the run.
+    data: images for evaluation and further training.
     preset: settings of a known data set.
-    codes: for the mapper: the original's `zs_train.npy` `[N, Z]` or `[N, 1, 1, Z]`.
+    codes: for the mapper: `zs_train.npy` of the original, `[N, Z]` or `[N, 1, 1, Z]`.
 
   Returns:
-    The stage's folder.
+    Folder of the stage.
 
   Raises:
-    UserError: the files are not StEP's, or not whole, or the stage is there already.
+    UserError: the files are not of StEP, or are incomplete, or the stage already exists.
   """
   prefix, workdir = places.expand(prefix), places.expand(workdir)
   tensors = tf_checkpoint.read(prefix)
@@ -72,7 +72,7 @@ def import_step(
     stage = 'finetune' if 'generator' in params else 'pretrain'
     for name in _NEEDED[stage]:
       if name not in params:
-        raise WeightsError(f'{prefix}: holds no {name} of StEP: give another checkpoint')
+        raise WeightsError(f'{prefix}: has no {name} of StEP: give another checkpoint')
   config = config_lib.load(f'{config_lib.stage_file(stage)}:{preset}')
   config.data.path = data or config.data.path
   train_codes = np.zeros((0, 0))
@@ -81,14 +81,14 @@ def import_step(
     _set_mapper_shape(config, prefix, params['mapper'])
     if train_codes.shape[1] != config.model.z_dim:
       raise WeightsError(
-        f'{codes}: codes of {train_codes.shape[1]} numbers, but {prefix} was fitted to codes of '
-        f'{config.model.z_dim}: give those'
+        f'{codes}: has codes of {train_codes.shape[1]} numbers, but {prefix} was fitted to codes '
+        f'of {config.model.z_dim}: give these codes'
       )
     init = mapper.make(config, len(train_codes)).init
   else:
     _set_shape(config, prefix, params)
     init = (pretrain if stage == 'pretrain' else translate).abstract(config, _ANY_SIZE).step.init
-  # By their shapes alone: widths that only a header promises must not be made.
+  # Only shapes: networks with the widths of an untrusted header must not be allocated.
   shapes = jax.eval_shape(init, jax.random.key(config.seed))
   for trees, given in ((shapes.params, params), (shapes.ema, averages)):
     for name in sorted(set(trees) & set(given)):
@@ -99,14 +99,14 @@ def import_step(
     ema={**state.ema, **_of(state.ema, averages)},
   )  # fmt: skip
   for name in sorted(set(state.params) - set(params)):
-    log.info('%s: holds no %s, which starts fresh', prefix, name)
+    log.info('%s: has no %s: a new one is initialised', prefix, name)
   for name in sorted(set(params) - set(state.params)):
-    log.info('%s: its %s is left out: this stage has none', prefix, name)
+    log.info('%s: its %s is not imported: this stage has none', prefix, name)
   return _save(stage_lib.stage_folder(workdir, stage), config, state, step, train_codes)
 
 
 def _is_ours(name: str) -> bool:
-  """Whether a variable is a parameter; others are of optimisers, or count."""
+  """Whether a variable is a parameter of a network; others belong to optimizers or are counters."""
   try:
     return bool(step_tf.step_tf_path(name))
   except WeightsError:
@@ -115,24 +115,24 @@ def _is_ours(name: str) -> bool:
 
 def _finite(prefix: pathlib.Path, name: str, array: np.ndarray) -> np.ndarray:
   if not np.isfinite(array).all():
-    raise WeightsError(f'{prefix}: {name} has values that are no numbers: copy it again')
+    raise WeightsError(f'{prefix}: {name} has values that are not finite: copy it again')
   return array
 
 
 def _step(prefix: pathlib.Path, tensors: Mapping[str, Tensor]) -> int:
-  """How many steps were trained; 0 where that was not kept."""
+  """Number of training steps; 0 if unknown."""
   if _STEP not in tensors:
     return 0
   step = tensors[_STEP].read()
   if step.shape or step.dtype.kind != 'i' or not 0 <= step < 2**31:
-    raise WeightsError(f'{prefix}: its {_STEP} is no number of steps: copy it again')
+    raise WeightsError(f'{prefix}: its {_STEP} is not a number of steps: copy it again')
   return int(step)
 
 
 def _set_shape(
   config: ml_collections.ConfigDict, prefix: pathlib.Path, params: Mapping[str, Mapping]
 ) -> None:
-  """Widths and the like, from the shapes of parameters."""
+  """Sets the fields of `model` from the shapes of parameters."""
   model, side = config.model, functools.partial(_side, prefix, params)
   model.z_dim = side('style_encoder/mean', -1)
   model.encoder_width = side('style_encoder/conv0', -1)
@@ -158,25 +158,25 @@ def _set_mapper_shape(
 
 
 def _side(prefix: pathlib.Path, params: Mapping, path: str, axis: int) -> int:
-  """The length of an axis of a kernel.
+  """Length of an axis of a kernel.
 
   Raises:
-    WeightsError: there is no such kernel, or it has no such axis.
+    WeightsError: the kernel or its axis does not exist.
   """
   node = params
   for name in (*path.split('/'), 'kernel'):
     node = node.get(name) if isinstance(node, Mapping) else None
   shape = getattr(node, 'shape', ())
   if len(shape) <= max(axis, 0) or not 0 < shape[axis] <= _WIDEST:
-    raise WeightsError(f'{prefix}: holds no {path}/kernel of StEP: give another checkpoint')
+    raise WeightsError(f'{prefix}: has no {path}/kernel of StEP: give another checkpoint')
   return shape[axis]
 
 
 def _check_fits(prefix: pathlib.Path, name: str, wanted: Mapping, given: Mapping) -> None:
-  """Compares a network with what is given.
+  """Compares the parameters of a network with the expected ones.
 
   Raises:
-    WeightsError: a parameter is missing, foreign, or of another shape.
+    WeightsError: a parameter is missing or unknown, or has another shape.
   """
   shapes = [
     {jax.tree_util.keystr(path, simple=True, separator='/'): leaf.shape for path, leaf in leaves}
@@ -186,24 +186,24 @@ def _check_fits(prefix: pathlib.Path, name: str, wanted: Mapping, given: Mapping
     wanted, there = (tree.get(path, 'nothing') for tree in shapes)
     if wanted != there:
       raise WeightsError(
-        f'{prefix}: {name}/{path} is {there}, but {wanted} was expected: the checkpoint is not '
-        'whole, or its networks were changed'
+        f'{prefix}: {name}/{path} is {there}, expected {wanted}: the checkpoint is incomplete, or '
+        'its networks were changed'
       )
 
 
 def _of(wanted: Mapping, given: Mapping) -> dict:
-  """Those of the given networks that are wanted."""
+  """The given networks whose names are in `wanted`."""
   return {name: tree for name, tree in given.items() if name in wanted}
 
 
 def _read_codes(path: str | pathlib.Path) -> np.ndarray:
-  """The original's codes `[N, Z]`, float32."""
+  """Reads codes of the original, float32 `[N, Z]`."""
   path, remedy = places.expand(path), 'give zs_train.npy'
   if path.suffix != '.npy' or not path.is_file():
-    raise WeightsError(f'{path}: no such file of codes: {remedy}')
+    raise WeightsError(f'{path}: no such .npy file: {remedy}')
   codes = untrusted.read_arrays(path, remedy)['']
   if codes.ndim < 2 or codes.dtype.kind != 'f' or not codes.size or not np.isfinite(codes).all():
-    raise WeightsError(f'{path}: holds no style codes: {remedy}')
+    raise WeightsError(f'{path}: has no style codes: {remedy}')
   return codes.reshape(len(codes), -1).astype(np.float32)
 
 

@@ -1,4 +1,4 @@
-"""Parameters of the original TensorFlow StEP, by the names of its variables."""
+"""Converts variables of the original TensorFlow StEP to our parameters, by their names."""
 
 from collections.abc import Mapping
 import re
@@ -10,7 +10,7 @@ from step_jax.errors import WeightsError
 _LEAF = {'weight': 'kernel', 'kernel': 'kernel', 'bias': 'bias', 'gamma': 'gamma', 'beta': 'beta'}
 _SUFFIX = re.compile(r'(/ExponentialMovingAverage)?(:0)?$')
 
-# Scope of a TensorFlow variable -> path of the module that holds it here, tried in order.
+# Scope of a TensorFlow variable -> path of our module, tried in order.
 _RULES = [
   (re.compile(pattern, re.ASCII), path)
   for pattern, path in [
@@ -55,7 +55,7 @@ _RULES = [
       r'discriminator/scale\1/norm\2',
     ),
     (r'd_model_1/D_scale(\d)/patchGAN_logits/conv5', r'discriminator/scale\1/logits'),
-    # The mapper has a checkpoint of its own, with the names that Keras gives to lone layers.
+    # The mapper has its own checkpoint, with Keras' default names of layers.
     (r'(?:imle/)?dense', 'mapper/dense0'),
     (r'(?:imle/)?dense_(\d)', r'mapper/dense\1'),
   ]
@@ -63,13 +63,13 @@ _RULES = [
 
 
 def step_tf_path(name: str) -> tuple[str, ...]:
-  """Where a variable of the original stands here: `('style_encoder', 'conv0', 'kernel')`.
+  """Path of a variable of the original in our parameters: `('style_encoder', 'conv0', 'kernel')`.
 
   Args:
     name: TensorFlow name, with or without `/ExponentialMovingAverage` and `:0`.
 
   Raises:
-    WeightsError: no variable of StEP's networks has that name.
+    WeightsError: StEP's networks have no variable with that name.
   """
   scope, _, leaf = _SUFFIX.sub('', name).rpartition('/')
   second = scope.startswith('d_model_2/')
@@ -79,28 +79,28 @@ def step_tf_path(name: str) -> tuple[str, ...]:
       tree, *rest = match.expand(path).split('/')
       return ('discriminator_2' if second else tree, *rest, _LEAF[leaf])
   raise WeightsError(
-    f'variable {name!r} is not one of StEP: expected a name below appearance_net, g_model_enc, '
+    f'variable {name!r} does not belong to StEP: expected a name in appearance_net, g_model_enc, '
     'g_model_dec, d_model_1 or d_model_2, or dense… of the mapper'
   )
 
 
 def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
-  """Turns the original's TensorFlow variables into parameter trees of our modules.
+  """Converts TensorFlow variables of the original to parameter trees of our modules.
 
   Args:
-    variables: TensorFlow name -> array, as read from a checkpoint. Where both a variable and its
-      moving average are given, the moving average is taken: evaluation uses it.
+    variables: TensorFlow name -> array, from a checkpoint. If there are both a variable and its
+      moving average, the moving average is used, as in evaluation.
 
   Returns:
-    `{'style_encoder', 'generator', 'discriminator', 'mapper'}`, those that were given, each for
-    `module.apply({'params': …})`; also `'discriminator_2'` where the original trained a second one.
-    float32.
+    `{'style_encoder', 'generator', 'discriminator', 'mapper'}`, as far as they are given, and
+    `'discriminator_2'` if the original trained a second one; float32 trees for
+    `module.apply({'params': …})`.
 
   Raises:
-    WeightsError: a name that is not StEP's.
+    WeightsError: a name does not belong to StEP.
   """
   trees = {}
-  # Averages sort last, and so overwrite.
+  # Averages are last, so they overwrite.
   for name in sorted(variables, key=lambda name: ('ExponentialMovingAverage' in name, name)):
     *scope, leaf = step_tf_path(name)
     node = trees
@@ -108,6 +108,6 @@ def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
       node = node.setdefault(part, {})
     node[leaf] = np.asarray(variables[name], np.float32)
   if 'mapper' in trees:
-    # Its last layer is one more in the original's row.
+    # The last layer has the next number in the original.
     trees['mapper']['out'] = trees['mapper'].pop(max(trees['mapper']))
   return trees

@@ -1,8 +1,8 @@
-"""Reading TensorFlow checkpoints (`PREFIX.index`, `PREFIX.data-…`) without TensorFlow.
+"""Reads TensorFlow checkpoints (`PREFIX.index`, `PREFIX.data-…`) without TensorFlow.
 
-The format of `tf.train.Saver` since TensorFlow 1.0, the tensor bundle: the index is a sorted string
-table as LevelDB writes it, from names of variables to small protocol buffers that say of which type
-and shape each is, and where in the data files its bytes lie.
+The format is the tensor bundle of `tf.train.Saver` since TensorFlow 1.0. The index is a sorted
+string table in LevelDB's format. It maps names of variables to protocol buffers with type, shape,
+data file and offset.
 """
 
 import collections
@@ -20,13 +20,13 @@ from step_jax.weights.tensors import Tensor
 
 _MAGIC = 0xDB4775248B80FB57
 _FOOTER = 48
-# Names share their beginnings with the one before: how much longer than the index all may be
-# together, beyond the first bytes.
+# Names share prefixes with the previous name. Maximum ratio of the total length of names to that of
+# the index, beyond the first bytes.
 _NAMES = 64
 _NAMES_FREE = 1 << 20
-# No axis of a network is longer.
+# Maximum length of an axis.
 _LONGEST = 1 << 31
-# Types of `DataType` that variables of networks have; others are left out.
+# Supported values of `DataType`; variables of other types are ignored.
 _DTYPES = {
   1: np.dtype('<f4'),
   2: np.dtype('<f8'),
@@ -37,10 +37,10 @@ _DTYPES = {
 
 
 def read(prefix: pathlib.Path) -> dict[str, Tensor]:
-  """Names and shapes of all numeric variables; they are read when asked for.
+  """Reads names and shapes of all numeric variables; values are read on access.
 
   Args:
-    prefix: of the files, as `model.ckpt-1000`; or one of them.
+    prefix: prefix of the files, such as `model.ckpt-1000`; or one of the files.
 
   Raises:
     WeightsError: there is no checkpoint, or it is damaged or compressed.
@@ -50,7 +50,7 @@ def read(prefix: pathlib.Path) -> dict[str, Tensor]:
   index = prefix.with_name(f'{prefix.name}.index')
   if not index.is_file():
     raise WeightsError(
-      f'{index}: no such file: give the prefix of a TensorFlow checkpoint, as model.ckpt-1000'
+      f'{index}: no such file: give the prefix of a TensorFlow checkpoint, such as model.ckpt-1000'
     )
   try:
     entries = dict(_table(index.read_bytes()))
@@ -67,16 +67,16 @@ def read(prefix: pathlib.Path) -> dict[str, Tensor]:
     return tensors
   except WeightsError:
     raise
-  except Exception as error:  # What is damaged may fail anywhere.
+  except Exception as error:  # Damaged files may cause any exception.
     raise WeightsError(
-      f'{index} is damaged or no TensorFlow checkpoint ({type(error).__name__}): copy it again'
+      f'{index} is damaged or not a TensorFlow checkpoint ({type(error).__name__}): copy it again'
     ) from error
 
 
 def _tensor(
   prefix: pathlib.Path, shards: int, entry: dict[int, list], taken: collections.Counter
 ) -> Tensor:
-  """A variable by its entry; adds its bytes to those `taken` of its data file so far."""
+  """A variable from its index entry; adds its size to the bytes `taken` from its data file."""
   dtype = _DTYPES[entry[1][0]]
   dims = _message(entry[2][0]).get(2, []) if 2 in entry else []
   shape = tuple(_message(dim).get(1, [0])[0] for dim in dims)
@@ -88,7 +88,7 @@ def _tensor(
   if entry.get(5, [0])[0] != size or not path.is_file() or path.stat().st_size < offset + size:
     raise WeightsError(f'{path} is missing or cut short: copy it again')
   taken[path] += size
-  if taken[path] > path.stat().st_size:  # All read at once they would be larger than the file.
+  if taken[path] > path.stat().st_size:  # Variables would need more memory than the file.
     raise ValueError('variables that share their bytes')
 
   def array() -> np.ndarray:
@@ -100,11 +100,11 @@ def _tensor(
 
 
 def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
-  """Entries of a sorted string table: its index block names the blocks that hold them.
+  """Yields the entries of a sorted string table, whose index block has the positions of blocks.
 
   Raises:
-    ValueError: it is none, or its blocks or names are larger than such a file can hold; other
-      errors over damaged ones, too.
+    ValueError: not a table, or blocks overlap, or names are too long. Damaged tables may cause
+      other exceptions.
   """
   footer = data[-_FOOTER:]
   if len(data) < _FOOTER or struct.unpack('<Q', footer[-8:])[0] != _MAGIC:
@@ -119,12 +119,12 @@ def _table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     for name, value in _block(data, handle):
       names += len(name)
       if names > _NAMES * len(data) + _NAMES_FREE:
-        raise ValueError('names without measure')
+        raise ValueError('names that are too long')
       yield name, value
 
 
 def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
-  """Entries of a block; each key says how much of the one before it shares."""
+  """Yields the entries of a block; a key is stored without the prefix shared with the last key."""
   offset, at = _varint(handle, 0)
   size, _ = _varint(handle, at)
   block = data[offset : offset + size]
@@ -143,12 +143,12 @@ def _block(data: bytes, handle: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-  """A number of seven bits a byte, least first, and the place after it."""
+  """Reads a number with seven bits per byte, lowest first; returns it and the next position."""
   value = shift = 0
   while True:
     byte = data[at]
     if shift > 63:
-      raise ValueError('a number without end')
+      raise ValueError('a number that is too long')
     value |= (byte & 127) << shift
     at, shift = at + 1, shift + 7
     if byte < 128:

@@ -1,1 +1,1 @@
-"""StEP's networks and steps in PyTorch, to measure against; nothing else imports them."""
+"""StEP's networks and steps in PyTorch, imported only by benchmarks."""

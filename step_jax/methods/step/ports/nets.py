@@ -1,7 +1,7 @@
-"""The networks of `step_jax.models` in PyTorch, NCHW, with parameters of the same names.
+"""StEP's networks in PyTorch, NCHW, with the parameter names of Flax.
 
-Written as its users write them: its own convolutions, norms and pooling, and whatever of the
-original's paddings these do not have put before them.
+They use PyTorch's own convolutions, norms and pooling, with explicit padding where PyTorch does not
+support that of the original.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from step_jax.models import layers
 
 
 def pad_same(x: torch.Tensor, size: int, stride: int) -> tuple[torch.Tensor, int]:
-  """Pads as TensorFlow's 'SAME' does; what is alike on all sides is left to the convolution."""
+  """Pads as TensorFlow's 'SAME'; returns symmetric padding for the convolution instead."""
   totals = [max((-(-side // stride) - 1) * stride + size - side, 0) for side in x.shape[-2:]]
   if totals[0] == totals[1] and totals[0] % 2 == 0:
     return x, totals[0] // 2
@@ -42,7 +42,7 @@ class Conv(nn.Module):
 
 
 class Dense(nn.Module):
-  """`layers.Dense` of a plain kernel."""
+  """`layers.Dense`."""
 
   def __init__(self, inputs, features):
     super().__init__()
@@ -54,9 +54,9 @@ class Dense(nn.Module):
 
 
 class InstanceNorm(nn.Module):
-  """`layers.InstanceNorm`, by PyTorch's function of that name or by groups of one channel.
+  """`layers.InstanceNorm`, as PyTorch's instance norm or as group norm with one channel per group.
 
-  Which is faster depends on the memory format.
+  Which one is faster depends on the memory format.
   """
 
   grouped = False
@@ -93,7 +93,7 @@ def concat_code(x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
 
 
 def concat_minibatch_stddev(x: torch.Tensor) -> torch.Tensor:
-  """`layers.concat_minibatch_stddev` of one mini-batch."""
+  """`layers.concat_minibatch_stddev` for one mini-batch."""
   variance = x.float().var(dim=0, unbiased=False)
   statistic = (variance + layers.PIXEL_NORM_EPSILON).sqrt().mean().to(x.dtype)
   return torch.cat([x, statistic.expand(x.shape[0], 1, *x.shape[-2:])], dim=1)
@@ -186,7 +186,7 @@ class UpBlock(nn.Module):
 
 
 class Decoder(nn.Module):
-  """`models.generator.Decoder` with skips, and the code in every block."""
+  """`models.generator.Decoder` with skip connections, and the code in every block."""
 
   def __init__(self, z_dim, width):
     super().__init__()
@@ -245,7 +245,7 @@ class PatchDiscriminator(nn.Module):
 
 
 class MultiScaleDiscriminator(nn.Module):
-  """`nets.MultiScaleDiscriminator` of one mini-batch."""
+  """`nets.MultiScaleDiscriminator` for one mini-batch."""
 
   def __init__(self, width=32, num_scales=3):
     super().__init__()
@@ -277,7 +277,7 @@ class Input(nn.Module):
 
 
 class TrunkConv(nn.Module):
-  """`models.features.TrunkConv` of 3x3, with its ReLU; frozen."""
+  """`models.features.TrunkConv` with 3x3 kernel and ReLU; frozen."""
 
   def __init__(self, inputs, features):
     super().__init__()
@@ -289,7 +289,7 @@ class TrunkConv(nn.Module):
 
 
 class VGG16(nn.Module):
-  """`models.VGG16` up to its last tap; frozen."""
+  """`models.VGG16` up to the last tap; frozen."""
 
   def __init__(self, taps: Sequence[str]):
     super().__init__()

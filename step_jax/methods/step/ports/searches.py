@@ -1,6 +1,6 @@
-"""Neighbours by other libraries: PyTorch, scikit-learn's ball tree, faiss.
+"""Nearest-neighbour searches with other libraries: PyTorch, scikit-learn's ball tree, faiss.
 
-Each function returns what ours does, so that tests can hold them to the same answer.
+Each function returns the same as ours, which tests check.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,23 +11,23 @@ import torch
 from step_jax.bench import case
 from step_jax.bench.ports import running
 
-# Rows of a block of products, as in `search.neighbors`.
+# Rows per product, as in `search.neighbors`.
 _BLOCK = 1024
-# Codes of a block of IMLE: bounds the distances in memory.
+# Codes per product of IMLE, which limits the memory of distances.
 _CODES = 512
-# Candidates that are ranked again by direct differences, as in `search.neighbors`.
+# Additional candidates that are ranked by direct differences, as in `search.neighbors`.
 _SPARE = 8
-# Columns of a run, and entries that are dealt with at a time.
+# Columns per chunk, and maximum number of entries per operation.
 _RUN, _ENTRIES = 4096, 2**20
 
 
 def find_neighbors(
   vectors: torch.Tensor, num_nearest: int, num_farthest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-  """Indices `[N, k]` of the nearest and `[N, m]` of the farthest others, nearest, farthest first.
+  """Indices of the nearest `[N, k]` and of the farthest `[N, m]` others, in order of distance.
 
-  The same work as `search.neighbors`: blocked float32 products, then the candidates ranked
-  again by direct differences.
+  Same algorithm as `search.neighbors`: blocked float32 products, then candidates are ranked by
+  direct differences.
 
   Args:
     vectors: float32 `[N, D]`.
@@ -57,12 +57,12 @@ def exact_distances(
 ) -> torch.Tensor:
   """Squared distances by direct differences, float64 `[R, K]`.
 
-  In runs of columns and groups of rows that stay in a cache, summed in float64 between runs.
+  Uses chunks of columns and groups of rows that fit in a cache; chunks are summed in float64.
 
   Args:
     vectors: float32 `[N, D]`.
-    rows: `[R]`, indices.
-    candidates: `[R, K]`, indices of what each is compared with.
+    rows: indices `[R]`.
+    candidates: indices `[R, K]` of the vectors to compare each row with.
   """
   distance = torch.zeros(candidates.shape, dtype=torch.float64, device=vectors.device)
   group = max(1, _ENTRIES // (candidates.shape[1] * _RUN))
@@ -78,7 +78,7 @@ def exact_distances(
 def mining_variants(
   vectors: np.ndarray, num_nearest: int, num_farthest: int
 ) -> Sequence[case.Variant]:
-  """PyTorch's blocked products."""
+  """Variants of mining: PyTorch's blocked products."""
 
   def make():
     device = running.device()
@@ -86,7 +86,7 @@ def mining_variants(
 
     def work(calls):
       for _ in range(calls):
-        # Ours start from memory of the host too.
+        # Ours also starts from host memory.
         find_neighbors(shared.to(device), num_nearest, num_farthest)
 
     return work
@@ -102,12 +102,12 @@ def nearest_by_torch(
 
 
 def products(codes: torch.Tensor, samples: torch.Tensor) -> torch.Tensor:
-  """What orders samples by their distance, `[N, Z], [M, Z] -> [N, M]`, in one product."""
+  """Squared distances up to a constant per code, `[N, Z], [M, Z] -> [N, M]`, in one product."""
   return torch.addmm(samples.square().sum(dim=1), codes, samples.T, alpha=-2)
 
 
 def nearest_by_ball_tree(codes: np.ndarray, samples: np.ndarray) -> np.ndarray:
-  """As the original does: builds scikit-learn's tree of the samples and asks it."""
+  """Nearest samples by scikit-learn's ball tree, as in the original."""
   from sklearn.neighbors import NearestNeighbors
 
   tree = NearestNeighbors(n_neighbors=1, algorithm='ball_tree').fit(samples)
@@ -115,7 +115,7 @@ def nearest_by_ball_tree(codes: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def nearest_by_faiss(codes: np.ndarray, samples: np.ndarray) -> np.ndarray:
-  """faiss's flat index, on the CPU."""
+  """Nearest samples by faiss' flat index, on the CPU."""
   import faiss
 
   index = faiss.IndexFlatL2(samples.shape[1])
@@ -124,7 +124,7 @@ def nearest_by_faiss(codes: np.ndarray, samples: np.ndarray) -> np.ndarray:
 
 
 def imle_variants(codes: np.ndarray, samples: np.ndarray) -> Sequence[case.Variant]:
-  """Tree, flat index, and PyTorch; an index is built anew each time, since samples are new."""
+  """Variants of IMLE; indices are rebuilt in each call, because samples are new."""
 
   def on_host(function, package):
     def make():

@@ -1,8 +1,8 @@
-"""The training steps and inference in PyTorch, as its users write them, tuned.
+"""StEP's training steps and inference in PyTorch, with the usual optimizations.
 
-Adam and averages run fused over all parameters; the discriminator needs no gradient while it judges
-for the generator, nor the generator while its pictures are judged; target features and pictures out
-need no graph; nothing waits for the device before the last step of a measurement.
+Adam and averages are fused over all parameters. Networks that are not being trained compute no
+parameter gradients. Target features and inference have no autograd graph. Steps do not synchronise
+with the device before the end of a measurement.
 """
 
 from collections.abc import Mapping
@@ -19,10 +19,10 @@ _EMA_DECAY = 0.999
 
 
 class Program(running.Program):
-  """What the programs of StEP share: networks with parameters from Flax."""
+  """Base of the programs of StEP: networks with parameters from Flax."""
 
   def place(self, module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
-    """A network with parameters from Flax, on the device, in the memory format."""
+    """Loads parameters from Flax, and moves a network to the device in the memory format."""
     running.load(module, tree)
     for part in module.modules():
       if isinstance(part, torch_nets.InstanceNorm):
@@ -49,7 +49,7 @@ class PretrainStep(Program):
     self.objective = self.maybe_compile(self.objective_)
 
   def objective_(self, *roles):
-    """Loss of three `[B, 3, H, W]`."""
+    """Loss of anchors, positives and negatives, `[B, 3, H, W]` each."""
     with self.autocast():
       z, _, _ = self.encoder(running.to_float(torch.cat(roles)))
     anchor, positive, negative = z.chunk(3)
@@ -68,7 +68,7 @@ class PretrainStep(Program):
 
 
 class TranslateStep(Program):
-  """A step of stage 2 or 3 in the released setting: perceptual loss, GAN, code size, averages."""
+  """A step of stage 2 or 3 with the released settings: perceptual loss, GAN, L2 on codes, EMA."""
 
   def __init__(self, config, params, frozen, batch, way: running.Way):
     super().__init__(way)
@@ -92,7 +92,7 @@ class TranslateStep(Program):
     self.judge_objective = self.maybe_compile(self.judge_objective_)
 
   def generator_objective_(self, source, target):
-    """Loss of generator and encoder, and the pictures made."""
+    """Loss of generator and encoder, and the generated images."""
     source, target = running.to_float(source), running.to_float(target)
     with self.autocast():
       z, _, _ = self.encoder(target)
@@ -105,7 +105,7 @@ class TranslateStep(Program):
       weight * (perceptual.FEATURE_SCALE * (x.float() - y.float())).square().mean()
       for weight, x, y in zip(self.tap_weights, activations, wanted, strict=True)
     )
-    # Halved, as the original averages a term with a zero.
+    # Halved, because the original averages the term with a zero.
     gan = sum((scale - 1.0).square().mean() for scale in logits) / 2
     return (
       self.loss.recon_perceptual * sum(terms)
@@ -162,7 +162,7 @@ class Inference(Program):
       return self.encoder(running.to_float(self.target))[0]
 
   def generate(self, z=None):
-    """Sources in the styles of codes, those given by default."""
+    """Sources in given styles, by default those of the batch."""
     with self.autocast():
       pictures = self.generator(running.to_float(self.source), self.z if z is None else z)
     return (pictures * 127.5 + 127.5).round().clamp(0, 255).to(torch.uint8)

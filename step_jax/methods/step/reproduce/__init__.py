@@ -1,1 +1,1 @@
-"""The paper's tables."""
+"""Tables of the StEP paper."""

@@ -1,15 +1,15 @@
-"""From a row to the stages that have to be trained for it."""
+"""Training jobs of the rows of a table."""
 
 from step_jax import config as config_lib
 from step_jax.reproduce.jobs import Job, Settings, Source, Table
 
-# Of the pictures of a pre-trained row, those that stage 2 sees; stage 3 sees the rest. As the
-# original's 250 of 700 thousand.
+# Share of the training images of a pre-trained row used in stage 2; the rest is for stage 3. The
+# original uses 250 of 700 thousand.
 _FROZEN_SHARE = 250 / 700
 
 
 def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
-  """What has to be trained for a row, in order; some of it other rows need too."""
+  """The training jobs of a row, in order; rows may share jobs."""
   run = f'{row.run}/seed{seed}'
   target = settings.sources['target']
   start = ''
@@ -29,7 +29,7 @@ def of_row(table: Table, settings: Settings, row, seed: int) -> list[Job]:
     if stage == 'translate':
       config.init_from = start
     jobs.append(Job(run, config))
-  # Where styles are drawn, every run needs a mapper.
+  # Scores of sampled styles need a mapper for each run.
   if {'diversity', 'realism'} & set(table.groups):
     config = _config('mapper', settings, target, seed)
     config.init_from = row.stages[-1]
@@ -55,9 +55,10 @@ def _config(stage: str, settings: Settings, source: Source, seed: int, preset: s
 
 
 def facts(settings: Settings) -> list[str]:
-  """What a reader must know of how rows were trained."""
+  """Notes on how rows were trained, one sentence each."""
   return [
-    f'Every generator saw {settings.kimg:g} thousand pictures at {settings.size or "full"} px '
-    '(a row of stage 2 alone: the first 36 % of them); style encoders were pre-trained on '
-    f'{settings.pretrain_kimg:g} thousand triplets, which counts as time to train.'
+    f'Every generator was trained on {settings.kimg:g} thousand images at '
+    f'{settings.size or "full"} px (a row with only stage 2: on the first 36 % of them); style '
+    f'encoders were pre-trained on {settings.pretrain_kimg:g} thousand triplets, which is included '
+    'in the training time.'
   ]

@@ -1,7 +1,7 @@
-"""The tables of the paper: their rows, and what each row is scored by.
+"""The tables of the paper: their rows and groups of scores.
 
-What stands in the paper's printed tables could not all be read; rows are inferred from its text,
-its project page and the released code's options (see `methods/step/presets.py`).
+The printed tables of the paper could not be read completely. Rows are inferred from its text, its
+project page and the options of the released code (see `methods/step/presets.py`).
 """
 
 import dataclasses
@@ -15,15 +15,14 @@ Table = functools.partial(_Table, jobs=jobs.of_row, facts=jobs.facts)
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-  """One line of a table.
+  """One row of a table.
 
   Attributes:
-    title: for people.
-    preset: of the method.
-    encoder: which pictures the style encoder is pre-trained on: `target`, those of the data set,
-      `related` or `unrelated`, of others, or `none`, as it is initialised; empty where the preset
-      trains it from the start.
-    stage: the one that is scored.
+    title: title in the table.
+    preset: preset of the method.
+    encoder: data set that the style encoder is pre-trained on: `target`, `related` or `unrelated`;
+      `none`: randomly initialised; empty if the preset trains it from scratch.
+    stage: stage that is scored.
   """
 
   title: str
@@ -33,17 +32,17 @@ class Row:
 
   @property
   def run(self) -> str:
-    """Folder of its run; rows that differ in the stage scored alone share it."""
+    """Folder of its run; rows that differ only in the scored stage share it."""
     return f'{self.preset}-{self.encoder}' if self.encoder else self.preset
 
   @property
   def needs(self) -> tuple[str, ...]:
-    """Which pictures it is trained on."""
+    """Data sets that it is trained on."""
     return ('target', *((self.encoder,) if self.encoder not in ('', 'none', 'target') else ()))
 
   @property
   def stages(self) -> tuple[str, ...]:
-    """Of its run. What is not pre-trained trains everything at once, for as many pictures."""
+    """Stages of its run; without pre-training, one stage trains everything on as many images."""
     return ('translate', 'finetune') if self.encoder else ('translate',)
 
 
@@ -52,7 +51,7 @@ _FLOOR = Row('pix2pix, no style', 'pix2pix')
 
 TABLES = {
   'reconstruction': Table(
-    'Reconstruction of held-out pictures from their own style (Table 1)',
+    'Reconstruction of held-out images from their own style (Table 1)',
     (
       _FLOOR,
       Row('BicycleGAN', 'bicyclegan_v1'),
@@ -90,7 +89,7 @@ TABLES = {
     ('diversity', 'realism'),
   ),
   'generalisation': Table(
-    'Style encoders pre-trained on other pictures (sec. 4.4)',
+    'Style encoders pre-trained on other images (sec. 4.4)',
     tuple(
       Row(f'{title}, {state}', _STEP, encoder, stage)
       for encoder, title in {

@@ -1,1 +1,1 @@
-"""What is measured of StEP alone."""
+"""Scores of StEP."""

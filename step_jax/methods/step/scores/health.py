@@ -84,15 +84,15 @@ def judge(
 
 
 def summarize(values: Mapping[str, np.ndarray]) -> dict[str, float]:
-  """What is logged, from values of all pictures `[N]` and their codes `z` `[N, Z]`.
+  """Metrics for the log, from values of all images `[N]` and their codes `z` `[N, Z]`.
 
-  - `diversity`: distance of two styles of one input, in that of two true pictures;
-  - `sensitivity`: change of the output, in parts of 255, for a code that moves by 1;
-  - `code_dimensions`: how many dimensions the codes use, 1 to Z: their participation ratio,
-    (sum of eigenvalues)^2 / sum of their squares, of the covariance;
+  - `diversity`: distance of two styles of one input, relative to that of two true images;
+  - `sensitivity`: change of the output on a scale of 0 to 1, per unit change of the code;
+  - `code_dimensions`: number of dimensions that codes use, 1 to Z: the participation ratio of the
+    covariance, (sum of eigenvalues)^2 / sum of their squares;
   - `code_deviation/i`: standard deviation of dimension i;
-  - `judged_real`, `judged_encoded`, `judged_drawn`: mean logit of the discriminator on true
-    pictures, and on outputs in the style of a picture and in a drawn one.
+  - `judged_real`, `judged_encoded`, `judged_drawn`: mean logit of the discriminator on true images,
+    on outputs in the style of an image, and on outputs in a sampled style.
   """
   summary = {}
   z = np.asarray(values['z'], np.float64)

@@ -1,4 +1,4 @@
-"""Scores of every picture rebuilt in its own style, and restyled."""
+"""Scores of images reconstructed in their own style, and in the style of another image."""
 
 from collections.abc import Iterator, Mapping
 
@@ -29,7 +29,7 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
 
 
 def _style(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
-  """Those of the group `style` that need translations."""
+  """Yields the scores of the group `style` that need translations."""
   yield _mean(session, 'psnr-other-style/uint8', values['psnr_other'])
   yield _mean(
     session,
@@ -52,7 +52,7 @@ def _mean(session: Session, protocol: str, values: np.ndarray, *args, **facts: s
 
 
 def _rows(session: Session) -> Iterator[dict[str, np.ndarray]]:
-  """Codes and scores of every picture, in order."""
+  """Codes and scores of each image, in order."""
   encoder, generator, module = session.encoder, session.generator, session.features.module
 
   def rebuild(params, feature_params, batch):

@@ -1,1 +1,1 @@
-"""Exact nearest and farthest neighbors, on the device."""
+"""Exact search for nearest and farthest neighbours on the device."""

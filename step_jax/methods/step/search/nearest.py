@@ -1,32 +1,32 @@
-"""The nearest of many samples for every code, as implicit maximum likelihood pairs them."""
+"""The nearest of many samples for each code, for implicit maximum likelihood estimation (IMLE)."""
 
 import jax
 import jax.numpy as jnp
 
-# Codes and samples that are compared at a time: products of that many stay in a CPU's cache, and
-# keep an accelerator busy.
+# Number of codes and samples per matrix product: small enough for the cache of a CPU, and large
+# enough for an accelerator.
 _TILES = {'cpu': (1024, 512)}
 _TILE = (16384, 4096)
-# Codes whose winning blocks are gathered at a time.
+# Number of codes whose best blocks are gathered at a time.
 _LOOKED_UP = 256
 
 
 def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
-  """Index of the nearest sample of every code: `[N, Z], [M, Z] -> int32 [N]`; of equals the first.
+  """Index of the nearest sample of each code: `[N, Z], [M, Z] -> int32 [N]`; ties: the first one.
 
-  Blocked products with a running minimum: memory does not grow with `N * M`. The minimum is kept by
-  block of samples, as looking for places is the slower part; the place is looked for in the winning
-  block alone. Distances are of float32, from vectors around the mean code: of samples whose
-  distances differ by less than rounding, any may be found.
+  Uses blocked products with a running minimum, so memory does not grow with `N * M`. The minimum is
+  tracked per block of samples, and its index is searched only in the best block, because index
+  searches are slower. Distances are computed in float32 from centered vectors. If distances differ
+  by less than rounding errors, any of these samples may be returned.
   """
   tile, block = _TILES.get(jax.default_backend(), _TILE)
   count, size = len(codes), len(samples)
   tile, block = min(tile, count), min(block, size)
-  # Distances do not change when all vectors move alike; near the origin rounding is smaller.
+  # A translation does not change distances, and rounding errors are smaller near the origin.
   center = jnp.mean(codes, axis=0)
   codes, samples = codes - center, samples - center
   # |sample|^2 - 2 <code, sample> as one product; |code|^2 does not matter for the minimum.
-  # The last block is filled up with samples farther away than any.
+  # The last block is padded with samples that are farther away than all others.
   fill = ((0, -size % block), (0, 0))
   norms = jnp.sum(samples**2, axis=1, keepdims=True)
   norms = jnp.pad(norms, fill, constant_values=jnp.finfo(norms.dtype).max)

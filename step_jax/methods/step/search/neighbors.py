@@ -1,10 +1,9 @@
 """Exact nearest and farthest neighbours by Euclidean distance, without an N x N matrix.
 
-Squared distances come from blocked matrix products, which round. Every pair of blocks is multiplied
-once and serves the rows of both. A row's candidates are kept by the least cost that rounding allows
-them. Where the bounds of two candidates overlap, they are compared by direct differences in
-float64; where they leave open who the candidates are, the row is searched again with more of them
-kept.
+Squared distances come from blocked matrix products, which have rounding errors. Each pair of blocks
+is multiplied once, for the rows of both. The candidates of a row are ranked by lower bounds of
+their costs. Candidates whose bounds overlap are compared by direct differences in float64. If the
+bounds do not determine the candidates, the row is searched again with more candidates.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,26 +20,26 @@ import tqdm
 
 from step_jax import files, untrusted
 
-# Candidates kept beyond those asked for, and by how much that grows where they are too few.
+# Number of additional candidates, and its growth factor if they are too few.
 _SPARE = 8
 _GROWTH = 8
-# Columns that are multiplied at a time: bounds memory, and the length of sums in float32.
+# Columns per product, which limits memory and the length of float32 sums.
 _CHUNK = 16384
-# Rows whose mean is taken for the origin.
+# Number of rows whose mean is used as origin.
 _CENTER_ROWS = 256
-# Standard deviations of accumulated rounding that are allowed for (Higham and Mary 2019, thm. 2.4).
+# Bound of accumulated rounding errors in standard deviations (Higham and Mary 2019, thm. 2.4).
 _ROUNDING_SIGMAS = 8
 # Half a unit in the last place of float32.
 _UNIT = 2.0**-24
-# Roundings of a distance other than its product's, in units of the sum of both squared norms: four
-# where the vectors are taken from the center, one of the norms, one of their sum, two of the
-# difference to the product (at most twice that sum), two of the bound; two spare, for second order.
+# Rounding errors of a distance except those of its product, in units of the sum of both squared
+# norms: four for the centering of the vectors, one for the norms, one for their sum, two for the
+# difference to the product (at most twice that sum), two for the bound, two for second-order terms.
 _NORM_ROUNDINGS = 12
 
 
 @dataclasses.dataclass(frozen=True)
 class Neighbors:
-  """For each of N items, the nearest and farthest others.
+  """The nearest and farthest other items of each of N items.
 
   Attributes:
     nearest: int32 `[N, k]`, nearest first; never the item itself.
@@ -60,20 +59,20 @@ def find_neighbors(
   dtype: str = 'float32',
   progress: pathlib.Path | None = None,
 ) -> Neighbors:
-  """The k nearest and m farthest neighbours of every row: those of a float64 search, ties by index.
+  """The k nearest and m farthest neighbours of each row, equal to a float64 search; ties by index.
 
-  Memory is that of two blocks (one of all columns) and of lists of `k + m` candidates a row. All
+  Memory holds two blocks (one with all columns) and lists of `k + m` candidates per row. All
   devices of this host share the products.
 
   Args:
     vectors: float32 `[N, D]`, in memory or on disk; indexed by rows and a slice of columns.
     num_nearest: k; at most the number of possible neighbours of any item.
     num_farthest: m; less than N.
-    groups: a label an item; an item's nearest neighbours are then taken from other groups alone
-      (StEP's rule for pictures of one scene). The farthest are not restricted.
+    groups: one label per item; nearest neighbours are then only from other groups (StEP's rule for
+      images of one scene). Farthest neighbours are not restricted.
     block: rows and columns of the products.
-    dtype: that products are made in; `bfloat16` is faster on accelerators, and more candidates are
-      then compared exactly.
+    dtype: type of the products; `bfloat16` is faster on accelerators, but more candidates are then
+      compared exactly.
     progress: file for the state of the search, from which it resumes if interrupted; removed at
       the end. It must belong to the same vectors and arguments.
 
@@ -88,7 +87,7 @@ def find_neighbors(
   if num_nearest > allowed or num_farthest >= count:
     raise ValueError(
       f'{count} items have at most {allowed} allowed nearest and {count - 1} farthest neighbours; '
-      f'{num_nearest} and {num_farthest} were asked for'
+      f'{num_nearest} and {num_farthest} were requested'
     )
   search = _Search.of(vectors, labels.astype(np.int32), block, dtype)
   nearest = np.empty((count, num_nearest), np.int32)
@@ -116,7 +115,7 @@ def find_neighbors(
 
 
 class _Items(NamedTuple):
-  """What is known of the items of a block; index -1 for those that fill it up."""
+  """Properties of the items of a block; index -1 for padding."""
 
   index: jax.Array  # int32 [B]
   label: jax.Array  # int32 [B]
@@ -124,12 +123,12 @@ class _Items(NamedTuple):
 
 
 class _Best(NamedTuple):
-  """The candidates that may have the least costs, in order.
+  """Candidates with the lowest costs, in order of their lower bounds.
 
-  Cost is the squared distance for the nearest, and minus that for the farthest.
+  The cost is the squared distance for the nearest, and minus that for the farthest.
   """
 
-  lowest: np.ndarray  # float32 [N, K], the least that the cost can be; infinite for none
+  lowest: np.ndarray  # float32 [N, K], lower bound of the cost; infinite for none
   index: np.ndarray  # int32 [N, K]
 
   @classmethod
@@ -139,7 +138,7 @@ class _Best(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class _Search:
-  """The vectors, and how they are multiplied."""
+  """The vectors, and the settings of their products."""
 
   vectors: np.ndarray
   labels: np.ndarray
@@ -151,7 +150,7 @@ class _Search:
 
   @classmethod
   def of(cls, vectors, labels, block, dtype) -> '_Search':
-    # Distances do not change when all vectors move alike; near the origin rounding is smaller.
+    # A translation does not change distances, and rounding errors are smaller near the origin.
     some = np.linspace(0, len(vectors) - 1, min(len(vectors), _CENTER_ROWS)).astype(int)
     center = np.concatenate([vectors[some, columns].mean(axis=0) for columns in _chunks(vectors)])
     norms = np.zeros(len(vectors))
@@ -164,34 +163,34 @@ class _Search:
     mesh = jax.make_mesh(
       (len(devices),), ('data',), axis_types=(jax.sharding.AxisType.Auto,), devices=devices
     )
-    # At least two blocks of what is not tiny, as pairs of blocks save work; the rows of a block are
-    # split over the devices.
+    # At least two blocks unless there are few vectors, because pairs of blocks save work. The rows
+    # of a block are split over the devices.
     size = min(block, -(-len(vectors) // 2)) if len(vectors) > block // 2 else len(vectors)
     size = -(-size // len(devices)) * len(devices)
     return cls(vectors, labels, center, norms, size, jnp.dtype(dtype), mesh)
 
   @property
   def rounding(self) -> float:
-    """Of a product of two vectors, relative to the product of their lengths."""
+    """Rounding error of a product of two vectors, relative to the product of their lengths."""
     width = self.vectors.shape[1]
-    # Of sums within a chunk of columns, and of the sum of chunks.
+    # Errors of sums within a chunk of columns, and of the sum of chunks.
     sums = _UNIT * (_ROUNDING_SIGMAS * np.sqrt(min(_CHUNK, width)) + len(_chunks(self.vectors)) - 1)
     if self.dtype == jnp.float32:
       return sums
-    # Both factors are rounded, each by half of this at most.
+    # Both factors are rounded, each by at most half of this.
     return sums + 1.01 * float(jnp.finfo(self.dtype).eps)
 
   def apart(self, rows: np.ndarray, best: _Best, complete: bool) -> np.ndarray:
-    """Whether each candidate and those before it cost less than all others, bool `[N, K]`.
+    """Whether a candidate and those before it certainly cost less than all others, bool `[N, K]`.
 
     Args:
-      rows: whose candidates these are, `[N]`.
+      rows: rows of the candidates, `[N]`.
       best: the candidates.
-      complete: whether there are no others than these.
+      complete: whether there are no other candidates.
     """
     errors = _errors(self.rounding, self.norms[rows, None], self.norms[best.index])
     highest = np.maximum.accumulate(best.lowest + 2 * errors, axis=1)
-    # Of those not kept, the cost is at least the lowest of the last one kept.
+    # The cost of others is at least the lower bound of the last candidate.
     beyond = np.full(len(rows), np.inf) if complete else best.lowest[:, -1]
     return highest < np.column_stack([best.lowest[:, 1:], beyond])
 
@@ -206,7 +205,7 @@ class _Search:
   def candidates(
     self, rows: np.ndarray, keep: tuple[int, int], progress: pathlib.Path | None
   ) -> tuple[_Best, _Best]:
-    """The nearest and farthest of `rows` by rounded distances: `keep` of each, `[len(rows), …]`."""
+    """Nearest and farthest of `rows` by rounded distances, `keep` of each, `[len(rows), …]`."""
     near, far = (_Best.none(len(rows), size) for size in keep)
     keys = np.arange(len(self.vectors))
     symmetric = len(rows) == len(keys)
@@ -238,7 +237,7 @@ class _Search:
     return near, far
 
   def _load(self, rows: np.ndarray, split: bool) -> Iterator[jax.Array]:
-    """The vectors of a block from the center, chunk by chunk, filled up to the block's size."""
+    """Yields the centered vectors of a block, chunk by chunk, padded to the size of a block."""
     sharding = NamedSharding(self.mesh, PartitionSpec('data' if split else None))
     for columns in _chunks(self.vectors):
       part = np.zeros((self.block, columns.stop - columns.start), self.dtype)
@@ -258,7 +257,7 @@ class _Search:
     return _Items(index, np.where(index < 0, -1, self.labels[index]), norms)
 
   def _fold(self, near, far, rows: slice, products, query_items, key_items) -> None:
-    """Folds a tile into the lists of its rows, in place."""
+    """Merges a tile into the lists of its rows, in place."""
     lists = [_Best(*(_fill(values[rows], self.block) for values in best)) for best in (near, far)]
     merged = jax.device_get(_merge(products, self.rounding, query_items, key_items, *lists))
     for best, folded in zip((near, far), merged, strict=True):
@@ -274,8 +273,8 @@ def _add_products(products, queries, keys):
 
 
 def _errors(rounding, norms, other_norms):
-  """How far the rounded squared distance of two vectors can be off; `norms` are squared."""
-  # The product enters twice. One root for both, as products of norms could overflow or vanish.
+  """Bound of the rounding error of a squared distance; `norms` are squared."""
+  # The product counts twice. Separate roots, because products of norms could overflow or underflow.
   lengths = norms**0.5 * other_norms**0.5
   return 2 * rounding * lengths + _NORM_ROUNDINGS * _UNIT * (norms + other_norms)
 
@@ -300,15 +299,15 @@ def _merge(products, rounding, queries: _Items, keys: _Items, near: _Best, far: 
 
 
 def _settle(search: _Search, row: int, index, apart, count: int, sign: int) -> np.ndarray | None:
-  """The first `count` candidates in their exact order; None where more candidates are needed.
+  """The first `count` candidates in their exact order; None if more candidates are needed.
 
   Args:
-    search: knows the exact distances.
-    row: whose candidates these are.
-    index: of the candidates.
+    search: the search, which computes exact distances.
+    row: row of the candidates.
+    index: indices of the candidates.
     apart: see `_Search.apart`.
-    count: how many are wanted.
-    sign: 1 where cost is distance, -1 where it is minus distance.
+    count: number of neighbours.
+    sign: 1 if the cost is the distance, -1 if it is minus the distance.
   """
   order = index.copy()
   start = 0
@@ -335,7 +334,7 @@ def _fill(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _Best, _Best]:
-  """What `_save` wrote, of the shapes and types of the lists that are given."""
+  """Reads a file of `_save`, with the shapes and types of the given lists."""
   remedy = f'remove {path.parent}, and re-run the command to start over'
   saved = untrusted.read_arrays(path, remedy)
   arrays = {}
@@ -345,7 +344,7 @@ def _load_progress(path: pathlib.Path, near: _Best, far: _Best) -> tuple[int, _B
       if array is None or array.shape != like.shape or array.dtype != like.dtype:
         raise untrusted.damaged(path, f'no {name}_{field}', remedy)
       if field == 'index' and array.max(initial=-1) >= len(array):
-        raise untrusted.damaged(path, 'neighbours that are no rows', remedy)
+        raise untrusted.damaged(path, 'indices of neighbours are too large', remedy)
   first = saved.get('first')
   if first is None or first.shape != () or first.dtype.kind != 'i' or first < 0:
     raise untrusted.damaged(path, 'no first', remedy)
