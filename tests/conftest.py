@@ -1,4 +1,4 @@
-"""What many tests share: folders of their own, a small folder of pictures, a trained run."""
+"""Fixtures shared by many tests: separate folders, a small image folder, a trained run."""
 
 import os
 import pathlib

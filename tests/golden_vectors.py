@@ -1,9 +1,9 @@
-"""Reading the reference vectors in tests/golden.
+"""Reads the reference vectors in tests/golden.
 
-They were computed by the original networks, losses and optimisers, on 64 px pictures, batch 2.
-Parameters are not stored but drawn: the i-th variable of a case, in sorted order, is
-`r = RandomState(1234 + i).standard_normal(shape)`, as 1 + 0.05 r for gammas; else 0.05 r (fill A),
-0.3 r (fill C), or r for weights and 0.05 r for the rest (fill B).
+They were computed by the original networks, losses and optimizers, on 64 px images, batch size 2.
+Parameters are not stored but generated: for the i-th variable of a case, in sorted order,
+`r = RandomState(1234 + i).standard_normal(shape)`. Gammas are 1 + 0.05 r. Others are 0.05 r (fill
+A), 0.3 r (fill C), or r for weights and 0.05 r for the rest (fill B).
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Runs of the toy method `mosaic`, shared by its tests."""
+"""Runs of the toy method `mosaic` for its tests."""
 
 import contextlib
 

@@ -1,4 +1,4 @@
-"""What `setup.py` passes to setuptools, without running setuptools."""
+"""Arguments that `setup.py` passes to setuptools, without running setuptools."""
 
 import pathlib
 import runpy

@@ -1,4 +1,4 @@
-"""Fields are set as their types want, and wrong ones are met with one line that helps."""
+"""Fields are converted to their types; invalid ones give a one-line error with a suggestion."""
 
 import math
 

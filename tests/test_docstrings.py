@@ -1,4 +1,4 @@
-"""Everything public says what it does."""
+"""Every public object has a docstring in a valid form."""
 
 import ast
 import importlib

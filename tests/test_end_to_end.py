@@ -1,4 +1,4 @@
-"""The four stages on a folder of pictures, as a user runs them."""
+"""The four stages on an image folder, with the commands of a user."""
 
 import json
 import os

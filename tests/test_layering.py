@@ -1,4 +1,4 @@
-"""Who may import whom, and where a method's own names may stand."""
+"""Allowed imports between packages, and where names of methods may appear."""
 
 import ast
 import pathlib

@@ -1,4 +1,4 @@
-"""Where compiled programs are kept, and what `~` is."""
+"""The folder of compiled programs, and expansion of `~`."""
 
 import pathlib
 

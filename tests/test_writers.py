@@ -1,4 +1,4 @@
-"""Files that appear whole, whoever else writes them."""
+"""Files are written atomically, also by several processes."""
 
 from concurrent import futures
 import os

@@ -1,4 +1,4 @@
-"""Writes TensorFlow checkpoints as `tf.train.Saver` lays them out, for tests."""
+"""Writes TensorFlow checkpoints in the format of `tf.train.Saver`, for tests."""
 
 import struct
 

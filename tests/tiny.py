@@ -1,4 +1,4 @@
-"""Runs that are as small as can be, and a record of the fields that code reads from them."""
+"""The smallest runs, and a record of the configuration fields that code reads."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""Every bench once at the smallest size, without a peer; and how mistakes are met."""
+"""Runs each benchmark at the smallest size without a peer, and checks errors."""
 
 import json
 import sys

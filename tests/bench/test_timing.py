@@ -1,4 +1,4 @@
-"""The maths of measuring, with a clock that the tests set."""
+"""Timing functions with a fake clock."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The PyTorch port is the same work: same outputs, losses and updates from the same parameters."""
+"""The PyTorch port has the same outputs, losses and updates for the same parameters."""
 
 import jax
 import numpy as np

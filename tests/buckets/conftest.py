@@ -1,4 +1,4 @@
-"""A bucket for the tests of this folder."""
+"""A fake bucket for the tests in this folder."""
 
 import os
 import pathlib

@@ -1,8 +1,8 @@
-"""A bucket of Google Cloud Storage in memory, which speaks enough of the JSON API over HTTP.
+"""A bucket of Google Cloud Storage in memory, with a part of the JSON API over HTTP.
 
-What tensorstore, gcsfs and google-cloud-storage ask for: reads with ranges and preconditions, the
-three kinds of uploads, listings in pages, deletes alone and in batches, copies. As there, an object
-is replaced whole or not at all, nothing can be appended to or locked, and there are no folders.
+It supports the requests of tensorstore, gcsfs and google-cloud-storage: reads with ranges and
+preconditions, three kinds of uploads, paged listings, single and batched deletes, copies. As in the
+real service, objects are replaced atomically, there are no appends or locks, and no folders.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Files of a run in a bucket: which addresses are taken, and that files are whole or not there."""
+"""Files in a bucket: valid addresses, and atomic writes."""
 
 import importlib.util
 import pathlib

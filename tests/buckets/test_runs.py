@@ -1,4 +1,4 @@
-"""A run whose work directory is in a bucket: from end to end, killed, damaged, and locked."""
+"""Runs with a work directory in a bucket: end to end, killed, damaged and locked."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""A stage has the settings of the stage that it starts from; options change what they name."""
+"""A stage inherits the settings of the stage that it starts from, except those set by options."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The command line: what works, and how every mistake is met with one line and a status."""
+"""The command line: valid commands, and errors in one line with an exit status."""
 
 import pathlib
 import shutil

@@ -1,4 +1,4 @@
-"""Help is there for every verb, says enough, and comes without importing JAX."""
+"""Every command has enough help, which is shown without importing JAX."""
 
 import subprocess
 import sys

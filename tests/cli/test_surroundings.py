@@ -1,4 +1,4 @@
-"""Commands where names are long, the terminal is old, or nobody has a home."""
+"""Commands with long names, terminals without Unicode, and accounts without a home folder."""
 
 import io
 import pwd

@@ -1,4 +1,4 @@
-"""The notebooks, as a reader meets them, and executed from top to bottom at the smallest size."""
+"""Notebooks: their text, and execution from top to bottom at the smallest size."""
 
 import base64
 import io

@@ -1,4 +1,4 @@
-"""Folders of every layout become examples; what does not fit is named with its remedy."""
+"""Image folders of every layout, and error messages for invalid ones."""
 
 import numpy as np
 from PIL import Image

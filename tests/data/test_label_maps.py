@@ -1,4 +1,4 @@
-"""Label maps and arrays: read by palette, kept beside images, never a class that is not there."""
+"""Label maps: palettes, preparation together with images, and detection of unknown classes."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Whatever opens the data of a configuration opens it in one way, and names what does not fit."""
+"""All commands open the data of a configuration in the same way, and report what does not fit."""
 
 import pathlib
 import re

@@ -1,4 +1,4 @@
-"""Prepared data sets: lossless, whole or not at all, made once."""
+"""Prepared data sets: lossless, written atomically, and prepared only once."""
 
 import dataclasses
 import fcntl

@@ -1,4 +1,4 @@
-"""Every common kind of picture file comes out as plain RGB, or with one line that names it."""
+"""Common image files are read as RGB; others give a one-line error with the file name."""
 
 import numpy as np
 from PIL import Image

@@ -1,4 +1,4 @@
-"""Batches: the same for a seed, whatever the start and the number of hosts; nothing missed."""
+"""Batches depend only on the seed, not on the start or number of hosts, and miss no example."""
 
 import itertools
 

@@ -1,4 +1,4 @@
-"""Codes by hand: between two, by sliders, on a map."""
+"""Style codes by blending, sliders and map."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Inputs that are drawn."""
+"""Inputs drawn by the user."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The map as a picture: what is drawn where, and what a click on it means."""
+"""The image of the style map, and the position of clicks on it."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The page in a browser, by mouse and by keyboard, wide and narrow."""
+"""The page in a browser, with mouse and keyboard, in wide and narrow windows."""
 
 import io
 import shutil

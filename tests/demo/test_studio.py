@@ -1,4 +1,4 @@
-"""A run made ready for the page: its pictures and codes, and pictures of the user's."""
+"""Preparation of a run for the page: its images and codes, and uploaded images."""
 
 import re
 import shutil

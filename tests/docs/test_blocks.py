@@ -1,10 +1,10 @@
-"""What the README and docs/ tell people to type is typed here, on few pictures for a few steps.
+"""Runs the commands of the README and docs/, on few images and for a few steps.
 
-Pages are found by themselves. Every block is run in one folder in which the names that pages use
-(`MY_PICTURES`, `INPUT.png`, …) are there, and in which the README's own commands have trained
-`runs/mine`. What needs a network, hardware, or hours is listed in `LISTED` with the reason, and is
-checked as far as it can be: its arguments are parsed, its configuration is made, its script is read
-by bash. A block that is neither run nor listed fails.
+Pages are discovered automatically. All blocks run in one folder, with the files that pages mention
+(`MY_PICTURES`, `INPUT.png`, …) and with `runs/mine` trained by the commands of the README. Blocks
+that need a network, hardware or hours are listed in `LISTED` with the reason, and are checked as
+far as possible: arguments are parsed, configurations are created, scripts are parsed by bash. A
+block that is neither run nor listed is an error.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""`docs/config.md` is what the code says, and every field says what it means."""
+"""`docs/config.md` is up to date, and every field has a description."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Exports on the hub, from a stand-in for its HTTP interface: fetched, kept, refused."""
+"""Exports on the Hugging Face hub, with a stand-in for its HTTP interface."""
 
 import hashlib
 import http.server

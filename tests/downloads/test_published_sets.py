@@ -1,4 +1,4 @@
-"""Data sets by name, from a server on this machine: whole, cut short, resumed, wrong, hostile."""
+"""Published data sets from a local server: complete, truncated, resumed, wrong and hostile."""
 
 import contextlib
 import dataclasses

@@ -1,4 +1,4 @@
-"""Weights made on the fly, and a run with scores."""
+"""Fixtures: random weights, and a run with scores."""
 
 import shutil
 

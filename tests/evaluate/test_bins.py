@@ -1,4 +1,4 @@
-"""NDB and JSD: bins by K-means, the test of each bin, and the level of that test."""
+"""NDB and JSD: K-means bins, the test per bin, and its significance level."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

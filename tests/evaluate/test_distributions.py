@@ -1,4 +1,4 @@
-"""Fréchet and kernel distances against scipy and brute force, their laws, and what they hold."""
+"""Fréchet and kernel distances against SciPy and brute force; their invariants and memory."""
 
 import functools
 import tracemalloc

@@ -1,10 +1,10 @@
-"""Every protocol measured a second time, from PNG files with NumPy, Pillow, SciPy, scikit-image.
+"""Measures every protocol a second time, from PNG files with NumPy, Pillow, SciPy, scikit-image.
 
-Nets are stand-ins that are written down here in a few lines, as the true ones are tested elsewhere.
-All of them tell rows from columns, are not linear, and know only [-1, 1]. Pictures are neither
-square nor of one size, some are noise, and no number of them fills a batch. So numbers differ where
-uint8 wraps around, height and width are swapped, a range or a resizer is another one, or pictures
-of the last batch get lost.
+Networks are small stand-ins defined here; the real ones are tested elsewhere. They distinguish rows
+from columns, are nonlinear, and expect images in [-1, 1]. Images have different, non-square sizes,
+some are noise, and their number is not a multiple of the batch size. So scores differ if uint8
+wraps around, height and width are swapped, a range or a resizer is wrong, or images of the last
+batch are lost.
 """
 
 import dataclasses

@@ -1,4 +1,4 @@
-"""Signs of a run that goes wrong, and of one that does not."""
+"""Training diagnostics of healthy and of failing runs."""
 
 import jax
 import jax.numpy as jnp

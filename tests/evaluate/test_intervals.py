@@ -1,4 +1,4 @@
-"""Bootstrap intervals: as wide as theory says, the same every time."""
+"""Bootstrap intervals: their width agrees with theory, and they are reproducible."""
 
 import numpy as np
 

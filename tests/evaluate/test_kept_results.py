@@ -1,4 +1,4 @@
-"""What an evaluation keeps of the results that are there, with measures made up."""
+"""Which earlier results an evaluation keeps, with fake measures."""
 
 import json
 import types

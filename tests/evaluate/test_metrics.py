@@ -1,4 +1,4 @@
-"""Scores of pictures: right where the field is known to go wrong."""
+"""Image scores, for inputs that reveal common mistakes."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

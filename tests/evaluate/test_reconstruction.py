@@ -1,7 +1,7 @@
-"""Rebuilding pictures: each protocol against plain NumPy, on pictures that show the known mistakes.
+"""Reconstruction scores: each protocol against NumPy, on images that reveal common mistakes.
 
-Sources are grey, targets are not square, styles are colours: with an encoder that reads the mean
-colour and a generator that paints it, every number can be told in advance.
+Sources are grey, targets are not square, and styles are colours. The encoder returns the mean
+colour and the generator paints it, so all scores are known in advance.
 """
 
 from flax import linen as nn

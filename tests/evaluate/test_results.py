@@ -1,4 +1,4 @@
-"""A whole run scored: what the file says, and that it is the same every time and everywhere."""
+"""Scores of a whole run: content of the file, and reproducibility."""
 
 import json
 import os

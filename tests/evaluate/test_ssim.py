@@ -1,4 +1,4 @@
-"""SSIM and PSNR against scikit-image, and SSIM against its definition window by window."""
+"""SSIM and PSNR against scikit-image, and SSIM against its definition."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""Streams of pictures: whole, in order, and the same whatever the number of devices."""
+"""Streams of images: complete, in order, and independent of the number of devices."""
 
 from hypothesis import given, settings
 from hypothesis import strategies as st

@@ -1,4 +1,4 @@
-"""What codes are worth, on codes of which that is known."""
+"""Scores of style codes, for codes with known scores."""
 
 import tracemalloc
 

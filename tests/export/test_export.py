@@ -1,4 +1,4 @@
-"""Exports: what they hold, that they run without us, and that nothing else is overwritten."""
+"""Exports: their content, use without step_jax, and protection of other files."""
 
 import importlib.util
 import json

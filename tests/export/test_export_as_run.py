@@ -1,4 +1,4 @@
-"""Exports are opened as runs: the same outputs, nothing written, damage told in one line."""
+"""Exports opened as runs: the same outputs, nothing written, one-line errors for damaged ones."""
 
 import copy as copies
 import hashlib

@@ -1,4 +1,4 @@
-"""The head and the tables of a model card, from a manifest and results that nobody trained for."""
+"""Header and tables of a model card, from a made-up manifest and results."""
 
 import math
 import types

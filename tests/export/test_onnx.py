@@ -1,4 +1,4 @@
-"""Exports as ONNX give what step_jax gives; skipped where the converter is not installed."""
+"""ONNX exports give the same results as step_jax; skipped without the converter."""
 
 import jax
 import jax.numpy as jnp

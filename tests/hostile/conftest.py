@@ -1,4 +1,4 @@
-"""What the tests of hostile files share."""
+"""Fixtures for the tests of hostile files."""
 
 import pathlib
 import sys

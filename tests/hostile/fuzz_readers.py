@@ -1,6 +1,6 @@
-"""Fuzzes the reader of one format, guided by coverage.
+"""Coverage-guided fuzzing of the reader of one format.
 
-Usage: fuzz_readers.py FORMAT CORPUS_FOLDER [libFuzzer's options]
+Usage: fuzz_readers.py FORMAT CORPUS_FOLDER [LIBFUZZER OPTIONS]
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""How much memory something takes, and whether an error is one that a person can use."""
+"""Measures memory, and checks that an error is useful for a user."""
 
 from collections.abc import Callable
 import gc

@@ -1,4 +1,4 @@
-"""Damage done to a file at random: what hypothesis draws, and how it is done."""
+"""Random damage of files, as drawn by hypothesis."""
 
 from collections.abc import Sequence
 

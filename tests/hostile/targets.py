@@ -1,6 +1,6 @@
-"""What is fuzzed: a whole small file of every format that is read, and who reads it.
+"""Targets of fuzzing: a small valid file of each supported format, and its reader.
 
-A reader gives a sound value or raises a UserError; anything else is a bug.
+A reader must return a valid value or raise a UserError; anything else is a bug.
 """
 
 from collections.abc import Callable

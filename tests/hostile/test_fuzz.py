@@ -1,4 +1,4 @@
-"""Small files of every format, damaged at random: a sound value or one line, and nothing else."""
+"""Randomly damaged small files of every format give a valid value or a one-line error."""
 
 import collections
 import importlib.util

@@ -1,4 +1,4 @@
-"""Pictures, and folders of them, that were made to harm whoever reads them."""
+"""Hostile images and image folders."""
 
 import os
 import struct

@@ -1,4 +1,4 @@
-"""Checkpoints of the original (`weights import-step`) that came from a stranger."""
+"""Hostile checkpoints of the original for `weights import-step`."""
 
 import struct
 

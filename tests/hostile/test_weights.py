@@ -1,4 +1,4 @@
-"""Weights files that were made to harm whoever reads them."""
+"""Hostile weights files."""
 
 import io
 import json

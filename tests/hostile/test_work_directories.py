@@ -1,4 +1,4 @@
-"""Work directories that came from a stranger, or were damaged: all that a command reads there."""
+"""Hostile and damaged work directories: all files that commands read there."""
 
 import html.parser
 import json

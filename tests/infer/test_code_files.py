@@ -1,4 +1,4 @@
-"""Codes in files: what is written, what is taken as a style, and options that are files."""
+"""Codes in files: writing, use as styles, and options with files."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""Translation of files: names of results, and that nothing is lost."""
+"""Translation of files: names of results, and protection of inputs."""
 
 import os
 import unicodedata

@@ -1,4 +1,4 @@
-"""Pictures side by side."""
+"""Grids of images."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""New style codes: what the Gaussian and the mapper draw, and how it is judged."""
+"""Samplers of style codes: the Gaussian and the mapper, and their comparison."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""A trained run as an object."""
+"""A trained run as a Python object."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""A cloud that is a folder: a stand-in for gcloud, whose hosts are folders of this machine."""
+"""A stand-in for gcloud, whose hosts are folders of this machine."""
 
 import importlib
 import json

@@ -1,4 +1,4 @@
-"""The pinned versions against what this package and its dependencies ask for."""
+"""Pinned versions satisfy the requirements of this package and its dependencies."""
 
 from importlib import metadata
 import pathlib

@@ -1,4 +1,4 @@
-"""The Dockerfile and the GKE Job, read without docker: what they copy, install and run."""
+"""Dockerfile and GKE Job, checked without Docker: files, packages and command."""
 
 import json
 import pathlib

@@ -1,4 +1,4 @@
-"""The environment that the two first commands make, with stand-ins for Python."""
+"""Creation of the environment by the first two commands, with stand-ins for Python."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""Every verb against a stand-in for gcloud: how it works, fails, and goes on at the next call."""
+"""Every verb with a stand-in for gcloud: success, failure, and continuation by the next call."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Losses of GANs with several scales; the original's values are in tests/methods/superstylenet."""
+"""Multi-scale GAN losses; tests/methods/superstylenet compares them with the original."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Loss terms against the original's (`case4`, `case5`), and their invariants."""
+"""Loss terms against the original (`case4`, `case5`), and their invariants."""
 
 import functools
 

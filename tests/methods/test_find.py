@@ -1,4 +1,4 @@
-"""The stage that a run lacks is named: one of its own method."""
+"""The error for a missing stage names a stage of the same method."""
 
 import pytest
 

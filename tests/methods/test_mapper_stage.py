@@ -1,4 +1,4 @@
-"""A mapper belongs to one style encoder; nothing else is drawn by it, and nothing overwrites it."""
+"""A mapper is used only with its style encoder, and is never overwritten."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""IMLE against the original's (`case9`)."""
+"""IMLE against the original (`case9`)."""
 
 import golden_vectors as golden
 from hypothesis import given, settings

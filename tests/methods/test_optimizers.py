@@ -1,4 +1,4 @@
-"""Adam, rates and averages against the original's (`case8`)."""
+"""Adam, learning rates and moving averages against the original (`case8`)."""
 
 import golden_vectors as golden
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""Five steps of pre-training against the original's (`case5`)."""
+"""Five steps of pre-training against the original (`case5`)."""
 
 import golden_vectors as golden
 import jax

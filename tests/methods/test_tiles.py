@@ -1,4 +1,4 @@
-"""Translation in tiles against that of the whole image."""
+"""Translation in tiles gives the same as translation of the whole image."""
 
 import jax
 import numpy as np

@@ -1,4 +1,4 @@
-"""The toy method on several devices, on several hosts, with its state split; and killed."""
+"""The toy method on several devices and hosts, with sharded state, and killed."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""A method that is none of ours gets everything that a method gets for free."""
+"""A method outside of this package gets everything that is shared by methods."""
 
 import mosaic
 import mosaic_runs

@@ -1,4 +1,4 @@
-"""The toy method is evaluated, reported, exported, served and used as any other."""
+"""The toy method is evaluated, reported, exported, served and used like any other method."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The step of stages 2 and 3 against the original's, for every option set of `case6`."""
+"""The step of stages 2 and 3 against the original, for all option sets of `case6`."""
 
 import json
 

@@ -1,7 +1,6 @@
-"""What a training step costs, by counts: no network runs more often than the mathematics asks.
+"""Number of network evaluations per training step: no network runs more often than necessary.
 
-Counts are read from the program, whose convolutions carry the names of the modules that asked for
-them.
+Counts are read from the program, whose convolutions have the names of their modules.
 """
 
 import collections

@@ -1,4 +1,4 @@
-"""Neighbours are the brute-force ones; the table is kept, and mined anew when it must be."""
+"""Neighbours equal those of brute force; the table is cached, and mined again when necessary."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Faster forms of a convolution give what the plain one gives, forward and backward."""
+"""Fast convolutions equal plain ones, forward and backward."""
 
 import functools
 

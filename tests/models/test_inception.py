@@ -1,4 +1,4 @@
-"""Inception of FID against the same net written in PyTorch, and its pools at the border."""
+"""Inception of FID against the same network in PyTorch, and its pooling at the border."""
 
 import zlib
 

@@ -1,4 +1,4 @@
-"""Single layers against the original's (`case7_layers`), and their invariants."""
+"""Single layers against the original (`case7_layers`), and their invariants."""
 
 import golden_vectors as golden
 from hypothesis import given, settings

@@ -1,4 +1,4 @@
-"""The networks against the original's, through the converter of its variables."""
+"""Networks against the original, with the converter of its variables."""
 
 import functools
 

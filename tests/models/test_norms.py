@@ -1,4 +1,4 @@
-"""Batch norm against the formulas of PyTorch's documentation, in NumPy."""
+"""Batch norm against the formulas of PyTorch's documentation in NumPy."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""Spectral norm by its definition; the original's vectors are in tests/methods/superstylenet."""
+"""Spectral norm against its definition; tests/methods/superstylenet has vectors of the original."""
 
 import jax
 import jax.numpy as jnp

@@ -1,9 +1,9 @@
-"""A method of the tests: label maps in, one colour per label as the code.
+"""A toy method for tests: label maps as inputs, one colour per label as code.
 
-It has everything that a method may have and StEP has not: label maps, codes that are a tree (a
-colour and a validity flag per label), batch norm and spectral norm, a discriminator that judges
-images of the generator after its move, a regulariser in every k-th step only, optimizers that read
-the parameters, and a running statistic that is large enough to be split over devices.
+It has all features of methods that StEP lacks: label maps, codes that are a tree (a colour and a
+validity flag per label), batch norm and spectral norm, a discriminator update after that of the
+generator, a regulariser in every k-th step, optimizers that use the parameters, and a running
+statistic that is large enough to be sharded.
 """
 
 import pathlib

@@ -1,4 +1,4 @@
-"""The benchmark of the step, on random images that lie on the device."""
+"""Benchmark of the training step, on random images on the device."""
 
 import jax
 import numpy as np

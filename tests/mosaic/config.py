@@ -1,4 +1,4 @@
-"""The fields of the stage `mosaic`; reading this file registers the method."""
+"""Fields of the stage `mosaic`; importing this file registers the method."""
 
 from ml_collections import ConfigDict
 

@@ -1,4 +1,4 @@
-"""Images of flat labels with their label maps, as SPADE-like projects lay them out."""
+"""Images of flat labels with their label maps, in the layout of SPADE-like projects."""
 
 import numpy as np
 from PIL import Image

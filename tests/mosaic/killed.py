@@ -1,4 +1,4 @@
-"""Trains as `python -m step_jax.main` does, and is killed where the batch of a step is read.
+"""Trains like `python -m step_jax.main`, and is killed when the batch of a step is read.
 
 Usage: python -m mosaic.killed STEP ARGUMENTS
 """

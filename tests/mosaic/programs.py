@@ -1,4 +1,4 @@
-"""What a run exports: the averaged generator, with its running statistics."""
+"""Programs of a run for export: the averaged generator with its running statistics."""
 
 import jax.numpy as jnp
 

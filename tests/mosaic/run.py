@@ -1,4 +1,4 @@
-"""A trained run: translation of label maps in given or drawn colours."""
+"""A trained run: translation of label maps in given or sampled colours."""
 
 import functools
 

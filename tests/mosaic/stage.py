@@ -1,4 +1,4 @@
-"""The stage: data and evaluation around the step."""
+"""The stage: data, training step and evaluation."""
 
 import jax
 import jax.numpy as jnp

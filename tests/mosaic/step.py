@@ -1,4 +1,4 @@
-"""The step: the generator moves, then the discriminator, on images of the moved generator."""
+"""The training step: generator, then discriminator on images of the updated generator."""
 
 import jax
 import jax.numpy as jnp

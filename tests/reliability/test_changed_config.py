@@ -1,4 +1,4 @@
-"""A stage goes on with the configuration that it was trained with, unless it is told otherwise."""
+"""A resumed stage keeps its configuration, unless it is changed explicitly."""
 
 import json
 import os

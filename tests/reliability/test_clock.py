@@ -1,4 +1,4 @@
-"""The clock of the machine jumps, as when it is set: nothing depends on it."""
+"""Training does not depend on the system clock, which may jump."""
 
 import itertools
 import time

@@ -1,4 +1,4 @@
-"""A damaged checkpoint is told of, and the one before it is taken."""
+"""A damaged checkpoint is reported, and the previous one is used."""
 
 import os
 import pathlib

@@ -1,4 +1,4 @@
-"""A full disk, a read-only folder: one line, and what was saved before is whole."""
+"""A full disk or a read-only folder gives a one-line error, and earlier files are intact."""
 
 import errno
 import json

@@ -1,4 +1,4 @@
-"""One run at a time in a stage's folder; a dead one is in nobody's way."""
+"""One run at a time per stage folder; a lock of a dead process does not block others."""
 
 import os
 import pathlib

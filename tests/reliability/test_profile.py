@@ -1,4 +1,4 @@
-"""Traces of the steps that are asked for, in the stage's folder, whatever ends the training."""
+"""Traces of the configured steps, for every way in which training may end."""
 
 import gzip
 import json

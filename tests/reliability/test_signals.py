@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the running step is saved, and who waits is told by the exit status."""
+"""SIGTERM and SIGINT: the current step is saved, and the exit status shows the reason."""
 
 import os
 import pathlib

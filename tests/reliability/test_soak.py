@@ -1,4 +1,4 @@
-"""A real training process, killed again and again (SIGKILL), ends as one that was not."""
+"""A training process that is killed many times (SIGKILL) ends like an uninterrupted one."""
 
 import collections
 import dataclasses

@@ -1,4 +1,4 @@
-"""A record that cannot be read is named, and stops training or is stepped over, as configured."""
+"""An unreadable record is named, and stops training or is skipped, as configured."""
 
 import itertools
 import shutil

@@ -1,4 +1,4 @@
-"""Weights & Biases, with a stand-in for its library: what a run sends, resumed or not."""
+"""Weights & Biases, with a stand-in for its library: data of new and of resumed runs."""
 
 import sys
 import types

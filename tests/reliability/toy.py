@@ -1,4 +1,4 @@
-"""A stage that compiles in no time: faults are met by the real run, on a state of a few numbers."""
+"""A stage that compiles fast, for faults in real runs with a state of a few numbers."""
 
 import itertools
 

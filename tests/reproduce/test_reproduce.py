@@ -1,4 +1,4 @@
-"""Tables: which runs they need, and one made at the smallest size."""
+"""Tables: their runs, and a table at the smallest size."""
 
 import dataclasses
 import json

@@ -1,9 +1,9 @@
-"""What eight devices exchange in one step of stage 3: prints operation and bytes, as JSON.
+"""Prints the communication of eight devices in a step of stage 3: operation and bytes, as JSON.
 
 Usage: JAX_PLATFORMS=cpu collectives.py [--size PX] [--fsdp] [--cpu]
 
-Compiled for eight CPU devices, but in the forms of convolutions that accelerators get; with --cpu
-in its own. Nothing is computed, and no array made.
+Compiles for eight CPU devices, but with the convolutions of accelerators; with --cpu, with those of
+CPUs. Nothing is computed or allocated.
 """
 
 import argparse

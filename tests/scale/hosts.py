@@ -1,4 +1,4 @@
-"""Starts processes that train together on this machine, over its loopback."""
+"""Starts processes that train together on this machine."""
 
 import os
 import pathlib

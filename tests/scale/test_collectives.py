@@ -1,4 +1,4 @@
-"""What devices exchange, read from compiled programs."""
+"""Communication between devices, read from compiled programs."""
 
 import json
 import pathlib

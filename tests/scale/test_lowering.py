@@ -1,4 +1,4 @@
-"""All that runs on a pod can be compiled for TPUs and GPUs, as far as that shows without one."""
+"""Programs for pods can be compiled for TPUs and GPUs, as far as this can be tested without one."""
 
 import functools
 

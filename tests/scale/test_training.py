@@ -1,4 +1,4 @@
-"""The same training on one device, on several, and on several hosts; and hosts that fail."""
+"""Training on one device, several devices and several hosts is the same; failing hosts."""
 
 import base64
 import json

@@ -1,4 +1,4 @@
-"""Optimizers of optax as they are, through a whole stage and a resume; and what its log shows."""
+"""Optimizers of optax in a whole stage with a resume, and their metrics."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""What is saved is what is read."""
+"""Saved and restored states are equal."""
 
 import jax
 import numpy as np

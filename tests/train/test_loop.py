@@ -1,4 +1,4 @@
-"""The loop: what is due when, what is averaged, what stops it; and what is written."""
+"""The training loop: intervals, averages, stopping and output."""
 
 import itertools
 import json

@@ -1,4 +1,4 @@
-"""What the loop sends to the devices: batches, put there on purpose, and nothing else."""
+"""The loop transfers only batches to the devices, and only explicitly."""
 
 import jax
 import numpy as np

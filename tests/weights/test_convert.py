@@ -1,4 +1,4 @@
-"""Every layout that others publish, converted to ours; and what is refused."""
+"""Every published layout is converted to ours; other files are refused."""
 
 import collections
 import hashlib

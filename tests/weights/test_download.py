@@ -1,4 +1,4 @@
-"""Downloads from a server on this machine: verified, converted, or nothing left behind."""
+"""Downloads from a local server: verified and converted, or no files are left."""
 
 import hashlib
 import http.server

@@ -1,4 +1,4 @@
-"""Checkpoints of the original: read without TensorFlow, and computing what the original does."""
+"""Checkpoints of the original are read without TensorFlow, and give the same outputs."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Nets and heads for use: from the store, from files, random; and what they compute."""
+"""Networks and heads from the store, from files and with random weights, and their outputs."""
 
 import json
 import pathlib

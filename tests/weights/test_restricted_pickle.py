@@ -1,4 +1,4 @@
-"""Hostile pickles: refused, named, and nothing of them runs."""
+"""Hostile pickles are refused with a message, and never run."""
 
 import collections
 import io

@@ -1,4 +1,4 @@
-"""Both of PyTorch's formats, and what damage and lies in them lead to."""
+"""Both formats of PyTorch, including damaged and inconsistent files."""
 
 import zipfile
 

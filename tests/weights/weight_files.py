@@ -1,7 +1,7 @@
-"""Files in the layouts and formats that others publish, with small random values, made by hand.
+"""Writes files in published layouts and formats, with small random values.
 
-The pickle streams are written instruction by instruction: that needs no PyTorch, and a hostile file
-is made in the same way as an honest one.
+Pickle streams are written instruction by instruction. This needs no PyTorch, and hostile files are
+written in the same way as valid ones.
 """
 
 import os

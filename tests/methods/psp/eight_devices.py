@@ -1,6 +1,6 @@
-"""Steps of both stages on one device and on eight: the largest relative difference of the states.
+"""Prints the largest relative difference of states after steps on one and on eight devices.
 
-Run by `test_psp_devices.py` in a process of its own with eight CPU devices.
+Run by `test_psp_devices.py` in a separate process with eight CPU devices, for both stages.
 """
 
 import json

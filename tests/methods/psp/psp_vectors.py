@@ -1,7 +1,7 @@
 """Reference vectors of pSp and StyleGAN2: small ones in tests/golden/psp, large ones shared.
 
-Their parameters are stored as `w::KEY` or `TAG::w::KEY`, or are drawn by a recipe: one stream of
-NumPy's legacy generator over the keys in order, `loc + scale * z`.
+Parameters are stored as `w::KEY` or `TAG::w::KEY`, or generated as `loc + scale * z` with one
+stream of NumPy's legacy generator over the keys in order.
 """
 
 import json

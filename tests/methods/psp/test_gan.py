@@ -1,4 +1,4 @@
-"""Losses of StyleGAN2's training against PyTorch's."""
+"""Losses of StyleGAN2 against PyTorch."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""One device gives what eight give: statistics of batch norm are those of the whole batch."""
+"""One and eight devices give the same results; batch norm uses the whole batch."""
 
 import json
 import os

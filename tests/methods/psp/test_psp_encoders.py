@@ -1,4 +1,4 @@
-"""Encoders and feature networks of pSp against PyTorch's, through the public converters."""
+"""Encoders and feature networks of pSp against PyTorch, with the public converters."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""What a run computes: encoding, generating, mixing, interpolating."""
+"""Computations of a run: encoding, generation, mixing and interpolation."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Published files: every key of the inventory, what they may lack, and damage."""
+"""Published files: all keys of the inventory, missing parts, and damage."""
 
 import functools
 import json

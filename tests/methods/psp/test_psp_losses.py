@@ -1,4 +1,4 @@
-"""Loss terms of pSp and its presets against the reference's numbers."""
+"""Loss terms and presets of pSp against the reference."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The PyTorch port does the same work: same images, losses, penalties and updates."""
+"""The PyTorch port has the same images, losses, penalties and updates."""
 
 import copy
 

@@ -1,4 +1,4 @@
-"""Both stages from pictures to a run: trained, resumed, killed, opened."""
+"""Both stages from images to a run: training, resuming, killing, opening."""
 
 import dataclasses
 import functools

@@ -1,4 +1,4 @@
-"""Styles between encoder and generator: injection, layer lists, and pSp's whole forward pass."""
+"""Operations on styles: injection, lists of layers, and the whole forward pass of pSp."""
 
 import functools
 

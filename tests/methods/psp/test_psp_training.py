@@ -1,4 +1,4 @@
-"""Training steps: lazy regularisation, order, statistics, and what they lower to."""
+"""Training steps: lazy regularisation, order, statistics and lowering."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Inputs of pSp's tasks against the reference's."""
+"""Inputs of pSp's tasks against the reference."""
 
 import golden_vectors as golden
 import numpy as np

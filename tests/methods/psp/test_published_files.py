@@ -1,4 +1,4 @@
-"""Published files by the command line: from bytes on the disk to a run or to converted weights."""
+"""Published files on the command line: import as a run, and conversion of weights."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Ranger against the reference's 25 steps."""
+"""Ranger against 25 steps of the reference."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""StyleGAN2's layers and networks against PyTorch's, through the public converters."""
+"""Layers and networks of StyleGAN2 against PyTorch, with the public converters."""
 
 import functools
 

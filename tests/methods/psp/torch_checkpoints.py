@@ -1,6 +1,6 @@
-"""Checkpoints as others write them, instruction by instruction, with given arrays.
+"""Writes checkpoints of other projects, instruction by instruction, with given arrays.
 
-It needs no PyTorch, and none of the classes that the files name.
+It needs neither PyTorch nor the classes named in the files.
 """
 
 import pathlib

@@ -1,6 +1,6 @@
-"""Two steps of training on one device and on eight: the largest relative difference of the states.
+"""Prints the largest relative difference of states after two steps on one and on eight devices.
 
-Run by `test_region_devices.py` in a process of its own with eight CPU devices.
+Run by `test_region_devices.py` in a separate process with eight CPU devices.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""A run of SuperStyleNet that is as small as can be, on swatches with label maps."""
+"""The smallest run of SuperStyleNet, on swatches with label maps."""
 
 from step_jax import config as config_lib
 from step_jax import methods

@@ -1,6 +1,6 @@
 """Reference vectors of SuperStyleNet: small ones in tests/golden, large ones in the shared folder.
 
-A new vector is a new file: tests take every file of a pattern, wherever it is.
+Tests use all files that match a pattern, so new vectors only need new files.
 """
 
 import functools

@@ -1,4 +1,4 @@
-"""Published checkpoints become networks that compute what the original computes."""
+"""Networks from published checkpoints compute the same as the original."""
 
 from pathlib import Path
 import sys

@@ -1,4 +1,4 @@
-"""Style codes of a data set are extracted once, kept, and completed after an interruption."""
+"""Style codes of a data set are extracted once, cached, and resumed after an interruption."""
 
 import pathlib
 

@@ -1,4 +1,4 @@
-"""Parameters from one draw are distributed as those that are drawn one by one."""
+"""Parameters from a single draw have the same distribution as from separate draws."""
 
 import flax.linen as nn
 import jax

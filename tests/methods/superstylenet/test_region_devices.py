@@ -1,4 +1,4 @@
-"""One device gives what eight give, and a killed run ends as one that was not."""
+"""One and eight devices, and killed and uninterrupted runs, give the same results."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""A trained run, from training to files: everything that a method can do, at the smallest size."""
+"""A run from training to files with all functions of the method, at the smallest size."""
 
 import argparse
 import functools

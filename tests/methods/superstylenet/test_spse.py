@@ -1,4 +1,4 @@
-"""Superpixel style encoding against the original's results, and by its rules."""
+"""Superpixel style encoding against results of the original, and its invariants."""
 
 import functools
 

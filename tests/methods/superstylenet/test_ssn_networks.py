@@ -1,4 +1,4 @@
-"""SuperStyleNet's networks against the original's results, and by their rules."""
+"""SuperStyleNet's networks against results of the original, and their invariants."""
 
 import functools
 import re

@@ -1,4 +1,4 @@
-"""The PyTorch port is the same work: held to the original's vectors."""
+"""The PyTorch port against vectors of the original."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""SuperStyleNet's training step against the original's, and by its rules."""
+"""SuperStyleNet's training step against the original, and its invariants."""
 
 import dataclasses
 import functools

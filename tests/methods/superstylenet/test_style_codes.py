@@ -1,4 +1,4 @@
-"""Codes of regions: replace, mix, complete, draw from, read and write."""
+"""Codes of regions: replacing, mixing, completing, sampling, reading and writing."""
 
 import jax
 import numpy as np
