@@ -113,7 +113,7 @@ def test_a_checkout_beside_the_notebook_is_installed_for_the_gpu(tmp_path):
 
 def test_a_notebook_alone_asks_for_a_checkout(tmp_path):
   (tmp_path / 'alone').mkdir()
-  with pytest.raises(CellExecutionError, match='no checkout of step_jax above or beside'):
+  with pytest.raises(CellExecutionError, match='no checkout of step_jax above or next to'):
     install(tmp_path / 'alone')
 
 
