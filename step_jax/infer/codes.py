@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 
 FILE = 'codes.json'
 SUFFIX = '.npy'
-_REMEDY = 'write it again by `step-jax codes`'
+_REMEDY = 'write it again with `step-jax codes`'
 
 
 def is_code(path: files.Path) -> bool:
@@ -31,7 +31,7 @@ def record_of(run: methods.Encoder, out: files.Path) -> dict[str, Any]:
   }
   before = _read_record(out)
   if before and any(before.get(name) != encoder[name] for name in ('method', 'digest', 'shape')):
-    raise RunError(f'{out / FILE}: is of codes of another encoder: choose another --out')
+    raise RunError(f'{out / FILE}: has codes of another encoder: choose another --out')
   return encoder | {'codes': before['codes'] if before else {}}
 
 
@@ -42,7 +42,7 @@ def _read_record(folder: files.Path) -> dict[str, Any] | None:
   try:
     record = untrusted.read_json(path.read_text('utf-8'))
     if not isinstance(record.get('codes'), dict):
-      raise ValueError('it names no codes')
+      raise ValueError('it lists no codes')
     return record
   except (ValueError, RecursionError) as error:
     raise untrusted.damaged(path, error, 'remove it, or restore it from a copy') from None
@@ -61,12 +61,12 @@ def read(run: methods.Encoder, path: files.Path) -> Any:
   try:
     code = of_trees(run, 'unpack')(array)
   except ValueError as error:
-    raise RunError(f'{name}: is no code of this run: {error}') from None
+    raise RunError(f'{name}: is not a code of this run: {error}') from None
   record = _read_record(path.parent)
   if record and path.name in record['codes'] and record.get('digest') != run.code_digest:
     stage = shown(str(record.get('stage')))
     log.warning(
-      '%s: is a code of another encoder (%s at step %s) than that of this run: '
+      '%s: was written by another encoder (%s at step %s) than that of this run: '
       'its style may look different', name, stage, shown(str(record.get('step'))),
     )  # fmt: skip
   return code
@@ -78,7 +78,7 @@ def of_trees(run: methods.Encoder, name: str):
   def unchanged(array: np.ndarray) -> np.ndarray:
     if array.shape != run.code_shape or array.dtype.kind != 'f' or not np.isfinite(array).all():
       raise ValueError(
-        f'{array.dtype} {list(array.shape)}, where finite numbers {list(run.code_shape)} are needed'
+        f'got {array.dtype} {list(array.shape)}, expected finite numbers {list(run.code_shape)}'
       )
     return array.astype(np.float32)
 

@@ -71,10 +71,10 @@ def _open(
   if workdir:
     run = methods.load(workdir, which)
     given = options_lib.Given(run.method, 'codes', options)
-    given.refuse('codes', 'is for codes without a run (--method NAME): leave it out')
+    given.refuse('codes', 'is only for codes without a run (--method NAME): omit it')
     return run, given
   make = methods.METHODS[method].hook('codes')
   if make is None:
-    raise ConfigError(f'--method {method}: its codes come from a trained run: give --workdir')
+    raise ConfigError(f'--method {method}: its codes need a trained run: give --workdir')
   given = options_lib.Given(method, 'codes', options)
   return make(**given.of('codes')), given

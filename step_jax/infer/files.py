@@ -84,9 +84,9 @@ def translate(
   if methods.METHODS[run.method].needs_code and not (styles or interpolate or sample):
     raise ConfigError('--style, --interpolate or --sample is needed: this run has no default style')
   if sample is None:
-    given.refuse('draw', 'is an option of drawn styles: give it with --sample')
+    given.refuse('draw', 'applies only to sampled styles: give it with --sample')
   if not interpolate:
-    given.refuse('interpolate', 'says what changes between two styles: give --interpolate A B too')
+    given.refuse('interpolate', 'applies only to interpolation: give --interpolate A B too')
   reader = reading.Reader(run, given, side_by_side)
   of_sources, of_styles = given.files_of('translate', sources), reader.files_of_styles(exemplars)
   paths.check_kept([path for own in [*of_sources, *of_styles] for _, path in own], out, written)
@@ -129,11 +129,13 @@ def _check_video(video: files_lib.Path, sources: int, interpolating: bool) -> No
   """
   name = f'--video {shown(str(video))}'
   if not interpolating:
-    raise ConfigError(f'{name}: shows a blend of two styles: give --interpolate A B too')
+    raise ConfigError(f'{name}: shows an interpolation: give --interpolate A B too')
   if video.suffix.lower() != '.webp':
-    raise ConfigError(f'{name}: only animated WebP can be written: give a name that ends in .webp')
+    raise ConfigError(
+      f'{name}: only animated WebP can be written: give a name with the suffix .webp'
+    )
   if sources != 1:
-    raise ConfigError(f'{name}: shows one input, not {sources}: give one')
+    raise ConfigError(f'{name}: shows exactly one input, not {sources}: give one')
 
 
 def _between(a: Any, b: Any, share: float, **chosen) -> Any:

@@ -51,7 +51,7 @@ class Given:
       options = by_name.get(name, {})
       if method not in options:
         others = f', but of {", ".join(options)}' if options else ''
-        raise ConfigError(f'--{name.replace("_", "-")}: is no option of {method} runs{others}')
+        raise ConfigError(f'--{name.replace("_", "-")}: is not an option of {method} runs{others}')
       self._values.append((options[method], value))
 
   def refuse(self, function: str, why: str) -> None:
@@ -110,5 +110,5 @@ def _only(
 ) -> files.Path:
   if len(paths) != 1:
     count = f'{len(paths)} files' if paths else 'no file'
-    raise DataError(f'{name} {shown(str(folder))}: has {count} called {shown(image.stem)}.*')
+    raise DataError(f'{name} {shown(str(folder))}: has {count} named {shown(image.stem)}.*')
   return paths[0]

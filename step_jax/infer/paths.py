@@ -81,7 +81,7 @@ def check_kept(
     replaced = kept.get(_identity(path))
     if replaced is not None:
       raise DataError(
-        f'{shown(str(path))}: is the input {shown(str(replaced))}, which results would replace: '
+        f'{shown(str(path))}: is the input {shown(str(replaced))}, which results would overwrite: '
         'choose another --out'
       )
   if not files.in_bucket(out) and out.exists() and not out.is_dir():

@@ -31,7 +31,7 @@ class Reader:
     self._run, self._given = run, given
     config = getattr(run, 'config', None)
     if side_by_side and config is None:
-      raise ConfigError('--side-by-side: needs a run (--workdir), which says what each half is')
+      raise ConfigError('--side-by-side: needs a run (--workdir), which defines the halves')
     self._resize = config.data.resize if config else 0
     self._halves = ('', '')
     if side_by_side:

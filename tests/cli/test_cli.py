@@ -84,10 +84,12 @@ def test_codes_are_styles(capsys, trained_run, picture_folder, tmp_path):
   wrong = tmp_path / 'wrong.npy'
   np.save(wrong, np.zeros(3))
   line = refuse(capsys, 'translate', image, *work, '--out', tmp_path / 'no', '--style', wrong)
-  assert 'wrong.npy: is no code of this run: float64 [3], where finite numbers [8]' in line
+  assert (
+    'wrong.npy: is not a code of this run: got float64 [3], expected finite numbers [8]' in line
+  )
   line = refuse(capsys, 'translate', image, *work, '--out', tmp_path, '--style', image, '--sampler',
                 'gaussian')  # fmt: skip
-  assert '--sampler: is an option of drawn styles: give it with --sample' in line
+  assert '--sampler: applies only to sampled styles: give it with --sample' in line
 
 
 def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):

@@ -122,7 +122,7 @@ def test_codes_without_a_run(folder):
   record = json.loads((folder / 'codes/codes.json').read_text())
   assert record['shape'] == [3, 1] and record['digest'] == 'means of 3'
   assert record['codes'] == {name: f'{folder}/in/{name[0]}.png' for name in ('a.npy', 'b.npy')}
-  with pytest.raises(ConfigError, match='--method step: its codes come from a trained run'):
+  with pytest.raises(ConfigError, match='--method step: its codes need a trained run'):
     encode(folder, method='step')
   with pytest.raises(ConfigError, match='--side-by-side: needs a run'):
     encode(folder, method='regions', options={'classes': 3}, side_by_side=True)
@@ -137,9 +137,9 @@ def test_codes_of_one_encoder_stay_together(folder):
   record = json.loads((folder / 'codes/codes.json').read_text())
   assert record['codes'].keys() == {'a.npy', 'b.npy'}
   assert np.load(folder / 'codes/a.npy')[0] == 20 and np.load(folder / 'codes/b.npy')[1] == 30
-  with pytest.raises(RunError, match='codes.json: is of codes of another encoder: choose another'):
+  with pytest.raises(RunError, match='codes.json: has codes of another encoder: choose another'):
     encode(folder, method='regions', options={'classes': 3})
-  with pytest.raises(ConfigError, match='--classes: is for codes without a run'):
+  with pytest.raises(ConfigError, match='--classes: is only for codes without a run'):
     encode(folder, workdir='run', options={'classes': 2})
 
 
@@ -150,7 +150,7 @@ def test_no_input_is_replaced_by_a_code(folder):
   assert not (folder / 'codes').exists()
   taken = folder / 'codes/b.npy'
   write(folder / 'codes/b.png', [[0, 1]]).rename(taken)
-  with pytest.raises(DataError, match='b.npy: is the input .*which results would replace'):
+  with pytest.raises(DataError, match='b.npy: is the input .*which results would overwrite'):
     encoding.write(
       [folder / 'in/b.png'], folder / 'codes', workdir='run', options={'labels': [taken]}
     )
@@ -179,7 +179,7 @@ def test_files_of_options_fit_the_images(folder):
   layout = write(folder / 'layouts/x.png', [[1, 0, 1]])
   for labels, match in (
     ([folder / 'maps/a.png'], '--style-labels: got 1 files for 2 images'),
-    ([folder / 'layouts'], r'--style-labels .*layouts: has no file called a\.\*'),
+    ([folder / 'layouts'], r'--style-labels .*layouts: has no file named a\.\*'),
   ):
     with pytest.raises((ConfigError, DataError), match=match):
       files.translate(
@@ -189,7 +189,7 @@ def test_files_of_options_fit_the_images(folder):
         styles=[folder / 'in/a.png', folder / 'in/b.png'],
         options={'style_labels': labels},
       )
-  with pytest.raises(ConfigError, match='--sampler: is no option of regions runs, but of step'):
+  with pytest.raises(ConfigError, match='--sampler: is not an option of regions runs, but of step'):
     files.translate('run', [layout], folder / 'out', sample=1, options={'sampler': 'gaussian'})
   assert not (folder / 'out').exists()
 
@@ -200,8 +200,8 @@ def test_codes_of_others_are_told(folder, caplog):
   (folder / 'codes/codes.json').write_text(json.dumps(record | {'digest': 'x', 'step': 3}))
   with caplog.at_level(logging.WARNING):
     codes.read(Run(2), a)
-  assert 'a.npy: is a code of another encoder (regions at step 3)' in caplog.text
-  with pytest.raises(RunError, match=r'a.npy: is no code of this run: \(2, 1\), where \(3, 1\)'):
+  assert 'a.npy: was written by another encoder (regions at step 3)' in caplog.text
+  with pytest.raises(RunError, match=r'a.npy: is not a code of this run: \(2, 1\), where \(3, 1\)'):
     codes.read(Run(3), a)
   (folder / 'codes/a.npy').write_bytes(b'nothing')
   with pytest.raises(RunError, match='a.npy: is damaged .*`step-jax codes`'):
@@ -213,6 +213,6 @@ def test_codes_that_are_arrays():
   unpack = codes.of_trees(type('Plain', (), {'code_shape': (2,)})(), 'unpack')
   assert unpack(np.zeros(2)).dtype == np.float32
   for array in (np.zeros(3), np.full(2, np.nan), np.zeros(2, int)):
-    with pytest.raises(ValueError, match=r'where finite numbers \[2\] are needed'):
+    with pytest.raises(ValueError, match=r'expected finite numbers \[2\]'):
       unpack(array)
   assert codes.of_trees(run, 'pack') == run.pack

@@ -114,10 +114,10 @@ def test_inputs_are_never_replaced(tmp_path, monkeypatch):
     ([tmp_path / 'link'], folder),
     ([folder], folder / '../in'),
   ):
-    refuse('which results would replace', inputs, out)
-    refuse('which results would replace', [folder], out, sample=2)
+    refuse('which results would overwrite', inputs, out)
+    refuse('which results would overwrite', [folder], out, sample=2)
   monkeypatch.chdir(folder)
-  refuse('which results would replace', [folder], files.files_lib.path('.'))
+  refuse('which results would overwrite', [folder], files.files_lib.path('.'))
   # An image that gives its style is an input too, and so is one that is called as the grid.
   style = write(tmp_path / 'out/b.png')
   refuse('b.png: is the input', [photo], tmp_path / 'out', styles=[style])
@@ -131,7 +131,7 @@ def test_inputs_are_known_by_links_too(tmp_path):
     out = tmp_path / link.__name__
     out.mkdir()
     link(image, out / 'a.png')
-    refuse('which results would replace', [image], out)
+    refuse('which results would overwrite', [image], out)
 
 
 def test_a_folder_that_is_a_file_is_refused(tmp_path):
@@ -230,8 +230,8 @@ def test_videos_that_cannot_be(tmp_path):
   blend = {'interpolate': [image, other]}
   for match, inputs, options in (
     ('give --interpolate', [image], {'sample': 1, 'video': 'x.webp'}),
-    ('ends in .webp', [image], {**blend, 'video': 'x.mp4'}),
-    ('shows one input, not 2', [image, other], {**blend, 'video': 'x.webp'}),
+    ('the suffix .webp', [image], {**blend, 'video': 'x.mp4'}),
+    ('shows exactly one input, not 2', [image, other], {**blend, 'video': 'x.webp'}),
   ):
     with pytest.raises(ConfigError, match=match):
       files.translate('run', inputs, tmp_path / 'out', **options)

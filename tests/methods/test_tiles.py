@@ -98,6 +98,6 @@ def test_tiles_overlap_by_what_they_see(generator, monkeypatch):
 
 def test_methods_without_tiles_refuse_them():
   for method in ('psp', 'superstylenet'):
-    with pytest.raises(ConfigError, match=f'--tile: is no option of {method} runs, but of step'):
+    with pytest.raises(ConfigError, match=f'--tile: is not an option of {method} runs, but'):
       options.Given(method, 'translate', {'tile': 512})
   assert options.Given('step', 'translate', {'tile': 512}).of('translate') == {'tile': 512}
