@@ -107,7 +107,7 @@ def test_report_is_one_file_that_opens_offline(trained_run):
   # On a phone too, what comes first is the scores with their intervals.
   assert '<meta name="viewport" content="width=device-width' in page
   assert page.index('psnr/uint8') < page.index('<img') < page.index('<svg')
-  assert 'features=random: no trained feature net' in page
+  assert 'features=random: the scores named random' in page
   score = results.find(workdir)['scores']['psnr/uint8']
   low, high = score['interval']
   for text in ('psnr/uint8', score['hash'], f'{score["value"]:.4f}', f'[{low:.4f}, {high:.4f}]'):
