@@ -161,7 +161,7 @@ def _files(side: str, folder: files_lib.Path) -> list[files_lib.Path]:
   named = pictures.find(_unhidden(folder), folder, pictures.EXTENSIONS if images else ('.npy',))
   paths = [path for path in named if files_lib.in_bucket(folder) or path.is_file()]
   if not paths:
-    what = 'png, jpg or webp pictures' if images else 'arrays (npy)'
+    what = 'png, jpg or webp images' if images else 'arrays (npy)'
     raise DataError(f'{folder}: holds no {what}')
   return paths
 
@@ -245,8 +245,8 @@ def _match_files(sides: Paths) -> list[dict[str, files_lib.Path]]:
       lonely = sorted(here.keys() - there.keys())
       if lonely:
         raise DataError(
-          f'{here[lonely[0]]}: has no partner of that stem in {other} '
-          f'({len(lonely)} such in all): add the missing pictures or remove these'
+          f'{here[lonely[0]]}: has no file of the same name in {other} '
+          f'({len(lonely)} images without a partner): add the missing files or remove these images'
         )
   return [{side: stems[stem] for side, stems in by_stem.items()} for stem in sorted(first)]
 
@@ -353,7 +353,7 @@ def hold_out(names: Collection[str], fraction: float) -> set[str]:
   """
   if len(names) < 2:
     raise DataError(
-      f'{next(iter(names))}: one picture alone cannot be split into train and val: add more'
+      f'{next(iter(names))}: a single image cannot be split into train and val: add more images'
     )
   hashes = {
     name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big') / 2**64

@@ -35,12 +35,12 @@ def read_picture(path: str | os.PathLike) -> np.ndarray:
     with open_image(files.readable(files.path(path))) as image:
       return _to_rgb(ImageOps.exif_transpose(image))
   except FileNotFoundError:
-    raise DataError(f'{name}: no such picture') from None
+    raise DataError(f'{name}: no such image') from None
   except RunError:  # The bucket cannot be read.
     raise
   except Exception as error:  # Parsers may raise anything on damaged files.
     raise DataError(
-      f'{name}: cannot be read as a picture ({first_line(error)}): replace or remove it'
+      f'{name}: cannot be read as an image ({first_line(error)}): replace or remove it'
     ) from None
 
 

@@ -17,7 +17,7 @@ def expand(inputs: Sequence[files.Path]) -> list[files.Path]:
       unhidden = (file for file in path.iterdir() if not file.name.startswith('.'))
       inside = [file for file in pictures.find(unhidden, path) if file.is_file()]
       if not inside:
-        raise DataError(f'{path}: holds no png, jpg or webp pictures')
+        raise DataError(f'{path}: holds no png, jpg or webp images')
       paths += inside
     else:
       paths.append(path)
@@ -75,7 +75,7 @@ def check_kept(
   for path in inputs:
     identity = _identity(path)
     if identity is None:
-      raise DataError(f'{shown(str(path))}: no such picture')
+      raise DataError(f'{shown(str(path))}: no such image')
     kept[identity] = path
   for path in [out, *outputs]:
     replaced = kept.get(_identity(path))

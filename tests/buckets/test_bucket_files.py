@@ -118,7 +118,7 @@ def test_text_of_strangers_is_read_from_a_bucket_as_from_a_disk(bucket):
 
 def test_pictures_of_strangers_are_read_from_a_bucket_as_from_a_disk(bucket, picture_folder):
   bucket.put('pictures/a.png', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n')
-  with pytest.raises(DataError, match='gs://bucket/pictures/a.png: cannot be read as a picture'):
+  with pytest.raises(DataError, match='gs://bucket/pictures/a.png: cannot be read as an image'):
     pictures.read_picture('gs://bucket/pictures/a.png')
   bucket.put('pictures/a\x1b[2J.png', b'')
   with pytest.raises(DataError, match='control characters in its name') as error:

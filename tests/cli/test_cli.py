@@ -177,7 +177,7 @@ def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp
   assert 'has no trained stage' in stop('report', '--workdir', tmp_path)
   assert "no split 'test'" in stop('evaluate', '--workdir', workdir, '--split', 'test')
   out = ['--workdir', workdir, '--out', tmp_path / 'out']
-  assert 'no such picture' in stop('translate', 'gone.png', *out, '--sample', '1')
+  assert 'no such image' in stop('translate', 'gone.png', *out, '--sample', '1')
   assert not (tmp_path / 'out').exists()
   assert 'holds no png' in stop('translate', tmp_path / 'empty', *out, '--sample', '1')
   assert 'no such file' in stop('weights', 'convert', tmp_path / 'gone.pth').lower()
@@ -248,7 +248,7 @@ def test_a_damaged_picture_is_named_and_nothing_is_left(capsys, picture_folder, 
     capsys, 'train', 'pretrain', '--data', tmp_path / 'in', '--workdir', tmp_path / 'run',
     '--weights', 'random',
   )  # fmt: skip
-  assert '07.png: cannot be read as a picture' in line
+  assert '07.png: cannot be read as an image' in line
   assert not (tmp_path / 'run').exists()
 
 

@@ -248,8 +248,8 @@ def test_the_number_of_classes_is_checked_against_the_data(tmp_path):
 @pytest.mark.parametrize(
   ('spoil', 'message'),
   [
-    (lambda d: (d / 'train/labels/2.png').unlink(), 'images/2.jpg: has no partner of that stem'),
-    (lambda d: (d / 'train/codes/2.npy').unlink(), 'images/2.jpg: has no partner of that stem'),
+    (lambda d: (d / 'train/labels/2.png').unlink(), 'images/2.jpg: has no file of the same name'),
+    (lambda d: (d / 'train/codes/2.npy').unlink(), 'images/2.jpg: has no file of the same name'),
     (lambda d: (d / 'val/codes').rename(d / 'val/other'), 'has a folder'),
     (lambda d: (d / 'train/codes').rename(d / 'train/target'), 'cannot have this name'),
     (lambda d: np.save(d / 'train/codes/2.npy', np.ones(3)), r'has the shape \(3,\)'),

@@ -90,7 +90,7 @@ def test_what_is_no_picture_is_named(tmp_path):
   (tmp_path / 'x.png').write_text('hello')
   with pytest.raises(DataError, match='x.png: cannot be read'):
     pictures.read_picture(tmp_path / 'x.png')
-  with pytest.raises(DataError, match='gone.png: no such picture'):
+  with pytest.raises(DataError, match='gone.png: no such image'):
     pictures.read_picture(tmp_path / 'gone.png')
 
 

@@ -238,7 +238,7 @@ def test_errors_say_what_is_wrong(visit, tmp_path):
   tour = visit()
   (tmp_path / 'notes.png').write_text('no picture')
   tour.page.locator('#input input').set_input_files(tmp_path / 'notes.png')
-  tour.page.get_by_text('notes.png: cannot be read as a picture').wait_for()
+  tour.page.get_by_text('notes.png: cannot be read as an image').wait_for()
   tour.tab('Draw')
   tour.control('button', 'Clear canvas').wait_for()
   tour.control('button', 'Translate the drawing').click()

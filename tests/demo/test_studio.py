@@ -138,7 +138,7 @@ def test_pictures_are_scaled_as_those_of_the_run(opened, tmp_path, monkeypatch):
 
 def test_what_is_no_picture_is_told_by_its_name(opened, tmp_path):
   (tmp_path / 'notes.png').write_text('no picture')
-  with pytest.raises(DataError, match='^notes.png: cannot be read as a picture'):
+  with pytest.raises(DataError, match='^notes.png: cannot be read as an image'):
     opened.read(tmp_path / 'notes.png')
 
 

@@ -139,7 +139,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
   out.write_text('kept')
   with pytest.raises(DataError, match='out: is a file: give --out a folder'):
     files.translate('run', [image], out, sample=1)
-  with pytest.raises(DataError, match='in/b.png: no such picture'):
+  with pytest.raises(DataError, match='in/b.png: no such image'):
     files.translate('run', [image, tmp_path / 'in/b.png'], tmp_path / 'new', sample=1)
   assert out.read_text() == 'kept' and not (tmp_path / 'new').exists()
 

@@ -55,8 +55,8 @@ def fit_counts(
   farthest = min(num_farthest, count - 1 - nearest)
   if count < _MINIMUM or nearest < 1 or farthest < 1:
     raise DataError(
-      f'{count} pictures in {len(set(groups or range(count)))} scenes give no triplets: '
-      f'pre-training needs at least {_MINIMUM} pictures, and more than one scene'
+      f'{count} images in {len(set(groups or range(count)))} scenes give no triplets: '
+      f'pre-training needs at least {_MINIMUM} images, and more than one scene (data.scene)'
     )
   return nearest, farthest
 
@@ -86,7 +86,10 @@ def mine(
   nearest, farthest = fit_counts(len(names), num_nearest, num_farthest, groups)
   if (nearest, farthest) != (num_nearest, num_farthest):
     log.warning(
-      'only %d pictures: %d nearest, %d farthest neighbours each', len(names), nearest, farthest
+      'only %d images: each has %d nearest and %d farthest neighbours',
+      len(names),
+      nearest,
+      farthest,
     )
   vectors = styles.style_vectors(
     features.module, features.params, batches, len(names), scratch, projection

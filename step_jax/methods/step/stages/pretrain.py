@@ -14,6 +14,7 @@ from step_jax.errors import ConfigError, DataError
 from step_jax.evaluate import parallel, scores
 from step_jax.methods.step import networks
 from step_jax.methods.step.mining import table, triplets
+from step_jax.methods.step.models.generator import SIZE_MULTIPLE
 from step_jax.methods.step.steps import pretrain
 from step_jax.train import loop
 from step_jax.train import mesh as mesh_lib
@@ -47,6 +48,10 @@ def build(
   )
   for split in ('train', 'val'):
     pairs.check_crop(split, config.data.crop)
+  if any(side % SIZE_MULTIPLE for side in config.data.crop):
+    log.warning(
+      'data.crop=%s: the later stages need multiples of %d', tuple(config.data.crop), SIZE_MULTIPLE
+    )
   loaders = {}
   for split in ('train', 'val'):
     try:
