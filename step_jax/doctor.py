@@ -90,8 +90,8 @@ def _tpu_users() -> tuple[int, ...]:
 
 def _free(folder: pathlib.Path) -> int | None:
   """Free bytes on the disk of a folder, which need not exist; None if it is not writable."""
-  there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
-  return shutil.disk_usage(there).free if os.access(there, os.W_OK | os.X_OK) else None
+  existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+  return shutil.disk_usage(existing).free if os.access(existing, os.W_OK | os.X_OK) else None
 
 
 def _weights(name: str) -> str:
@@ -107,7 +107,7 @@ def _weights(name: str) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
+class Description:
   """Description of a machine; the defaults are those of this machine. Sizes are in bytes."""
 
   backend: str  # 'cpu', 'gpu' or 'tpu'; '' if JAX could not start, see `jax_error`.
@@ -130,15 +130,15 @@ class Found:
   extras: dict = _ask(lambda: {it: all(map(util.find_spec, _EXTRAS[it])) for it in _EXTRAS})
 
 
-def look(workdir: pathlib.Path | None = None) -> Found:
+def look(workdir: pathlib.Path | None = None) -> Description:
   """Inspects this machine, and the disk of a folder; changes and downloads nothing."""
   keeps = jax.config.jax_enable_compilation_cache and jax.config.jax_compilation_cache_dir or ''
   files = list(pathlib.Path(keeps).glob('*')) if keeps else []
   folders = [places.cache(), places.weights(), *([workdir] if workdir else [])]
-  return Found(*_devices(), {str(it): _free(it) for it in folders}, str(keeps), len(files))
+  return Description(*_devices(), {str(it): _free(it) for it in folders}, str(keeps), len(files))
 
 
-def problems(m: Found) -> list[str]:
+def problems(m: Description) -> list[str]:
   """Problems, each in one line with what to do."""
   on_cpu = m.backend == 'cpu' and 'cpu' not in m.jax_platforms.split(',')
   cuda = m.extras['cuda12'] or m.extras['cuda13']
@@ -166,7 +166,7 @@ def problems(m: Found) -> list[str]:
   ] if applies]  # fmt: skip
 
 
-def text(m: Found, wrong: list[str]) -> str:
+def text(m: Description, wrong: list[str]) -> str:
   """Formats the description, with `-` for empty values, and the problems."""
   sections = {
     'Versions': {'Python': m.python, **m.packages},

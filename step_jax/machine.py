@@ -27,6 +27,6 @@ def cores() -> int:
 def memory() -> int:
   """Main memory in bytes, or the limit of the container if it is smaller."""
   limit = pathlib.Path('/sys/fs/cgroup/memory.max')
-  given = limit.read_text().strip() if limit.is_file() else ''
-  whole = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-  return min(whole, int(given)) if given.isdigit() else whole
+  limit_text = limit.read_text().strip() if limit.is_file() else ''
+  installed = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+  return min(installed, int(limit_text)) if limit_text.isdigit() else installed

@@ -359,11 +359,11 @@ def hold_out(names: Collection[str], fraction: float) -> set[str]:
     name: int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], 'big') / 2**64
     for name in names
   }
-  held = {name for name, value in hashes.items() if value < fraction}
+  chosen = {name for name, value in hashes.items() if value < fraction}
   nearest = min(hashes, key=lambda name: abs(hashes[name] - fraction))
-  if not held:
+  if not chosen:
     return {nearest}
-  return held - {nearest} if len(held) == len(hashes) else held
+  return chosen - {nearest} if len(chosen) == len(hashes) else chosen
 
 
 def _fingerprint(

@@ -136,5 +136,5 @@ def _mean(members: np.ndarray, empty: np.ndarray) -> np.ndarray:
 
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
   """Kullback-Leibler divergence in nats of histograms; q is above 0 wherever p is."""
-  there = p > 0
-  return float(np.sum(p[there] * np.log(p[there] / q[there])))
+  positive = p > 0
+  return float(np.sum(p[positive] * np.log(p[positive] / q[positive])))

@@ -42,8 +42,8 @@ def rebuilt_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterat
 def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
   """Scores between two styles of an image, and between images, if `psnr_other` is not NaN."""
   alone = np.isnan(values['psnr_other'])
-  known = {name: np.where(alone, np.nan, value) for name, value in values.items() if '-' in name}
-  yield from _scores(session, known, ['-styles', '-photos'])
+  paired = {name: np.where(alone, np.nan, value) for name, value in values.items() if '-' in name}
+  yield from _scores(session, paired, ['-styles', '-photos'])
 
 
 def _scores(session, values, suffixes):

@@ -65,10 +65,10 @@ def _forward(x, kernel, stride, padding):
 def _backward(stride, padding, saved, gradient):
   x, kernel = saved
   _, to_input = jax.vjp(lambda x: _conv(x, kernel, stride, padding), x)
-  whole = functools.partial(_kernel_gradient, stride=stride, padding=padding, like=kernel)
+  unsplit = functools.partial(_kernel_gradient, stride=stride, padding=padding, like=kernel)
   rows = _strip_rows(x, kernel, stride, padding)
-  strips = functools.partial(_summed_over_strips, rows=rows, **whole.keywords)
-  return *to_input(gradient), jax.lax.platform_dependent(x, gradient, cpu=strips, default=whole)
+  strips = functools.partial(_summed_over_strips, rows=rows, **unsplit.keywords)
+  return *to_input(gradient), jax.lax.platform_dependent(x, gradient, cpu=strips, default=unsplit)
 
 
 _conv_by_strips.defvjp(_forward, _backward)

@@ -110,7 +110,7 @@ def _to_ours(
     first = f'{nets.layers(layout.name)[1]}/kernel'
     if bgr and first in arrays:
       arrays[first] = np.ascontiguousarray(arrays[first][:, :, ::-1])
-  nets.held(layout.name, arrays, where)
+  nets.present_layers(layout.name, arrays, where)
   return {path: arrays[path] for path in nets.shapes(layout.name) if path in arrays}
 
 

@@ -80,10 +80,10 @@ def load_features(net: str, taps: Sequence[str], path: str = '') -> Features:
     return Features(module, _tree(_random(net), needed), 'random', '')
   file = store.find(net, path)
   weights, sha256 = read(file, net)
-  there = nets.held(net, weights.arrays, str(file))
-  if len(there) < len(needed):
+  available = nets.present_layers(net, weights.arrays, str(file))
+  if len(available) < len(needed):
     raise WeightsError(
-      f'{file} holds {net} only up to {there[-1]} ({", ".join(there[1:])}), and taps '
+      f'{file} holds {net} only up to {available[-1]} ({", ".join(available[1:])}), and taps '
       f'{", ".join(taps)} need {needed[-1]}; set features.taps to layers that it holds, or get '
       f'the whole net (step-jax weights get {net})'
     )

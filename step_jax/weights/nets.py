@@ -104,7 +104,7 @@ def layers_for(net: str, taps: Iterable[str]) -> list[str]:
   return [layer for layer in layers(net) if layer in reached]
 
 
-def held(name: str, paths: Iterable[str], where: str) -> list[str]:
+def present_layers(name: str, paths: Iterable[str], where: str) -> list[str]:
   """The layers in a file: the first layers of a feature network without gaps, or all layers.
 
   Raises:

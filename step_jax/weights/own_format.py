@@ -65,7 +65,7 @@ def check(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], where: str
       raise WeightsError(
         f'{where} is no {name}: {path!r} {list(tensor.shape)} does not fit; convert it again'
       )
-  nets.held(name, tensors, where)
+  nets.present_layers(name, tensors, where)
   return name
 
 

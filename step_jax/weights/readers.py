@@ -22,7 +22,7 @@ def read(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:
   Raises:
     WeightsError: the file cannot be opened, has another format, or is damaged.
   """
-  with told_in_one_line(path):
+  with one_line_errors(path):
     with path.open('rb') as file:
       start = file.read(512)
     tensors, metadata = _read(path, start)
@@ -32,7 +32,7 @@ def read(path: pathlib.Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 @contextlib.contextmanager
-def told_in_one_line(path: pathlib.Path) -> Iterator[None]:
+def one_line_errors(path: pathlib.Path) -> Iterator[None]:
   """Turns errors while reading a weights file into a WeightsError that names the file."""
   try:
     yield

@@ -12,7 +12,7 @@ import step_jax
 from step_jax import cli, console, doctor, places
 from step_jax.weights import nets
 
-WELL = doctor.Found(
+WELL = doctor.Description(
   python='3.12.1',
   packages={'jax': '0.12.0', 'jaxlib': '0.12.0', 'flax': '0.12.12'},
   unmet=(),

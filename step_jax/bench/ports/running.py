@@ -86,11 +86,11 @@ def load(module: torch.nn.Module, tree: Mapping) -> torch.nn.Module:
   """
   arrays = flax.traverse_util.flatten_dict(tree, sep='.')
   buffers = {name: buffer for name, buffer in module.named_buffers() if name in arrays}
-  held = {**dict(module.named_parameters()), **buffers}
-  if arrays.keys() != held.keys():
-    raise ValueError(f'parameters of only one network: {sorted(arrays.keys() ^ held.keys())}')
+  variables = {**dict(module.named_parameters()), **buffers}
+  if arrays.keys() != variables.keys():
+    raise ValueError(f'parameters of only one network: {sorted(arrays.keys() ^ variables.keys())}')
   with torch.no_grad():
-    for name, tensor in held.items():
+    for name, tensor in variables.items():
       array = np.asarray(arrays[name])
       if array.ndim == 4:
         array = array.transpose(3, 2, 0, 1)

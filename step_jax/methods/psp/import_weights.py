@@ -127,7 +127,7 @@ def read_psp(path: pathlib.Path) -> Psp:
 
 def read_tree(path: pathlib.Path) -> dict[str, Any]:
   """Reads the dicts of a file, with unread tensors."""
-  with readers.told_in_one_line(path):
+  with readers.one_line_errors(path):
     with path.open('rb') as file:
       start = file.read(len(torch_file.LEGACY_MAGIC))
     if start.startswith(b'PK') or start == torch_file.LEGACY_MAGIC:
@@ -201,17 +201,17 @@ def _from_ada_generator(
   """
   if any(name.startswith('mapping.embed.') for name in state):
     raise WeightsError(f'{where} has a conditional generator, which is not supported')
-  found = {}
+  arrays = {}
   for name, array in state.items():
     if match := re.fullmatch(r'mapping\.fc(\d+)\.(weight|bias)', name):
-      found[f'style.{int(match[1]) + 1}.{match[2]}'] = array
+      arrays[f'style.{int(match[1]) + 1}.{match[2]}'] = array
     elif match := re.fullmatch(r'synthesis\.b(\d+)\.(conv0|conv1|torgb)\.(.+)', name):
-      found |= _ada_layer(int(match[1]), match[2], match[3], array)
+      arrays |= _ada_layer(int(match[1]), match[2], match[3], array)
     elif name == 'synthesis.b4.const':
-      found['input.input'] = array[None]
+      arrays['input.input'] = array[None]
     elif name != 'mapping.w_avg' and not name.endswith('resample_filter'):
-      found[name] = array  # An unknown name, which is an error later.
-  return found, state.get('mapping.w_avg')
+      arrays[name] = array  # An unknown name, which is an error later.
+  return arrays, state.get('mapping.w_avg')
 
 
 def _ada_layer(side: int, layer: str, leaf: str, array: np.ndarray) -> dict[str, np.ndarray]:
@@ -240,13 +240,13 @@ def _from_ada_discriminator(state: Mapping[str, np.ndarray]) -> dict[str, np.nda
     'fc': ('final_linear.0', 'final_linear.0'),
     'out': ('final_linear.1', 'final_linear.1'),
   }
-  found = {}
+  arrays = {}
   for name, array in state.items():
     match = re.fullmatch(r'b(\d+)\.(\w+)\.(weight|bias)', name)
     if name.endswith('resample_filter'):
       continue
     if not match:
-      found[name] = array  # An unknown name, which is an error later.
+      arrays[name] = array  # An unknown name, which is an error later.
       continue
     side, layer, leaf = int(match[1]), match[2], match[3]
     i = max(sides).bit_length() - side.bit_length() + 1
@@ -256,5 +256,5 @@ def _from_ada_discriminator(state: Mapping[str, np.ndarray]) -> dict[str, np.nda
       'skip': (f'convs.{i}.skip.1', ''),
     }
     weight, bias = (names | block).get(layer, (name, name))
-    found[f'{weight if leaf == "weight" else bias}.{leaf}'] = array
-  return found
+    arrays[f'{weight if leaf == "weight" else bias}.{leaf}'] = array
+  return arrays

@@ -107,24 +107,26 @@ def convert(path: pathlib.Path, name: str = '') -> own_format.Weights | None:
     WeightsError: the file cannot be read, is damaged, or has another network than `name`.
   """
   state = _tensors(path) if _is_torch(path) else {}
-  held, read = '', encoder_state.resnet50_from_torch
+  network, read = '', encoder_state.resnet50_from_torch
   if 'output_layer.3.weight' in state and 'input_layer.0.weight' in state:
     squeeze = 'body.0.res_layer.5.fc1.weight' in state
-    held = 'arcface_ir_se50' if squeeze else 'curricularface_ir101'
+    network = 'arcface_ir_se50' if squeeze else 'curricularface_ir101'
     read = encoder_state.face_embedding_from_torch
   elif f'{_PREFIX}{_LAST}' in state:
-    held = 'moco_resnet50'
+    network = 'moco_resnet50'
   elif _LAST in state:
-    held = 'resnet50'
-  if name in NETWORKS and held != name:
-    raise WeightsError(f'{path} holds {held or "another network"}, not {name}; give a file of that')
-  if not held or name not in ('', held):
+    network = 'resnet50'
+  if name in NETWORKS and network != name:
+    raise WeightsError(
+      f'{path} holds {network or "another network"}, not {name}; give a file of {name}'
+    )
+  if not network or name not in ('', network):
     return None
   module, variables = read(import_weights.read_arrays(state, str(path)), str(path))
-  if module != NETWORKS[held]:
-    raise WeightsError(f'{path} holds a network of another size than {held}; get its own file')
+  if module != NETWORKS[network]:
+    raise WeightsError(f'{path} holds a network of another size than {network}; get its own file')
   arrays = flax.traverse_util.flatten_dict(variables, sep='/')
-  return own_format.Weights(held, arrays, path.name, known.digest(path), held)
+  return own_format.Weights(network, arrays, path.name, known.digest(path), network)
 
 
 def _read_own(path: pathlib.Path, kind: type[nn.Module]) -> tuple[nn.Module, Variables]:
@@ -150,7 +152,7 @@ def _shapes(name: str) -> Mapping[str, jax.ShapeDtypeStruct]:
 
 
 def _is_torch(path: pathlib.Path) -> bool:
-  with readers.told_in_one_line(path):
+  with readers.one_line_errors(path):
     with path.open('rb') as file:
       start = file.read(len(torch_file.LEGACY_MAGIC))
     if not start.startswith(b'PK'):

@@ -60,8 +60,8 @@ class _MeanSession(PspSession):
 def _mean_style(session: Session) -> Iterator[Score]:
   """Yields scores of the image of the mean style against all targets."""
   fields = {field.name: getattr(session, field.name) for field in dataclasses.fields(session)}
-  found = reconstruction.measure(_MeanSession(**fields))
-  by_id = {score.protocol.id: score for score in found if isinstance(score, Score)}
+  measured = reconstruction.measure(_MeanSession(**fields))
+  by_id = {score.protocol.id: score for score in measured if isinstance(score, Score)}
   of = {'psnr/uint8': session.protocol('psnr-mean-style/uint8')}
   for item in session.learned:
     of[f'{item.name}/256'] = session.protocol(

@@ -217,8 +217,8 @@ def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:
   def update_path(draws, state):
     def objective(params):
       mean = state.stats['path_mean']
-      penalty, found = objectives.path(params['generator'], draws.path, draws.pixels, mean)
-      return config.loss.path * config.interval.path * penalty, (penalty, *found)
+      penalty, aux = objectives.path(params['generator'], draws.path, draws.pixels, mean)
+      return config.loss.path * config.interval.path * penalty, (penalty, *aux)
 
     grads, (penalty, mean, length) = _gradient(objective, state, 'generator')
     state = state_lib.update(state, 'generator', optimizers_['generator'], grads)

@@ -194,9 +194,9 @@ def _combine(parts: Sequence[_Moments]) -> tuple[np.ndarray, np.ndarray]:
     np.stack(values).astype(np.float64) for values in zip(*parts, strict=True)
   )
   share = (count / count.sum())[:, None]
-  whole = np.sum(share * mean, axis=0)
-  variance = squares.sum(axis=0) / count.sum() + np.sum(share * np.square(mean - whole), axis=0)
-  return tuple(array.astype(np.float32)[None, None, None] for array in (whole, variance))
+  overall = np.sum(share * mean, axis=0)
+  variance = squares.sum(axis=0) / count.sum() + np.sum(share * np.square(mean - overall), axis=0)
+  return tuple(array.astype(np.float32)[None, None, None] for array in (overall, variance))
 
 
 def _paste(

@@ -129,11 +129,11 @@ def _checked(params, args, path):
     jax.tree_util.keystr(key, simple=True, separator='/'): x.shape
     for key, x in jax.tree.leaves_with_path(tree)
   }
-  expected, there = shapes(expected), shapes(params.variables)
-  for name in sorted(expected.keys() | there.keys()):
-    if expected.get(name) != there.get(name):
+  expected, actual = shapes(expected), shapes(params.variables)
+  for name in sorted(expected.keys() | actual.keys()):
+    if expected.get(name) != actual.get(name):
       raise WeightsError(
-        f'{path} does not fit: {name} is {there.get(name, "missing")}, expected '
+        f'{path} does not fit: {name} is {actual.get(name, "missing")}, expected '
         f'{expected.get(name, "none")}; give a file of SuperStyleNet'
       )
   return params

@@ -155,7 +155,7 @@ def score(
   own, target, region = drawn['own'], drawn['target'], drawn['region']
   difference = own.astype(jnp.float32) - target
   norm = lambda x: jnp.sqrt(jnp.mean(jnp.square(x), axis=(1, 2, 3)))
-  found = {
+  values = {
     'psnr': metrics.psnr(own, target),
     'l1': metrics.l1(own, target),
     'nrmse': norm(difference) / norm(target.astype(jnp.float32)),
@@ -163,7 +163,7 @@ def score(
     'confusion_photos': segmenter.confusion(reader, net, target, batch['labels']),
   }
   if min(own.shape[1:3]) >= _SMALLEST_SSIM:
-    found['ssim'] = metrics.ssim(own, target)
+    values['ssim'] = metrics.ssim(own, target)
   change = jnp.mean(jnp.abs(drawn['edited'].astype(jnp.float32) - own), axis=-1)
   within = lambda mask: jnp.sum(change * mask, axis=(1, 2)) / jnp.sum(mask, axis=(1, 2))
   of_others = {
@@ -172,7 +172,7 @@ def score(
     'outside': within(~region),
   }
   alone = jnp.sum(batch['mask']) < 2
-  return found | {name: jnp.where(alone, jnp.nan, value) for name, value in of_others.items()}
+  return values | {name: jnp.where(alone, jnp.nan, value) for name, value in of_others.items()}
 
 
 MEASURES = ((measure, frozenset({'reconstruction', 'style'})),)

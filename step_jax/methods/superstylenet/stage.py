@@ -190,7 +190,7 @@ def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
 
   def score(variables, frozen, batch):
     own, other = (draw(variables, batch, name) for name in ('own', 'other'))
-    found = {
+    values = {
       'psnr': metrics.psnr(own, batch['image']),
       'psnr_other': metrics.psnr(other, batch['image']),
       'l1': metrics.l1(own, batch['image']),
@@ -200,8 +200,8 @@ def _evaluator(config, dataset, codes, mean, features, frozen, mesh):
         features.apply({'params': frozen['features']}, images.to_float(x))
         for x in (own, batch['image'])
       ]
-      found['perceptual'] = losses.perceptual_distance(*taps, tap_weights)
-    return found
+      values['perceptual'] = losses.perceptual_distance(*taps, tap_weights)
+    return values
 
   score = parallel.over_devices(mesh, score)
   rebuild = parallel.over_devices(

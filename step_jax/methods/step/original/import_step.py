@@ -183,10 +183,10 @@ def _check_fits(prefix: pathlib.Path, name: str, wanted: Mapping, given: Mapping
     for leaves in map(jax.tree_util.tree_leaves_with_path, (wanted, given))
   ]
   for path in sorted(set(shapes[0]) | set(shapes[1])):
-    wanted, there = (tree.get(path, 'nothing') for tree in shapes)
-    if wanted != there:
+    wanted, actual = (tree.get(path, 'nothing') for tree in shapes)
+    if wanted != actual:
       raise WeightsError(
-        f'{prefix}: {name}/{path} is {there}, expected {wanted}: the checkpoint is incomplete, or '
+        f'{prefix}: {name}/{path} is {actual}, expected {wanted}: the checkpoint is incomplete, or '
         'its networks were changed'
       )
 

@@ -138,5 +138,5 @@ def warnings(summary: Mapping[str, float]) -> list[str]:
 
 
 def _ratio(values: np.ndarray, scale: np.ndarray) -> float:
-  whole = known_mean(scale)
-  return known_mean(values) / whole if whole else float('nan')
+  mean_scale = known_mean(scale)
+  return known_mean(values) / mean_scale if mean_scale else float('nan')

@@ -95,8 +95,8 @@ def find_neighbors(
   pending, spare = np.arange(count), _SPARE
   while len(pending):
     keep = min(num_nearest + spare, allowed), min(num_farthest + spare, count - 1)
-    whole = len(pending) == count
-    near, far = search.candidates(pending, keep, progress if whole else None)
+    all_rows = len(pending) == count
+    near, far = search.candidates(pending, keep, progress if all_rows else None)
     near_apart = search.apart(pending, near, keep[0] == allowed)
     far_apart = search.apart(pending, far, keep[1] == count - 1)
     unsettled = []

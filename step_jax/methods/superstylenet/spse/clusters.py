@@ -166,7 +166,7 @@ def _nearest(points, label, count, parts, reach, scale):
       label = jnp.where(closer, number, label)
     return best, label
 
-  def whole(points, label, count, parts, scale):
+  def all_candidates(points, label, count, parts, scale):
     """Compares the pixels of blocks with all candidates."""
     body = lambda i, carry: compare(i, carry, points, parts, scale)
     best = jnp.full(label.shape, jnp.inf, jnp.float32)
@@ -182,10 +182,10 @@ def _nearest(points, label, count, parts, reach, scale):
     def body(i, label):
       chosen = jax.lax.dynamic_slice_in_dim(order, i * size, size)
       cut = lambda x: x[chosen]
-      nearest = whole(*jax.tree.map(cut, (points, label, count, parts, scale)))
+      nearest = all_candidates(*jax.tree.map(cut, (points, label, count, parts, scale)))
       return label.at[chosen].set(nearest)
 
     return jax.lax.fori_loop(0, rounds, body, label)
 
   args = points, label, count, parts, scale
-  return jax.lax.platform_dependent(*args, cpu=slabs, default=whole)
+  return jax.lax.platform_dependent(*args, cpu=slabs, default=all_candidates)

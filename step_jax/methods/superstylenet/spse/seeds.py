@@ -59,8 +59,8 @@ def background_distance(labels: jax.Array, layout: Layout, num_labels: int) -> j
     offset, squared = carry
     for shift, within in ((-offset, column - offset >= left), (offset, column + offset <= right)):
       seen = lambda wide, shift=shift: jax.lax.dynamic_slice_in_dim(wide, width + shift, width, 2)
-      there = jnp.where(seen(wide_labels) == labels, seen(wide_vertical), 0)
-      squared = jnp.where(within, jnp.minimum(squared, there + offset**2), squared)
+      distance = jnp.where(seen(wide_labels) == labels, seen(wide_vertical), 0)
+      squared = jnp.where(within, jnp.minimum(squared, distance + offset**2), squared)
     return offset + 1, squared
 
   def unfinished(carry):
