@@ -253,7 +253,7 @@ def get_config(arg=None):
     ('config = stock.unlock(); config.loss.recon_11 = 1.0; return config', 'mean loss.recon_l1?'),
   ],
 )
-def test_a_misspelt_field_of_a_users_file_is_an_error(lines, message, tmp_path):
+def test_a_misspelt_field_in_a_user_file_is_an_error(lines, message, tmp_path):
   file = tmp_path / 'mine.py'
   file.write_text(f'{BY_HAND}  {lines}\n')
   with pytest.raises(ConfigError) as caught:
@@ -272,7 +272,7 @@ def test_a_misspelt_field_set_in_python_is_an_error(tmp_path):
     methods.train(config, tmp_path)
 
 
-def test_errors_of_a_users_own_code_stay_their_own(tmp_path):
+def test_errors_of_user_code_are_not_changed(tmp_path):
   file = tmp_path / 'mine.py'
   file.write_text('def get_config(arg=None):\n  return {}["x"]\n')
   with pytest.raises(KeyError):
@@ -293,7 +293,7 @@ def get_config(arg=None):
 """
 
 
-def test_a_method_of_the_users_own_may_declare_its_fields(tmp_path):
+def test_a_user_defined_method_can_declare_fields(tmp_path):
   file = tmp_path / 'mine.py'
   file.write_text(f'{DECLARED}    pass\n  return config\n')
   config = config_lib.load(f'{file}:swatches')
@@ -307,7 +307,7 @@ def test_a_method_of_the_users_own_may_declare_its_fields(tmp_path):
     config_lib.load(str(file))
 
 
-def test_a_method_of_the_users_own_has_fields_of_its_own(tmp_path):
+def test_a_user_defined_method_has_its_own_fields(tmp_path):
   file = tmp_path / 'mine.py'
   file.write_text(
     f'{BY_HAND}  stock.unlock()\n  stock.method = "mine"\n  stock.x = 1\n  return stock'

@@ -41,7 +41,7 @@ def _members():
               yield f'{module_info.name}.{name}.{method_name}', method
 
 
-def test_every_public_thing_has_a_docstring():
+def test_every_public_object_has_a_docstring():
   missing = [name for name, member in _members() if not (vars_doc(member) or '').strip()]
   assert not missing, missing
 
@@ -54,7 +54,7 @@ def vars_doc(member):
   return doc
 
 
-def test_functions_on_arrays_say_their_shapes():
+def test_functions_on_arrays_document_their_shapes():
   """In the rooms of mathematics public functions name a shape, or say that they give a scalar."""
   for room in ('losses', 'models'):
     package = importlib.import_module(f'step_jax.{room}')
@@ -110,7 +110,7 @@ def _balanced(text: str) -> bool:
   return not opened
 
 
-def test_docstrings_are_whole():
+def test_docstrings_are_well_formed():
   found = {where: wrong for where, doc in _docstrings() if (wrong := faults(doc))}
   assert not found, found
 
@@ -127,5 +127,5 @@ def test_docstrings_are_whole():
     ('Code with `(`.\n\nMore (text].', 1),
   ],
 )
-def test_faults_of_docstrings_are_seen(doc, count):
+def test_faults_of_docstrings_are_detected(doc, count):
   assert len(faults(doc)) == count

@@ -69,7 +69,7 @@ def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path)
   assert int(state.step) == 0
 
 
-def test_all_that_was_compiled_is_there_on_tpus_and_gpus(programs):
+def test_all_programs_lower_for_tpus_and_gpus(programs):
   """Steps, evaluations, mining, scores: as they were called. tests/scale has other settings."""
   for function, args in programs.values():
     jax.export.export(jax.jit(function), platforms=['tpu', 'cuda'])(*args)
@@ -161,7 +161,7 @@ def arrays(folder):
   return latest, ocp.PyTreeCheckpointer().restore(path)
 
 
-def test_a_killed_run_ends_as_one_that_was_not(picture_folder, tmp_path):
+def test_a_killed_run_ends_like_an_uninterrupted_one(picture_folder, tmp_path):
   """SIGKILL in the middle, twice; then the same command: the same parameters, bit for bit."""
   for kill_after in (3, 9):
     process = start('translate', picture_folder, tmp_path / 'killed')
@@ -196,7 +196,7 @@ def test_a_killed_run_ends_as_one_that_was_not(picture_folder, tmp_path):
   assert json.dumps(rows[0]) == json.dumps(rows[1])
 
 
-def test_a_finished_stage_is_left_alone(picture_folder, trained_run):
+def test_a_finished_stage_is_not_changed(picture_folder, trained_run):
   workdir, _ = trained_run
   before = (workdir / 'translate/metrics.jsonl').read_text()
   tiny.train('translate', picture_folder, workdir)

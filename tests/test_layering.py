@@ -40,7 +40,7 @@ def within(name: str, package: str) -> bool:
   return name == package or name.startswith(f'{package}.')
 
 
-def test_there_is_something_to_look_at():
+def test_packages_exist():
   assert {'step'} <= set(METHODS)
   for package in (*SHARED, *APPLICATIONS):
     assert f'step_jax.{package}' in MODULES
@@ -71,7 +71,7 @@ def test_applications_reach_methods_through_the_contract(package):
       assert not own, f'{name}: {own}'
 
 
-def test_names_of_step_stand_in_its_folder_alone():
+def test_names_of_step_are_only_in_its_folder():
   for name, path in MODULES.items():
     if within(name, 'step_jax.methods.step'):
       continue
@@ -90,5 +90,5 @@ def test_names_of_step_are_not_public():
 
 
 @pytest.mark.parametrize('name', sorted(MODULES))
-def test_no_module_is_longer_than_one_sitting(name):
+def test_modules_have_a_maximum_length(name):
   assert len(MODULES[name].read_text('utf-8').splitlines()) <= 400

@@ -19,7 +19,7 @@ def restored():
     jax.config.update(name, value)
 
 
-def test_programs_are_kept_though_jax_was_imported_before(monkeypatch, tmp_path, restored):
+def test_programs_are_cached_even_if_jax_was_imported_before(monkeypatch, tmp_path, restored):
   for name in ('JAX_COMPILATION_CACHE_DIR', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'):
     monkeypatch.setenv(name, 'undone by the fixture')
     monkeypatch.delenv(name)
@@ -33,7 +33,7 @@ def test_programs_are_kept_though_jax_was_imported_before(monkeypatch, tmp_path,
   assert jax.config.jax_compilation_cache_dir == 'elsewhere'
 
 
-def test_a_tilde_is_the_home_folder(monkeypatch, tmp_path):
+def test_a_tilde_expands_to_the_home_folder(monkeypatch, tmp_path):
   monkeypatch.setenv('HOME', str(tmp_path))
   monkeypatch.chdir(tmp_path)
   assert files.path('~/x') == places.expand('~/x') == tmp_path / 'x'

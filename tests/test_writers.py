@@ -6,7 +6,7 @@ import os
 from step_jax import files
 
 
-def test_two_who_write_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_conflict(tmp_path):
   """As two evaluations of one run; a reader finds the one or the other."""
   path = tmp_path / 'results.json'
   contents = [bytes([i]) * size for i, size in enumerate((100_000, 300_000, 1000))]
@@ -22,7 +22,7 @@ def test_two_who_write_one_file_do_not_meet(tmp_path):
   assert [path.name for path in tmp_path.iterdir()] == ['results.json']
 
 
-def test_what_was_left_or_laid_in_the_way_is_written_neither_through_nor_to(tmp_path):
+def test_leftovers_and_links_are_not_written_to(tmp_path):
   kept, path = tmp_path / 'kept', tmp_path / 'x'
   part = tmp_path / '.x.part'
   kept.write_text('kept')
@@ -45,7 +45,7 @@ def test_names_as_long_as_a_file_system_allows_are_written(tmp_path):
     (tmp_path / name).unlink()
 
 
-def test_short_names_stay_and_long_ones_keep_apart():
+def test_short_names_are_unchanged_and_long_ones_stay_distinct():
   assert files.short_name('photos', 100) == 'photos'
   long = ['ä' * 100 + end for end in 'ab']
   short = [files.short_name(name, 100) for name in long]

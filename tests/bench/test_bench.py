@@ -156,7 +156,7 @@ def test_settings():
   )
 
 
-def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
+def test_mistakes_are_one_line_errors(capsys, monkeypatch):
   def refuse(name, *options):
     status, out, err = run(capsys, name, *options)
     lines = [line for line in err.splitlines() if line.startswith('step-jax: ')]
@@ -179,7 +179,7 @@ def test_mistakes_are_met_with_one_line(capsys, monkeypatch):
   assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')
 
 
-def test_a_peer_takes_turns(monkeypatch):
+def test_a_peer_is_measured_in_alternation(monkeypatch):
   calls = []
   ours, theirs = (lambda n, name=name: calls.append(name) for name in 'ab')
   found = case.Case(

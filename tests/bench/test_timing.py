@@ -39,7 +39,7 @@ def test_the_first_calls_do_not_count():
   assert seconds == {'a': [1.0, 2.0]}
 
 
-def test_works_take_turns_and_pairs_are_of_one_round():
+def test_workloads_alternate_and_pairs_are_of_one_round():
   clock = Clock()
   works = {
     'a': clock.work('a', 9.0, 9.0, 1.0, 2.0, 3.0),
@@ -105,7 +105,7 @@ def test_the_pipeline_is_timed_without_what_was_buffered():
   assert rates == (8.0, 4.0)
 
 
-def test_what_is_read_ahead_does_not_hide_a_slow_pipeline():
+def test_prefetched_batches_do_not_hide_a_slow_pipeline():
   asked = []
 
   def batches():

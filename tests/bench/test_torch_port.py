@@ -115,7 +115,7 @@ def test_networks_of_the_released_size_have_as_many_parameters():
   assert numbers['style_encoder'] == 1_897_232 and numbers['generator'] == 11_136_091
 
 
-def test_a_parameter_of_one_alone_is_told():
+def test_a_parameter_of_only_one_network_is_an_error():
   _, _, state, _, _ = make('pretrain')
   tree = jax.device_get(state.params['style_encoder'])
   with pytest.raises(ValueError, match='conv0.kernel'):

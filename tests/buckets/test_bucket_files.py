@@ -18,7 +18,7 @@ from step_jax.evaluate import results
 @pytest.mark.parametrize(
   'address', ['gs://bucket/run', 'gs://bucket/run/', pathlib.Path('gs://bucket/run')]
 )
-def test_an_address_is_no_folder(address, bucket):
+def test_an_address_is_not_a_folder(address, bucket):
   path = files.path(address)
   assert str(path) == 'gs://bucket/run' and files.in_bucket(path)
   assert str(files.join(path, 'mapper')) == 'gs://bucket/run/mapper'
@@ -36,7 +36,7 @@ def test_other_addresses_are_refused(address, told):
     files.path(address)
 
 
-def test_missing_libraries_are_told_of(monkeypatch):
+def test_missing_libraries_are_reported(monkeypatch):
   monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
   with pytest.raises(RunError, match=r"pip install -e '\.\[gcs\]'"):
     files.path('gs://bucket/run')
@@ -46,13 +46,13 @@ def test_missing_libraries_are_told_of(monkeypatch):
 @pytest.mark.parametrize(
   ('variable', 'place'), [('STEP_JAX_CACHE', places.cache), ('STEP_JAX_WEIGHTS', places.weights)]
 )
-def test_what_must_be_here_is_refused(variable, place, monkeypatch):
+def test_local_folders_cannot_be_buckets(variable, place, monkeypatch):
   monkeypatch.setenv(variable, 'gs://bucket/cache')
   with pytest.raises(ConfigError, match=f'{variable}=gs://bucket/cache: must be a folder'):
     place()
 
 
-def test_what_cannot_be_written_is_one_line_and_leaves_what_was(bucket):
+def test_a_failed_write_is_one_line_and_keeps_the_old_file(bucket):
   path = files.path('gs://bucket/run/report.html')
   files.write_text(path, 'before')
   bucket.refuse = lambda method, name, query: 403 * (method in ('POST', 'PUT'))
@@ -66,7 +66,7 @@ def test_what_cannot_be_written_is_one_line_and_leaves_what_was(bucket):
     files.readable(files.path('gs://bucket/run/none.npy'))
 
 
-def test_a_large_file_is_seen_whole_or_not(bucket):
+def test_a_large_file_is_written_atomically(bucket):
   """However many requests it takes; a killed process leaves it unfinished."""
   path = files.path('gs://bucket/run/codes.npy')
   array = np.arange(3_000_000, dtype=np.float32)
@@ -83,7 +83,7 @@ def test_a_large_file_is_seen_whole_or_not(bucket):
   assert np.array_equal(np.load(files.readable(path)), array)
 
 
-def test_arrays_of_strangers_are_read_from_a_bucket_as_from_a_disk(bucket):
+def test_untrusted_arrays_are_read_from_buckets_as_from_disks(bucket):
   arrays = {'a': np.arange(300), 'b': np.float32([[1, 2]])}
   one, many = files.path('gs://bucket/run/a.npy'), files.path('gs://bucket/run/ab.npz')
   files.write_array(one, arrays['a'])
@@ -107,7 +107,7 @@ def test_arrays_of_strangers_are_read_from_a_bucket_as_from_a_disk(bucket):
       action()
 
 
-def test_text_of_strangers_is_read_from_a_bucket_as_from_a_disk(bucket):
+def test_untrusted_text_is_read_from_buckets_as_from_disks(bucket):
   folder = files.path('gs://bucket/run/translate')
   for name, read in ((config_lib.FILE, config_lib.read), (results.FILE, results.read)):
     for content in (b'[' * 100_000, b'\xff', b'[]'):
@@ -116,7 +116,7 @@ def test_text_of_strangers_is_read_from_a_bucket_as_from_a_disk(bucket):
         read(folder)
 
 
-def test_pictures_of_strangers_are_read_from_a_bucket_as_from_a_disk(bucket, picture_folder):
+def test_untrusted_images_are_read_from_buckets_as_from_disks(bucket, picture_folder):
   bucket.put('pictures/a.png', b'%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\nquit\n')
   with pytest.raises(DataError, match='gs://bucket/pictures/a.png: cannot be read as an image'):
     pictures.read_picture('gs://bucket/pictures/a.png')

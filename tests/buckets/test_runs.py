@@ -87,7 +87,7 @@ toy.train('gs://bucket/run')
     pytest.param('run/toy/metrics', marks=pytest.mark.long),
   ],
 )
-def test_a_killed_run_ends_as_one_that_was_not(at, bucket, whole, impatient):
+def test_a_killed_run_ends_like_an_uninterrupted_one(at, bucket, whole, impatient):
   """SIGKILL at a request for an object of that name, in the middle of the run."""
   child = None
   started = threading.Event()
@@ -134,7 +134,7 @@ def test_a_damaged_checkpoint_is_set_aside(fault, bucket, whole, caplog):
   assert step == 10 and np.array_equal(found, whole)
 
 
-def test_a_checkpoint_without_its_last_file_is_none(bucket, whole):
+def test_an_incomplete_checkpoint_is_ignored(bucket, whole):
   toy.train(RUN, **{'schedule.total_kimg': 6.0})
   bucket.remove('run/toy/checkpoints/6/commit_success.txt')
   bucket.remove('run/toy/checkpoints/4/commit_success.txt')
@@ -169,7 +169,7 @@ def test_the_second_refuses_while_the_first_is_alive(bucket, impatient):
   assert not bucket.objects
 
 
-def test_of_two_that_come_together_one_holds(bucket, impatient):
+def test_only_one_of_two_simultaneous_processes_gets_the_lock(bucket, impatient):
   held, refused, done = [], [], threading.Barrier(4)
 
   def come():
@@ -189,7 +189,7 @@ def test_of_two_that_come_together_one_holds(bucket, impatient):
   assert len(held) == 1 and len(refused) == 3
 
 
-def test_who_was_taken_for_dead_saves_nothing_more(bucket, impatient, monkeypatch):
+def test_a_process_that_lost_its_lock_saves_nothing(bucket, impatient, monkeypatch):
   """It stood still in step 5 for so long that another run took over, which ends first."""
 
   def stand_still(step):

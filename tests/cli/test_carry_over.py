@@ -39,7 +39,7 @@ def test_options_that_are_repeated_change_nothing(before):
   assert again.features.weights == 'random'
 
 
-def test_the_bundled_net_serves_where_nothing_says_another(before, tmp_path, monkeypatch):
+def test_the_bundled_network_is_the_default(before, tmp_path, monkeypatch):
   fresh = tmp_path / 'fresh', '--data', '/my/pictures'
   assert configure(*fresh, stage='pretrain').features.net == 'squeezenet1_1'
   assert configure(*fresh, '--preset', 'facades', stage='pretrain').arg == (
@@ -57,7 +57,7 @@ def test_the_bundled_net_serves_where_nothing_says_another(before, tmp_path, mon
   assert configure(*fresh, stage='pretrain').features.net == 'vgg16'
 
 
-def test_an_option_changes_what_it_names_alone(before):
+def test_an_option_changes_only_its_fields(before):
   larger = configure(before, '--size', 128)
   assert larger.data.resize == 128 and larger.data.crop == larger.data.eval_crop == (128, 128)
   assert larger.data.direction == 'BtoA' and larger.features.net == 'squeezenet1_1'
@@ -84,7 +84,7 @@ def test_presets_of_the_method_carry_over(before):
   assert later.loss.z_kl == 0.01 and later.init_from == 'translate' and later.data.path == '/mine'
 
 
-def test_a_known_set_brings_its_folder(before, tmp_path):
+def test_a_known_data_set_has_a_default_folder(before, tmp_path):
   assert configure(before, '--data', 'facades').data.path == 'data/facades'
   keep(tmp_path / 'other/pretrain', '/elsewhere/facades', 'facades,size=64')
   assert configure(tmp_path / 'other').data.path == '/elsewhere/facades'

@@ -108,7 +108,7 @@ def test_a_folder_of_inputs_of_any_size(capsys, trained_run, tmp_path):
   assert pictures.read_picture(tmp_path / 'out/1.png').shape == (40, 24, 3)
 
 
-def test_images_too_small_for_a_style_are_met_with_one_line(
+def test_images_too_small_for_a_style_are_a_one_line_error(
   capsys, trained_run, picture_folder, tmp_path
 ):
   workdir = shutil.copytree(trained_run[0], tmp_path / 'run')
@@ -148,7 +148,7 @@ def test_weights_list(capsys):
   ]
 
 
-def test_mistakes_are_met_with_one_line(capsys, picture_folder, trained_run, tmp_path):
+def test_mistakes_are_one_line_errors(capsys, picture_folder, trained_run, tmp_path):
   workdir, _ = trained_run
   train = ['train', 'pretrain', '--workdir', tmp_path / 'run']
   stop = lambda *args: refuse(capsys, *args)
@@ -218,7 +218,7 @@ REPRODUCE = ('reproduce', 'ablation', '--workdir', 'run', '--data', 'swatches')
     ('export', '--workdir', 'run', '--onnx', '-1'),
   ],
 )
-def test_numbers_out_of_range_are_met_with_one_line(capsys, command):
+def test_numbers_out_of_range_are_a_one_line_error(capsys, command):
   with pytest.raises(SystemExit) as stop:
     cli.main(command)
   out, err = capsys.readouterr()
@@ -227,7 +227,7 @@ def test_numbers_out_of_range_are_met_with_one_line(capsys, command):
   assert err.endswith(f': see step-jax {command[0]} --help\n') and err.count('\n') == 1
 
 
-def test_arguments_that_fit_no_verb_are_met_with_one_line(capsys):
+def test_unknown_arguments_are_a_one_line_error(capsys):
   for command, words in (
     (('evaluate', '--workdir', 'run', '--sed', '1'), "unknown argument '--sed' of evaluate"),
     (('evaluate',), 'one of the arguments --workdir --compare is required'),

@@ -34,7 +34,7 @@ WELL = doctor.Description(
 )
 
 
-def test_a_machine_that_is_well():
+def test_a_machine_without_problems():
   assert doctor.problems(WELL) == []
   text = doctor.text(WELL, [])
   for part in ('0.12.12', 'NVIDIA H200, 100.0 GiB', 'TF32', 'vgg16@01234567', '/cache/compiled'):
@@ -65,14 +65,14 @@ NO_CUDA = {'extras': {'cuda12': False, 'cuda13': False, 'tpu': False}}
     ({'weights': {**WELL.weights, 'alexnet': '!it is damaged'}}, 'it is damaged'),
   ],
 )
-def test_what_is_wrong_is_said_once_with_its_remedy(changes, said):
+def test_each_problem_is_reported_once_with_its_solution(changes, said):
   found = dataclasses.replace(WELL, **changes)
   wrong = doctor.problems(found)
   assert len(wrong) == 1 and said in wrong[0], wrong
   assert said in ' '.join(doctor.text(found, wrong).split())
 
 
-def test_packages_are_held_to_what_we_need(monkeypatch):
+def test_packages_are_compared_with_the_requirements(monkeypatch):
   needed = package.setup_arguments()['install_requires']
   monkeypatch.setattr(doctor.metadata, 'requires', lambda _: needed)
   assert list(doctor._unmet()) == []
@@ -94,7 +94,7 @@ def test_a_missing_package_is_one_line(monkeypatch, capsys):
   assert told.startswith('step-jax: ') and told.endswith('`pip install -e .` in the checkout\n')
 
 
-def test_a_platform_that_is_not_there(monkeypatch):
+def test_a_missing_platform(monkeypatch):
   def refuse():
     raise AssertionError
 

@@ -26,7 +26,7 @@ def test_every_verb_explains_itself_without_jax():
   assert ran.stdout == '[]\n', ran.stderr
 
 
-def test_help_tells_a_newcomer_the_way(capsys):
+def test_help_has_the_first_commands(capsys):
   with pytest.raises(SystemExit):
     cli.main(['--help'])
   text = capsys.readouterr().out

@@ -51,7 +51,7 @@ def test_a_stage_may_have_the_longest_name(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['n' * 255]
 
 
-def test_a_name_that_is_too_long_is_met_with_one_line(capsys, tmp_path):
+def test_a_name_that_is_too_long_is_a_one_line_error(capsys, tmp_path):
   train = ['train', 'pretrain', '--weights', 'random', '--workdir', tmp_path / 'run']
   assert 'name too long' in refuse(capsys, *train, '--data', tmp_path / ('n' * 300)).lower()
 
@@ -70,7 +70,7 @@ def homeless(monkeypatch):
   yield
 
 
-def test_without_a_home_one_line_says_what_to_set(capsys, homeless, monkeypatch, tmp_path):
+def test_without_a_home_folder_one_line_says_what_to_set(capsys, homeless, monkeypatch, tmp_path):
   assert 'set HOME, or STEP_JAX_CACHE' in refuse(capsys, 'weights', 'list')
   with pytest.raises(ConfigError, match='set HOME, or STEP_JAX_WEIGHTS'):
     places.weights()
@@ -81,7 +81,7 @@ def test_without_a_home_one_line_says_what_to_set(capsys, homeless, monkeypatch,
 
 
 @pytest.mark.parametrize('encoding', ['latin-1', 'ascii'])
-def test_what_a_terminal_cannot_show_is_escaped(encoding, trained_run, monkeypatch, tmp_path):
+def test_unprintable_characters_are_escaped(encoding, trained_run, monkeypatch, tmp_path):
   workdir = shutil.copytree(trained_run[0], tmp_path / 'run')
   terminal = io.TextIOWrapper(io.BytesIO(), encoding)
   monkeypatch.setattr(sys, 'stdout', terminal)

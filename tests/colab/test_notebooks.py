@@ -62,7 +62,7 @@ def test_a_notebook_is_short_clean_and_open(name):
   assert any(re.search(r'^(import|from) step_jax', c.source, re.M) for c in code(notebook))
 
 
-def test_links_lead_to_files():
+def test_links_point_to_files():
   for name in NAMES:
     texts = [cell.source for cell in read(name).cells if cell.cell_type == 'markdown']
     for target in re.findall(r'\]\(([^)]*)\)', '\n'.join(texts)):
@@ -147,7 +147,7 @@ def text(output):
 
 
 @pytest.mark.parametrize('name', EXECUTED)
-def test_a_reader_sees_no_warning(executed, name):
+def test_outputs_have_no_warnings(executed, name):
   for cell in code(executed[name]):
     for output in cell.outputs:
       assert output.get('name') != 'stderr', f'{cell.id}: {text(output)}'
@@ -157,7 +157,7 @@ def test_a_reader_sees_no_warning(executed, name):
 
 
 @pytest.mark.parametrize('name', EXECUTED)
-def test_a_reader_sees_pictures(executed, name):
+def test_outputs_have_images(executed, name):
   """And none of them is of one colour."""
   outputs = [output for cell in code(executed[name]) for output in cell.outputs]
   shown = [output.data['image/png'] for output in outputs if 'image/png' in output.get('data', {})]

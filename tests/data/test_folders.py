@@ -58,7 +58,7 @@ def split_of(found):
   return {name: split for split, examples in found.splits.items() for name in names(examples)}
 
 
-def test_held_out_pictures_stay_when_others_come_and_go(tmp_path):
+def test_held_out_images_stay_when_others_change(tmp_path):
   for i in range(40):
     write(tmp_path / f'{i}.png')
   before = folders.scan(tmp_path, val_fraction=0.2)
@@ -85,7 +85,7 @@ def test_no_split_is_empty(fraction, count):
   assert len(folders.hold_out(['a', 'b', 'c'], fraction)) == count
 
 
-def test_what_is_in_which_split_is_in_the_fingerprint(tmp_path):
+def test_the_fingerprint_includes_the_splits(tmp_path):
   for i in range(20):
     write(tmp_path / f'{i}.png')
   first, same, other = (folders.scan(tmp_path, val_fraction=f).fingerprint for f in (0.2, 0.2, 0.5))
@@ -94,7 +94,7 @@ def test_what_is_in_which_split_is_in_the_fingerprint(tmp_path):
   assert folders.scan(tmp_path, val_fraction=0.2).fingerprint != first
 
 
-def test_hidden_files_are_left_out(tmp_path):
+def test_hidden_files_are_skipped(tmp_path):
   for name in ('a.png', 'b.png', '.thumbnails/c.png', '.d.png', 'notes.txt'):
     write(tmp_path / name) if name.endswith('png') else (tmp_path / name).write_text('')
   found = folders.scan(tmp_path, 'unpaired', val_fraction=0.5)
@@ -116,7 +116,7 @@ def test_hidden_files_are_left_out(tmp_path):
     ),
   ],
 )
-def test_what_does_not_fit_is_named(tmp_path, make, message):
+def test_mismatches_are_named(tmp_path, make, message):
   folder = tmp_path / 'pictures'
   make(folder)
   with pytest.raises(DataError, match=message) as caught:
@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_named(tmp_path, make, message):
   assert '\n' not in str(caught.value)
 
 
-def test_a_picture_without_halves_is_named(tmp_path):
+def test_an_image_without_halves_is_named(tmp_path):
   for i in range(2):
     (tmp_path / 'train').mkdir(exist_ok=True)
     Image.new('RGB', (7, 4)).save(tmp_path / 'train' / f'{i}.png')

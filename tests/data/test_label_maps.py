@@ -173,7 +173,7 @@ def test_exact_colours_are_kept(tmp_path, palette):
   np.testing.assert_array_equal(found, labels)
 
 
-def test_a_palette_of_ones_own(tmp_path):
+def test_a_user_defined_palette(tmp_path):
   path = tmp_path / 'palette.txt'
   path.write_text('0 0 0 road\n\n255 0 0 red car\n0 0 255\n')
   reader = Labels(str(path), 3)
@@ -191,7 +191,7 @@ def test_a_palette_of_ones_own(tmp_path):
   classes=st.integers(1, 5),
   seed=st.integers(0, 999),
 )
-def test_the_majority_wins(size, classes, seed):
+def test_majority_filter(size, classes, seed):
   labels = np.random.default_rng(seed).integers(0, classes, size, dtype=np.uint8)
   found = majority(labels, classes)
   padded = np.pad(labels, 2, mode='edge')
@@ -222,7 +222,7 @@ def jpeg(array, tmp_path):
     (Labels('facade', 12), [[0]], 'x.png', 'use one of index, .*, or a file'),
   ],
 )
-def test_what_does_not_fit_is_said_in_one_line(tmp_path, reader, array, name, message):
+def test_mismatches_are_reported_in_one_line(tmp_path, reader, array, name, message):
   path = save(tmp_path / name, np.array(array, np.uint8))
   with pytest.raises(UserError, match=message) as caught:
     reader.read(path)
@@ -319,7 +319,7 @@ def test_label_maps_of_swatches_say_what_is_where(tmp_path):
       assert example['labels'].max() < swatches.NUM_CLASSES
 
 
-def test_regions_of_swatches_have_styles_of_their_own():
+def test_regions_of_swatches_have_their_own_styles():
   name = 'train/00007'
   styles = swatches.region_styles_of(name)
   assert len(styles) == swatches.NUM_CLASSES

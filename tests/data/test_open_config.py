@@ -40,7 +40,7 @@ class Opened(Exception):
     lambda run: run_pictures.load(run),
   ],
 )
-def test_settings_are_heeded_by_all(open_run, monkeypatch, tmp_path):
+def test_settings_apply_to_all(open_run, monkeypatch, tmp_path):
   config = tiny.make_config('translate', tmp_path, **{'data.unreadable': 'skip'})
   config.update_from_flattened_dict({'data.val_fraction': 0.4, 'data.resize': 24})
   run = types.SimpleNamespace(method='step', config=config, folder=tmp_path)
@@ -68,7 +68,7 @@ def test_nothing_else_opens_the_data_of_a_configuration():
   )
 
 
-def test_what_is_held_out_is_opened_in_one_way():
+def test_held_out_images_are_opened_in_one_way():
   """Only training, and what reads training images, opens data without looking who trained on it."""
   others = {
     path.relative_to(PACKAGE).as_posix()
@@ -80,7 +80,7 @@ def test_what_is_held_out_is_opened_in_one_way():
   }  # fmt: skip
 
 
-def test_lone_pictures_are_no_pairs(tmp_path):
+def test_single_images_are_not_pairs(tmp_path):
   for i in range(3):
     Image.new('RGB', (8, 8)).save(tmp_path / f'{i}.png')
   config = tiny.make_config('translate', tmp_path, **{'data.layout': 'unpaired'})

@@ -24,7 +24,7 @@ def folder(tmp_path):
   return tmp_path / 'in'
 
 
-def test_what_is_written_is_read(folder, tmp_path):
+def test_written_files_can_be_read(folder, tmp_path):
   scanned = folders.scan(folder)
   found = builder.prepare(scanned, tmp_path / 'out')
   assert found.splits == {'train': 4, 'val': 1} and found.paired
@@ -65,13 +65,13 @@ def test_a_folder_is_prepared_once(folder, monkeypatch):
   assert data.open_data(str(folder)).folder == first.folder
 
 
-def test_a_changed_folder_is_prepared_anew(folder):
+def test_a_changed_folder_is_prepared_again(folder):
   first = data.open_data(str(folder))
   Image.new('RGB', (24, 10)).save(folder / 'train/new.png')
   assert data.open_data(str(folder)).folder != first.folder
 
 
-def test_the_fraction_counts_though_the_folder_is_prepared_already(folder):
+def test_the_fraction_applies_to_prepared_folders(folder):
   held = [data.open_data(str(folder), val_fraction=f).split('val').names() for f in (0.1, 0.9)]
   assert set(held[0]) < set(held[1])
 
@@ -107,7 +107,7 @@ def test_a_set_of_an_older_version_is_read(folder, tmp_path):
   assert old.contents('val') == dict.fromkeys(made.contents('val'), old.fingerprint)
 
 
-def test_what_a_killed_process_left_is_removed(folder, tmp_path):
+def test_leftovers_of_a_killed_process_are_removed(folder, tmp_path):
   left, used = tmp_path / '.set-12345678.part', tmp_path / '.other-12345678.part'
   for path in (left, used, tmp_path / '.mine'):
     path.mkdir()
@@ -124,7 +124,7 @@ def test_what_a_killed_process_left_is_removed(folder, tmp_path):
   assert not part.exists()
 
 
-def test_a_temporary_folder_that_is_taken_for_a_leftover_is_made_again(tmp_path, monkeypatch):
+def test_a_temporary_folder_removed_by_others_is_recreated(tmp_path, monkeypatch):
   mkdtemp, made = files.tempfile.mkdtemp, []
 
   def removed_at_once(*args, **kwargs):
@@ -204,7 +204,7 @@ def test_sides():
   assert data.sides(Paired, 'AtoB') == ('A', 'B') and data.sides(Paired, 'BtoA') == ('B', 'A')
 
 
-def test_swatches_are_the_same_everywhere():
+def test_swatches_are_reproducible():
   pair = swatches.render('train/00003', 32)
   np.testing.assert_array_equal(pair['B'], swatches.render('train/00003', 32)['B'])
   assert not np.array_equal(pair['B'], swatches.render('train/00003', 32, seed=1)['B'])

@@ -86,7 +86,7 @@ def test_truncated_files_are_named(tmp_path, rgb, name):
   assert '\n' not in str(caught.value)
 
 
-def test_what_is_no_picture_is_named(tmp_path):
+def test_files_that_are_not_images_are_named(tmp_path):
   (tmp_path / 'x.png').write_text('hello')
   with pytest.raises(DataError, match='x.png: cannot be read'):
     pictures.read_picture(tmp_path / 'x.png')
@@ -99,7 +99,7 @@ def test_resize_does_not_confuse_height_and_width(rgb):
   assert pictures.resize(rgb, (8, 12)) is rgb
 
 
-def test_writing_leaves_no_part_behind(tmp_path, rgb):
+def test_writing_leaves_no_temporary_file(tmp_path, rgb):
   pictures.write_png(tmp_path / 'x.png', rgb)
   assert [path.name for path in tmp_path.iterdir()] == ['x.png']
   np.testing.assert_array_equal(pictures.read_picture(tmp_path / 'x.png'), rgb)

@@ -22,7 +22,7 @@ def same(left, right):
 
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 99), start=st.integers(0, 20), batch=st.integers(1, 5))
-def test_batches_depend_on_their_number_alone(seed, start, batch):
+def test_batches_depend_only_on_their_number(seed, start, batch):
   whole = numbers(start + 3, batch_size=batch, seed=seed)
   late = numbers(3, batch_size=batch, seed=seed, start=start)
   assert same(whole[start:], late)

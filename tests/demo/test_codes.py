@@ -29,7 +29,7 @@ def test_sliders_of_one_code_can_be_moved():
   assert (sliders.high - sliders.low >= 2).all()
 
 
-def test_a_slider_moves_its_dimension_alone():
+def test_a_slider_changes_only_its_dimension():
   """A code is finer than its sliders, and may lie beyond them: neither is lost on a move."""
   sliders = codes.Sliders.of(random_codes(50))
   code = random_codes(1, seed=1)[0]

@@ -23,12 +23,12 @@ def test_edges_are_black_on_white():
   assert drawing.palette([edges]) == [(255, 255, 255), (0, 0, 0)]
 
 
-def test_photographs_have_none():
+def test_photographs_have_no_palette():
   photo = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
   assert drawing.palette([photo]) == [] and drawing.palette([]) == []
 
 
-def test_a_drawing_stands_on_its_ground():
+def test_a_drawing_gets_the_background_colour():
   drawn = np.zeros((128, 128, 4), np.uint8)
   drawn[:, :64] = (255, 0, 0, 255)
   source = drawing.finish(drawn, GREY, (32, 32))
@@ -46,7 +46,7 @@ def test_a_drawing_stands_on_its_ground():
     np.full((64, 64, 3), GREY, np.uint8),
   ],
 )
-def test_an_empty_canvas_is_told(drawn):
+def test_an_empty_canvas_is_reported(drawn):
   with pytest.raises(DataError, match='the canvas is empty'):
     drawing.finish(drawn, GREY, (32, 32))
 

@@ -30,7 +30,7 @@ def solid(count):
   return [np.broadcast_to(color, (64, 64, 3)).copy() for color in colors]
 
 
-def test_pictures_stand_at_their_styles_and_do_not_overlap(style_map):
+def test_images_are_at_their_styles_and_do_not_overlap(style_map):
   pictures = solid(200)
   drawn = map_picture.MapPicture.of(style_map, pictures)
   assert 10 < len(drawn.pictured) < 200
@@ -66,7 +66,7 @@ def test_a_click_elsewhere_means_the_nearest_dot(style_map):
     assert drawn.at(x, y) == i
 
 
-def test_the_style_in_use_has_a_ring(style_map, known):
+def test_the_current_style_has_a_ring(style_map, known):
   drawn = map_picture.MapPicture.of(style_map, [])
   marked = drawn.marked(known[3])
   rows, columns = np.nonzero((marked != drawn.image).any(axis=2))
@@ -76,7 +76,7 @@ def test_the_style_in_use_has_a_ring(style_map, known):
   assert (far != drawn.image).any()
 
 
-def test_places_that_are_taken_are_apart():
+def test_dots_do_not_overlap():
   places = np.random.default_rng(0).uniform(0, 100, (300, 2))
   taken = places[map_picture.apart(places, 10)]
   away = np.abs(taken[:, None] - taken[None]).max(axis=2)

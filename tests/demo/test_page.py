@@ -234,7 +234,7 @@ def test_a_drawing_is_translated(visit, known):
   assert not near(shown, known.translate(np.ascontiguousarray(blank), known.first_codes()[0]))
 
 
-def test_errors_say_what_is_wrong(visit, tmp_path):
+def test_errors_describe_the_problem(visit, tmp_path):
   tour = visit()
   (tmp_path / 'notes.png').write_text('no picture')
   tour.page.locator('#input input').set_input_files(tmp_path / 'notes.png')
@@ -247,7 +247,7 @@ def test_errors_say_what_is_wrong(visit, tmp_path):
   assert not tour.page.locator('#translation .error').count()
 
 
-def test_a_run_without_mapper_says_so(browser, trained_run, tmp_path):
+def test_a_run_without_mapper_is_reported(browser, trained_run, tmp_path):
   folder = tmp_path / 'run'
   shutil.copytree(trained_run[0], folder, ignore=shutil.ignore_patterns('mapper'))
   with server.running(folder, server.HOST, free_port()) as address:

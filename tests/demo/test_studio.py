@@ -74,14 +74,14 @@ def test_without_a_mapper_styles_are_encoded_and_drawn_like_them(without_mapper,
   assert re.search(r'from the Gaussian.*step-jax train mapper --workdir .*run', note)
 
 
-def test_without_a_mapper_and_data_the_remedy_is_told(without_mapper):
+def test_without_a_mapper_and_data_the_remedy_is_reported(without_mapper):
   nothing = run_pictures.RunPictures([], np.zeros((0, 8), np.float32), [], [])
   empty = studio.Studio(without_mapper.workdir, without_mapper.translator, nothing)
   with pytest.raises(RunError, match='step-jax train mapper --workdir .*run'):
     empty.new_styles(2, 0)
 
 
-def test_without_the_data_there_are_codes_alone(opened, monkeypatch, trained_run):
+def test_without_the_data_there_are_only_codes(opened, monkeypatch, trained_run):
   def missing(*_):
     raise DataError('pictures: no such folder')
 
@@ -94,14 +94,14 @@ def test_without_the_data_there_are_codes_alone(opened, monkeypatch, trained_run
   found.warm_up()
 
 
-def test_other_data_than_the_run_was_trained_on_is_told(opened, monkeypatch):
+def test_other_data_than_in_training_is_reported(opened, monkeypatch):
   translator = step_run.Translator(opened.translator.config, 0, {}, codes=np.zeros((7, 8)))
   translator.folder = opened.translator.folder
   found = run_pictures.load(translator)
   assert 'has 24 training pictures, the run was trained on 7' in found.problem
 
 
-def test_a_run_that_cannot_translate_is_told(tmp_path):
+def test_a_run_that_cannot_translate_is_reported(tmp_path):
   with pytest.raises(RunError, match='has no trained generator'):
     studio.open_run(tmp_path)
 
@@ -128,7 +128,7 @@ def test_pictures_of_any_size_are_read(opened, tmp_path):
       assert opened.translate(picture, opened.encode(picture)).shape == picture.shape
 
 
-def test_pictures_are_scaled_as_those_of_the_run(opened, tmp_path, monkeypatch):
+def test_images_are_resized_as_in_training(opened, tmp_path, monkeypatch):
   config = opened.translator.config.copy_and_resolve_references()
   config.data.resize = 16
   monkeypatch.setattr(opened.translator, 'config', config)
@@ -136,7 +136,7 @@ def test_pictures_are_scaled_as_those_of_the_run(opened, tmp_path, monkeypatch):
   assert opened.read(tmp_path / 'wide.png').shape == (16, 32, 3)
 
 
-def test_what_is_no_picture_is_told_by_its_name(opened, tmp_path):
+def test_files_that_are_not_images_are_reported_by_name(opened, tmp_path):
   (tmp_path / 'notes.png').write_text('no picture')
   with pytest.raises(DataError, match='^notes.png: cannot be read as an image'):
     opened.read(tmp_path / 'notes.png')
@@ -149,12 +149,12 @@ def test_sizes_are_compiled_for_once(opened):
   assert not opened.is_new('translate', source) and opened.is_new('encode', source)
 
 
-def test_who_can_reach_the_page():
+def test_access_to_the_page():
   assert server.is_local('127.0.0.1') and server.is_local('localhost') and server.is_local('::1')
   assert not server.is_local('0.0.0.0') and not server.is_local('my-machine')
 
 
-def test_a_proxy_in_the_way_is_one_line(trained_run, monkeypatch):
+def test_a_proxy_error_is_one_line(trained_run, monkeypatch):
   pytest.importorskip('gradio', reason="gradio is missing: pip install -e '.[demo]'")
   monkeypatch.setattr('gradio.networking.url_ok', lambda url: False)
   with socket.socket() as probe:

@@ -429,7 +429,7 @@ def test_a_loss_is_added_in_three_places():
   assert len(re.findall(r'^\+\+\+ b/', patch, re.MULTILINE)) <= 3
 
 
-def test_what_is_neither_run_nor_listed_fails(shop, monkeypatch):
+def test_blocks_that_are_neither_run_nor_listed_fail(shop, monkeypatch):
   with pytest.raises(AssertionError, match='neither known here nor listed'):
     shop.command(['curl', 'https://example.org'], 'README.md', None)
   with pytest.raises(SystemExit):
@@ -493,7 +493,7 @@ def anchors(page: pathlib.Path) -> set[str]:
 
 
 @pytest.mark.parametrize('page', PAGES)
-def test_links_lead_somewhere(page):
+def test_links_are_valid(page):
   here = ROOT / page
   text = re.sub(r'^```.*?^```', '', here.read_text('utf-8'), flags=re.DOTALL | re.MULTILINE)
   for target in re.findall(r'\]\(([^)\s]+)\)', text):
@@ -510,7 +510,7 @@ def test_every_page_can_be_found_from_the_readme():
   assert {page for page in PAGES if page.startswith(('docs/', 'launch/'))} - linked == set()
 
 
-def test_quoted_messages_are_what_is_said():
+def test_quoted_messages_exist():
   """Texts in quotes on the page of symptoms stand in the code."""
   code = ''.join(path.read_text('utf-8') for path in sorted(ROOT.glob('step_jax/**/*.py')))
   code = re.sub(r"'\s*\n\s*f?'", '', code)

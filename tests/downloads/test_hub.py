@@ -74,7 +74,7 @@ def hub(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize('revision', ['', '@main', f'@{COMMIT}'])
-def test_what_a_run_needs_is_fetched_once(hub, revision):
+def test_the_files_of_a_run_are_fetched_once(hub, revision):
   folder = methods.resolve(f'hf://ann/swatches{revision}')
   assert {path.name: path.read_bytes() for path in folder.iterdir()} == {
     name: EXPORT[name] for name in names.FILES
@@ -102,7 +102,7 @@ def refused(hub, match, name='hf://ann/swatches'):
 
 
 @pytest.mark.parametrize('name', ['../../evil.json', 'a/../../b', '/etc/passwd', '..\\b', 'a\n/..'])
-def test_names_that_lead_out(hub, name):
+def test_names_that_leave_the_folder(hub, name):
   hub.files[name] = b''
   refused(hub, 'refused: the file name')
 
@@ -162,7 +162,7 @@ def test_refusals_of_the_hub(hub, status, code, match):
     'hf://ann/b@../c',
   ],
 )
-def test_names_that_are_none(name):
+def test_invalid_names(name):
   with pytest.raises(RunError, match='give hf://OWNER/NAME'):
     methods.resolve(f'hf://{name}')
 
@@ -173,7 +173,7 @@ def test_the_missing_extra(monkeypatch):
     methods.resolve('hf://ann/swatches')
 
 
-def test_what_is_written_to_needs_a_folder(capsys):
+def test_outputs_need_a_folder(capsys):
   with pytest.raises(RunError, match='read-only'):
     files.path('hf://ann/swatches')
   with pytest.raises(SystemExit):
@@ -182,7 +182,7 @@ def test_what_is_written_to_needs_a_folder(capsys):
   assert 'exports on the hub are read-only' in line
 
 
-def test_a_truncated_export_is_told_in_one_line(hub):
+def test_a_truncated_export_is_a_one_line_error(hub):
   hub.files['manifest.json'] = b'{"format": "step_jax.export/1", "con'
   with pytest.raises(RunError, match=r'manifest.json: is damaged \(.*download it again'):
     methods.find('hf://ann/swatches')

@@ -113,7 +113,7 @@ def leftovers(folder):
   return sorted(path.name for path in (folder / 'data').glob('*'))
 
 
-def test_a_set_is_where_its_preset_looks(publish, here):
+def test_a_data_set_is_stored_where_its_preset_expects_it(publish, here):
   lines = []
   address = publish(facades())
   assert str(get(say=lines.append)) == 'data/facades'
@@ -129,7 +129,7 @@ def test_a_set_is_where_its_preset_looks(publish, here):
   assert 'is there already' in lines[1]
 
 
-def test_label_maps_beside_images(publish, here):
+def test_label_maps_with_images(publish, here):
   classes = np.arange(16 * 32, dtype=np.uint8).reshape(16, 32) % 12 + 1
   label_map = Image.fromarray(classes).convert('P')
   label_map.putdata(classes.ravel())
@@ -157,7 +157,7 @@ def test_terms_must_be_accepted(publish, here):
   assert 'cmp.felk.cvut.cz' in shown[0] and not leftovers(here)
 
 
-def test_a_download_cut_short_is_resumed(publish, server, here):
+def test_a_truncated_download_is_resumed(publish, server, here):
   publish(facades())
   server.cut = 300
   with pytest.raises(DataError, match='cut short after 300 of .*re-run the command') as error:
@@ -246,7 +246,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize('kind', HOSTILE)
-def test_hostile_archives_leave_nothing(publish, here, kind):
+def test_hostile_archives_leave_no_files(publish, here, kind):
   make, message = HOSTILE[kind]
   publish(make())
   with pytest.raises(DataError, match=message) as error:
@@ -265,7 +265,7 @@ def test_two_files_of_one_name(tmp_path):
     archives.unpack(tmp_path / 'x', tmp_path, str, 10**6)
 
 
-def test_a_missing_set_tells_how_to_get_it(here):
+def test_a_missing_data_set_is_reported_with_how_to_get_it(here):
   with pytest.raises(DataError, match='step-jax data get facades'):
     folders.scan('data/facades')
   with pytest.raises(DataError, match='give the folder that holds your'):

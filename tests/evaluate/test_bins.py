@@ -100,7 +100,7 @@ def test_equal_distributions_differ_in_as_many_bins_as_the_level_says():
   assert 0.02 < np.mean(shares) < 0.09
 
 
-def test_missing_kinds_of_pictures_are_seen():
+def test_missing_kinds_of_images_are_detected():
   found = fit_bins(blobs([200] * 8), 8)
   all_kinds = compare_bins(found.counts, count_bins(found, blobs([50] * 8, seed=1)))
   half = compare_bins(found.counts, count_bins(found, blobs([100] * 4 + [0] * 4, seed=1)))
@@ -110,7 +110,7 @@ def test_missing_kinds_of_pictures_are_seen():
   np.testing.assert_allclose(disjoint.jsd, np.log(2))
 
 
-def test_what_cannot_be_binned_is_refused():
+def test_invalid_inputs_of_bins_are_refused():
   with pytest.raises(ValueError, match='5 bins need as many different samples; there are 2'):
     fit_bins(np.repeat([[0.0], [1.0]], 10, axis=0), 5)
   with pytest.raises(ValueError, match='there are 0'):

@@ -229,7 +229,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures():
   assert peak(500) < 1.1 * peak(10) + 50_000
 
 
-def test_a_large_batch_is_let_go():
+def test_a_large_batch_is_released():
   x = features(0, 20_003, 8)
   kernel = KernelDistance(10)
   tracemalloc.start()

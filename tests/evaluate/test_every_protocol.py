@@ -417,7 +417,7 @@ def ids(protocol):
 
 
 @pytest.mark.parametrize('protocol', OF_STEP)
-def test_a_protocol_is_what_it_says(measured, protocol):
+def test_a_protocol_has_its_definition(measured, protocol):
   scores, again, _ = measured
   for name in ids(protocol):
     score, expected = scores[name], np.float64(again[name])
@@ -435,7 +435,7 @@ def test_ndb_is_of_the_same_histograms(opened, measured):
   np.testing.assert_array_equal(binned, expected)
 
 
-def test_none_is_forgotten(measured):
+def test_all_protocols_are_covered(measured):
   assert sorted(measured[0]) == sorted(measured[1])
   assert sorted(measured[0]) == sorted(name for protocol in OF_STEP for name in ids(protocol))
 
@@ -456,7 +456,7 @@ class Styleless(Session):
   generator = Plain()
 
 
-def test_scores_of_styles_are_left_out_where_there_are_none(opened, empty_store, monkeypatch):
+def test_scores_of_styles_are_skipped_without_styles(opened, empty_store, monkeypatch):
   """pix2pix, with codes of length zero: its content is not "kept best", its pictures are scored."""
   session, *_ = opened
   config = session.config.copy_and_resolve_references()

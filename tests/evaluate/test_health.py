@@ -47,16 +47,16 @@ def test_a_healthy_run_is_not_warned_about():
     (values(codes(1, 1), judged_real=np.ones(9), judged_encoded=np.zeros(9)), 'discriminator wins'),
   ],
 )
-def test_what_bodes_ill_is_said(bad, message):
+def test_problems_are_reported(bad, message):
   (line,) = health.warnings(health.summarize(bad))
   assert message in line
 
 
-def test_no_style_is_nothing_to_warn_about():
+def test_no_warning_without_styles():
   assert health.warnings(health.summarize(values(np.zeros((9, 0))))) == []
 
 
-def test_drawn_codes_are_spread_as_the_given_ones():
+def test_sampled_codes_have_the_spread_of_the_given_ones():
   z = codes(1, 5).astype(np.float32) @ np.float32([[1, 0.5], [0, 1]])
   drawn = health.draw_like(z, 0)
   assert drawn.shape == z.shape and drawn.dtype == z.dtype
@@ -64,7 +64,7 @@ def test_drawn_codes_are_spread_as_the_given_ones():
   assert not np.array_equal(drawn, health.draw_like(z, 1))
 
 
-def test_judgements_are_by_picture():
+def test_judgements_are_per_image():
   module = MultiScaleDiscriminator(width=4, num_scales=2)
   pictures = np.random.default_rng(0).integers(0, 256, (2, 3, 16, 16, 3)).astype(np.uint8)
   params = module.init(jax.random.key(0), *pictures.astype(np.float32))['params']
@@ -104,6 +104,6 @@ def test_the_log_warns_of_a_dead_encoder(picture_folder, caplog, monkeypatch):
   assert 'the generator ignores the style (mode collapse)' in caplog.text
 
 
-def test_a_family_shares_a_chart():
+def test_metrics_of_a_family_share_a_chart():
   rows = [{'step': i, 'a/0': i, 'a/1': 2 * i, 'b': 1} for i in range(3)]
   assert charts.curves(rows).count('id="axes_') == 2

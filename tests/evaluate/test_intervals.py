@@ -34,7 +34,7 @@ def test_any_statistic_of_pictures_has_an_interval():
   assert low < ratio(pairs) < high and high - low < 0.4
 
 
-def test_pictures_without_a_number_are_left_out():
+def test_images_without_a_value_are_excluded():
   score = mean_score(PROTOCOLS['psnr/uint8'], np.array([1.0, np.nan, 3.0]))
   assert score.value == 2 and score.interval == bootstrap(np.array([1.0, 3.0]))
   assert len(score.values) == 3

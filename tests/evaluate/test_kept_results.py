@@ -88,7 +88,7 @@ def test_groups_add_up(run, tmp_path):
   assert not found['skipped'] and not found['groups']['reconstruction']
 
 
-def test_what_was_measured_before_a_crash_is_there(run, tmp_path):
+def test_scores_measured_before_a_crash_are_kept(run, tmp_path):
   run.found['diversity'].append(MemoryError('no space'))
   with pytest.raises(MemoryError, match='no space'):
     results.evaluate(tmp_path)
@@ -149,7 +149,7 @@ def test_others_have_files_of_their_own(run, tmp_path, options, name):
   assert set(values(results.evaluate(tmp_path, groups=['style'], **options))) == {'psnr', 'probe'}
 
 
-def test_data_of_one_name_are_told_apart(run, tmp_path):
+def test_data_sets_with_the_same_name_are_distinguished(run, tmp_path):
   for path in ('a/photos', 'b/photos', 'photos', './photos', 'b/../photos'):
     results.evaluate(tmp_path, path=path, groups=['style'])
   files = sorted(path.name for path in tmp_path.iterdir())
@@ -157,7 +157,7 @@ def test_data_of_one_name_are_told_apart(run, tmp_path):
   assert all(name.startswith('results-data=photos-') for name in files[:2])
 
 
-def test_results_of_others_alone_are_found(run, tmp_path):
+def test_results_of_only_another_split_are_found(run, tmp_path):
   found = results.evaluate(tmp_path, split='test')
   assert results.read(tmp_path) == results.find(tmp_path) == found
   main = results.evaluate(tmp_path)
@@ -173,7 +173,7 @@ def test_scores_of_another_step_or_other_images_are_not_mixed_in(run, tmp_path, 
   assert results.read(tmp_path) == found
 
 
-def test_scores_of_other_versions_say_so(run, tmp_path):
+def test_scores_of_other_versions_are_reported(run, tmp_path):
   path = tmp_path / results.FILE
   now = results.evaluate(tmp_path)['versions']
   earlier = {**now, 'jax': '0.1'}
@@ -185,7 +185,7 @@ def test_scores_of_other_versions_say_so(run, tmp_path):
   assert versions == {'psnr': '0.1', 'probe': now['jax'], 'ndb': '0.1', 'fid': now['jax']}
 
 
-def test_two_evaluations_at_a_time_keep_both(run, tmp_path, monkeypatch):
+def test_two_simultaneous_evaluations_keep_both(run, tmp_path, monkeypatch):
   measure, groups = results._MEASURES[0]
 
   def slow(session):
@@ -197,7 +197,7 @@ def test_two_evaluations_at_a_time_keep_both(run, tmp_path, monkeypatch):
   assert values(found) == {'psnr': 1.0, 'probe': 2.0} and found == results.read(tmp_path)
 
 
-def test_damaged_results_are_told_of_before_anything_is_measured(run, tmp_path):
+def test_damaged_results_are_reported_before_anything_is_measured(run, tmp_path):
   (tmp_path / results.FILE).write_text('{')
   with pytest.raises(RunError, match='results.json: is damaged'):
     results.evaluate(tmp_path)

@@ -28,7 +28,7 @@ def test_equal_pictures():
 
 @settings(max_examples=25, deadline=None)
 @given(seed=st.integers(0, 9999))
-def test_scores_are_symmetric_and_by_picture(seed):
+def test_scores_are_symmetric_and_per_image(seed):
   x, y = np.random.default_rng(seed).integers(0, 256, (2, 3, 5, 7, 3), dtype=np.uint8)
   for metric in (metrics.psnr, metrics.l1):
     forward = metric(jnp.asarray(x), jnp.asarray(y))

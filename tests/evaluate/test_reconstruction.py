@@ -90,7 +90,7 @@ def test_perceptual_distance_is_of_pictures_in_the_range_of_the_loss():
   np.testing.assert_allclose(found['perceptual'], expected, rtol=1e-4)
 
 
-def test_a_picture_alone_has_no_other():
+def test_a_single_image_has_no_other_style():
   _, found = scored(batch(), mask=[1, 0, 0])
   for name in ('psnr_other', 'content', 'content_photos', 'code_error'):
     assert np.isnan(found[name]).all()
@@ -98,7 +98,7 @@ def test_a_picture_alone_has_no_other():
     assert np.isfinite(found[name]).all()
 
 
-def test_content_is_kept_when_only_the_style_changes():
+def test_content_distance_is_zero_if_only_the_style_changes():
   random = np.random.RandomState(0)
   x = random.standard_normal((2, 6, 9, 4)).astype(np.float32)
   restyled = 3 * x + random.standard_normal(4).astype(np.float32)

@@ -73,7 +73,7 @@ def test_lpips_input_is_pillows_bicubic_in_uint8(shape):
   assert resize_for_lpips(image, 64).shape == (64, 64, 3)
 
 
-def test_what_is_no_picture_is_refused():
+def test_files_that_are_not_images_are_refused():
   for resize in (resize_for_inception, resize_for_lpips):
     for shape in ((8, 8), (8, 8, 4), (2, 8, 8, 3)):
       with pytest.raises(ValueError, match=r'\[H, W, 3\]'):

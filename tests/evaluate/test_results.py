@@ -174,7 +174,7 @@ def test_page_of_protocols_is_fresh():
   assert all(f'### `{name}`' in page for name in PROTOCOLS)
 
 
-def test_whatever_decides_a_number_is_in_its_hash():
+def test_everything_that_affects_a_score_is_in_its_hash():
   protocol = PROTOCOLS['{lpips}/256']
   hashes = [
     protocol.on(facts, lpips=lpips).hash
@@ -199,7 +199,7 @@ def test_swatches_are_probed_and_binned(trained_run, tmp_path, monkeypatch, empt
   assert 0 <= found['scores']['jsd/32']['value'] <= np.log(2)
 
 
-def test_scores_say_what_they_were_drawn_by(scored_run):
+def test_scores_name_their_sampler(scored_run):
   _, found = scored_run
   drawn = [score for score in found['scores'].values() if 'sampler' in score['definition']]
   assert drawn
@@ -210,7 +210,7 @@ def test_scores_say_what_they_were_drawn_by(scored_run):
     assert len(score['drawn_by']['digest']) == 64
 
 
-def test_fewer_different_images_than_bins_are_said(trained_run, picture_folder, tmp_path):
+def test_fewer_distinct_images_than_bins_are_reported(trained_run, picture_folder, tmp_path):
   """A data set of one image over and over; what else can be measured is."""
   workdir, data = shutil.copytree(trained_run[0], tmp_path / 'run'), tmp_path / 'data'
   for split, count in (('train', 4), ('val', 20)):

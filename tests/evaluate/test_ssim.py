@@ -68,7 +68,7 @@ def test_ssim_is_what_the_paper_defines():
   np.testing.assert_allclose(ssim(x[None], y[None])[0], np.mean(values), atol=1e-6)
 
 
-def test_ssim_is_by_picture():
+def test_ssim_is_per_image():
   x, y = (np.stack(side) for side in zip(*pairs(), strict=True))
   np.testing.assert_allclose(ssim(x[2:3], y[2:3])[0], ssim(x, y)[2], atol=1e-6)
 

@@ -28,7 +28,7 @@ def neighbours(batch_size):
   batch_size=st.integers(1, 4),
   parts=st.integers(2, 8),
 )
-def test_pictures_come_in_order_and_meet_the_same_ones_on_any_number_of_devices(
+def test_images_are_in_order_with_the_same_neighbours_on_any_number_of_devices(
   sizes, batch_size, parts
 ):
   pictures = [{'x': np.full(size, i, np.uint8)} for i, size in enumerate(sizes)]
@@ -44,7 +44,7 @@ def test_pictures_come_in_order_and_meet_the_same_ones_on_any_number_of_devices(
     assert a['next'] == b['next']
 
 
-def test_a_long_stream_is_not_held():
+def test_a_long_stream_is_not_kept_in_memory():
   """Results leave before the next batch is read, so that memory does not grow with the stream."""
   read = []
 

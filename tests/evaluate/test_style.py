@@ -31,7 +31,7 @@ LIGHT = (
 )
 
 
-def test_probe_finds_what_codes_know_and_nothing_else():
+def test_the_probe_finds_only_information_in_the_codes():
   train, tested = codes('train', 400, LIGHT), codes('val', 100, LIGHT)
   errors = style.probe(train, names('train', 400), tested, names('val', 100))
   assert errors['light'].shape == (100, 2, 3)
@@ -64,7 +64,7 @@ def test_mean_code_distance(count):
   assert style.mean_code_distance(z[:1]) == 0
 
 
-def test_no_matrix_of_all_distances_is_held():
+def test_no_matrix_of_all_distances_is_allocated():
   z = np.random.RandomState(0).standard_normal((1500, 8))
   tracemalloc.start()
   style.mean_code_distance(z)

@@ -95,7 +95,7 @@ def test_drawn_styles_are_the_same(run, exported, bare, tmp_path):
   np.testing.assert_allclose(np.load(tmp_path / 'codes.npy'), run.draw(5), rtol=1e-4, atol=1e-5)
 
 
-def test_damaged_files_are_found(exported, bare, tmp_path):
+def test_damaged_files_are_detected(exported, bare, tmp_path):
   copy = tmp_path / 'copy'
   copy.mkdir()
   for path in exported.iterdir():
@@ -107,7 +107,7 @@ def test_damaged_files_are_found(exported, bare, tmp_path):
   assert done.returncode == 1 and 'differs from the exported file' in done.stderr
 
 
-def test_the_manifest_says_it_all(run, exported, picture_folder):
+def test_the_manifest_is_complete(run, exported, picture_folder):
   manifest = json.loads((exported / 'manifest.json').read_text())
   assert manifest['format'] == export.FORMAT
   assert manifest['platforms'] == ['cpu', 'cuda', 'tpu']

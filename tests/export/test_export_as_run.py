@@ -102,7 +102,7 @@ def test_the_data_set_is_found_by_its_name(exported, picture_folder, tmp_path, m
 
 
 @pytest.mark.parametrize('name', ['', '.', '..', '../images', '/images', 'a/b', 'gs://images'])
-def test_the_name_of_a_data_set_leads_nowhere_else(tmp_path, monkeypatch, name):
+def test_the_name_of_a_data_set_cannot_leave_its_folder(tmp_path, monkeypatch, name):
   monkeypatch.setattr(session.files, 'path', lambda place: tmp_path)  # Everything exists.
   with pytest.raises(DataError, match='give the images with --data'):
     session._data_of_export(tmp_path, name)

@@ -53,7 +53,7 @@ def head(text):
   return yaml.safe_load(head), body
 
 
-def test_what_the_hub_reads():
+def test_metadata_for_the_hub():
   card, body = head(readme.text(MANIFEST, ['generate A B'], RESULTS, 'cc-by-4.0'))
   assert card['library_name'] == 'step_jax' and card['pipeline_tag'] == 'image-to-image'
   assert card['license'] == 'cc-by-4.0' and 'license_name' not in card

@@ -42,7 +42,7 @@ def test_without_the_converter(monkeypatch):
     onnx.check(32, smallest=16, multiple=8)
 
 
-def test_sizes_that_cannot_be_are_refused():
+def test_impossible_sizes_are_refused():
   with pytest.raises(RunError, match='a multiple of 8'):
     onnx.check(36, smallest=16, multiple=8)
 

@@ -55,7 +55,7 @@ BOMBS = {
 
 
 @pytest.mark.parametrize('bomb', BOMBS)
-def test_pictures_that_inflate_are_not_decoded(bomb, apart):
+def test_inflating_images_are_not_decoded(bomb, apart):
   path = apart / 'x.png'
   path.write_bytes(BOMBS[bomb])
 
@@ -69,7 +69,7 @@ def test_pictures_that_inflate_are_not_decoded(bomb, apart):
   assert peak(read) < 80 * MIB
 
 
-def test_the_largest_picture_takes_the_memory_that_is_promised(apart):
+def test_the_largest_image_needs_the_documented_memory(apart):
   """Of the costliest mode: with an alpha channel, laid on white."""
   side = int(pictures._MOST_PIXELS**0.5) // 3  # A ninth of it: the bound is a pixel's.
   path = apart / 'x.png'
@@ -77,7 +77,7 @@ def test_the_largest_picture_takes_the_memory_that_is_promised(apart):
   assert peak(lambda: pictures.read_picture(path)) < 24 * side * side
 
 
-def test_no_format_but_those_promised_is_tried(apart, monkeypatch):
+def test_only_supported_formats_are_tried(apart, monkeypatch):
   """EPS is a program; Pillow gives it to Ghostscript, whatever the file is called."""
   (apart / 'bin').mkdir()
   for name in ('gs', 'gswin64c', 'gswin32c'):
@@ -106,14 +106,14 @@ def test_a_wrong_ending_does_no_harm(apart):
   np.testing.assert_array_equal(pictures.read_picture(apart / 'x.jpg'), image)
 
 
-def test_a_record_that_is_no_rgb_picture_is_refused():
+def test_a_record_that_is_not_an_rgb_image_is_refused():
   """What `prepare` never writes, a stranger's prepared set may hold."""
   for record in (png(8, 8, data=bytes(72)), png(60_000, 60_000), b''):
     with pytest.raises(pairs._UNREADABLE):
       pairs._decode(record)
 
 
-def test_many_large_pictures_do_not_pile_up(apart):
+def test_many_large_images_do_not_accumulate_in_memory(apart):
   """64 of them are prepared at a time."""
   side = 1600
   for i in range(24):
@@ -129,7 +129,7 @@ NAMES = ['new\nline', 'escape\x1b[2J', 'return\rline', 'bell\x07', 'line\u2028',
 
 
 @pytest.mark.parametrize('name', NAMES)
-def test_names_that_forge_lines_are_told_of_in_one(name, apart):
+def test_names_that_forge_lines_are_reported_in_one_line(name, apart):
   Image.new('RGB', (16, 8)).save(apart / 'good.png')
   evil = os.fsdecode(name) + '.png'
   (apart / evil).write_bytes((apart / 'good.png').read_bytes())
@@ -142,7 +142,7 @@ def test_names_that_forge_lines_are_told_of_in_one(name, apart):
 HARMLESS = ['-rf.png', '--help.png', '$(touch ran).png', '<script>.png', 'a b.png', '…é漢.png']
 
 
-def test_odd_names_are_names(apart):
+def test_unusual_names_are_valid(apart):
   for name in HARMLESS:
     Image.new('RGB', (16, 8)).save(apart / name, 'png')
   found = folders.scan(apart)
@@ -153,7 +153,7 @@ def test_odd_names_are_names(apart):
   assert sorted(names) == sorted(HARMLESS)
 
 
-def test_links_out_of_a_folder_tell_nothing(apart):
+def test_links_out_of_a_folder_reveal_nothing(apart):
   """A link to a picture is a picture; nothing else is shown, and folders are not followed."""
   secret = apart / 'secret.txt'
   secret.write_text('the secret')
@@ -204,6 +204,6 @@ def test_a_prepared_set_imports_no_modules(style, prepared, apart, monkeypatch):
 
 @pytest.mark.parametrize('name', ['features.json', 'dataset_info.json', 'metadata.json'])
 @pytest.mark.parametrize('content', ['', '[]', '{}', '{"a": ', '[' * 100_000, '"\\n"'])
-def test_a_damaged_prepared_set_is_told_of(name, content, prepared):
+def test_a_damaged_prepared_set_is_reported(name, content, prepared):
   (prepared / name).write_text(content)
   assert 'prepare it again' in refused(lambda: pairs.PairSet(prepared), DataError)

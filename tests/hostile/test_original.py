@@ -50,7 +50,7 @@ def test_variables_that_share_their_bytes_are_refused(apart):
   assert tf_checkpoint.read(index(apart / 'x.index', many[:2]))['v000'].read().shape == (MIB,)
 
 
-def test_names_that_grow_without_measure_are_refused(apart):
+def test_names_that_grow_without_limit_are_refused(apart):
   long = b'n' * MIB
   many = [HEADER, entry(long, b'')] + [entry(b'x', b'', shared=MIB)] * 10_000
   path = index(apart / 'x.index', many)
@@ -69,7 +69,7 @@ def test_names_that_grow_without_measure_are_refused(apart):
   ],
   ids=['sides', 'size', 'number without end', 'name', 'no header', 'nothing'],
 )
-def test_indices_that_lie_are_refused(make, apart):
+def test_wrong_indices_are_refused(make, apart):
   (apart / 'x.data-00000-of-00001').write_bytes(bytes(64))
   read(index(apart / 'x.index', make()))
 
@@ -99,7 +99,7 @@ def encoder(**changed):
     ({'conv0__weight': np.full((7, 7, 3, 64), np.nan, np.float32)}, 'not finite'),
   ],
 )
-def test_networks_that_lie_are_refused_unmade(changed, message, apart):
+def test_networks_with_wrong_shapes_are_refused_before_allocation(changed, message, apart):
   tf_bundle.write(apart / 'x', encoder(**changed))
   found = []
   stop = lambda: refused(lambda: import_step(apart / 'x', apart / 'run'), WeightsError)
@@ -109,12 +109,12 @@ def test_networks_that_lie_are_refused_unmade(changed, message, apart):
 
 
 @pytest.mark.parametrize('step', [np.int64(-1), np.int64(2**40), np.zeros(3, np.int64)])
-def test_steps_that_are_none_are_refused(step, apart):
+def test_invalid_steps_are_refused(step, apart):
   tf_bundle.write(apart / 'x', {**encoder(), 'global_step': step})
   assert 'not a number of steps' in refused(lambda: import_step(apart / 'x', apart / 'run'))
 
 
-def test_codes_that_are_none_are_refused(apart):
+def test_invalid_codes_are_refused(apart):
   tf_bundle.write(apart / 'x', {'dense/kernel': np.zeros((8, 8), np.float32)})
   path = apart / 'zs_train.npy'
   for codes in (

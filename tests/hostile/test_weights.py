@@ -102,7 +102,7 @@ COPIES = {
 
 
 @pytest.mark.parametrize('copied', COPIES)
-def test_copies_without_end_cost_no_memory(copied):
+def test_endless_copies_need_no_memory(copied):
   """A few hundred kilobytes that, copied at every call, are a gigabyte."""
   from step_jax.weights import numpy_file, torch_file
 
@@ -142,7 +142,7 @@ HEADERS = {
 
 
 @pytest.mark.parametrize('lie', HEADERS)
-def test_headers_of_arrays_that_lie_are_refused(lie, apart):
+def test_wrong_headers_of_arrays_are_refused(lie, apart):
   members = {f'{key}.npy': packed(array) for key, array in head_arrays().items()}
   path = npz(apart / 'x.npz', {**members, 'lin0.npy': HEADERS[lie]})
   assert peak(lambda: refused(convert_heads(path, apart), WeightsError)) < 24 * MIB
@@ -151,7 +151,7 @@ def test_headers_of_arrays_that_lie_are_refused(lie, apart):
   refused(lambda: readers.read(path), WeightsError)
 
 
-def test_a_header_that_inflates_is_not_read_to_its_end(apart):
+def test_an_inflating_header_is_not_read_completely(apart):
   members = {f'{key}.npy': packed(array) for key, array in head_arrays().items()}
   bomb = npy("'<f4'", '(64,)', version=2, spaces=64 * MIB)
   path = npz(apart / 'x.npz', {**members, 'lin0.npy': bomb})
@@ -191,7 +191,7 @@ def test_two_members_of_one_name_are_refused(apart):
   assert 'twice' in found[0]
 
 
-def test_members_that_inflate_but_are_not_asked_for_are_left_alone(apart):
+def test_inflating_members_that_are_not_requested_are_not_read(apart):
   members = {f'{key}.npy': packed(array) for key, array in head_arrays().items()}
   path = npz(
     apart / 'x.npz', {**members, 'bomb.npy': npy("'<f4'", f'({16 * MIB},)', bytes(64 * MIB))}
@@ -199,7 +199,7 @@ def test_members_that_inflate_but_are_not_asked_for_are_left_alone(apart):
   assert peak(lambda: refused(convert_heads(path, apart), WeightsError)) < 24 * MIB  # fmt: skip
 
 
-def test_tensors_that_share_a_storage_do_not_keep_it(apart):
+def test_tensors_do_not_keep_a_shared_storage(apart):
   arrays = head_arrays()
   count = 8 * MIB  # Of 4 bytes.
   items = {
@@ -213,7 +213,7 @@ def test_tensors_that_share_a_storage_do_not_keep_it(apart):
 
 
 @pytest.mark.parametrize('evil', ['../../evil', '/evil', '..\\evil', 'C:\\evil', 'a\0b', 'a\nb'])
-def test_names_of_members_lead_nowhere(evil, apart):
+def test_names_of_members_cannot_leave_the_folder(evil, apart):
   """Nothing is ever extracted."""
   pickled, storages = files.state_dict(head_arrays()), files.raw(head_arrays())
   path = files.torch_zip(apart / 'x.pth', pickled, storages)
@@ -250,7 +250,7 @@ SAFETENSORS = {
 
 
 @pytest.mark.parametrize('lie', SAFETENSORS)
-def test_headers_of_safetensors_that_lie_are_refused(lie, apart):
+def test_wrong_headers_of_safetensors_are_refused(lie, apart):
   path = apart / 'x.safetensors'
   path.write_bytes(SAFETENSORS[lie])
   assert peak(lambda: refused(lambda: weights.convert(path), WeightsError)) < 24 * MIB
@@ -270,7 +270,7 @@ def test_links_in_h5_lead_to_no_other_file(apart):
   refused(convert_heads(apart / 'x.h5', apart), WeightsError)
 
 
-def test_a_download_without_end_ends(apart):
+def test_an_endless_download_is_stopped(apart):
   class Endless:
     headers = {}
 

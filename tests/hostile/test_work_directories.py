@@ -70,14 +70,14 @@ def test_whole_results_are_read(apart):
 
 
 @pytest.mark.parametrize('content', NOT_JSON)
-def test_results_that_are_no_results_are_named(content, apart):
+def test_invalid_results_are_named(content, apart):
   write(apart / results.FILE, NOT_JSON[content])
   for action in (lambda: results.find(apart), lambda: compare.compare([apart])):
     message = refused(action, RunError)
     assert f'{apart}/results.json: is damaged' in message and 'evaluate again' in message
 
 
-def test_results_with_a_field_astray_are_named(apart):
+def test_results_with_a_wrong_field_are_named(apart):
   count = 0
   for what, found in broken_results():
     if found['scores'] == {}:
@@ -94,13 +94,13 @@ def test_results_with_a_field_astray_are_named(apart):
 
 
 @pytest.mark.parametrize('content', NOT_JSON)
-def test_a_configuration_that_is_none_is_named(content, apart):
+def test_an_invalid_configuration_is_named(content, apart):
   write(apart / config_lib.FILE, NOT_JSON[content])
   message = refused(lambda: config_lib.read(apart), RunError)
   assert f'{apart}/config.json: is damaged' in message
 
 
-def test_fields_of_another_kind_are_named(apart):
+def test_fields_of_another_type_are_named(apart):
   config = config_lib.load(config_lib.stage_file('translate') + ':facades')
   config_lib.save(config, apart)
   whole = json.loads((apart / config_lib.FILE).read_text())
@@ -157,7 +157,7 @@ def test_settings_that_are_code_are_not_run(code, apart, monkeypatch):
   assert not list(apart.iterdir())
 
 
-def test_the_command_line_tells_of_code_in_a_line(apart, capfd, monkeypatch):
+def test_the_command_line_reports_code_in_one_line(apart, capfd, monkeypatch):
   monkeypatch.chdir(apart)
   code = CODE[0]
   assert cli.main(['train', 'translate', '--data', 'x', '--workdir', 'w',
@@ -200,7 +200,7 @@ def test_damaged_codes_are_named(kind, apart):
   assert 'training command' in refused(lambda: fitted.read_codes(apart, 4), RunError)
 
 
-def test_codes_that_are_none_are_named(apart):
+def test_invalid_codes_are_named(apart):
   path = apart / 'codes.npy'
   refused(lambda: fitted.read_codes(apart, 4), RunError)
   for array in (
@@ -227,7 +227,7 @@ def test_a_damaged_table_of_neighbours_is_named(kind, apart):
   assert 'neighbors_train.npz: is damaged' in message and 'mine again' in message
 
 
-def test_neighbours_that_are_none_are_named(apart):
+def test_invalid_neighbours_are_named(apart):
   path = apart / 'neighbors_train.npz'
   good = np.zeros((3, 2), np.int32)
   for tables in (
@@ -361,7 +361,7 @@ def test_a_stage_does_not_write_through_links(apart):
   assert [path.name for path in outside.iterdir()] == ['kept.txt']
 
 
-def test_what_is_written_whole_is_not_written_through_links(apart):
+def test_atomic_writes_do_not_follow_links(apart):
   kept = apart / 'kept.txt'
   kept.write_text('kept')
   for part in ('.config.json.part', '.metrics.jsonl.part', '.report.html.part', '.codes.npy.part'):
@@ -376,7 +376,7 @@ def test_what_is_written_whole_is_not_written_through_links(apart):
   assert kept.read_text() == 'kept'
 
 
-def test_who_holds_a_lock_is_told_of_in_one_line(apart):
+def test_the_holder_of_a_lock_is_reported_in_one_line(apart):
   import fcntl
 
   path = apart / '.lock'

@@ -194,7 +194,7 @@ def test_files_of_options_fit_the_images(folder):
   assert not (folder / 'out').exists()
 
 
-def test_codes_of_others_are_told(folder, caplog):
+def test_codes_of_other_encoders_are_reported(folder, caplog):
   a, _ = encode(folder, workdir='run')
   record = json.loads((folder / 'codes/codes.json').read_text())
   (folder / 'codes/codes.json').write_text(json.dumps(record | {'digest': 'x', 'step': 3}))

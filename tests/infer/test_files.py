@@ -89,14 +89,14 @@ def test_results_of_one_name_are_refused(tmp_path):
   assert not (tmp_path / 'out').exists()
 
 
-def test_names_that_some_file_systems_take_for_one_are_refused(tmp_path):
+def test_names_that_are_equal_on_some_file_systems_are_refused(tmp_path):
   names = [unicodedata.normalize(form, 'é') for form in ('NFC', 'NFD')]
   for a, b in (('x', 'X'), names):
     inputs = [write(tmp_path / folder / f'{name}.png') for folder, name in ((a, a), (b, b))]
     refuse('would both be', inputs, tmp_path / 'out')
 
 
-def test_the_grid_takes_no_result_away(tmp_path):
+def test_the_grid_does_not_consume_results(tmp_path):
   image = write(tmp_path / 'in/grid.jpg')
   refuse('its result and the overview of all results would both be grid.png', [image], tmp_path)
   files.translate('run', [image], tmp_path / 'out', sample=2)
@@ -144,7 +144,7 @@ def test_a_folder_that_is_a_file_is_refused(tmp_path):
   assert out.read_text() == 'kept' and not (tmp_path / 'new').exists()
 
 
-def test_hidden_files_and_folders_called_as_images_are_left_out(tmp_path):
+def test_hidden_files_and_folders_named_like_images_are_skipped(tmp_path):
   write(tmp_path / 'in/a.png')
   (tmp_path / 'in/._a.png').write_bytes(b'of another system')
   (tmp_path / 'in/x.png').mkdir()

@@ -94,7 +94,7 @@ def test_a_dimension_that_never_varies_is_drawn_exactly():
   np.testing.assert_allclose(fit(mapper_config(), codes, 5).draw(50, 0)[:, 2], 3.25, rtol=1e-6)
 
 
-def test_standardising_helps_with_narrow_codes_off_centre():
+def test_standardisation_helps_with_narrow_off_center_codes():
   codes, held = narrow(300), narrow(100, seed=1)
   energy = {
     way: distributions.sample_distances(

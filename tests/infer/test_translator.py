@@ -72,7 +72,7 @@ def test_gaussian_draws_have_the_moments_of_the_codes(run):
   np.testing.assert_allclose(np.cov(drawn.T), np.cov(run.codes.T), atol=0.02)
 
 
-def test_what_cannot_be_done_is_said(run, pictures, trained_run, tmp_path):
+def test_unsupported_requests_are_reported(run, pictures, trained_run, tmp_path):
   with pytest.raises(ValueError, match='either style codes'):
     run.translate(pictures)
   with pytest.raises(ValueError, match='must be uint8'):
@@ -83,7 +83,7 @@ def test_what_cannot_be_done_is_said(run, pictures, trained_run, tmp_path):
     step_jax.load(tmp_path)
 
 
-def test_a_stage_alone_can_be_opened(trained_run, run):
+def test_a_single_stage_can_be_opened(trained_run, run):
   stage = step_jax.load(trained_run[0] / 'translate')
   assert stage.config.stage == 'translate' and run.config.stage == 'finetune'
   assert run.step == 6

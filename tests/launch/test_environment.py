@@ -112,7 +112,7 @@ def test_a_moved_checkout_is_installed_again(checkout, tmp_path):
   assert len(checkout.lines('pip')) == 2
 
 
-def test_finds_what_a_shim_hides(checkout):
+def test_finds_a_python_hidden_by_a_shim(checkout):
   """The first `python3.13` on PATH fails, `python3` is old; a later match and pyenv's own work."""
   checkout.shim('python3.12')
   checkout.shim('python3.13')
@@ -127,14 +127,14 @@ def test_finds_what_a_shim_hides(checkout):
   assert checkout.find(PATH=f'{checkout.bin}:{checkout.home.parent}/second') == second
 
 
-def test_takes_only_what_can_make_an_environment(checkout):
+def test_uses_only_a_python_that_can_create_environments(checkout):
   checkout.python('python3.12', '3.12.1', venv=False)
   python = checkout.python('python3', '3.14.0')
   assert checkout.find() == python
   assert checkout.find('13') == ''
 
 
-def test_no_home_is_no_error(checkout):
+def test_no_home_is_not_an_error(checkout):
   python = checkout.python('python3', '3.12.1')
   del checkout.environment['HOME']
   assert checkout.find() == python
@@ -155,7 +155,7 @@ def test_no_python_is_one_line(checkout):
 
 
 @pytest.mark.parametrize('there', ['3.11.7', '3.12.1'])
-def test_an_environment_of_another_python_is_made_again(checkout, there):
+def test_an_environment_of_another_python_is_recreated(checkout, there):
   checkout.python('../code/.venv/bin/python', there)
   (checkout.folder / '.venv/.installed-').write_text('what an older release left')
   mine = checkout.python('mine', '3.13.0')
@@ -167,7 +167,7 @@ def test_an_environment_of_another_python_is_made_again(checkout, there):
   assert checkout.make() == ''
 
 
-def test_an_old_or_broken_environment_is_made_again(checkout):
+def test_an_old_or_broken_environment_is_recreated(checkout):
   python = checkout.python('python3.12', '3.12.1')
   checkout.python('../code/.venv/bin/python', '3.11.7')
   checkout.make()
@@ -178,7 +178,7 @@ def test_an_old_or_broken_environment_is_made_again(checkout):
   assert checkout.lines('made_by') == [python] * 3
 
 
-def test_a_failed_installation_is_told_and_tried_again(checkout):
+def test_a_failed_installation_is_reported_and_retried(checkout):
   checkout.python('python3.12', '3.12.1')
   (checkout.folder / 'pip_fails').touch()
   done = checkout.run("make_environment 'test'")

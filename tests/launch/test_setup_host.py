@@ -81,7 +81,7 @@ def test_steps_can_be_taken_alone(host):
   assert host.lines('checks') == ['- 4'] and len(host.lines('pip')) == 1
 
 
-def test_other_pins_install_anew(host):
+def test_other_pins_install_again(host):
   host.python('python3.12')
   pins = host.home / 'my pins.txt'
   pins.write_text('jax==0.12.0\n')
@@ -94,7 +94,7 @@ def test_other_pins_install_anew(host):
   assert 'cannot read the constraints none.txt' in host.refuse(2, '--constraints', 'none.txt')
 
 
-def test_a_failed_installation_is_tried_again(host):
+def test_a_failed_installation_is_retried(host):
   host.python('python3.12')
   (host.home / 'pip_fails').touch()
   assert 'setup_host: pip could not install .[tpu]' in host.refuse(4)
@@ -102,7 +102,7 @@ def test_a_failed_installation_is_tried_again(host):
   assert 'environment made' in host.ok()
 
 
-def test_a_damaged_environment_is_made_anew(host):
+def test_a_damaged_environment_is_recreated(host):
   host.python('python3.12')
   host.ok('install')
   (host.home / '.venv/bin/python').unlink()
@@ -118,14 +118,14 @@ def test_a_damaged_environment_is_made_anew(host):
     (('python3',), 'python3'),
   ],
 )
-def test_takes_the_python_that_is_there(host, there, taken):
+def test_uses_the_existing_python(host, there, taken):
   for name in there:
     host.python(name)
   host.ok('install')
   assert host.lines('made_by') == [str(host.bin / taken)]
 
 
-def test_python_can_be_told(host):
+def test_python_can_be_set(host):
   host.python('python3.12')
   host.python('mine')
   host.environment['PYTHON'] = 'mine'
@@ -167,7 +167,7 @@ def test_no_python_at_all(host):
   assert line.startswith('setup_host: no Python 3.12 or 3.13, and neither uv nor apt brought one')
 
 
-def test_checks_say_what_is_missing(host):
+def test_checks_report_what_is_missing(host):
   host.python('python3.12')
   host.ok('install')
   (host.home / 'no_chips').touch()
@@ -187,7 +187,7 @@ def test_wrong_use(host):
 
 
 @pytest.mark.parametrize('chips', [True, False])
-def test_the_look_at_chips_is_a_program_that_runs(tmp_path, chips):
+def test_the_check_of_chips_runs(tmp_path, chips):
   """The embedded programs, with stand-ins for jax and tensorstore."""
   script = (ROOT / 'launch/setup_host.sh').read_text()
   look, bucket = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON\n", script, re.S)
@@ -213,7 +213,7 @@ def test_the_look_at_chips_is_a_program_that_runs(tmp_path, chips):
     assert done.returncode and 'JAX sees only the CPU' in done.stderr
 
 
-def test_the_look_at_the_bucket_leaves_nothing(tmp_path):
+def test_the_check_of_the_bucket_leaves_no_object(tmp_path):
   """With tensorstore itself, on a folder instead of a bucket."""
   script = (ROOT / 'launch/setup_host.sh').read_text()
   program = re.findall(r"<<'PYTHON'\n(.*?)\nPYTHON\n", script, re.S)[1]

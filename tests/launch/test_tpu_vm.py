@@ -137,7 +137,7 @@ def test_a_plain_node_is_made_at_once(cloud):
     ('ERROR: (gcloud.x) INTERNAL: try\nagain', 1, 'create failed: INTERNAL: try again'),
   ],
 )
-def test_create_tells_the_remedy(cloud, text, status, message):
+def test_create_reports_what_to_do(cloud, text, status, message):
   cloud.set(coming=WAITS)
   cloud.fault('* create *', text)
   # Both ways to ask say the same.
@@ -155,7 +155,7 @@ def test_after_no_capacity_another_zone_can_be_tried(cloud):
   assert 'was created with another zone' in cloud.refuse(2, 'create', '--zone=x')
 
 
-def test_what_others_made_is_left_alone(cloud):
+def test_nodes_of_others_are_not_changed(cloud):
   cloud.set(node='READY\n', request='ACTIVE\n')
   for flags in ((), ('--queued',)):
     line = cloud.refuse(5, 'create', '--project=p', '--zone=z', '--type=v4-8', *flags)
@@ -167,7 +167,7 @@ def test_what_others_made_is_left_alone(cloud):
   cloud.ok('setup', '--project=p', '--zone=z')
 
 
-def test_waiting_has_a_limit_and_goes_on(cloud):
+def test_waiting_has_a_limit_and_can_be_continued(cloud):
   flags = ('--project=p', '--zone=z', '--type=v6e-8', '--queued')
   line = cloud.refuse(8, 'create', *flags, '--wait=0.001')
   assert 'queued resource WAITING_FOR_RESOURCES): repeat `create` to continue waiting' in line
@@ -191,7 +191,7 @@ def test_create_that_hangs_is_ended(cloud):
   assert len(cloud.calls('tpu-vm create')) == 1
 
 
-def test_a_request_that_is_not_granted_is_asked_again(cloud):
+def test_a_rejected_request_is_repeated(cloud):
   cloud.set(coming='WAITING_FOR_RESOURCES\nFAILED\n')
   reason = "Quota 'TPUV5s' exhausted. Limit 4 in zone z"
   cloud.set(details=f', "failedData": {{"error": {{"message": "{reason}"}}}}')
@@ -204,7 +204,7 @@ def test_a_request_that_is_not_granted_is_asked_again(cloud):
 
 
 @pytest.mark.parametrize('failures', [4, 5])
-def test_waiting_survives_a_network(cloud, failures):
+def test_waiting_survives_network_failures(cloud, failures):
   cloud.fault('*tpu-vm describe*', 'ERROR: (gcloud.x) NOT_FOUND')
   cloud.fault('*tpu-vm describe*', 'ERROR: (gcloud.x) connection reset', times=failures)
   flags = ('--project=p', '--zone=z', '--type=v5litepod-16')
@@ -228,7 +228,7 @@ def test_interrupting_keeps_the_request(cloud, checkout, monkeypatch):
   assert len(cloud.calls('queued-resources create')) == 1
 
 
-def test_a_host_that_takes_no_ssh_yet(cloud):
+def test_a_host_that_does_not_accept_ssh_yet(cloud):
   cloud.fault('*--command=true*', DROPPED, 255)
   line = cloud.refuse(9, 'create', '--project=p', '--zone=z', '--type=v4-8')
   assert 'ssh failed on worker 0 of 2 (ssh: connect to host 10.0.0.3 port 22' in line
@@ -253,7 +253,7 @@ def test_one_host_of_eight_fails_in_setup(cloud):
   assert len(cloud.calls('tpu-vm scp')) == 8
 
 
-def test_setup_tells_what_a_host_lacks(cloud):
+def test_setup_reports_what_a_host_lacks(cloud):
   cloud.create('--bucket=gs://b')
   for lack, message in (
     ('no_chips', 'no chips: is another program using them'),
@@ -274,7 +274,7 @@ def test_setup_sends_no_code_to_hosts_that_have_it(cloud):
   assert len(cloud.calls('tpu-vm scp')) == before + 2
 
 
-def test_no_run_of_two_codes(cloud):
+def test_hosts_do_not_run_different_code(cloud):
   cloud.ready()
   cloud.ok('run', '--', 'false')
   for goes_on in ('copy', 'resume'):
@@ -358,7 +358,7 @@ def test_a_host_that_does_not_answer(cloud, checkout, monkeypatch):
   cloud.ok('status')
 
 
-def test_where_one_host_fails_resume_starts_all_again(cloud):
+def test_if_one_host_fails_resume_restarts_all(cloud):
   cloud.ready()
   cloud.ok('run', '--', 'bash', '-c', '[[ $HOME != */1 || -e $HOME/well ]] || exit 3; sleep 60')
   until(lambda: (cloud.home(1) / 'step_jax_tpu/run/exit').exists())
@@ -370,7 +370,7 @@ def test_where_one_host_fails_resume_starts_all_again(cloud):
   assert cloud.ok('status').count('alive') == 2
 
 
-def test_a_run_that_ended_well_is_not_repeated(cloud):
+def test_a_successful_run_is_not_repeated(cloud):
   cloud.ready()
   cloud.ok('run', '--', 'true')
   until(ended(cloud, 0))
@@ -438,7 +438,7 @@ def test_logs(cloud):
     (('--spot',), {'node': 'PREEMPTED\n'}),
   ],
 )
-def test_resume_after_pre_emption(cloud, checkout, flags, states):
+def test_resume_after_preemption(cloud, checkout, flags, states):
   cloud.hosts(1)
   cloud.ready(*flags)
   cloud.ok('run', '--', 'bash', '-c', 'echo "$0" >"$HOME/said"; sleep 60', 'a  b')
@@ -463,7 +463,7 @@ def test_resume_after_pre_emption(cloud, checkout, flags, states):
 
 
 @pytest.mark.parametrize('state', ['PREEMPTED', 'TERMINATED'])
-def test_pre_emption_in_the_middle_of_a_call(cloud, state):
+def test_preemption_during_a_call(cloud, state):
   cloud.ready('--spot')
   cloud.fault('*--worker=1*run_host.sh start*', DROPPED, 255, node=state)
   assert 'was preempted: `resume` recreates it' in cloud.refuse(7, 'run', *SLEEP)
@@ -473,7 +473,7 @@ def test_pre_emption_in_the_middle_of_a_call(cloud, state):
   assert cloud.ok('status').count('alive') == 2
 
 
-def test_resume_that_finds_no_capacity_can_be_given_again(cloud):
+def test_resume_without_capacity_can_be_repeated(cloud):
   cloud.hosts(1)
   cloud.ready('--spot')
   cloud.ok('run', *SLEEP)
@@ -569,7 +569,7 @@ def test_without_gcloud(cloud, monkeypatch):
   assert 'gcloud is not on PATH' in cloud.refuse(2, 'status', '--project=p', '--zone=z')
 
 
-def test_a_state_file_is_whole_or_old(checkout, tmp_path):
+def test_a_state_file_is_written_atomically(checkout, tmp_path):
   path = tmp_path / 'a' / 'x.json'
   checkout.tpu_node.replace_file(path, lambda new: new.write_text('old'))
 

@@ -143,7 +143,7 @@ def test_packed_style_is_an_isometry(seed, taps):
 
 @settings(max_examples=20, deadline=None)
 @given(seed=st.integers(0, 10_000))
-def test_style_forgets_where_things_are(seed):
+def test_style_vectors_ignore_positions(seed):
   features = jax.random.normal(jax.random.key(seed), (1, 4, 6, 5))
   shuffled = jax.random.permutation(jax.random.key(seed + 1), features.reshape(1, 24, 5), axis=1)
   golden.assert_close(

@@ -80,14 +80,14 @@ def test_the_sampler_is_the_one_with_the_lower_energy_distance(trained_run, monk
   assert 'lower energy distance' in session.sampling
 
 
-def test_a_mapper_that_loses_is_told_of_in_training(copied, picture_folder, monkeypatch, caplog):
+def test_a_bad_mapper_is_reported_in_training(copied, picture_folder, monkeypatch, caplog):
   monkeypatch.setattr(samplers, 'mapper_wins', lambda scores: False)
   shutil.rmtree(copied / 'mapper')
   tiny.train('mapper', picture_folder, copied)
   assert 'the mapper samples worse codes than the Gaussian' in caplog.text
 
 
-def test_another_stage_draws_by_the_gaussian_of_its_own_codes(
+def test_another_stage_samples_from_the_gaussian_of_its_own_codes(
   trained_run, tmp_path, picture_folder, caplog
 ):
   folder = trained_run[0] / 'translate'
@@ -113,7 +113,7 @@ def test_another_stage_draws_by_the_gaussian_of_its_own_codes(
   assert set(programs.bundle(run, ['cpu']).programs) == {'encode', 'generate'}
 
 
-def test_a_mapper_is_not_used_after_its_encoder_went_on(gone_on):
+def test_a_mapper_is_not_used_after_further_training_of_its_encoder(gone_on):
   run = step_jax.load(gone_on)
   assert run.step == 10 and not run.samplers
   assert (
@@ -127,7 +127,7 @@ def test_a_mapper_is_not_used_after_its_encoder_went_on(gone_on):
   assert bool(best.samplers) == (best.step == 6)
 
 
-def test_a_fitted_mapper_is_not_overwritten_for_another_encoder(gone_on, picture_folder):
+def test_a_mapper_is_not_overwritten_for_another_encoder(gone_on, picture_folder):
   before = content(gone_on / 'mapper')
   with pytest.raises(RunError, match='which has changed since .*remove .*mapper, then re-run'):
     tiny.train('mapper', picture_folder, gone_on)
@@ -136,7 +136,7 @@ def test_a_fitted_mapper_is_not_overwritten_for_another_encoder(gone_on, picture
   assert before == content(gone_on / 'mapper')
 
 
-def test_after_the_remedy_it_is_fitted_again(gone_on, picture_folder, tmp_path):
+def test_a_mapper_can_be_fitted_again_after_removing_the_old_one(gone_on, picture_folder, tmp_path):
   shutil.copytree(gone_on, tmp_path / 'run')
   shutil.rmtree(tmp_path / 'run/mapper')
   tiny.train('mapper', picture_folder, tmp_path / 'run')
@@ -172,7 +172,7 @@ def test_the_same_encoder_trains_on_and_keeps_its_codes(copied, picture_folder):
   )
 
 
-def test_an_interrupted_mapper_is_not_trusted_yet(copied, monkeypatch):
+def test_an_unfinished_mapper_is_not_used(copied, monkeypatch):
   monkeypatch.setattr(checkpoint.Checkpoints, 'scores', lambda self, step: {})
   run = step_jax.load(copied)
   assert run.sampler_name == 'gaussian' and 'interrupted' in run.note
@@ -194,7 +194,7 @@ def test_a_mapper_of_an_earlier_version(copied, picture_folder):
   assert before == content(copied / 'mapper')
 
 
-def test_an_earlier_version_drew_as_it_still_does(copied):
+def test_samples_of_earlier_versions_do_not_change(copied):
   """A configuration without `imle.standardize` is of codes as they are."""
   expected = step_jax.load(copied)
   settings = json.loads((copied / 'mapper/config.json').read_text())

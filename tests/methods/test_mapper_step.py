@@ -78,7 +78,7 @@ def test_narrow_codes_far_from_the_origin_find_their_nearest_samples():
   np.testing.assert_array_equal(index, exact.argmin(axis=1))
 
 
-def test_of_equally_near_samples_the_first_is_taken():
+def test_ties_of_samples_go_to_the_first():
   # On a small grid all sums are exact; more codes and samples than are compared at a time.
   rng = np.random.default_rng(0)
   codes = rng.integers(0, 4, (1100, 2)).astype(np.float32)

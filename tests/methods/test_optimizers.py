@@ -74,11 +74,11 @@ def test_averages_match_the_original():
     np.testing.assert_allclose(average, after, rtol=1e-6)
 
 
-def test_an_average_of_a_constant_stays_exactly():
+def test_an_average_of_a_constant_is_exact():
   value = jax.random.normal(jax.random.key(0), (100,))
   np.testing.assert_array_equal(optimizers.ema_update(value, value, 0.999), value)
 
 
-def test_averages_warm_up():
+def test_averages_have_a_warm_up():
   decay = [float(optimizers.ema_decay(jnp.int32(step), 0.999)) for step in (0, 90, 20_000)]
   np.testing.assert_allclose(decay, [0.1, 0.91, 0.999], rtol=1e-6)

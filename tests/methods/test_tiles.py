@@ -58,7 +58,7 @@ def test_tiles_give_the_whole_image(generator, monkeypatch):
   assert difference(apart, whole[:64, :64]) > 1
 
 
-def test_tiles_overlap_by_what_they_see(generator, monkeypatch):
+def test_tiles_overlap_by_the_receptive_field(generator, monkeypatch):
   module, params = generator
   monkeypatch.setattr(tiles, '_HALO', SEEN + 24)
   rng, visit = np.random.default_rng(2), tiles._visit

@@ -90,7 +90,7 @@ def test_two_hosts_with_a_split_state_train_as_one_device(folder, alone, tmp_pat
   close(alone, found)
 
 
-def test_a_killed_run_ends_as_one_that_was_not(folder, alone, tmp_path):
+def test_a_killed_run_ends_like_an_uninterrupted_one(folder, alone, tmp_path):
   """SIGKILL, then the same command: the same arrays and the same log, bit for bit."""
   command = [sys.executable, '-m', 'mosaic.killed', '3', *arguments(folder, tmp_path)]
   killed = subprocess.run(command, cwd=hosts.ROOT, capture_output=True, text=True)

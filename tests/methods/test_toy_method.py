@@ -36,7 +36,7 @@ def test_a_lazy_term_has_a_value_in_every_line(trained):
   assert all(row['r1'] > 0 for row in rows)
 
 
-def test_a_stage_starts_with_the_statistics_of_the_one_before(folder, trained, tmp_path):
+def test_a_stage_starts_with_the_statistics_of_the_previous_one(folder, trained, tmp_path):
   config = make_config(folder, init_from=str(trained / 'mosaic'))
   mesh = mesh_lib.make_mesh()
   stage = methods.STAGES['mosaic'].hook('build')(config, tmp_path, mesh)

@@ -116,7 +116,7 @@ def test_learned_distances_are_of_any_method(session, monkeypatch):
     assert found[f'lpips-made-up-diversity-{kind}/256'].value > 0
 
 
-def test_the_next_of_a_batch():
+def test_the_next_image_of_a_batch():
   sizes = [(2, 2)] * 3 + [(4, 2)] + [(2, 2)] * 7
   assert reconstruction.following(sizes).tolist() == [1, 2, 4, 3, 5, 6, 7, 8, 0, 10, 9]
 

@@ -215,7 +215,7 @@ def check_parameters(vectors, state, key):
       )
 
 
-def test_a_frozen_encoder_is_not_touched():
+def test_a_frozen_encoder_does_not_change():
   config = config_lib.load(config_lib.stage_file('translate') + ':,size=16')
   config.model.update(encoder_width=4, generator_width=4, discriminator_width=4, num_scales=2)
   config.loss.update(recon_perceptual=0.0, recon_l1=10.0)

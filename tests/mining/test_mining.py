@@ -51,7 +51,7 @@ def test_near_copies_far_from_the_origin_are_told_apart():
   np.testing.assert_array_equal(found.farthest, farthest)
 
 
-def test_scenes_are_avoided_among_the_nearest_alone():
+def test_scenes_are_avoided_only_among_the_nearest():
   rng = np.random.default_rng(1)
   vectors, groups = rng.standard_normal((50, 8)).astype(np.float32), rng.integers(0, 4, 50)
   found = neighbors.find_neighbors(vectors, 7, 9, groups)
@@ -126,7 +126,7 @@ def test_neighbours_are_exact_where_norms_dominate(
   np.testing.assert_array_equal(found.farthest, farthest)
 
 
-def test_coarse_products_change_nothing():
+def test_coarse_products_do_not_change_the_result():
   vectors = np.random.default_rng(2).standard_normal((300, 40)).astype(np.float32)
   exact = neighbors.find_neighbors(vectors, 5, 6)
   coarse = neighbors.find_neighbors(vectors, 5, 6, dtype='bfloat16')
@@ -134,7 +134,7 @@ def test_coarse_products_change_nothing():
   np.testing.assert_array_equal(exact.farthest, coarse.farthest)
 
 
-def test_an_interrupted_search_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_search_is_resumed(tmp_path, monkeypatch):
   vectors = np.random.default_rng(3).standard_normal((90, 7)).astype(np.float32)
   expected = neighbors.find_neighbors(vectors, 5, 6, block=16)
   multiplied = []
@@ -217,7 +217,7 @@ def test_vectors_of_pictures_of_mixed_sizes(tmp_path, features):
     np.testing.assert_allclose(vector, expected[0], rtol=1e-4, atol=1e-4)
 
 
-def test_interrupted_vectors_go_on(tmp_path, features):
+def test_interrupted_vectors_are_resumed(tmp_path, features):
   examples = pictures([(32, 32), (24, 40), *[(32, 32)] * 5])
   seen = []
 
@@ -241,7 +241,7 @@ def test_interrupted_vectors_go_on(tmp_path, features):
   assert seen == [0, 0, 1]
 
 
-def test_projected_distances_are_nearly_right(tmp_path, features):
+def test_projected_distances_are_nearly_exact(tmp_path, features):
   examples = pictures([(32, 32)] * 12)
   batches = lambda start: pipeline.eval_batches(iter(examples[start:]), 2)
   (tmp_path / 'short').mkdir()
@@ -291,7 +291,7 @@ def test_the_table_is_kept(tmp_path):
   assert calls and [p.name for p in path.parent.iterdir()] == ['neighbors.npz']
 
 
-def test_hosts_that_share_a_folder_do_not_meet(tmp_path, monkeypatch):
+def test_hosts_that_share_a_folder_do_not_conflict(tmp_path, monkeypatch):
   vectors = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
   folders = []
 

@@ -182,7 +182,7 @@ def test_initial_parameters_follow_the_original():
   assert not np.any(params['conv0']['bias'])
 
 
-def test_both_halves_of_the_generator_make_the_whole():
+def test_encode_and_decode_equal_the_generator():
   module = Generator(width=4)
   source = jax.random.uniform(jax.random.key(1), (2, 16, 16, 3), minval=-1)
   z = jax.random.normal(jax.random.key(2), (2, 8))
@@ -193,7 +193,7 @@ def test_both_halves_of_the_generator_make_the_whole():
   assert generator.SIZE_MULTIPLE == 8
 
 
-def test_remat_changes_what_is_kept_alone():
+def test_remat_changes_only_what_is_kept():
   image = jnp.asarray(np.random.default_rng(0).standard_normal((2, 32, 32, 3)), jnp.float32)
   found = {}
   for remat in (False, True):

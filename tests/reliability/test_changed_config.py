@@ -15,7 +15,7 @@ from step_jax.errors import ConfigError, RunError
 from step_jax.train import run, writers
 
 
-def test_another_configuration_is_refused_field_by_field(tmp_path):
+def test_a_changed_configuration_is_refused_field_by_field(tmp_path):
   folder = toy.train(tmp_path, **{'schedule.total_kimg': 4.0})
   before = {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
   with pytest.raises(RunError) as refused:
@@ -26,7 +26,7 @@ def test_another_configuration_is_refused_field_by_field(tmp_path):
   assert before == {path: path.read_bytes() for path in folder.rglob('*') if path.is_file()}
 
 
-def test_told_to_it_goes_on_and_keeps_the_new_one(tmp_path):
+def test_change_config_resumes_and_saves_the_new_configuration(tmp_path):
   folder = toy.train(tmp_path, **{'schedule.total_kimg': 4.0})
   toy.train(tmp_path, change_config=True, **{'optimizer.lr': 0.25})
   assert config_lib.read(folder).optimizer.lr == 0.25
@@ -35,7 +35,7 @@ def test_told_to_it_goes_on_and_keeps_the_new_one(tmp_path):
   assert [row['step'] for row in writers.read_metrics(folder) if 'loss' in row] == [*range(1, 11)]
 
 
-def test_length_and_what_is_due_when_may_change(tmp_path, whole):
+def test_length_and_intervals_may_change(tmp_path, whole):
   toy.train(tmp_path, **{'schedule.total_kimg': 4.0, 'every.checkpoint': 3, 'every.log': 4})
   folder = toy.train(tmp_path)
   step, found = toy.final(folder)
@@ -51,13 +51,13 @@ def test_a_misspelt_metric_of_the_best_checkpoint_is_an_error_and_can_be_correct
 
 
 @pytest.mark.parametrize('kept', [None, '{"stage": "t'])
-def test_a_configuration_of_nothing_that_was_trained_binds_nobody(tmp_path, kept):
+def test_a_configuration_without_training_can_be_changed(tmp_path, kept):
   (tmp_path / 'toy').mkdir()
   (tmp_path / 'toy/config.json').write_text(kept or json.dumps({'batch_size': 7}))
   assert toy.final(toy.train(tmp_path, **{'optimizer.lr': 0.25}))[0] == 10
 
 
-def test_a_field_that_an_older_version_did_not_know_is_no_change(tmp_path):
+def test_a_new_field_is_not_a_changed_configuration(tmp_path):
   folder = toy.train(tmp_path, **{'schedule.total_kimg': 4.0})
   old = json.loads((folder / 'config.json').read_text())
   del old['optimizer']['b1'], old['dtype']
@@ -164,7 +164,7 @@ def test_a_stage_resumes_only_on_its_images(images, tmp_path):
   train_on(images, tmp_path, schedule__total_kimg=5.0)
 
 
-def test_images_that_change_sides_are_named():
+def test_images_that_change_splits_are_named():
   old = {'train': {'a': '1', 'b': '2'}, 'val': {'c': '3'}}
   new = {'train': {'a': '1', 'c': '3'}, 'val': {'b': '2'}}
   assert contents.differences(old, new) == [

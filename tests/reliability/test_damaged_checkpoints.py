@@ -74,7 +74,7 @@ FAULTS += [(described, remove), (described, zero), (digests, remove)]
 
 
 @pytest.mark.parametrize(('which', 'fault'), FAULTS)
-def test_the_one_before_is_taken(which, fault, stopped, tmp_path, caplog, whole):
+def test_the_previous_checkpoint_is_used(which, fault, stopped, tmp_path, caplog, whole):
   workdir = tmp_path / 'run'
   shutil.copytree(stopped, workdir)
   fault(which(workdir / 'toy/checkpoints/6'))
@@ -89,7 +89,7 @@ def test_the_one_before_is_taken(which, fault, stopped, tmp_path, caplog, whole)
 
 
 @pytest.mark.parametrize('content', ['nothing', 'no state'])
-def test_a_checkpoint_that_is_not_there_in_truth(content, stopped, tmp_path, whole):
+def test_a_checkpoint_without_files_is_ignored(content, stopped, tmp_path, whole):
   workdir = tmp_path / 'run'
   shutil.copytree(stopped, workdir)
   newest = workdir / 'toy/checkpoints/6'
@@ -98,7 +98,7 @@ def test_a_checkpoint_that_is_not_there_in_truth(content, stopped, tmp_path, who
   assert np.array_equal(toy.final(toy.train(workdir))[1], whole)
 
 
-def test_none_whole_is_an_error_and_not_a_fresh_start(stopped, tmp_path):
+def test_without_an_intact_checkpoint_training_does_not_restart(stopped, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(stopped, workdir)
   for step in ('4', '6'):
@@ -122,7 +122,7 @@ NOT_AS_WRITTEN = (
 
 
 @pytest.mark.parametrize('name', ['metrics/metrics', 'digests/metadata', '_CHECKPOINT_METADATA'])
-def test_descriptions_that_are_something_else(name, stopped, tmp_path):
+def test_invalid_descriptions(name, stopped, tmp_path):
   """JSON, but not what was written: done without, or the checkpoint counts as damaged."""
   folder = tmp_path / 'toy'
   shutil.copytree(stopped / 'toy', folder)
@@ -141,7 +141,7 @@ def like():
 
 
 @pytest.mark.parametrize('fault', [zero, flip])
-def test_readers_tell_and_move_nothing(fault, stopped, tmp_path, caplog):
+def test_readers_do_not_move_files(fault, stopped, tmp_path, caplog):
   folder = tmp_path / 'toy'
   shutil.copytree(stopped / 'toy', folder)
   fault(largest(folder / 'checkpoints/6'))
@@ -207,7 +207,7 @@ def test_arrays_that_were_split_over_devices_are_checked_on_another_number(tmp_p
   assert toy.final(tmp_path)[0] == 1
 
 
-def test_what_a_killed_write_leaves_is_no_checkpoint_and_is_cleared_away(stopped, tmp_path):
+def test_leftovers_of_a_killed_write_are_not_a_checkpoint_and_are_removed(stopped, tmp_path):
   workdir = tmp_path / 'run'
   shutil.copytree(stopped, workdir)
   checkpoints = workdir / 'toy/checkpoints'

@@ -71,7 +71,7 @@ def only_line(stderr: str) -> str:
   return lines[0]
 
 
-def test_a_disk_that_fills_up_while_training(disk, tmp_path, whole):
+def test_a_disk_that_becomes_full_in_training(disk, tmp_path, whole):
   saved = tmp_path / 'saved'
   done = in_namespace(
     'mount -t tmpfs -o size=400k tmpfs "$1"; exec "$2" -c "$3" "$1" 5 "$4"',
@@ -87,7 +87,7 @@ def test_a_disk_that_fills_up_while_training(disk, tmp_path, whole):
   assert np.array_equal(toy.final(toy.train(saved))[1], whole)
 
 
-def test_work_that_orbax_abandons_is_silent(tmp_path):
+def test_abandoned_work_of_orbax_is_silent(tmp_path):
   """Whenever it ends: threads of the array store may report to a closed event loop much later."""
   program = """
 import asyncio, pathlib, sys
@@ -159,7 +159,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch
   assert '\n' not in str(e.value)
 
 
-def test_events_are_written_by_who_reports_them(tmp_path):
+def test_events_are_written_by_the_calling_thread(tmp_path):
   """tensorboardX's own writer puts them in a queue that nobody empties once its thread failed."""
   writer = writers.MetricWriter(tmp_path)
 

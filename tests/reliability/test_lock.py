@@ -47,7 +47,7 @@ def test_the_second_refuses_until_the_first_is_gone(tmp_path, holder):
   assert not (tmp_path / 'toy/.lock').exists()
 
 
-def test_it_is_let_go_when_training_fails(tmp_path, monkeypatch):
+def test_the_lock_is_released_when_training_fails(tmp_path, monkeypatch):
   def fail(step):
     if step == 5:
       raise RunError('a fault')
@@ -87,7 +87,7 @@ def test_a_file_that_its_last_holder_removes_is_not_taken_for_the_lock(tmp_path,
       pass
 
 
-def test_a_file_system_without_locks_is_told_of(tmp_path, monkeypatch, caplog):
+def test_a_file_system_without_locks_is_reported(tmp_path, monkeypatch, caplog):
   def refuse(*args):
     raise OSError(95, os.strerror(95))
 

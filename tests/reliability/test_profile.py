@@ -17,7 +17,7 @@ def traced(folder) -> list[int]:
 
 
 @pytest.mark.parametrize(('asked', 'steps'), [((3, 5), [3, 4, 5]), ((9, 20), [9, 10])])
-def test_the_steps_asked_for_are_traced(tmp_path, asked, steps):
+def test_the_configured_steps_are_traced(tmp_path, asked, steps):
   assert traced(toy.train(tmp_path, profile=asked)) == steps
 
 
@@ -31,7 +31,7 @@ def test_a_trace_may_be_asked_for_on_resume(tmp_path):
   assert traced(toy.train(tmp_path, profile=(2, 6))) == [5, 6]
 
 
-def test_a_failure_within_ends_the_trace(tmp_path, monkeypatch):
+def test_a_failure_ends_the_trace(tmp_path, monkeypatch):
   def hook(step):
     if step == 4:
       raise OSError('gone')

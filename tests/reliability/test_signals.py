@@ -32,7 +32,7 @@ def send(number, at):
   ('number', 'status', 'told'),
   [(signal.SIGTERM, 75, 'step 7 is saved'), (signal.SIGINT, 130, 'interrupted')],
 )
-def test_the_running_step_is_saved(number, status, told, tmp_path, monkeypatch, capfd, whole):
+def test_the_current_step_is_saved(number, status, told, tmp_path, monkeypatch, capfd, whole):
   handlers = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
   monkeypatch.setattr(toy, 'hook', send(number, at=7))
   assert main.guarded(lambda: toy.train(tmp_path)) == status
@@ -47,7 +47,7 @@ def test_the_running_step_is_saved(number, status, told, tmp_path, monkeypatch, 
   assert [row['step'] for row in rows if 'loss' in row] == [*range(1, 11)]
 
 
-def test_evaluation_that_is_due_is_not_lost(tmp_path, monkeypatch):
+def test_a_due_evaluation_is_not_skipped(tmp_path, monkeypatch):
   """It chooses the best checkpoint, and after the restart its step is over."""
   monkeypatch.setattr(toy, 'hook', send(signal.SIGTERM, at=8))
   with pytest.raises(Preempted):
@@ -56,14 +56,14 @@ def test_evaluation_that_is_due_is_not_lost(tmp_path, monkeypatch):
   assert [row['step'] for row in rows if 'score' in row] == [4, 8]
 
 
-def test_in_the_last_step_it_is_too_late(tmp_path, monkeypatch):
+def test_a_signal_in_the_last_step_saves_it(tmp_path, monkeypatch):
   monkeypatch.setattr(toy, 'hook', send(signal.SIGTERM, at=10))
   with pytest.raises(Preempted, match='step 10 is saved'):
     toy.train(tmp_path)
   assert toy.final(tmp_path / 'toy')[0] == 10
 
 
-def test_what_is_ignored_stays_so(tmp_path, monkeypatch):
+def test_ignored_signals_stay_ignored(tmp_path, monkeypatch):
   """As under nohup, or in the background of a script."""
   before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
@@ -145,7 +145,7 @@ def test_all_hosts_stop_at_one_step(number, tmp_path):
   assert f'step {step}/' in errors[1] and f'step {step + 1}/' not in errors[1]
 
 
-def test_signals_are_left_alone_outside_of_the_main_thread(monkeypatch):
+def test_signals_are_not_handled_outside_of_the_main_thread(monkeypatch):
   import threading
 
   seen = []

@@ -151,7 +151,7 @@ def reported(folder) -> list[dict]:
 
 
 @pytest.mark.long
-def test_a_run_killed_again_and_again_ends_as_one_that_was_not(tmp_path, capsys):
+def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path, capsys):
   began = time.monotonic()
   finish(start(tmp_path / 'whole'))
   uninterrupted = time.monotonic() - began

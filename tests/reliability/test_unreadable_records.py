@@ -82,7 +82,7 @@ def test_it_stops_training_with_a_line_that_names_it(damaged, number):
     split.names()
 
 
-def test_stepped_over_the_next_one_stands_in_its_place(damaged, number, caplog):
+def test_a_skipped_record_is_replaced_by_the_next_one(damaged, number, caplog):
   split = open_split(damaged, 'skip')
   for _ in range(2):
     np.testing.assert_array_equal(split[number]['A'], split[number + 1]['A'])
@@ -91,7 +91,7 @@ def test_stepped_over_the_next_one_stands_in_its_place(damaged, number, caplog):
   assert f'record {number} ' in caplog.text and 'unreadable so far: 1 of 24' in caplog.text
 
 
-def test_batches_stay_a_function_of_the_step(damaged):
+def test_batches_are_a_function_of_the_step(damaged):
   """Whatever was read before, and by however many hosts."""
   whole = list(itertools.islice(batches(open_split(damaged, 'skip'), 0), 12))
   for start in (5, 11):
@@ -104,7 +104,7 @@ def test_batches_stay_a_function_of_the_step(damaged):
   np.testing.assert_array_equal(np.concatenate([half['A'] for half in halves]), whole[5]['A'])
 
 
-def test_other_records_are_seen_as_if_nothing_had_happened(damaged, prepared):
+def test_other_records_are_not_affected(damaged, prepared):
   """The views that are drawn are those of the whole set."""
   for found, expected in zip(
     (next(batches(open_split(damaged, 'skip'), step)) for step in range(6)),
@@ -138,7 +138,7 @@ def test_a_truncated_file_ends_in_one_line(prepared, unreadable, tmp_path):
   assert '\n' not in str(error.value)
 
 
-def test_an_index_past_the_end_is_no_damage(prepared):
+def test_an_index_past_the_end_is_not_reported_as_damage(prepared):
   split = open_split(prepared, 'skip')
   with pytest.raises(IndexError):
     split[24]

@@ -22,7 +22,7 @@ def make_settings(folder='x', **fields):
 
 
 @pytest.mark.parametrize('name', TABLES)
-def test_what_rows_share_is_trained_once(name):
+def test_shared_stages_of_rows_are_trained_once(name):
   settings = make_settings(seeds=2)
   planned = jobs.make(TABLES[name], settings, TABLES[name].rows)
   folders = [job.folder for job in planned]
@@ -42,7 +42,7 @@ def test_what_rows_share_is_trained_once(name):
 
 
 @pytest.mark.parametrize('name', TABLES)
-def test_all_rows_see_as_many_pictures(name):
+def test_all_rows_train_on_the_same_number_of_images(name):
   settings = make_settings(seeds=1, kimg=8.0)
   seen: dict[str, float] = {}
   for job in jobs.make(TABLES[name], settings, TABLES[name].rows):
@@ -143,7 +143,7 @@ def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
   assert score(skipped={}) == 'measured again'
 
 
-def test_a_table_from_pictures_to_page(picture_folder, tmp_path):
+def test_a_table_from_images_to_page(picture_folder, tmp_path):
   fields = {'model.z_dim': '8'} | {
     field: text if isinstance(text, str) else str(text)
     for field, text in tiny.FIELDS.items()

@@ -126,7 +126,7 @@ TRIPLETS = {
 }
 
 
-def test_begun_on_eight_devices_with_a_split_state_and_ended_on_one(picture_folder, tmp_path):
+def test_training_moves_from_eight_sharded_devices_to_one(picture_folder, tmp_path):
   """The batches are those of a run on one device throughout, and so is what is learnt."""
   whole = tiny.train('pretrain', picture_folder, tmp_path / 'whole', **TRIPLETS)
   half = {**tiny.FIELDS, **TRIPLETS, 'schedule.total_kimg': 0.016, 'fsdp': True}
@@ -154,7 +154,7 @@ def test_begun_on_eight_devices_with_a_split_state_and_ended_on_one(picture_fold
 
 
 @pytest.mark.long
-def test_a_split_state_trains_as_a_copied_one(train, alone):
+def test_sharded_and_replicated_states_train_equally(train, alone):
   compare(alone, train(2, 2, fsdp=True))
 
 

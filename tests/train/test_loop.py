@@ -67,7 +67,7 @@ def run(num_steps=10, start=0, bad_step=None, evaluate=True, **every):
   return types.SimpleNamespace(final=final, saved=checkpoints.saved, writer=writer, seen=seen)
 
 
-def test_everything_is_done_when_it_is_due():
+def test_everything_runs_at_its_interval():
   done = run()
   assert int(done.final.step) == 10 and done.seen == list(range(10))
   assert sorted(done.saved) == [4, 5, 8, 10]
@@ -80,7 +80,7 @@ def test_everything_is_done_when_it_is_due():
   assert all('images_per_second' in row for _, row in done.writer.rows if 'loss' in row)
 
 
-def test_going_on_from_the_middle():
+def test_resuming_in_the_middle():
   done = run(start=7)
   assert done.seen == [7, 8, 9] and sorted(done.saved) == [8, 10]
 
@@ -97,7 +97,7 @@ def test_a_loss_that_is_not_finite_stops_at_its_step(bad, kept):
     run(bad_step=bad)
 
 
-def test_families_are_written_and_not_logged_and_losses_are_blamed_first(caplog):
+def test_families_are_written_but_not_logged_and_losses_are_blamed_first(caplog):
   def train_step(state, batch):
     value = jnp.float32(np.nan if state.step + 1 == 3 else 1)
     return State(state.step + 1, 0.0), {'grad_norm/net': 2 * value, 'loss': value}
@@ -179,7 +179,7 @@ def test_latest_and_best_are_kept(tmp_path):
   np.testing.assert_array_equal(part['params']['net']['w'], np.full((3, 2), 3.0))
 
 
-def test_what_does_not_fit_a_checkpoint_is_named(tmp_path):
+def test_mismatches_with_a_checkpoint_are_named(tmp_path):
   checkpoints = checkpoint.Checkpoints(tmp_path)
   checkpoints.save(1, state_at(1))
   checkpoints.close()

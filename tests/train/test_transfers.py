@@ -23,7 +23,7 @@ def guarded(monkeypatch):
 
 
 @pytest.mark.parametrize('stage', ['pretrain', 'translate'])
-def test_steps_and_evaluations_send_nothing_unasked(stage, guarded, picture_folder, tmp_path):
+def test_steps_and_evaluations_have_no_implicit_transfers(stage, guarded, picture_folder, tmp_path):
   tiny.train(stage, picture_folder, tmp_path, init_from='')
   assert len(guarded) == 1
 

@@ -250,7 +250,7 @@ def test_another_inception_is_refused():
     layouts.recognise(turned, '', 'x.pth')
 
 
-def test_inception_must_be_whole():
+def test_inception_must_be_complete():
   paths = list(nets.shapes('inception'))
   assert nets.present_layers('inception', paths, 'x') == nets.layers('inception')
   without = [path for path in paths if not path.startswith('Mixed_7c')]
@@ -328,7 +328,7 @@ def test_refuses_and_leaves_nothing_behind(case, tmp_path):
   assert [entry.name for entry in tmp_path.iterdir()] == ['x.pth']
 
 
-def test_heads_must_be_whole(tmp_path):
+def test_heads_must_be_complete(tmp_path):
   np.savez(tmp_path / 'x.npz', lin0=np.ones(64), lin1=np.ones(192))
   with pytest.raises(WeightsError, match='lacks conv3 of lpips_alex'):
     convert(tmp_path / 'x.npz')
@@ -340,7 +340,7 @@ def test_one_layer_is_told_apart_by_name(tmp_path):
   assert metadata['name'] == 'squeezenet1_1' and 'conv1/kernel' in found
 
 
-def test_integers_are_no_weights(tmp_path):
+def test_integers_are_not_weights(tmp_path):
   np.savez(tmp_path / 'x.npz', **{f'lin{i}': np.ones(n, int) for i, n in enumerate([64, 192, 384])})
   np.savez(tmp_path / 'y.npz', **{'block1_conv1/kernel': np.ones((3, 3, 3, 64), int)})
   for file in ('x.npz', 'y.npz'):
@@ -362,7 +362,7 @@ FOREIGN = {
 
 
 @pytest.mark.parametrize('case', FOREIGN)
-def test_other_files_are_told_what_they_are(case, tmp_path):
+def test_other_files_are_described(case, tmp_path):
   content, message = FOREIGN[case]
   path = tmp_path / 'x.npy'
   np.save(path, np.ones((2, 2))) if content is None else path.write_bytes(content)
@@ -371,7 +371,7 @@ def test_other_files_are_told_what_they_are(case, tmp_path):
   assert str(path) in str(error.value) and '\n' not in str(error.value)
 
 
-def test_h5_names_that_are_no_text(tmp_path):
+def test_h5_names_that_are_not_text(tmp_path):
   import h5py
 
   with h5py.File(tmp_path / 'x.h5', 'w') as file:
@@ -390,7 +390,7 @@ def test_h5_that_points_to_another_file_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize('kind', ['npz', 'npy', 'h5', 'safetensors'])
-def test_files_cut_short(kind, tmp_path):
+def test_truncated_files(kind, tmp_path):
   ours = files.arrays('vgg16', 1)
   path = tmp_path / f'x.{kind}'
   if kind == 'npz':
@@ -439,7 +439,7 @@ def test_an_altered_file_of_a_published_name_is_refused(tmp_path):
 @pytest.mark.parametrize(
   'lineage, mean, bgr', [('caffe-vgg', VGG_MEAN, True), ('caffe-ssd', SSD_MEAN, False)]
 )
-def test_a_known_digest_tells_how_pixels_are_read(lineage, mean, bgr, tmp_path, monkeypatch):
+def test_a_known_digest_determines_the_pixel_format(lineage, mean, bgr, tmp_path, monkeypatch):
   """Some publish the authors' weights under torchvision's names, which do not show it."""
   source = files.torch_save(tmp_path / 'renamed.pth', vgg())
   published = known.Published('vgg16', 'x.pth', known.digest(source)[:8], lineage=lineage)

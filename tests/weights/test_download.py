@@ -66,7 +66,7 @@ def test_gets_verifies_converts_and_stores(server, body, store, monkeypatch):
   assert features.lineage == 'torchvision' and features.label.startswith('alexnet@')
 
 
-def test_keeps_what_was_there_when_a_file_is_not_the_published_one(
+def test_keeps_the_old_file_if_the_new_one_is_not_the_published_one(
   server, body, store, monkeypatch
 ):
   publish(monkeypatch, server, body)
@@ -81,7 +81,7 @@ def test_keeps_what_was_there_when_a_file_is_not_the_published_one(
   assert [entry.name for entry in store.iterdir()] == ['alexnet.safetensors']
 
 
-def test_a_download_cut_short_leaves_nothing(server, body, store):
+def test_a_truncated_download_leaves_no_file(server, body, store):
   server.files['/a.pth'] = body[:-1000], len(body)  # The server hangs up.
   server.files['/b.pth'] = body[:-1000], None  # And never said how much was to come.
   with pytest.raises(WeightsError, match='cut short after .*damaged or cut short'):
@@ -89,7 +89,7 @@ def test_a_download_cut_short_leaves_nothing(server, body, store):
   assert list(store.iterdir()) == []
 
 
-def test_addresses_of_ones_own(server, body, store):
+def test_user_defined_addresses(server, body, store):
   server.files['/my%20file'] = body, len(body)
   digest = hashlib.sha256(body).hexdigest()
   with pytest.raises(WeightsError, match='not the expected one'):
@@ -118,7 +118,7 @@ def test_only_http_and_known_names(store, tmp_path):
     get('alexnet', ['http://127.0.0.1:9/x'])
 
 
-def test_a_path_that_climbs_stays_below(server, body, store, tmp_path):
+def test_a_path_with_parent_folders_stays_inside(server, body, store, tmp_path):
   server.files['/../../evil'] = body, len(body)
   assert get('alexnet', [f'{server.url}/../../evil']).parent == store
   assert not (tmp_path.parent / 'evil').exists() and not (tmp_path / 'evil').exists()

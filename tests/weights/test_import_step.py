@@ -94,7 +94,7 @@ def test_pretraining_becomes_its_stage(variables, tmp_path):
   assert import_step(tmp_path / 'ckpt-5', tmp_path / 'run').name == 'pretrain'
 
 
-def test_what_cannot_be_used_is_refused_and_nothing_is_left(variables, prefix, tmp_path):
+def test_unusable_files_are_refused_and_nothing_is_written(variables, prefix, tmp_path):
   stop = functools.partial(import_step, workdir=tmp_path / 'run')
   with pytest.raises(WeightsError, match='no such file'):
     stop(tmp_path / 'gone')

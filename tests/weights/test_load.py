@@ -102,7 +102,7 @@ def test_wrong_net_in_the_file(tmp_path):
       load_features('alexnet', ['conv1'], str(path))
 
 
-def test_a_part_of_a_net_serves_the_taps_it_reaches(tmp_path):
+def test_a_partial_network_supports_its_taps(tmp_path):
   own = str(convert(save(tmp_path / 'x.pth', 'vgg16', 4), out=tmp_path / 'o.safetensors'))
   features = load_features('vgg16', ['conv2_2', 'conv1_1', 'conv1_1'], own)
   assert sorted(features.params) == ['conv1_1', 'conv1_2', 'conv2_1', 'conv2_2', 'input']

@@ -63,7 +63,7 @@ def test_names_outside_of_the_table_are_refused_and_nothing_runs(wanted, tmp_pat
     assert not marker.exists()
 
 
-def test_a_payload_of_a_real_pickler_is_refused(tmp_path):
+def test_a_real_pickle_payload_is_refused(tmp_path):
   import pickle
 
   class Payload:
@@ -103,7 +103,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize('attack', BROKEN)
-def test_tricks_of_the_machine_fail_in_one_line(attack, tmp_path):
+def test_invalid_instructions_fail_in_one_line(attack, tmp_path):
   stream = b'\x80\x04' + BROKEN[attack] + (b'' if attack == 'nothing' else b'.')
   for path in in_every_format(tmp_path, stream):
     with pytest.raises(WeightsError) as error:

@@ -60,7 +60,7 @@ def test_reads_other_floats(kind, dtype, tmp_path):
 
 
 @pytest.mark.parametrize('kind', files.KINDS)
-def test_a_file_cut_short_anywhere_is_an_error(kind, tmp_path):
+def test_a_truncated_file_is_an_error(kind, tmp_path):
   path = files.torch_save(tmp_path / 'x.pth', STATE, kind)
   whole = path.read_bytes()
   for length in [*range(0, len(whole), 37), len(whole) - 1]:
@@ -106,7 +106,7 @@ LIES = {
 
 @pytest.mark.parametrize('lie', LIES)
 @pytest.mark.parametrize('write', [files.torch_zip, files.torch_legacy])
-def test_what_the_pickle_says_is_checked_against_the_storages(write, lie, tmp_path):
+def test_descriptions_are_checked_against_the_storages(write, lie, tmp_path):
   path = write(tmp_path / 'x.pth', LIES[lie], [bytes(16)])
   with pytest.raises(WeightsError, match='not a usable PyTorch file'):
     readers.read(path)

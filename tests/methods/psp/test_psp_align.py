@@ -44,7 +44,7 @@ def test_large_faces_are_shrunk_without_aliasing():
   np.testing.assert_allclose(aligned.astype(int), 128, atol=4)
 
 
-def test_beyond_the_image_is_its_reflection():
+def test_outside_of_the_image_is_its_reflection():
   picture = np.full((100, 70, 3), 90, np.uint8)
   picture[:, :35] = 200
   aligned = align.align(picture, landmarks(), size=80)
@@ -55,6 +55,6 @@ def test_beyond_the_image_is_its_reflection():
 
 
 @pytest.mark.parametrize('points', [np.zeros((5, 2)), np.zeros((68, 2)), np.full((68, 2), np.nan)])
-def test_what_is_no_face_is_refused(points):
+def test_landmarks_that_are_not_a_face_are_refused(points):
   with pytest.raises(ValueError, match='alignment'):
     align.face_square(points)

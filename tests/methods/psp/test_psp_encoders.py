@@ -114,7 +114,7 @@ def test_pooling_to_an_integer_fraction_is_a_mean_of_blocks():
 # 13: the encoder at a quarter of its widths.
 
 
-def test_thin_encoder():
+def test_a_narrow_encoder():
   vectors = psp_vectors.load('13_psp_encoder_thin')
   module, own = encoder_state.encoder_from_torch(psp_vectors.draw(vectors))
   assert module == encoders.GradualStyleEncoder(
@@ -287,7 +287,7 @@ def test_encoders_of_any_size(module, shape):
   assert all(jax.tree.leaves(same))
 
 
-def test_heads_are_drawn_apart():
+def test_heads_are_initialised_independently():
   module = encoders.GradualStyleEncoder(num_styles=8, size=64, **SMALL)
   init = functools.partial(module.init, train=False)
   own = jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))['params']
@@ -330,7 +330,7 @@ def test_state_dicts_that_do_not_fit_are_one_clear_error():
       read({'a': np.zeros(3)}, 'x.pt')
 
 
-def test_heads_in_turn_equal_heads_together(monkeypatch):
+def test_sequential_heads_equal_vectorised_heads(monkeypatch):
   heads = encoders.Heads(3, 8)
   x = jax.random.normal(jax.random.key(0), (2, 4, 4, 6))
   own = heads.init(jax.random.key(1), x)

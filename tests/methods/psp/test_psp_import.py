@@ -106,7 +106,7 @@ def test_rosinality_files(tiny, tmp_path, caplog, legacy):
   golden.assert_close(image, vectors['y_wplus_nhwc'])
 
 
-def test_what_old_files_lack_is_made_up_for_and_logged(tiny, tmp_path, caplog):
+def test_missing_parts_of_old_files_are_generated_and_logged(tiny, tmp_path, caplog):
   _, state, _ = tiny
   old = {k: v for k, v in state.items() if not k.startswith('noises.')}
   own = import_weights.read_stylegan2(checkpoints.write(tmp_path / 'x.pt', {'g_ema': old}))
@@ -231,7 +231,7 @@ def test_files_that_do_not_fit_are_one_clear_error(tiny, tmp_path):
     import_weights.read_psp(tmp_path / 'none.pt')
 
 
-def test_dicts_that_hold_one_another_again_and_again_are_refused(tmp_path):
+def test_repeatedly_nested_dicts_are_refused(tmp_path):
   files = checkpoints.files
   # A dict in the memo, which the next one holds many times, and so on: 8^8 in all.
   body = b'}' + b'q\x00'
@@ -300,7 +300,7 @@ def test_arrays_of_any_shape_are_read_or_refused_in_one_line(network, tiny):
   assert refused > 40
 
 
-def test_levels_without_end_are_refused(tiny):
+def test_too_many_levels_are_refused(tiny):
   state = {k: v for k, v in tiny[1].items() if not k.startswith('noises')}
   for i in range(3, 40):
     for key in [k for k in state if k.startswith('to_rgbs.2.')]:

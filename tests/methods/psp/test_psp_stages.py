@@ -134,7 +134,7 @@ stages.train(stage, folder, workdir, **({'init_from': init} if stage == 'psp' el
 
 @pytest.mark.long
 @pytest.mark.parametrize('stage', ['stylegan2', 'psp'])
-def test_a_killed_stage_ends_as_one_that_was_not(trained, picture_folder, tmp_path, stage):
+def test_a_killed_stage_ends_like_an_uninterrupted_one(trained, picture_folder, tmp_path, stage):
   workdir, _ = trained
   init = str(workdir / 'stylegan2')
   args = [stage, str(picture_folder), str(tmp_path), init]
@@ -302,7 +302,7 @@ def test_the_demo_page_begins_with_what_the_encoder_reads(
       run.encode(example['A'])
 
 
-def test_a_generator_alone_draws(trained):
+def test_a_run_with_only_a_generator_samples(trained):
   workdir, _ = trained
   run = methods.METHODS['psp'].hook('run')(workdir / 'stylegan2', 'best')
   assert run.generate(0).shape == (16, 16, 3) and run.sample(None, 2).shape == (2, 16, 16, 3)
@@ -347,7 +347,7 @@ def test_tasks_read_what_they_should(task, picture_folder):
     ('psp', {'model.encoder_size': 96}, 'a power of two from 64'),
   ],
 )
-def test_what_does_not_fit_is_one_line(stage, fields, message, tmp_path):
+def test_mismatches_are_one_line_errors(stage, fields, message, tmp_path):
   config = tiny.make_config(stage, tmp_path, **{**FIELDS, **fields})
   with pytest.raises(ConfigError, match=message) as caught:
     methods.validate(config)
@@ -361,7 +361,7 @@ def test_missing_weights_and_stages_are_one_line(picture_folder, tmp_path):
     train('psp', picture_folder, tmp_path, **{'loss.identity': 1.0})
 
 
-def test_the_step_is_known_by_shape():
+def test_the_step_has_abstract_shapes():
   config = tiny.make_config('psp', pathlib.Path(), **{**FIELDS, 'loss.lpips': 1.0})
   step = methods.abstract_step(config, (16, 16))
   assert isinstance(step, stage_lib.AbstractStep) and 'heads' in step.frozen

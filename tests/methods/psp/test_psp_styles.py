@@ -67,7 +67,7 @@ def test_lists_of_layers(text, count, layers, caplog):
 
 
 @pytest.mark.parametrize('text', ['8-17', '8,9,99', '8-999999999999'])
-def test_layers_beyond_the_last_are_left_out_with_a_warning(text, caplog):
+def test_layers_beyond_the_last_are_ignored_with_a_warning(text, caplog):
   assert styles.parse_layers(text, 10) == (8, 9)
   assert 'has 10 layers' in caplog.text
 

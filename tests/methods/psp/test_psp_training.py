@@ -242,7 +242,7 @@ def psp_batch(config, size=64):
   return {'source': source, 'target': pictures(2, size)}
 
 
-def test_psp_steps_train_the_encoder_alone():
+def test_psp_steps_train_only_the_encoder():
   config = psp_config(**{'loss.lpips': 0.0, 'loss.w_norm': 0.005})
   objectives = psp_objectives(config)
   method = train_psp.make(objectives)

@@ -68,7 +68,7 @@ def test_psp(writer, generator, tmp_path):
   np.testing.assert_allclose(run.translate(picture).astype(int), draw(codes)[0], atol=1)
 
 
-def test_what_is_no_such_file_is_one_line(tmp_path, capsys):
+def test_other_files_are_a_one_line_error(tmp_path, capsys):
   file = tmp_path / 'x.pt'
   file.write_bytes(b'PK\3\4 no archive')
   for action in ('import-stylegan2', 'import-psp'):

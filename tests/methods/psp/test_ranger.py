@@ -61,7 +61,7 @@ def test_step_sizes():
   assert abs(sizes[-1] - 1) < 1e-6
 
 
-def test_heads_that_are_stacked_are_centralised_one_by_one():
+def test_stacked_heads_are_centralised_separately():
   path = (jax.tree_util.DictKey('kernel'),)
   for shape in ((3, 2, 4), (3, 3, 3, 2, 4), (2, 4), (3, 3, 2, 4)):
     g = jax.random.normal(jax.random.key(0), shape)

@@ -214,7 +214,7 @@ def test_export(run, examples, tmp_path):
     programs.restore(run.config, run.step, tree)
 
 
-def test_a_bank_that_is_missing(tmp_path):
+def test_a_missing_bank_is_an_error(tmp_path):
   with pytest.raises(RunError, match='re-run the training command'):
     extraction.read_bank(tmp_path / 'codes.npz', 5)
 

@@ -190,7 +190,7 @@ def test_device_and_host_agree_on_any_shape(shape):
     assert same.mean() >= 0.999, (label, same.mean())
 
 
-def test_windows_depend_on_the_image_alone():
+def test_windows_depend_only_on_the_image():
   sizes = [(512, 512), (256, 256), (128, 128), (64, 64), (2000, 3), (3, 2000)]
   expected = [(45, 45), (23, 23), (11, 11), (6, 6), (16, 3), (3, 16)]
   assert [window.window_step(*size) for size in sizes] == expected
@@ -213,7 +213,7 @@ def test_codes_do_not_depend_on_the_batch_or_the_other_labels():
   assert (alone.outcome[0] == Outcome.ABSENT).sum() == 4
 
 
-def test_no_superpixel_that_could_win_is_left_out(monkeypatch):
+def test_no_possible_superpixel_is_excluded(monkeypatch):
   """Candidates of blocks against all superpixels, slab by slab against all at once."""
   # Of the shape and types of `spse_128_19`, whose program serves here.
   image, labels = sample_maps.face(128, 1)

@@ -62,7 +62,7 @@ def test_discriminator(grouped):
 
 
 @in_each_way
-def test_three_steps_as_the_original_takes_them(way, monkeypatch):
+def test_three_steps_match_the_original(way, monkeypatch):
   vectors = ssn_vectors.load('torch_step')
   networks = {'generator': 'G/p:', 'discriminator': 'D/p:'}
   variables = zip(

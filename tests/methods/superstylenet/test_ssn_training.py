@@ -81,7 +81,7 @@ def test_first_gradients_of_the_generator():
   gradients_close(gradients, torch_gradients(vectors, 'gradG:'))
 
 
-def test_three_steps_as_the_original_takes_them():
+def test_three_steps_match_the_original():
   vectors, states, _, rows = reference_run()
   np.testing.assert_allclose(rows[0], vectors['losses'][0], rtol=3e-6, atol=1e-6)
   np.testing.assert_allclose(rows, vectors['losses'], rtol=1e-3, atol=1e-4)
@@ -168,7 +168,7 @@ def small_run(ema_decay):
   return trainer, states, metrics
 
 
-def test_a_step_counts_and_moves_everything():
+def test_a_step_updates_everything():
   _, states, metrics = small_run(0.9)
   assert int(states[-1].step) == 2
   assert set(metrics) == {
@@ -234,7 +234,7 @@ def test_adam_is_pytorchs(b1):
     np.testing.assert_allclose(direction, expected, rtol=1e-5)
 
 
-def test_feature_nets_can_read_images_as_they_are():
+def test_feature_networks_can_read_raw_images():
   """The original feeds [-1, 1] to a net that was trained on normalised images."""
   net = models.VGG19(taps=('conv1_1',))
   image = jax.random.uniform(jax.random.key(1), (1, 4, 4, 3), minval=-1)

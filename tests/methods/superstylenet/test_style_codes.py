@@ -46,7 +46,7 @@ def test_interpolation_of_all_or_some_regions():
     A.interpolate(B, 0.5, [9])
 
 
-def test_labels_without_a_code_take_the_mean_and_say_so():
+def test_labels_without_a_code_get_the_mean_and_are_logged():
   mean = BANK.mean()
   same(mean, [[0.3, 0.4], A.codes[1], B.codes[2], [0, 0]], [1, 1, 1, 0])
   completed = A.complete(mean)
@@ -72,7 +72,7 @@ def test_samples_are_codes_of_images_that_have_the_label():
   assert (found.codes != BANK.sample(50, seed=1).codes).any()
 
 
-def test_files_hold_codes_and_which_are_there(tmp_path):
+def test_files_have_codes_and_their_validity(tmp_path):
   # The code of black is all zeros, and valid.
   codes = RegionCodes(A.codes, np.array([1, 1, 1, 0], bool))
   codes_lib.write(tmp_path / 'a.npy', codes)
