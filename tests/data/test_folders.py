@@ -108,7 +108,10 @@ def test_hidden_files_are_skipped(tmp_path):
     (lambda d: d.mkdir(), 'holds no png, jpg or webp'),
     (lambda d: write(d / 'train' / 'one.png'), 'a single image'),
     (lambda d: write(d / 'val' / 'one.png'), 'no train'),
-    (lambda d: (write(d / 'A/x.png'), write(d / 'B/y.png')), r'A/x.png: has no file of the same name'),
+    (
+      lambda d: (write(d / 'A/x.png'), write(d / 'B/y.png')),
+      r'A/x.png: has no file of the same name',
+    ),
     (lambda d: (write(d / 'A/x.png'), (d / 'B').mkdir()), 'B: holds no png'),
     (
       lambda d: (write(d / 'A/x.png'), write(d / 'A/x.jpg'), write(d / 'B/x.png')),
