@@ -169,7 +169,7 @@ VALUES = [
   ('translate', 'features.tap_weights', ('a',) * 5, 'numbers, each at least 0'),
   ('translate', 'model.encoder_width', 0, 'must be at least 1'),
   ('translate', 'model.z_dim', -1, 'must be at least 0'),
-  ('translate', 'model.z_dim', 0, 'loss.z_l2=0.01: must be 0 where model.z_dim is'),
+  ('translate', 'model.z_dim', 0, 'loss.z_l2=0.01: must be 0 if model.z_dim is 0'),
   ('pretrain', 'model.z_dim', 0, 'no style encoder to pre-train.*train the stage translate'),
   ('mapper', 'model.z_dim', 0, 'no mapper: train the stage translate alone'),
   ('mapper', 'model.mapper_hidden', (8, 0), 'integers, each at least 1'),

@@ -114,7 +114,7 @@ def add_option(
   verb.add_argument(
     f'--{name}',
     dest=_PREFIX + name,
-    # What is not given must not reach methods that have no such option.
+    # Options that are not given must not reach methods without these options.
     default=argparse.SUPPRESS,
     type=option.kind,
     choices=option.choices or None,

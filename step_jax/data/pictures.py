@@ -136,7 +136,7 @@ def write_video(path: str | os.PathLike, frames: Sequence[np.ndarray], seconds: 
 
 
 def data_url(image: np.ndarray) -> str:
-  """uint8 `[H, W, 3]` as the address of a picture that stands in the page itself (WebP)."""
+  """Encodes an image, uint8 `[H, W, 3]`, as a data URL (WebP) for an HTML page."""
   buffer = io.BytesIO()
   Image.fromarray(image).save(buffer, 'webp', quality=90)
   return 'data:image/webp;base64,' + base64.b64encode(buffer.getvalue()).decode()

@@ -135,6 +135,6 @@ def _mean(members: np.ndarray, empty: np.ndarray) -> np.ndarray:
 
 
 def _relative_entropy(p: np.ndarray, q: np.ndarray) -> float:
-  """Kullback-Leibler divergence in nats of histograms; q is above 0 wherever p is."""
+  """Kullback-Leibler divergence of histograms in nats; q must be above 0 where p is."""
   positive = p > 0
   return float(np.sum(p[positive] * np.log(p[positive] / q[positive])))

@@ -13,7 +13,7 @@ def bootstrap(
   level: float = 0.95,
   statistic: Callable[[np.ndarray], float] = np.mean,
 ) -> tuple[float, float]:
-  """Percentile bootstrap interval of the mean over pictures (Efron 1979).
+  """Percentile bootstrap interval of the mean over images (Efron 1979).
 
   Args:
     values: values of images, `[N, …]`; images with NaN are left out.

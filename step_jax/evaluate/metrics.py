@@ -10,20 +10,20 @@ _SSIM_K = (0.01, 0.03)
 
 
 def psnr(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Peak signal-to-noise ratio in dB of uint8 pictures `[B, H, W, 3]`: float32 `[B]`.
+  """Peak signal-to-noise ratio in dB of uint8 images `[B, H, W, 3]`: float32 `[B]`.
 
-  `10 log10(255^2 / mse)` over all pixels and channels; infinite for equal pictures.
+  `10 log10(255^2 / mse)` over all pixels and channels; infinite for equal images.
   """
   return 10.0 * jnp.log10(255.0**2 / jnp.mean(jnp.square(_difference(x, y)), axis=(1, 2, 3)))
 
 
 def l1(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Mean absolute difference of uint8 pictures `[B, H, W, 3]`, in parts of 255: float32 `[B]`."""
+  """Mean absolute difference of uint8 images `[B, H, W, 3]`, divided by 255: float32 `[B]`."""
   return jnp.mean(jnp.abs(_difference(x, y)), axis=(1, 2, 3)) / 255.0
 
 
 def ssim(x: jax.Array, y: jax.Array) -> jax.Array:
-  """Structural similarity of uint8 pictures `[B, H, W, 3]`: float32 `[B]` in -1..1, 1 for equals.
+  """Structural similarity of uint8 images `[B, H, W, 3]`: float32 `[B]` in -1..1; 1 if equal.
 
   Wang et al. 2004, eq. 13: Gaussian window of 11x11 and sigma 1.5, K = (0.01, 0.03), range 255,
   mean over channels and over all positions where the window is inside the image. Agrees with

@@ -115,7 +115,7 @@ def distances(
 
 
 def _describe(session: Session, judged_by: Judge, pictures) -> Iterator[np.ndarray]:
-  """Features `[D]` of each picture, in order."""
+  """Features `[D]` of each image, in order."""
   resize = functools.partial(resizing.resize_for_inception, size=judged_by.size)
   function = lambda params, batch: {'features': judged_by.describe(params, batch['picture'])}
   constants = (session.put(judged_by.features.params),)

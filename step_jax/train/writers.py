@@ -64,7 +64,7 @@ class MetricWriter:
         self._events.add(step, summary.scalar(name, value))
 
   def write_images(self, step: int, images: Mapping[str, np.ndarray]) -> None:
-    """Writes pictures, uint8 `[H, W, 3]`, to `samples/<name>_<step>.png` and to TensorBoard."""
+    """Writes images, uint8 `[H, W, 3]`, to `samples/<name>_<step>.png` and to TensorBoard."""
     with self._told():
       files.make_folder(self._folder / SAMPLES_FOLDER)
       for name, image in images.items():

@@ -38,7 +38,7 @@ _KINDS = {
 def import_stylegan2(file: str | os.PathLike, workdir: str | os.PathLike, data: str = ''):
   """Imports a file of StyleGAN2 as the stage `stylegan2` of a run.
 
-  Optimizer states are always initialised anew. A missing discriminator, constant noise or mean
+  Optimizer states are always newly initialised. A missing discriminator, constant noise or mean
   style is also initialised, and logged.
 
   Args:

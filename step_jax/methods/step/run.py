@@ -82,7 +82,7 @@ class Translator:
     return fitted.digest(self.params['style_encoder'])
 
   def encode(self, pictures: np.ndarray) -> np.ndarray:
-    """Style codes of pictures: `[N, H, W, 3] -> [N, Z]`, or `[H, W, 3] -> [Z]`."""
+    """Style codes of images: `[N, H, W, 3] -> [N, Z]`, or `[H, W, 3] -> [Z]`."""
     return self._map(self._encode, pictures)
 
   def translate(

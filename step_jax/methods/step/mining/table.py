@@ -71,15 +71,15 @@ def mine(
   scratch: pathlib.Path,
   projection: int = 0,
 ) -> neighbors.Neighbors:
-  """Nearest and farthest pictures in style of every picture.
+  """Searches the nearest and farthest images in style of each image.
 
   Args:
-    features: a loaded feature net (`weights.Features`).
-    batches: of whole pictures under the key `target`, from a picture on; see
+    features: a loaded feature network (`weights.Features`).
+    batches: number of an image -> batches of whole images from that image on; see
       `styles.style_vectors`.
-    names: of all pictures, in order.
-    num_nearest, num_farthest: neighbours to keep; fewer where the set is small.
-    groups: scene of each picture, or None.
+    names: names of all images, in order.
+    num_nearest, num_farthest: numbers of neighbours; fewer for small data sets.
+    groups: scene of each image, or None.
     scratch: folder for vectors and progress, from which an interrupted call resumes.
     projection: see `styles.style_vectors`.
   """
@@ -99,10 +99,10 @@ def mine(
 
 
 def _check(mined: neighbors.Neighbors) -> neighbors.Neighbors:
-  """Makes sure that a table names only pictures that there are.
+  """Checks that the indices in a table are valid.
 
   Raises:
-    ValueError: it does not.
+    ValueError: they are not.
   """
   count = len(mined.nearest)
   for array in (mined.nearest, mined.farthest):
@@ -116,16 +116,15 @@ def _check(mined: neighbors.Neighbors) -> neighbors.Neighbors:
 def load_or_mine(
   path: files.Path, key: str, mine_now: Callable[[pathlib.Path], neighbors.Neighbors]
 ) -> neighbors.Neighbors:
-  """The table kept in `path` if it was made under the same key, else a new one, which is then kept.
+  """Reads the table in `path` if it has the same key; otherwise mines and writes a new one.
 
   Args:
-    path: npz file, of this machine or in a bucket; the search itself is kept on this machine.
+    path: npz file on this machine or in a bucket; intermediate files are on this machine.
     key: everything that the table depends on, as text.
-    mine_now: makes the table, given a folder for what it wants to find again should it be
-      interrupted.
+    mine_now: mines the table; its argument is a folder from which an interrupted call resumes.
 
   Raises:
-    RunError: the table that is kept is damaged.
+    RunError: the existing table is damaged.
   """
   if path.is_file():
     stored = untrusted.read_arrays(path, REMEDY)
@@ -134,7 +133,7 @@ def load_or_mine(
         return _check(neighbors.Neighbors(**stored))
       except (TypeError, ValueError) as error:
         raise untrusted.damaged(path, error, REMEDY) from None
-  # Every host mines for itself, in a folder that hosts may share.
+  # Each host mines separately, in its own folder, because hosts may share a file system.
   scratch = files.scratch(path.with_name(f'.{path.stem}-{jax.process_index()}'))
   key_path = scratch / 'key'
   if not key_path.is_file() or key_path.read_text('utf-8') != key:
@@ -142,8 +141,8 @@ def load_or_mine(
     scratch.mkdir(parents=True)
     key_path.write_text(key, 'utf-8')
   mined = mine_now(scratch)
-  # All hosts find the same; of two that write one file at a time, one could put the other's half of
-  # it in its place.
+  # The results of all hosts are equal. Only one host writes, because simultaneous writers could
+  # publish a partial file of each other.
   if jax.process_index() == 0:
     files.write_arrays(path, {'key': key, **dataclasses.asdict(mined)}, compress=True)
   shutil.rmtree(scratch)

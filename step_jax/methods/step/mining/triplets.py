@@ -1,4 +1,4 @@
-"""Triplets of pictures: an anchor, one that is near to it in style, one that is far."""
+"""Triplets of images: an anchor, a positive that is close in style, and a negative that is far."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,14 +16,14 @@ def loader(
   farthest: np.ndarray,
   crop: tuple[int, int],
 ) -> Callable[[int, np.random.Generator], dict[str, np.ndarray]]:
-  """A function from the number of an anchor to its triplet.
+  """Creates a function from the index of an anchor to a triplet.
 
   Args:
     split: random access to examples.
-    side: which of their pictures.
-    nearest: int `[N, k]`; the positive is one of the row's, all equally likely.
-    farthest: int `[N, m]`; likewise the negative.
-    crop: height and width; every picture is cropped at a place of its own.
+    side: side of the examples to use.
+    nearest: int `[N, k]`; the positive is sampled uniformly from the row of the anchor.
+    farthest: int `[N, m]`; the negative is sampled in the same way.
+    crop: height and width; images are cropped at independent positions.
 
   Returns:
     `(index, rng) -> {'anchor', 'positive', 'negative'}`, uint8 `[*crop, 3]` each.

@@ -22,7 +22,7 @@ from step_jax.weights.tensors import Tensor
 
 log = logging.getLogger(__name__)
 
-# Required networks of a stage; other networks that the checkpoint lacks are initialised anew.
+# Required networks of a stage; other networks that the checkpoint lacks are newly initialised.
 _NEEDED = {'pretrain': ('style_encoder',), 'finetune': ('style_encoder', 'generator')}
 _ANY_SIZE = (64, 64)
 _STEP = 'global_step'
@@ -41,7 +41,7 @@ def import_step(
 
   A checkpoint of pre-training becomes `pretrain`, one of the main training `finetune`, and one of
   the mapper, with the codes that it was fitted to, `mapper`. Shapes determine the widths, the skip
-  connections and the length of codes. Optimizer states are initialised anew.
+  connections and the length of codes. Optimizer states are newly initialised.
 
   Args:
     prefix: prefix of the checkpoint, such as `model.ckpt-1000`.

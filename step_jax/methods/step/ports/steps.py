@@ -142,7 +142,7 @@ class TranslateStep(Program):
 
 
 class Inference(Program):
-  """Style encoder and generator, together or alone, uint8 in and out."""
+  """Inference of style encoder and generator, together or separately, on uint8 images."""
 
   def __init__(self, config, params, batch, what: str, way: running.Way):
     super().__init__(way)

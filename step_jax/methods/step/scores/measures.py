@@ -1,4 +1,4 @@
-"""The scores that StEP alone has, and the groups that they are of."""
+"""Scores that only StEP has, and their groups."""
 
 from step_jax.methods.step.scores import oracle, style
 

@@ -1,9 +1,8 @@
 """Reconstruction of images from their own style and from another style, with scores.
 
 The first is the oracle test of StEP (sec. 4.2). For the second, every source is also translated
-into
-the style of the next image of its batch: this must be a worse reconstruction, look different, keep
-the content, and have the other style. All functions here are pure and process one batch.
+into the style of the next image of its batch: this must be a worse reconstruction, look different,
+keep the content, and have the other style. All functions here are pure and process one batch.
 """
 
 from collections.abc import Mapping

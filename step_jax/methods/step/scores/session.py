@@ -30,7 +30,7 @@ class StepSession(Session):
 
   @property
   def styled(self) -> bool:
-    """Whether there are styles at all; codes of length zero, as those of pix2pix, say nothing."""
+    """Whether the run has styles; codes of pix2pix have length zero."""
     return self.config.model.z_dim > 0
 
   @functools.cache  # noqa: B019
@@ -53,7 +53,7 @@ class StepSession(Session):
 
   @functools.cached_property
   def sampler(self) -> samplers.Sampler:
-    """What draws styles: the run's own mapper or Gaussian, whichever it uses by default."""
+    """The sampler that the run uses by default: its mapper or its Gaussian."""
     name = self.run.sampler_name
     if name in self.run.samplers:
       return self.run.sampler()
@@ -63,7 +63,7 @@ class StepSession(Session):
 
   @property
   def sampling(self) -> str:
-    """Where drawn styles come from, for definitions: a rule, so that runs can be compared."""
+    """How styles are sampled, for definitions; the same rule for all runs makes them comparable."""
     if not self.styled:
       return 'none, for the run has no styles'
     if not self.run.samplers:
@@ -77,14 +77,14 @@ class StepSession(Session):
 
   @property
   def drawn_by(self) -> dict[str, str]:
-    """Which sampler that was in this run, and the encoder that the mapper records."""
+    """The sampler that the rule selected in this run, and the encoder that the mapper records."""
     if not self.styled:
       return {}
     encoder = self.run.fitted_to
     return {'sampler': self.sampler.name, **(dataclasses.asdict(encoder) if encoder else {})}
 
   def draw(self, count: int) -> np.ndarray:
-    """New style codes `[count, Z]`, by the `sampler`; the same for the same seed."""
+    """Samples style codes `[count, Z]` with the `sampler`; reproducible for a seed."""
     if not self.styled:
       return np.zeros((count, 0), np.float32)
     return self.sampler.draw(count, self.seed)

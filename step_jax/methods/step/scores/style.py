@@ -103,7 +103,7 @@ def retrieval_precision(z: np.ndarray, nearest: np.ndarray) -> np.ndarray:
 def probe(
   train_codes: np.ndarray, train_names: Sequence[str], codes: np.ndarray, names: Sequence[str]
 ) -> dict[str, np.ndarray]:
-  """How well a linear map of codes predicts the known factors of `swatches`.
+  """Errors of predicting the known factors of `swatches` by a linear map of codes.
 
   Args:
     train_codes, train_names: codes `[M, Z]` and names of the images for fitting the map.
@@ -133,7 +133,7 @@ def r_squared(errors: np.ndarray) -> float:
 
 
 def _factors(names: Sequence[str], factors: Sequence[str]) -> np.ndarray:
-  """Values of factors `[N, F]`, for pictures of `swatches` by their names."""
+  """Values of factors `[N, F]` of images of `swatches`, by their names."""
   styles = [swatches.style_of(name) for name in names]
   columns = []
   for factor in factors:

@@ -60,16 +60,17 @@ def build(
 
 
 def check(config: ml_collections.ConfigDict) -> None:
-  """Refuses combinations of fields that stages 2 and 3 cannot train with.
+  """Checks combinations of fields.
 
   Raises:
-    ConfigError: a loss on codes that have length zero, or a crop that the generator cannot halve.
+    ConfigError: there is a loss on codes of length zero, or the generator does not support the size
+      of crops.
   """
   if not config.model.z_dim:
     for name in ('z_l2', 'z_kl', 'z_recon', 'z_random_recon'):
       weight = config.loss[name]
       config_lib.demand(
-        not weight, f'loss.{name}', weight, 'must be 0 where model.z_dim is: there are no codes'
+        not weight, f'loss.{name}', weight, 'must be 0 if model.z_dim is 0: there are no codes'
       )
   config_lib.demand(
     all(side % SIZE_MULTIPLE == 0 for side in config.data.crop),
@@ -80,9 +81,9 @@ def check(config: ml_collections.ConfigDict) -> None:
 
 
 def abstract(config: ml_collections.ConfigDict, size: tuple[int, int]) -> stage_lib.AbstractStep:
-  """The step of stages 2 and 3 on images of `size` (height, width), by shape alone."""
+  """Shapes of the training step of stages 2 and 3 on images of `size` (height, width)."""
   features = models.FEATURE_NETS[config.features.net](taps=tuple(config.features.taps))
-  # Any size does to shape the parameters of a feature net.
+  # Shapes of parameters do not depend on the size of images.
   dummy = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
   params = jax.eval_shape(features.init, jax.random.key(0), dummy)['params']
   roles = ('source', 'target', *(('source_b', 'target_b') if Plan.of(config).cycle else ()))
@@ -99,7 +100,7 @@ def _train_batches(config, pairs: data.PairSet, start: int) -> Iterator[dict[str
   suffixes = ('', '_b') if Plan.of(config).cycle else ('',)
 
   def load(index, rng):
-    # The second pair, where styles are swapped, is any other draw; now and then the same.
+    # The second pair, for swapped styles, is random and may be the same as the first one.
     indices = [index, rng.integers(len(split))]
     pictures = {}
     for suffix, i in zip(suffixes, indices, strict=False):
@@ -120,20 +121,20 @@ def _train_batches(config, pairs: data.PairSet, start: int) -> Iterator[dict[str
 
 
 def _evaluator(config, pairs: data.PairSet, module: models.FeatureNet, frozen, mesh):
-  """Rebuilds validation pictures with averaged weights, and shows some in the styles of others.
+  """Reconstructs validation images with averaged weights, and shows some in the styles of others.
 
-  Pictures are shared out over all devices, each of which takes them in batches of one size, so that
-  scores do not depend on how many devices there are.
+  Images are distributed over all devices. The batch size of a device is fixed, so that scores do
+  not depend on the number of devices.
 
   Args:
-    config: of the stage.
-    pairs: the data.
-    module: the feature net.
-    frozen: `{'features': its parameters}`, on every device.
+    config: configuration of the stage.
+    pairs: data set.
+    module: feature network.
+    frozen: `{'features': its parameters}`, on all devices.
     mesh: all devices.
 
   Returns:
-    A function of the state, whose networks are on every device.
+    A function of the state, whose networks are on all devices.
   """
   encoder, generator = networks.style_encoder(config), networks.generator(config)
   tap_weights = weights.tap_weights(config.features)
@@ -172,7 +173,7 @@ def _evaluator(config, pairs: data.PairSet, module: models.FeatureNet, frozen, m
     return scores.collect(functools.partial(function, *constants), batches)
 
   def sample_grid(params, examples, codes):
-    """Rows: an input, its true picture, and its translation in the styles of all of these."""
+    """Grid: each row has an input, its target, and translations in the styles of all targets."""
     styled = [{'source': example['source'], 'z': z} for example in examples for z in codes]
     batches = pipeline.eval_batches(styled, _EVAL_BATCH, mesh.size)
     outputs = (
@@ -185,7 +186,7 @@ def _evaluator(config, pairs: data.PairSet, module: models.FeatureNet, frozen, m
 
   def evaluate(state):
     judges = {name: state.params[name] for name in Plan.of(config).discriminators}
-    # Kept, as they are wanted twice: that is less than the activations of one batch take.
+    # Kept in memory, because they are used twice and are smaller than the activations of a batch.
     examples = list(
       pipeline.eval_examples(split, roles, config.data.eval_crop, config.eval_pictures)
     )
