@@ -9,6 +9,8 @@ from collections.abc import Sequence
 import errno
 import io
 import logging
+import os
+import select
 import sys
 import traceback
 
@@ -20,6 +22,8 @@ EXIT_USER_ERROR = 2
 # Stopped by SIGTERM and saved: EX_TEMPFAIL of sysexits.h. An unhandled SIGTERM gives 143.
 EXIT_PREEMPTED = 75
 EXIT_INTERRUPTED = 130
+# As of a program that SIGPIPE ends: `step-jax data list | head -1`.
+EXIT_CLOSED_OUTPUT = 141
 # Errors that a user can fix: a full or read-only disk, a quota, missing permissions, a long name.
 _DISK = {
   *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
@@ -118,7 +122,9 @@ def guarded(action) -> int:
   setup_logging()
   try:
     places.keep_compiled()
-    return action() or 0
+    status = action() or 0
+    sys.stdout.flush()
+    return status
   except Preempted as stop:
     print(f'step-jax: {stop}', file=sys.stderr)
     return EXIT_PREEMPTED
@@ -129,11 +135,28 @@ def guarded(action) -> int:
     )
     return EXIT_INTERRUPTED
   except Exception as error:
+    if isinstance(error, BrokenPipeError) and _output_is_closed():
+      return EXIT_CLOSED_OUTPUT
     remedy = _remedy(error)
     if remedy is None:
       raise
     print(f'step-jax: {remedy}', file=sys.stderr)
     return EXIT_USER_ERROR
+
+
+def _output_is_closed() -> bool:
+  """Whether the reader of standard output has ended; what is left to write is then discarded."""
+  try:
+    descriptor = sys.stdout.fileno()
+  except io.UnsupportedOperation:
+    return False
+  poll = select.poll()
+  poll.register(descriptor, 0)
+  if not any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0)):
+    return False
+  # Python flushes again at its end.
+  os.dup2(os.open(os.devnull, os.O_WRONLY), descriptor)
+  return True
 
 
 def _remedy(error: Exception) -> str | None:

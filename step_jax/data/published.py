@@ -134,7 +134,8 @@ def remedy(folder: str | os.PathLike) -> str:
 def listing() -> str:
   """One line per data set: name, size, whether it is installed, description."""
   return '\n'.join(
-    f'{name:16}{published.megabytes:6} MB  {"downloaded" if folder_of(name).is_dir() else "not here":12}'
+    f'{name:16}{published.megabytes:6} MB  '
+    f'{"downloaded" if folder_of(name).is_dir() else "not here":12}'
     f'{published.about}'
     for name, published in PUBLISHED.items()
   )

@@ -1,8 +1,10 @@
 """Commands with long names, terminals without Unicode, and accounts without a home folder."""
 
 import io
+import os
 import pwd
 import shutil
+import subprocess
 import sys
 
 import pytest
@@ -10,6 +12,7 @@ from test_cli import PRETRAIN, refuse, run
 import tiny
 
 from step_jax import cli, places
+from step_jax import main as main_lib
 from step_jax.data import builder, open_data
 from step_jax.errors import ConfigError
 from step_jax.train import lock
@@ -89,6 +92,16 @@ def test_unprintable_characters_are_escaped(encoding, trained_run, monkeypatch, 
   terminal.flush()
   text = terminal.buffer.getvalue().decode(encoding)
   assert 'psnr/uint8' in text and r'\u2191' in text
+
+
+@pytest.mark.parametrize('unbuffered', ['', '1'])
+def test_output_that_nobody_reads_is_no_error(unbuffered):
+  ran = subprocess.run(
+    f'"{sys.executable}" -m step_jax.cli data list | true; exit ${{PIPESTATUS[0]}}',
+    shell=True, executable='bash', stderr=subprocess.PIPE, text=True,
+    env={**os.environ, 'PYTHONUNBUFFERED': unbuffered},
+  )  # fmt: skip
+  assert (ran.returncode, ran.stderr) == (main_lib.EXIT_CLOSED_OUTPUT, '')
 
 
 def test_help_is_shown_on_any_terminal(monkeypatch):

@@ -293,7 +293,9 @@ def test_the_verb(publish, here, capsys, monkeypatch):
   assert cli.main(get) == 0
   assert capsys.readouterr().out == 'data/facades: use it as --data facades\n'
   assert cli.main(['data', 'list']) == 0
-  here = [line.split()[0] for line in capsys.readouterr().out.splitlines() if ' here ' in line]
+  here = [
+    line.split()[0] for line in capsys.readouterr().out.splitlines() if ' downloaded ' in line
+  ]
   assert here == ['facades']
 
 
