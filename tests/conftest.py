@@ -16,7 +16,7 @@ def pytest_addoption(parser):
 
 
 def pytest_xdist_auto_num_workers(config):
-  """One more than there are cores: tests wait for disks and for processes that they start."""
+  """One more than the number of cores, because tests wait for disks and child processes."""
   return (os.cpu_count() or 1) + 1
 
 
@@ -41,7 +41,7 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(config, items):
-  """Tests marked `long` run only when asked for."""
+  """Runs tests marked `long` only with --long."""
   if config.getoption('--long'):
     return
   left_out = [item for item in items if item.get_closest_marker('long')]
@@ -64,14 +64,14 @@ def pytest_configure(config):
 
 @pytest.fixture(scope='session', autouse=True)
 def own_folders(tmp_path_factory):
-  """No test reads or writes the user's cache and weights; processes that tests start neither."""
+  """Keeps tests and their child processes away from the user's cache and weights."""
   os.environ['STEP_JAX_CACHE'] = str(tmp_path_factory.mktemp('cache'))
   os.environ['STEP_JAX_WEIGHTS'] = str(tmp_path_factory.mktemp('weights'))
 
 
 @pytest.fixture(scope='session', autouse=True)
 def small_scores():
-  """Scores see images of 64 px: features of 224 or 256 px would take most of the time of tests."""
+  """Scores images at 64 px, because features at 224 or 256 px would take most of the time."""
   import tiny
 
   with tiny.score_at(64, 64):
@@ -80,7 +80,7 @@ def small_scores():
 
 @pytest.fixture(scope='module', autouse=True)
 def little_memory():
-  """Programs in memory are let go of after every file; those on disk remain."""
+  """Releases compiled programs in memory after each file; those on disk remain."""
   yield
   import jax
 
@@ -89,7 +89,7 @@ def little_memory():
 
 @pytest.fixture(scope='session')
 def picture_folder(tmp_path_factory):
-  """24 training and 5 validation pairs, side by side, 16 px high, 20 wide a half."""
+  """24 training and 5 validation pairs, side by side; each half is 16 px high and 20 px wide."""
   import tiny
 
   return tiny.write_pictures(tmp_path_factory.mktemp('pictures'), 20, 16)
@@ -121,5 +121,5 @@ PROGRAMS: dict = {}
 
 @pytest.fixture
 def programs(trained_run):
-  """Every function that `trained_run` compiled, and the shapes of its arguments, by name."""
+  """Functions compiled by `trained_run`, with the shapes of their arguments, by name."""
   return PROGRAMS

@@ -36,7 +36,7 @@ def load(case: str) -> dict[str, np.ndarray]:
 
 
 def draw_variables(vectors, fill: str, prefix: str = '') -> dict[str, np.ndarray]:
-  """The variables of a case by their TensorFlow names."""
+  """Variables of a case by their TensorFlow names."""
   variables = {}
   names = [str(name) for name in vectors[f'{prefix}var_names']]
   shapes = [json.loads(str(shape)) for shape in vectors[f'{prefix}var_shapes']]
@@ -79,7 +79,7 @@ def draw_run() -> dict[str, np.ndarray]:
 
 
 def draw_vgg16(he: bool) -> dict[str, dict[str, np.ndarray]]:
-  """Parameters for `models.VGG16`, in the reference's lineage (BGR, mean subtracted)."""
+  """Parameters for `models.VGG16` with the input format of the reference (BGR, minus mean)."""
   shapes = {}
   for name, inputs, outputs in VGG16_CHANNELS:
     shapes |= {f'{name}/biases': (outputs,), f'{name}/filter': (3, 3, inputs, outputs)}
@@ -102,7 +102,7 @@ def draw_vgg16(he: bool) -> dict[str, dict[str, np.ndarray]]:
 
 
 def assert_close(actual, expected, tolerance: float = 1e-4):
-  """Largest difference at most `tolerance` of the reference's largest value."""
+  """Checks that the largest difference is at most `tolerance` times the largest value."""
   actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
   assert actual.shape == expected.shape, (actual.shape, expected.shape)
   scale = np.abs(expected).max()

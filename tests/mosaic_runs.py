@@ -18,7 +18,7 @@ write_data = data.write
 
 @contextlib.contextmanager
 def registered():
-  """The method is there while the context lasts: other tests see ours alone."""
+  """Registers the method within a context, so that other tests do not see it."""
   tables = methods.METHODS, methods.STAGES, config_lib.FILES
   before = [dict(table) for table in tables]
   methods.register(mosaic.METHOD)
@@ -37,7 +37,7 @@ def make_config(folder, **fields):
 
 
 def final(folder):
-  """The latest state of a stage, a whole `TrainState`."""
+  """The latest `TrainState` of a stage."""
   config = config_lib.read(folder)
   like = methods.abstract_step(config, config.data.crop).state
   return stage_lib.load_newest(folder, like, mesh_lib.make_mesh())[1]

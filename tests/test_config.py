@@ -195,7 +195,7 @@ def test_values_that_do_not_fit_are_named(stage, field, value, message, tmp_path
 
 
 def with_field(config, field, value):
-  """A copy with a field of any type, as a file that builds its own `ConfigDict` may have it."""
+  """A copy with a field of any type, as a user file with its own `ConfigDict` may have."""
   return ConfigDict(_replaced(config.to_dict(), field.split('.'), value))
 
 
@@ -206,7 +206,7 @@ def _replaced(tree, path, value):
 
 @pytest.mark.parametrize('stage', STAGES)
 def test_every_field_of_every_stage_has_a_range(stage):
-  """No number is negative, nan or infinite, alone or in a tuple; nothing is of another type."""
+  """Fields accept no negative, NaN or infinite numbers, and no other types."""
   config = load(stage, 'facades')
   methods.validate(config)
   for name, value in config_lib.flatten(config):

@@ -45,7 +45,7 @@ def test_every_stage_leaves_a_whole_folder(trained_run):
 
 
 def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path):
-  """At step 0 the encoder of stage 2 is that of stage 1, and so are the averages."""
+  """At step 0, the encoder of stage 2 and its averages are those of stage 1."""
   from step_jax.methods.step.stages import translate
   from step_jax.train import run
 
@@ -70,7 +70,7 @@ def test_stages_start_from_the_one_before(picture_folder, trained_run, tmp_path)
 
 
 def test_all_programs_lower_for_tpus_and_gpus(programs):
-  """Steps, evaluations, mining, scores: as they were called. tests/scale has other settings."""
+  """Steps, evaluations, mining and scores, as they were called; tests/scale has other settings."""
   for function, args in programs.values():
     jax.export.export(jax.jit(function), platforms=['tpu', 'cuda'])(*args)
   names = {name for name, *_ in programs}
@@ -153,7 +153,7 @@ def finish(process):
 
 
 def arrays(folder):
-  """Every array of the latest checkpoint."""
+  """All arrays of the latest checkpoint."""
   import orbax.checkpoint as ocp
 
   latest = checkpoint.Checkpoints(folder, create=False).latest
@@ -162,7 +162,7 @@ def arrays(folder):
 
 
 def test_a_killed_run_ends_like_an_uninterrupted_one(picture_folder, tmp_path):
-  """SIGKILL in the middle, twice; then the same command: the same parameters, bit for bit."""
+  """SIGKILL twice, then the same command again: parameters are bit-equal."""
   for kill_after in (3, 9):
     process = start('translate', picture_folder, tmp_path / 'killed')
     checkpoints = tmp_path / 'killed/translate/checkpoints'

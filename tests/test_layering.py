@@ -26,7 +26,7 @@ OF_STEP = re.compile(r'\b(style_encoder|z_dim|Translator)\b')
 
 
 def imports(path: pathlib.Path) -> set[str]:
-  """Modules of the package that a file imports, anywhere in it; names count as modules too."""
+  """Modules of the package imported anywhere in a file; imported names count as modules too."""
   found = set()
   for node in ast.walk(ast.parse(path.read_text('utf-8'))):
     if isinstance(node, ast.Import):

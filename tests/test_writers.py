@@ -7,7 +7,7 @@ from step_jax import files
 
 
 def test_two_writers_of_one_file_do_not_conflict(tmp_path):
-  """As two evaluations of one run; a reader finds the one or the other."""
+  """For example, two evaluations of one run; readers get one file or the other."""
   path = tmp_path / 'results.json'
   contents = [bytes([i]) * size for i, size in enumerate((100_000, 300_000, 1000))]
   files.write_bytes(path, contents[0])

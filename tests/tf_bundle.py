@@ -23,7 +23,7 @@ def _bytes(field, value):
 
 
 def _block(entries):
-  """Entries of sorted keys, each with what it shares with the one before left out."""
+  """Entries of sorted keys, stored without the prefix shared with the previous key."""
   out, before = b'', b''
   for key, value in entries:
     shared = 0

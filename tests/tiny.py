@@ -50,7 +50,7 @@ FIELDS = {
 
 
 def write_pictures(folder: pathlib.Path, width: int, height: int) -> pathlib.Path:
-  """24 training and 5 validation pairs, side by side, so many px a half; at most a square."""
+  """Writes 24 training and 5 validation pairs, side by side; `width`, `height`: of a half, px."""
   for split, count in (('train', 24), ('val', 5)):
     (folder / split).mkdir()
     for i in range(count):
@@ -74,7 +74,7 @@ def train(stage: str, folder: pathlib.Path, workdir: pathlib.Path, **fields) -> 
 
 @contextlib.contextmanager
 def score_at(lpips_size: int, realism_size: int):
-  """Nets of scores see images of these sizes, px, which protocols have 256 and 224."""
+  """Sets the image sizes of score networks, px; protocols have 256 and 224."""
   resize = functools.partial(resize_for_lpips, size=lpips_size)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(resizing, 'resize_for_lpips', resize)
@@ -84,7 +84,7 @@ def score_at(lpips_size: int, realism_size: int):
 
 @contextlib.contextmanager
 def record_fields():
-  """Yields a dict that fills with `stage -> fields read`, but for checking and saving them."""
+  """Yields a dict `stage -> fields read`, without reads for checking and saving."""
   read: dict[str, set[str]] = {}
   paths: dict[int, tuple[str, str]] = {}
   kept = []  # Configurations must live on, or another object may get their id.
@@ -109,7 +109,7 @@ def record_fields():
 
 
 class _Recorded:
-  """A compiled function that notes the shapes that it is called with."""
+  """A compiled function that records the shapes of its arguments."""
 
   def __init__(self, jitted, note):
     self._jitted, self._note = jitted, note

@@ -33,7 +33,7 @@ def run(capsys, name, *options):
 
 
 def measure(capsys, tmp_path, name, *options):
-  """The record of a bench, as its file has it, and what was printed."""
+  """Record file of a benchmark, and its printed output."""
   path = tmp_path / 'record.json'
   status, out, err = run(capsys, name, *TINY, '--json', path, *options)
   assert status == 0, err

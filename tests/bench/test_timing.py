@@ -7,7 +7,7 @@ from step_jax.bench.settings import Settings
 
 
 class Clock:
-  """Time that passes only when work is done."""
+  """A clock that advances only when work is done."""
 
   def __init__(self):
     self.now = 0.0
@@ -17,7 +17,7 @@ class Clock:
     return self.now
 
   def work(self, name, *seconds):
-    """Work whose calls take the given seconds in turn, the last one from then on."""
+    """Workload whose calls take the given seconds in order; the last value repeats."""
     left = list(seconds)
 
     def work(calls):

@@ -40,7 +40,7 @@ def make(stage, size=64, features='vgg16'):
 
 
 def perturbed(tree):
-  """Parameters of which none is at its initial zero or one, where swaps would not show."""
+  """Random parameters, because swapped zeros or ones would not be detected."""
   rng = np.random.default_rng(1)
   add = lambda x: np.asarray(x) + 0.1 * rng.standard_normal(x.shape).astype(np.float32)
   return jax.tree.map(add, tree)
@@ -126,7 +126,7 @@ def test_a_parameter_of_only_one_network_is_an_error():
 
 @pytest.mark.parametrize('stage', ['pretrain', 'translate', 'finetune'])
 def test_steps_agree(stage):
-  """Losses of two steps: the second shows that gradients and updates of the first were the same."""
+  """Losses of two steps; the second depends on gradients and updates of the first."""
   config, step, state, frozen, batch = make(stage, features='vgg16_low')
   # Where a gradient is all rounding, Adam's direction without a first moment is too.
   config.optimizer.b1 = 0.0

@@ -13,7 +13,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / 'reliability')]
 
 @pytest.fixture(scope='session')
 def server():
-  """A fake of Cloud Storage; the libraries look for it once in a process."""
+  """A fake of Cloud Storage; libraries read its address once per process."""
   pytest.importorskip('gcsfs', reason='the extra gcs is not installed')
   import fake_gcs
 
@@ -25,7 +25,7 @@ def server():
 
 @pytest.fixture
 def bucket(server, tmp_path, monkeypatch):
-  """Its bucket, empty; whatever takes its address for a folder leaves a trace, which fails."""
+  """An empty bucket; fails if code uses its address as a local folder."""
   server.objects.clear()
   server.refuse = lambda method, name, query: 0
   folder = tmp_path / 'here'
@@ -37,7 +37,7 @@ def bucket(server, tmp_path, monkeypatch):
 
 @pytest.fixture
 def impatient(monkeypatch):
-  """Holders of locks in buckets count as dead soon."""
+  """Short timeout of locks in buckets."""
   from step_jax.train import lock
 
   monkeypatch.setattr(lock, 'BEAT', 0.1)

@@ -25,7 +25,7 @@ _PAGE = 50
 
 @dataclasses.dataclass(frozen=True)
 class Stored:
-  """An object as it was written."""
+  """A stored object."""
 
   name: str
   data: bytes
@@ -60,7 +60,7 @@ class Bucket:
     threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
   def variables(self) -> dict[str, str]:
-    """Environment in which the libraries find this server, and look for no other."""
+    """Environment variables that direct the libraries to this server."""
     return {
       'STORAGE_EMULATOR_HOST': self.url,
       'TENSORSTORE_GCS_HTTP_URL': self.url,

@@ -67,7 +67,7 @@ def test_a_failed_write_is_one_line_and_keeps_the_old_file(bucket):
 
 
 def test_a_large_file_is_written_atomically(bucket):
-  """However many requests it takes; a killed process leaves it unfinished."""
+  """For any number of requests; a killed process leaves the upload unfinished."""
   path = files.path('gs://bucket/run/codes.npy')
   array = np.arange(3_000_000, dtype=np.float32)
   sent = []

@@ -26,7 +26,7 @@ RUN = 'gs://bucket/run'
 
 @pytest.fixture(scope='module')
 def whole(tmp_path_factory):
-  """Weights at the end of a run on a disk that nothing happened to."""
+  """Final weights of an uninterrupted run on a disk."""
   return toy.final(toy.train(tmp_path_factory.mktemp('whole')))[1]
 
 
@@ -88,7 +88,7 @@ toy.train('gs://bucket/run')
   ],
 )
 def test_a_killed_run_ends_like_an_uninterrupted_one(at, bucket, whole, impatient):
-  """SIGKILL at a request for an object of that name, in the middle of the run."""
+  """SIGKILL at a request for an object with this name, in the middle of the run."""
   child = None
   started = threading.Event()
 
@@ -190,7 +190,7 @@ def test_only_one_of_two_simultaneous_processes_gets_the_lock(bucket, impatient)
 
 
 def test_a_process_that_lost_its_lock_saves_nothing(bucket, impatient, monkeypatch):
-  """It stood still in step 5 for so long that another run took over, which ends first."""
+  """The process was paused in step 5 until another run had taken over and ended."""
 
   def stand_still(step):
     if step == 5 and not stood:

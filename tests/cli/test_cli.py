@@ -22,7 +22,7 @@ def run(capsys, *arguments):
 
 
 def refuse(capsys, *arguments):
-  """The one line with which a command refuses."""
+  """The one-line error of a command."""
   status, out, err = run(capsys, *arguments)
   assert status == 2 and not out
   lines = [line for line in err.splitlines() if line.startswith('step-jax: ')]

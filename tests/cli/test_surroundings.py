@@ -61,7 +61,7 @@ def test_a_name_that_is_too_long_is_a_one_line_error(capsys, tmp_path):
 
 @pytest.fixture
 def homeless(monkeypatch):
-  """A process without HOME, of an account that the machine does not know."""
+  """A process without HOME and with an unknown account."""
 
   def unknown(uid):
     raise KeyError(uid)

@@ -70,7 +70,7 @@ def test_links_point_to_files():
 
 
 def execute(notebook, folder, **variables):
-  """Fills in the outputs of a notebook, executed in a folder."""
+  """Executes a notebook in a folder, and fills in its outputs."""
   # Kernels under pytest show less than those of readers.
   env = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST')}
   path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
@@ -93,7 +93,7 @@ def pip(line):
 
 
 def install(folder, **variables):
-  """What the install cell, the same in all notebooks, prints where step_jax is not installed."""
+  """Output of the install cell (equal in all notebooks) without step_jax installed."""
   cells = [[cell for cell in read(name).cells if 'install' in cell.id] for name in NAMES]
   assert all(other == cells[0] for other in cells)
   notebook = nbformat.v4.new_notebook()
@@ -119,7 +119,7 @@ def test_a_notebook_alone_asks_for_a_checkout(tmp_path):
 
 @pytest.fixture(scope='module')
 def executed(request, tmp_path_factory):
-  """The notebooks with outputs, executed in `colab/` of a folder that looks like this checkout."""
+  """Executed notebooks, in `colab/` of a copy of this checkout."""
   every = request.config.getoption('--long')
   checkout = tmp_path_factory.mktemp('checkout')
   for part in ('step_jax', 'configs', 'launch'):
@@ -158,7 +158,7 @@ def test_outputs_have_no_warnings(executed, name):
 
 @pytest.mark.parametrize('name', EXECUTED)
 def test_outputs_have_images(executed, name):
-  """And none of them is of one colour."""
+  """Images must not have a single colour."""
   outputs = [output for cell in code(executed[name]) for output in cell.outputs]
   shown = [output.data['image/png'] for output in outputs if 'image/png' in output.get('data', {})]
   assert len(shown) == PICTURES[name]

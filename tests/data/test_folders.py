@@ -9,7 +9,7 @@ from step_jax.errors import DataError
 
 
 def write(path, left=10, right=200, size=(8, 6)):
-  """A picture `size` (width, height) wide a half, with its halves in two greys."""
+  """Writes an image with two grey halves, each of `size` (width, height)."""
   path.parent.mkdir(parents=True, exist_ok=True)
   image = np.full((size[1], 2 * size[0], 3), left, np.uint8)
   image[:, size[0] :] = right

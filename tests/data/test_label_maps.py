@@ -29,7 +29,7 @@ def data_settings(path, **changes) -> ConfigDict:
 
 
 def write_set(folder, classes=3, train=4, val=2, size=(12, 10), codes=True):
-  """The layout of SPADE and its kin; returns label maps by name."""
+  """Writes the layout of SPADE and similar projects; returns label maps by name."""
   rng = np.random.default_rng(0)
   maps = {}
   for split, count in (('train', train), ('val', val)):
@@ -340,7 +340,7 @@ def test_regions_of_swatches_have_their_own_styles():
 
 
 def away_from_edges(labels):
-  """Pixels whose 3x3 px are of one class."""
+  """Pixels whose 3x3 neighbourhood has one class."""
   padded = np.pad(labels, 1, mode='edge')
   views = np.lib.stride_tricks.sliding_window_view(padded, (3, 3))
   return (views == labels[..., None, None]).all(axis=(2, 3))

@@ -27,7 +27,7 @@ PACKAGE = pathlib.Path(step_jax.__file__).parent
 
 
 class Opened(Exception):
-  """In place of a data set."""
+  """Stand-in for a data set."""
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_nothing_else_opens_the_data_of_a_configuration():
 
 
 def test_held_out_images_are_opened_in_one_way():
-  """Only training, and what reads training images, opens data without looking who trained on it."""
+  """Only training, and code that reads training images, opens data without checking the run."""
   others = {
     path.relative_to(PACKAGE).as_posix()
     for path in PACKAGE.rglob('*.py')

@@ -86,7 +86,7 @@ def test_evaluation_crops_the_middle():
 
 
 def coordinates(height, width):
-  """A picture whose channels are its row and column numbers."""
+  """An image whose channels are row and column numbers."""
   rows, columns = np.mgrid[:height, :width]
   return np.dstack([rows, columns, rows]).astype(np.uint8)
 

@@ -30,7 +30,7 @@ def test_sliders_of_one_code_can_be_moved():
 
 
 def test_a_slider_changes_only_its_dimension():
-  """A code is finer than its sliders, and may lie beyond them: neither is lost on a move."""
+  """Precision and values outside of the slider range are kept when a slider moves."""
   sliders = codes.Sliders.of(random_codes(50))
   code = random_codes(1, seed=1)[0]
   code[5] = 40

@@ -25,7 +25,7 @@ def pixel(image, place):
 
 
 def solid(count):
-  """Pictures of one colour each, all different."""
+  """Images with one colour each, all different."""
   colors = np.random.default_rng(1).integers(0, 200, (count, 3), dtype=np.uint8)
   return [np.broadcast_to(color, (64, 64, 3)).copy() for color in colors]
 

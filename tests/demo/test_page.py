@@ -26,13 +26,13 @@ LOCAL = ('127.0.0.1', 'localhost', '::1')
 
 @pytest.fixture(scope='module')
 def known(trained_run):
-  """What the page shows, for comparison."""
+  """Expected content of the page."""
   return studio.open_run(trained_run[0])
 
 
 @pytest.fixture(scope='module')
 def contacted():
-  """Addresses that this process connects to, filled while tests run."""
+  """Addresses that this process connects to."""
   found = []
   connect = socket.socket.connect
 
@@ -88,7 +88,7 @@ class Tour:
     return self.page.locator(f'{place} img').get_attribute('src')
 
   def translation(self, action):
-    """The picture that is shown after an action: uint8 `[H, W, 3]`."""
+    """The image shown after an action: uint8 `[H, W, 3]`."""
     before = self.source_of('#translation')
     action()
     self.page.wait_for_function(
@@ -136,7 +136,7 @@ def png(folder, name, size, seed=0):
 
 
 def near(shown, expected):
-  """Whether pictures are the same but for the rounding of batches."""
+  """Whether images are equal up to rounding in batches."""
   return shown.shape == expected.shape and np.abs(shown.astype(int) - expected).max() <= 1
 
 

@@ -49,7 +49,7 @@ MINE = 'README.md'
 
 @dataclasses.dataclass(frozen=True)
 class Block:
-  """A fenced block: where it begins, its language, and what the language is followed by."""
+  """A fenced block: its position, its language, and the text after the language."""
 
   page: str
   line: int
@@ -75,7 +75,7 @@ def blocks(page: str) -> list[Block]:
 
 
 def parse(shop, words):
-  """The command line takes these arguments."""
+  """Checks that the command line accepts the arguments."""
   assert words[0] == 'step-jax', words
   args, rest = cli.parser().parse_known_args(words[1:])
   assert not rest or args.takes_fields, rest
@@ -83,12 +83,12 @@ def parse(shop, words):
 
 
 def parse_hub(shop, words):
-  """The command line takes these arguments, where the export lies in a folder."""
+  """Checks that the command line accepts the arguments, with the export in a folder."""
   parse(shop, [re.sub(r'^hf://[\w@/.-]+$', 'runs/mine/export', word) for word in words])
 
 
 def make_config(shop, words):
-  """All up to training: arguments, the stage before, fields, and what can be checked of them."""
+  """Everything before training: arguments, previous stage, fields, and their checks."""
 
   def keep(config, workdir, change_config=False):
     config_lib.validate(config)
@@ -104,14 +104,14 @@ def make_config(shop, words):
 
 
 def known_extras(shop, words):
-  """The package has the extras."""
+  """Checks that the package has the extras."""
   assert words[:2] == ['pip', 'install'] and words[2:], words
   for extras in re.findall(r'\[(.*?)\]', ' '.join(words)):
     assert set(extras.split(',')) <= set(doctor._EXTRAS), extras
 
 
 def known_sets(shop, words):
-  """The data set is published."""
+  """Checks that the data set is published."""
   parse(shop, words)
   assert words[3] in published.PUBLISHED
 
@@ -135,7 +135,7 @@ def make_settings(shop, words):
 
 
 def plan_rows(shop, words):
-  """The configurations of all rows are made and checked; nothing is measured or trained."""
+  """Creates and checks the configurations of all rows, without measuring or training."""
 
   def plan(name, settings, workdir, rows):
     table = reproduce.tables()[name]
@@ -149,7 +149,7 @@ def plan_rows(shop, words):
 
 
 def read_script(shop, words):
-  """Bash can read the script, and it can be started."""
+  """Checks that bash can parse the script, and that it is executable."""
   assert os.access(ROOT / words[0], os.X_OK), words[0]
   bash_reads(words[0])
 
@@ -159,7 +159,7 @@ def bash_reads(script):
 
 
 def dry_run(shop, words):
-  """The script prints its commands and runs none."""
+  """Runs the script with --dry-run."""
   verb, *rest = words[1:]
   # `create` and `run` would have kept these for the verbs after them.
   kept = {'project': 'my-project', 'zone': 'us-west4-a', 'type': 'v5litepod-16', 'hosts': 4}
@@ -185,7 +185,7 @@ def submit(shop, words):
 
 
 def nothing(shop, words):
-  """Not ours."""
+  """A command of another program; not checked."""
 
 
 LISTED: list[tuple[str, str, Callable]] = [
@@ -232,7 +232,7 @@ LISTED_PAGES = {
 
 
 class Shop:
-  """A folder with what pages speak of, and what is in the reader's Python session."""
+  """A folder with the files mentioned by pages, and the reader's Python session."""
 
   def __init__(self, folder: pathlib.Path, pictures: pathlib.Path):
     self.folder = folder
@@ -309,7 +309,7 @@ class Shop:
     assert process.returncode == 0, process.stderr
 
   def _tree(self, block, session, package):
-    """Makes the folder that is drawn, and scans it; the label says what it should be taken for."""
+    """Creates the folder of a drawn tree, and scans it; the label is the expected layout."""
     root = self.folder / 'trees' / str(block.line)
     if block.label == 'prepared':
       made = builder.prepare(folders.scan('pictures'), root).folder
@@ -382,7 +382,7 @@ class Shop:
 
 
 def short(words: list[str]) -> list[str]:
-  """Settings after those of a command that make its training a matter of seconds."""
+  """Additional settings of a command that shorten its training to seconds."""
   if words[:2] == ['step-jax', 'train']:
     file = config_lib.stage_file(words[2])
   elif words[:2] == ['python', '-m']:
@@ -399,7 +399,7 @@ def short(words: list[str]) -> list[str]:
 
 @pytest.fixture(scope='module')
 def shop(picture_folder, tmp_path_factory):
-  """A folder in which the README's commands have been given."""
+  """A folder in which the commands of the README were run."""
   folder = tmp_path_factory.mktemp('shop')
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
@@ -424,7 +424,7 @@ def test_the_readme_trained_a_run(shop):
 
 
 def test_a_loss_is_added_in_three_places():
-  """The patch itself is applied, and its command run, with the blocks of the page."""
+  """The patch is applied and its command run with the blocks of the page."""
   patch = next(b.text for b in blocks('docs/extending.md') if '+++ b/step_jax/losses/' in b.text)
   assert len(re.findall(r'^\+\+\+ b/', patch, re.MULTILINE)) <= 3
 
@@ -487,7 +487,7 @@ def stage_config(stage):
 
 
 def anchors(page: pathlib.Path) -> set[str]:
-  """What GitHub makes of headings."""
+  """Anchors of headings on GitHub."""
   titles = re.findall(r'^#+ (.*)$', page.read_text('utf-8'), re.MULTILINE)
   return {re.sub(r'[^\w\- ]', '', title.lower()).replace(' ', '-') for title in titles}
 
@@ -511,7 +511,7 @@ def test_every_page_can_be_found_from_the_readme():
 
 
 def test_quoted_messages_exist():
-  """Texts in quotes on the page of symptoms stand in the code."""
+  """Quoted messages of the troubleshooting page are in the code."""
   code = ''.join(path.read_text('utf-8') for path in sorted(ROOT.glob('step_jax/**/*.py')))
   code = re.sub(r"'\s*\n\s*f?'", '', code)
   page = (ROOT / 'docs/troubleshooting.md').read_text('utf-8')
@@ -522,7 +522,7 @@ def test_quoted_messages_exist():
 
 
 def test_numbers_of_the_readme_are_those_of_the_results():
-  """Every cell of its table stands in docs/results.md in a row of that protocol."""
+  """Every cell of the table is in a row of its protocol in docs/results.md."""
   row = lambda line: [cell.strip() for cell in line.strip('| ').split('|')]
   results = [row(line) for line in (ROOT / 'docs/results.md').read_text('utf-8').splitlines()]
   lines = (ROOT / MINE).read_text('utf-8').partition('| protocol |')[2].splitlines()[2:]

@@ -20,7 +20,7 @@ EXPORT = {'manifest.json': b'{"format": 1}', 'params.safetensors': bytes(1000), 
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-  """Serves `server.files` as a model at one commit; `server.sizes` replaces sizes in its list."""
+  """Serves `server.files` as a model with one commit; `server.sizes` overrides listed sizes."""
 
   def do_HEAD(self):
     self._answer()

@@ -22,7 +22,7 @@ from step_jax.fields import DATASETS
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-  """Serves `server.files` with ranges; `server.cut` ends each answer after so many bytes."""
+  """Serves `server.files` with ranges; `server.cut` truncates each answer to this many bytes."""
 
   def do_GET(self):
     body = self.server.files.get(self.path)

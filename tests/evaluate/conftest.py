@@ -11,7 +11,7 @@ from step_jax.weights import nets, own_format
 
 
 def store(name, arrays, lineage='torchvision'):
-  """Puts weights into the store."""
+  """Writes weights to the store."""
   made = own_format.Weights(name, arrays, 'made up', '0' * 64, lineage)
   own_format.write(made, places.weights() / f'{name}.safetensors')
 
@@ -28,7 +28,7 @@ def store_alexnet(lineage='torchvision'):
 
 @pytest.fixture
 def empty_store(tmp_path, monkeypatch):
-  """A store of weights of this test alone; gives what fills it."""
+  """An empty weights store for this test; yields a function that fills it."""
   monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'weights'))
   return store_alexnet
 

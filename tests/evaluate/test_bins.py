@@ -13,7 +13,7 @@ from step_jax.evaluate.bins import compare_bins, count_bins, fit_bins
 
 
 def blobs(counts, seed=0, spread=0.1):
-  """Samples around as many corners of a square grid as there are counts."""
+  """Samples around corners of a square grid, with one count per corner."""
   random = np.random.RandomState(seed)
   corners = np.stack(np.divmod(np.arange(len(counts)), 4), axis=1)
   parts = [
@@ -49,7 +49,7 @@ def test_k_means_is_that_of_scipy_from_the_same_start(monkeypatch):
 
 
 def test_first_centres_are_spread_out():
-  """k-means++ finds each of 8 far corners, where drawing them evenly misses some nearly always."""
+  """k-means++ finds all 8 distant corners; uniform sampling nearly always misses some."""
   samples = blobs([500, 3, 3, 3, 3, 3, 3, 3], spread=0.001)
   assert len(np.unique(np.rint(fit_bins(samples, 8).centers), axis=0)) == 8
 

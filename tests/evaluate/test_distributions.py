@@ -23,7 +23,7 @@ SEEDS = st.integers(0, 9999)
 
 
 def features(seed, count=40, length=6):
-  """Correlated features away from 0, as those of a net are."""
+  """Correlated features with nonzero mean, like those of a network."""
   random = np.random.RandomState(seed)
   mixed = random.standard_normal((count, length)) @ random.standard_normal((length, length))
   return mixed + 3 * random.standard_normal(length)
@@ -83,7 +83,7 @@ def test_frechet_of_one_dimension_is_that_of_means_and_deviations():
 
 @pytest.mark.parametrize('count', [5, 200])
 def test_frechet_of_fewer_pictures_than_features(count):
-  """Few features turned into a space of many: the distance is that of the few."""
+  """Features in a subspace have the same distance as in few dimensions."""
   few = [features(seed, count, 8) for seed in (1, 2)]
   turn = rotation(0, 256)[:8]
   many = [moments(x @ turn) for x in few]
@@ -93,7 +93,7 @@ def test_frechet_of_fewer_pictures_than_features(count):
 
 
 def test_frechet_of_supports_that_do_not_meet():
-  """The roots of what should be zero must not add up."""
+  """Square roots of rounding errors must not add up."""
   turn = rotation(0, 200)
   x, y = features(0, 300, 100) @ turn[:100], features(1, 300, 100) @ turn[100:]
   a, b = moments(x), moments(y)
@@ -185,7 +185,7 @@ def test_kernel_distance_is_by_consecutive_blocks_however_the_pairs_come(cuts, b
 
 
 def test_no_pair_is_lost_at_the_end():
-  """One pair more than a block: it joins the block, and counts."""
+  """One pair more than a block is included in the block."""
   x, y = features(0, 11), features(1, 11)
   distance = KernelDistance(10)
   distance.add(x, y)
@@ -206,7 +206,7 @@ def test_kernel_distance_refuses_what_it_cannot_compare():
 
 
 def peak(batches):
-  """Bytes that both distances hold at once, for a stream of that many batches of 50."""
+  """Peak memory of both distances in bytes, for a stream of batches of 50."""
   random = np.random.RandomState(0)
   tracemalloc.start()
   kernel = KernelDistance(100)
@@ -240,6 +240,6 @@ def test_a_large_batch_is_released():
 
 
 def test_moments_of_many_streams_are_merged_in_any_order():
-  """As from the hosts of a pod."""
+  """For example, streams of the hosts of a pod."""
   parts = [moments(features(seed, 3 + seed)) for seed in range(6)]
   assert_same(functools.reduce(merge, parts), functools.reduce(merge, parts[::-1]))

@@ -62,13 +62,13 @@ def taps_of(x):
 
 
 def code_of(x):
-  """Style codes `[B, 3]`: colours, the lower ones more."""
+  """Style codes `[B, 3]`: colours, with larger weights of lower rows."""
   rows = 1 + 3 * np.arange(x.shape[1], dtype=np.float32)[:, None, None] / x.shape[1]
   return (rows * (x + x * x)).mean(axis=(1, 2))
 
 
 def paint(x, z):
-  """Outputs in and around [-1, 1], which depend on place, source, and code."""
+  """Outputs in and around [-1, 1] that depend on position, source and code."""
   rows = np.arange(x.shape[1], dtype=np.float32)[:, None, None] / 20
   columns = np.arange(x.shape[2], dtype=np.float32)[:, None] / 40
   return 0.6 * x[..., ::-1] * (1 - rows / 2) + 0.5 * z[:, None, None] * rows - columns + 0.4
@@ -118,7 +118,7 @@ def png(seed, height, width):
 
 
 def write(folder, split, count, first):
-  """Pairs side by side, wide and high ones in turn; what is left of them when cropped."""
+  """Writes side-by-side pairs, alternately wide and high; returns their crops."""
   (folder / split).mkdir()
   found = []
   for i in range(count):
@@ -159,7 +159,7 @@ def opened(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def measured(opened, tmp_path_factory):
-  """Scores by id as evaluation measures them, and values by id as this file does."""
+  """Scores by id from the evaluation, and values by id from this file."""
   session, *pairs = opened
   make = swatches.picture_set
   with pytest.MonkeyPatch.context() as patch:
@@ -249,7 +249,7 @@ def nearest(rows, k=5):
 
 
 class Again:
-  """The same numbers without anything of the evaluation but K-means."""
+  """The same scores, without using the evaluation except K-means."""
 
   def __init__(self, train, val):
     self.train, self.val = train, val
@@ -261,7 +261,7 @@ class Again:
     return np.random.default_rng(SEED).multivariate_normal(mean, covariance, count)
 
   def following(self):
-    """For each picture the next one of its eight of one size; None where it is alone."""
+    """The next image in the batch of eight with the same size; None if there is none."""
     by_size = {}
     for i, (_, target) in enumerate(self.val):
       by_size.setdefault(target.shape, []).append(i)
@@ -374,7 +374,7 @@ class Again:
 
 
 def probe_again():
-  """R^2 of least squares with a penalty, written as least squares with more rows."""
+  """R^2 of ridge regression, written as least squares with additional rows."""
   sets = {}
   for split, count in (('train', 30), ('val', 11)):
     names = [f'{split}/{i:05d}' for i in range(count)]
@@ -409,7 +409,7 @@ def probe_again():
 
 
 def ids(protocol):
-  """The protocol's ids here, with all blanks filled."""
+  """Ids of a protocol with all placeholders filled."""
   lpips_ = 'lpips-made-up'
   net = 'squeezenet1_1' if PROTOCOLS[protocol].group == 'realism' else 'vgg16'
   factors = style.FACTORS if '{factor}' in protocol else ['']
@@ -428,7 +428,7 @@ def test_a_protocol_has_its_definition(measured, protocol):
 
 
 def test_ndb_is_of_the_same_histograms(opened, measured):
-  """Of so few pictures its value hardly shows what is wrong with them; the counts do."""
+  """With so few images, NDB hardly shows errors, but the histogram counts do."""
   histograms, (binned,) = measured[2]
   np.testing.assert_array_equal(histograms, Again(*opened[1:]).histograms())
   expected = [resized(target, 32).reshape(-1) for _, target in opened[1]]
@@ -457,7 +457,7 @@ class Styleless(Session):
 
 
 def test_scores_of_styles_are_skipped_without_styles(opened, empty_store, monkeypatch):
-  """pix2pix, with codes of length zero: its content is not "kept best", its pictures are scored."""
+  """pix2pix, with codes of length zero, has no content score; its images are scored."""
   session, *_ = opened
   config = session.config.copy_and_resolve_references()
   config.model.z_dim = 0

@@ -17,7 +17,7 @@ def score(name, value):
 
 
 class Run:
-  """A run of one stage, and what its measures find: scores, skips, or an error that is raised."""
+  """A run of one stage, and the results of its measures: scores, skips, or an error."""
 
   def __init__(self, folder):
     self.folder = folder

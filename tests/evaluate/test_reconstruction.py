@@ -25,7 +25,7 @@ class MeanColor(nn.Module):
 
 
 class Paint(nn.Module):
-  """A generator that fills the left half with the style, and keeps the right one."""
+  """A generator that paints the left half with the style and keeps the right half."""
 
   def __call__(self, sources, z):
     left = jnp.arange(sources.shape[2]) < WIDTH // 2
@@ -75,7 +75,7 @@ def test_numbers_are_those_of_plain_numpy():
 
 
 def test_perceptual_distance_is_of_pictures_in_the_range_of_the_loss():
-  """Features of [-1, 1], as in training; 0..255 or 0..1 would give another number."""
+  """Features of images in [-1, 1], as in training; 0..255 or 0..1 would give other values."""
   pictures = batch()
   made, found = scored(pictures)
   features = weights.load_features('squeezenet1_1', ['conv1', 'fire3'], 'random')

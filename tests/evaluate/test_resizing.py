@@ -44,7 +44,7 @@ def test_a_picture_of_the_right_size_keeps_its_values():
 
 @pytest.mark.parametrize('resize', [resize_for_inception, resize_for_lpips])
 def test_fine_patterns_become_grey_and_not_moire(resize):
-  """What a resizer without antialiasing makes of a checkerboard is anything but its mean."""
+  """Without antialiasing, a checkerboard does not become its mean."""
   board = (np.indices((1024, 1024)).sum(axis=0) % 2 * 255).astype(np.uint8)
   found = resize(np.repeat(board[..., None], 3, axis=-1)).astype(float)
   assert abs(found[2:-2, 2:-2] - 127.5).max() < 4

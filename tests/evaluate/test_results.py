@@ -45,7 +45,7 @@ def test_every_group_is_measured_and_names_its_protocols(scored_run):
 
 
 def test_scores_are_those_of_the_saved_pictures(scored_run, picture_folder):
-  """Made again with nothing of the evaluation: PNGs, the public API, and plain NumPy."""
+  """Computed again without the evaluation: PNG files, the public API, and NumPy."""
   workdir, found = scored_run
   run = step_jax.load(workdir)
   learned = lpips.load('squeeze')
@@ -73,7 +73,7 @@ def scores(workdir):
 
 
 def test_numbers_are_the_same_on_eight_devices(scored_run, tmp_path):
-  """Bit for bit, with as many threads: on CPUs the order of sums depends on these."""
+  """Bit-equal with the same number of threads, on which the order of sums depends on CPUs."""
   workdir, _ = scored_run
   for devices in (1, 8):
     again = tmp_path / str(devices)
@@ -211,7 +211,7 @@ def test_scores_name_their_sampler(scored_run):
 
 
 def test_fewer_distinct_images_than_bins_are_reported(trained_run, picture_folder, tmp_path):
-  """A data set of one image over and over; what else can be measured is."""
+  """A data set with copies of one image; other scores are still measured."""
   workdir, data = shutil.copytree(trained_run[0], tmp_path / 'run'), tmp_path / 'data'
   for split, count in (('train', 4), ('val', 20)):
     (data / split).mkdir(parents=True)

@@ -13,7 +13,7 @@ from step_jax.models import inception
 
 
 def neighbours(batch_size):
-  """For each picture the number of the one after it in its part, as a device sees it."""
+  """Index of the next image in the part of the same device, for each image."""
 
   def function(batch):
     parts = batch['x'][:, 0, 0].reshape(-1, batch_size)
@@ -45,7 +45,7 @@ def test_images_are_in_order_with_the_same_neighbours_on_any_number_of_devices(
 
 
 def test_a_long_stream_is_not_kept_in_memory():
-  """Results leave before the next batch is read, so that memory does not grow with the stream."""
+  """Results are yielded before the next batch is read, so memory is constant."""
   read = []
 
   def pictures():
@@ -60,7 +60,7 @@ def test_a_long_stream_is_not_kept_in_memory():
 
 @pytest.mark.parametrize('count', [5, 64, 130])
 def test_distances_count_every_picture(count):
-  """Also those of a last batch that is not full."""
+  """Including those of an incomplete last batch."""
   real, made = np.random.RandomState(0).standard_normal((2, count, 6)) + 1
   frechet, kernel = realism.distances(iter(real), iter(made))
   whole = distributions.frechet_distance(distributions.moments(real), distributions.moments(made))

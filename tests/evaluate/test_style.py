@@ -14,7 +14,7 @@ def names(split, count):
 
 
 def codes(split, count, factors=()):
-  """Noise `[count, 8]` whose first entries are the factors of swatches, turned and scaled."""
+  """Rotated and scaled noise `[count, 8]` whose first entries are the factors of swatches."""
   random = np.random.RandomState(len(split))
   z = random.standard_normal((count, 8))
   for i, name in enumerate(names(split, count)):

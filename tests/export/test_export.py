@@ -49,7 +49,7 @@ def exported(trained_run, tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def bare(tmp_path_factory):
-  """A folder of packages with JAX and no more."""
+  """A package folder with only JAX and its dependencies."""
   folder = tmp_path_factory.mktemp('packages')
   for name in BARE:
     package = pathlib.Path(importlib.util.find_spec(name).origin).parent
@@ -61,7 +61,7 @@ def bare(tmp_path_factory):
 
 
 def stranger(bare, exported, *arguments):
-  """Runs the example of an export as somebody who has never heard of us."""
+  """Runs the example of an export in a process without step_jax."""
   command = [sys.executable, '-I', '-S', '-c', STARTER, bare, exported / 'load_example.py']
   environment = {k: v for k, v in os.environ.items() if not k.startswith(('PYTHON', 'STEP_JAX'))}
   return subprocess.run(
@@ -74,7 +74,7 @@ def stranger(bare, exported, *arguments):
 
 @pytest.mark.parametrize('shape', [(1, 16, 24, 3), (3, 37, 18, 3)])
 def test_equal_outputs_in_a_bare_environment(run, exported, bare, tmp_path, shape):
-  """Codes up to rounding, pictures within one level; odd sizes are padded as we do."""
+  """Codes agree up to rounding, images within one level; odd sizes are padded as ours."""
   pictures = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
   np.save(tmp_path / 'in.npy', pictures)
   for command in (

@@ -202,11 +202,11 @@ def test_a_report_of_a_damaged_export_fails(copy, tmp_path, capsys):
 
 
 class Opened(UserError):
-  """In place of what a verb does with a run that could be opened."""
+  """Raised instead of what a command does with an opened run."""
 
 
 class Watch:
-  """What the process does that reading must not: starts programs, unpickles, writes elsewhere."""
+  """Records actions that reading must not do: starting programs, unpickling, writing."""
 
   def __init__(self, *allowed):
     self.allowed, self.seen, self.on = tuple(map(str, allowed)), [], False
@@ -236,7 +236,7 @@ def places_of(tree, path=()):
 
 
 def test_damaged_exports_end_in_one_line(exported, picture_folder, tmp_path, monkeypatch, capsys):
-  """Damage of bytes, and of values of the manifest; parameters with the right digest, too."""
+  """Damaged bytes and manifest values, also with correct digests of parameters."""
   out, folder = tmp_path / 'out', tmp_path / 'export'
   words = {'image': str(picture_folder / 'val' / '00.png'), 'data': str(picture_folder)}
   whole = {name: (exported / name).read_bytes() for name in methods.names.FILES}

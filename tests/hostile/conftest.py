@@ -12,7 +12,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent / 'weights')]
 
 @pytest.fixture
 def apart(tmp_path):
-  """A folder for a test's files, whose surroundings must stay as they are."""
+  """A folder for the files of a test; checks that files around it do not change."""
   (tmp_path / 'work').mkdir()
   (tmp_path / 'precious.txt').write_text('precious')
   yield tmp_path / 'work'

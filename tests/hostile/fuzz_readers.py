@@ -17,7 +17,7 @@ with atheris.instrument_imports(include=['step_jax', 'zipfile', 'pickletools', '
 
 
 def main() -> None:
-  """Runs until libFuzzer's options say that it is enough."""
+  """Runs until the limit in libFuzzer's options."""
   name, corpus, *options = sys.argv[1:]
   bench = Bench(name)
   (pathlib.Path(corpus) / 'whole').write_bytes(bench.whole)

@@ -19,7 +19,7 @@ def _resident(field: str) -> int:
 
 
 def peak(action: Callable[[], object]) -> int:
-  """Resident memory, in bytes, that an action took beyond what was taken before."""
+  """Increase of peak resident memory by an action, in bytes."""
   if not _STATUS.is_file():
     pytest.skip('the system does not tell of resident memory in /proc')
   gc.collect()
@@ -30,7 +30,7 @@ def peak(action: Callable[[], object]) -> int:
 
 
 def refused(action: Callable[[], object], kind: type[UserError] = UserError) -> str:
-  """The message with which an action is refused: one line, nothing that a terminal obeys."""
+  """The error message of an action; checks that it is one line without control characters."""
   with pytest.raises(kind) as caught:
     action()
   message = str(caught.value)

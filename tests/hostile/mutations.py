@@ -30,7 +30,7 @@ changes = st.lists(st.tuples(_change, st.booleans()), min_size=1, max_size=4)
 
 
 def damaged(whole: bytes, changes: Sequence) -> bytes:
-  """A file with some changes made to it, one after the other."""
+  """A file with some changes, applied in sequence."""
   data = bytearray(whole)
   for (kind, place, how), near in changes:
     at = int(place * (min(len(data), 256) if near else len(data)))

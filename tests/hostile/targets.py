@@ -225,7 +225,7 @@ TARGETS = {
 
 
 class Bench:
-  """A folder in which damaged files of one format are read, one after the other."""
+  """A folder for damaged files of one format."""
 
   def __init__(self, name: str):
     self.target = TARGETS[name]
@@ -237,7 +237,7 @@ class Bench:
     self.beside = sorted(path.name for path in self.path.parent.iterdir())
 
   def survives(self, content: bytes) -> bool:
-    """Reads a file of that content; whether it was taken, and not refused in one line."""
+    """Reads a file; returns whether it was accepted instead of refused with one line."""
     self.path.write_bytes(content)
     try:
       self.target.read(self.path)

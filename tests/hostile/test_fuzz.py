@@ -23,7 +23,7 @@ ATHERIS_RUNS = 20_000
 
 
 def fuzz(name: str, examples: int, derandomize: bool) -> collections.Counter:
-  """Reads damaged files of a format; how many of them were taken and how many refused."""
+  """Reads damaged files of a format; returns the numbers of accepted and refused ones."""
   bench = Bench(name)
   tally = collections.Counter()
 
@@ -54,7 +54,7 @@ def test_damaged_files_are_read_or_refused(name):
 
 @pytest.mark.long
 def test_many_damaged_files_are_read_or_refused(capsys):
-  """Other ones at every run; the seed of a failure is told."""
+  """Different files in each run; the seed of a failure is printed."""
   for name, target in TARGETS.items():
     tally = fuzz(name, LONG_FACTOR * target.examples, derandomize=False)
     with capsys.disabled():
@@ -99,7 +99,7 @@ def test_many_settings_are_values_or_refused():
 )
 @pytest.mark.parametrize('name', [name for name in TARGETS if name not in ('h5',)])
 def test_fuzzing_guided_by_coverage_finds_nothing(name, tmp_path, capsys):
-  """libFuzzer follows the branches of our readers and of those that they call."""
+  """libFuzzer follows the branches of our readers and of the functions that they call."""
   runs = subprocess.run(
     [sys.executable, HERE / 'fuzz_readers.py', name, tmp_path, f'-runs={ATHERIS_RUNS}',
      '-max_len=20000', '-seed=1', f'-artifact_prefix={tmp_path}/', '-rss_limit_mb=4096'],

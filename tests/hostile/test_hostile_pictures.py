@@ -19,14 +19,14 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def png(width: int, height: int, *more: bytes, data: bytes = b'') -> bytes:
-  """A grey PNG whose header says what it likes."""
+  """A grey PNG with an arbitrary size in its header."""
   header = struct.pack('>IIBBBBB', width, height, 8, 0, 0, 0, 0)
   parts = [chunk(b'IHDR', header), *more, chunk(b'IDAT', zlib.compress(data)), chunk(b'IEND', b'')]
   return b'\x89PNG\r\n\x1a\n' + b''.join(parts)
 
 
 def webp(width: int, height: int) -> bytes:
-  """The header of an extended WebP, and no picture."""
+  """An extended WebP with only a header."""
   sides = (width - 1).to_bytes(3, 'little') + (height - 1).to_bytes(3, 'little')
   content = b'WEBPVP8X' + struct.pack('<I', 10) + bytes(4) + sides
   return b'RIFF' + struct.pack('<I', len(content)) + content
@@ -70,7 +70,7 @@ def test_inflating_images_are_not_decoded(bomb, apart):
 
 
 def test_the_largest_image_needs_the_documented_memory(apart):
-  """Of the costliest mode: with an alpha channel, laid on white."""
+  """With the mode that needs most memory: an alpha channel, composed on white."""
   side = int(pictures._MOST_PIXELS**0.5) // 3  # A ninth of it: the bound is a pixel's.
   path = apart / 'x.png'
   Image.new('RGBA', (side, side), (1, 2, 3, 4)).save(path, compress_level=1)
@@ -78,7 +78,7 @@ def test_the_largest_image_needs_the_documented_memory(apart):
 
 
 def test_only_supported_formats_are_tried(apart, monkeypatch):
-  """EPS is a program; Pillow gives it to Ghostscript, whatever the file is called."""
+  """Pillow would pass EPS files, which are programs, to Ghostscript, whatever their name."""
   (apart / 'bin').mkdir()
   for name in ('gs', 'gswin64c', 'gswin32c'):
     script = apart / 'bin' / name
@@ -107,14 +107,14 @@ def test_a_wrong_ending_does_no_harm(apart):
 
 
 def test_a_record_that_is_not_an_rgb_image_is_refused():
-  """What `prepare` never writes, a stranger's prepared set may hold."""
+  """Untrusted prepared data sets may have records that `prepare` never writes."""
   for record in (png(8, 8, data=bytes(72)), png(60_000, 60_000), b''):
     with pytest.raises(pairs._UNREADABLE):
       pairs._decode(record)
 
 
 def test_many_large_images_do_not_accumulate_in_memory(apart):
-  """64 of them are prepared at a time."""
+  """64 images are prepared at a time."""
   side = 1600
   for i in range(24):
     Image.new('RGB', (side, side), (i, 0, 0)).save(apart / f'{i:02d}.png', compress_level=1)
@@ -154,7 +154,7 @@ def test_unusual_names_are_valid(apart):
 
 
 def test_links_out_of_a_folder_reveal_nothing(apart):
-  """A link to a picture is a picture; nothing else is shown, and folders are not followed."""
+  """Links to images are images; other links reveal nothing, and folders are not followed."""
   secret = apart / 'secret.txt'
   secret.write_text('the secret')
   folder = apart / 'pictures'
@@ -192,7 +192,7 @@ def prepared(apart):
 
 @pytest.mark.parametrize('style', ['pythonClassName', 'python_class_name', 'type'])
 def test_a_prepared_set_imports_no_modules(style, prepared, apart, monkeypatch):
-  """TFDS imports the module of whatever class features.json names."""
+  """TFDS would import the module of the class named in features.json."""
   (apart / 'evilmodule.py').write_text(
     f'import pathlib\npathlib.Path({str(apart)!r}, "ran").touch()\n'
   )

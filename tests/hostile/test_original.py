@@ -16,7 +16,7 @@ SCOPE = 'appearance_net'
 
 
 def index(path, entries, blocks=1):
-  """An index by hand: entries as bytes, of which `blocks` handles of the index block tell."""
+  """A hand-written index, with entries as bytes and `blocks` handles in its index block."""
   block = b''.join(entries) + struct.pack('<II', 0, 1) + b'\0' * 5
   handle = _varint(0) + _varint(len(block) - 5)
   handles = entry(b'z', handle) * blocks + struct.pack('<II', 0, 1) + b'\0' * 5
@@ -43,7 +43,7 @@ def read(path):
 
 
 def test_variables_that_share_their_bytes_are_refused(apart):
-  """Else a file of 4 MiB could fill any memory with the few thousand names that StEP may use."""
+  """Otherwise, a file of 4 MiB could fill memory with thousands of variables."""
   (apart / 'x.data-00000-of-00001').write_bytes(bytes(4 * MIB))
   many = [HEADER, *(entry(b'v%03d' % i, variable((MIB,), 4 * MIB)) for i in range(500))]
   assert 'is damaged' in read(index(apart / 'x.index', many))
@@ -79,7 +79,7 @@ def test_blocks_are_read_once(apart):
 
 
 def encoder(**changed):
-  """Variables whose names are the encoder's; a `/` in a name is written `__`."""
+  """Variables with the names of the encoder; `__` stands for `/`."""
   found = {
     'conv0/weight': np.zeros((7, 7, 3, 64), np.float32),
     'FC_mean/dense/weight': np.zeros((256, 8), np.float32),

@@ -22,18 +22,18 @@ MARK = b'('
 
 @pytest.fixture(scope='module', autouse=True)
 def known_layouts():
-  """What they take is not what a file takes."""
+  """Builds layouts first, whose memory is not part of that of a file."""
   list(layouts._layouts())
 
 
 def head_arrays() -> dict[str, np.ndarray]:
-  """Heads by the names of the npz layout."""
+  """Heads with the names of the npz layout."""
   shapes = nets.shapes(HEADS).values()
   return {f'lin{i}': np.full(shape, 0.5, np.float32) for i, shape in enumerate(shapes)}
 
 
 def npy(descr: str, shape, data: bytes = b'', version: int = 1, spaces: int = 0) -> bytes:
-  """A npy file whose header says what it likes."""
+  """A npy file with an arbitrary header."""
   header = f"{{'descr': {descr}, 'fortran_order': False, 'shape': {shape}, }}"
   header = header + ' ' * spaces + '\n'
   length = struct.pack('<H' if version == 1 else '<I', len(header))
@@ -65,13 +65,13 @@ def nested(depth: int) -> bytes:
 
 
 def doubled(depth: int) -> bytes:
-  """A tuple of itself twice, of itself twice, …: as a key it is hashed 2**depth times."""
+  """Nested tuples with each one used twice; as a key, hashing takes 2**depth steps."""
   return b'})' + b'2\x86' * depth + b'Ns'
 
 
 @pytest.mark.parametrize('key', [nested(10**6), doubled(60)], ids=['deep', 'wide'])
 def test_keys_that_cannot_be_hashed_are_refused_unhashed(key, apart):
-  """Hashing the first overflows the interpreter's stack, hashing the second never ends."""
+  """Hashing the first one overflows the stack; hashing the second one never ends."""
   stream = b'\x80\x02' + key + b'.'
   for path in (
     files.torch_zip(apart / 'a.pth', stream, []),
@@ -82,7 +82,7 @@ def test_keys_that_cannot_be_hashed_are_refused_unhashed(key, apart):
 
 
 def again_and_again(function: bytes, argument: bytes, times: int) -> bytes:
-  """A list of what a function makes of one argument, each time anew."""
+  """A list of results of a function that is called repeatedly with one argument."""
   once = b'h\x00h\x01\x85R'
   start = function + b'q\x000' + argument + b'q\x010'
   return program(start + b']' + MARK + once * times + b'e')
@@ -103,7 +103,7 @@ COPIES = {
 
 @pytest.mark.parametrize('copied', COPIES)
 def test_endless_copies_need_no_memory(copied):
-  """A few hundred kilobytes that, copied at every call, are a gigabyte."""
+  """Some hundred kilobytes, which copies in each call would turn into a gigabyte."""
   from step_jax.weights import numpy_file, torch_file
 
   stream = COPIES[copied]
@@ -161,7 +161,7 @@ def test_an_inflating_header_is_not_read_completely(apart):
 
 
 def test_arrays_inside_of_numbers_are_not_inflated(apart):
-  """The shape is as it should be; each number is an array of a quarter of a million."""
+  """The shape is correct, but each element is an array of 250,000 numbers."""
   arrays = head_arrays()
   members = {f'{key}.npy': packed(array) for key, array in arrays.items()}
   bomb = npy("('<f4', (262144,))", '(64,)', bytes(64 * MIB))
@@ -180,7 +180,7 @@ def test_arrays_inside_of_numbers_are_not_inflated(apart):
 
 
 def test_two_members_of_one_name_are_refused(apart):
-  """The second is of the right shape, the first would be read."""
+  """The second one has the right shape, but the first one would be read."""
   arrays = head_arrays()
   members = {'lin0': npy("'<f4'", f'({16 * MIB},)', bytes(64 * MIB))}
   members |= {f'{key}.npy': packed(array) for key, array in arrays.items()}
@@ -214,7 +214,7 @@ def test_tensors_do_not_keep_a_shared_storage(apart):
 
 @pytest.mark.parametrize('evil', ['../../evil', '/evil', '..\\evil', 'C:\\evil', 'a\0b', 'a\nb'])
 def test_names_of_members_cannot_leave_the_folder(evil, apart):
-  """Nothing is ever extracted."""
+  """Archives are never extracted."""
   pickled, storages = files.state_dict(head_arrays()), files.raw(head_arrays())
   path = files.torch_zip(apart / 'x.pth', pickled, storages)
   with zipfile.ZipFile(path, 'a') as archive:

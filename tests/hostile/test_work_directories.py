@@ -51,7 +51,7 @@ def good_results(**fields) -> dict:
 
 
 def broken_results():
-  """Each field gone, or something else."""
+  """Results with one field missing or invalid."""
   whole = good_results()
   for field in set(whole) - {'format', 'checkpoint', 'versions'}:
     for value in (None, 'x', 1, [], {}, [[]], {'x': 'y'}, {'x': {}}):
@@ -177,7 +177,7 @@ ARRAYS = {
 
 
 def array_file(path, kind):
-  """A damaged file of arrays in place of a good one."""
+  """Replaces a file of arrays by a damaged one."""
   if ARRAYS[kind] is not None:
     path.write_bytes(ARRAYS[kind])
   elif kind == 'cut short':
@@ -302,7 +302,7 @@ def test_metrics_end_before_a_damaged_row(bad, apart):
 
 
 class Tags(html.parser.HTMLParser):
-  """All tags of a page, and the attributes that could run or fetch something."""
+  """All tags of a page, and attributes that could run or load something."""
 
   def __init__(self):
     super().__init__()
@@ -388,7 +388,7 @@ def test_the_holder_of_a_lock_is_reported_in_one_line(apart):
 
 
 def test_a_run_of_another_kind_is_named(apart):
-  """`config.json` of a mapper where a generator should be."""
+  """`config.json` of a mapper instead of a generator."""
   config = config_lib.load(config_lib.stage_file('mapper') + ':swatches')
   folder = apart / 'translate'
   (folder / 'checkpoints/1').mkdir(parents=True)

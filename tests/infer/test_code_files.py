@@ -25,7 +25,7 @@ class RegionCodes(NamedTuple):
 
 
 class Encoder:
-  """The mean of each of `classes` regions of an image."""
+  """Encoder whose codes are the means of regions."""
 
   method = 'regions'
 
@@ -47,7 +47,7 @@ class Encoder:
 
 
 class Run(Encoder):
-  """Draws a label map in the mean colours of its regions."""
+  """Run that paints a label map with the mean colours of regions."""
 
   config = ml_collections.ConfigDict(
     {'stage': 'regions', 'data': {'resize': 0, 'direction': 'AtoB'}}
@@ -103,7 +103,7 @@ def write(path, values):
 
 @pytest.fixture
 def folder(tmp_path):
-  """Two images, of one grey, with label maps of the same names; one lacks a region."""
+  """Two uniformly grey images with label maps of the same names; one lacks a region."""
   for name, grey, labels in (('a', 10, [[0, 1]]), ('b', 30, [[1, 1]])):
     write(tmp_path / f'in/{name}.png', np.full((1, 2, 3), grey))
     write(tmp_path / f'maps/{name}.png', labels)

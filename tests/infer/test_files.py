@@ -14,7 +14,7 @@ from step_jax.infer import files, gallery
 
 
 class Painter:
-  """A run whose style code is the mean of an image, and whose translations are of that grey."""
+  """A run whose code is the mean of an image, and whose outputs have this grey value."""
 
   method = 'step'
   config = ml_collections.ConfigDict({'data': {'resize': 0, 'direction': 'AtoB'}})
@@ -52,7 +52,7 @@ def contents(folder):
 
 
 def refuse(match, inputs, out, **options):
-  """Makes sure that a translation is refused and changes nothing."""
+  """Checks that a translation is refused and changes no files."""
   folders = {path if path.is_dir() else path.parent for path in [*inputs, out] if path.exists()}
   before = {folder: contents(folder) for folder in folders}
   with pytest.raises(DataError, match=match) as caught:

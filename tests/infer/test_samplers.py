@@ -18,7 +18,7 @@ def mapper_config(**imle):
 
 
 def fit(config, codes, epochs):
-  """A mapper fitted to codes `[N, Z]`, as its stage does it."""
+  """Fits a mapper to codes `[N, Z]`, as in its stage."""
   config.model.z_dim = codes.shape[1]
   units = mapper.standardization(config, codes)
   method = mapper.make(config, len(codes))
@@ -30,7 +30,7 @@ def fit(config, codes, epochs):
 
 
 def narrow(count, seed=0):
-  """Codes far from the origin whose dimensions vary little, some less than others."""
+  """Codes far from the origin with small and different deviations per dimension."""
   noise = np.random.default_rng(seed).standard_normal((count, 8))
   return (5 + noise * np.geomspace(0.02, 0.2, 8)).astype(np.float32)
 
@@ -50,7 +50,7 @@ def test_the_gaussian_of_any_codes(shape):
 
 
 def test_the_gaussian_draws_what_numpy_does():
-  """The numbers of protocols stay what they were."""
+  """Scores of protocols must not change."""
   codes = narrow(50)
   expected = np.random.default_rng(3).multivariate_normal(codes.mean(0), np.cov(codes.T), 20)
   np.testing.assert_allclose(samplers.gaussian(codes).draw(20, 3), expected, rtol=1e-5)

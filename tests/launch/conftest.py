@@ -20,7 +20,7 @@ def git(repository, *arguments):
 
 
 class Cloud:
-  """What the stand-in for gcloud finds and leaves, and how a test calls tpu_vm."""
+  """State of the stand-in for gcloud, and functions to call tpu_vm."""
 
   def __init__(self, folder: pathlib.Path, modules, capfd):
     self.folder = folder
@@ -64,13 +64,13 @@ class Cloud:
     return status, out.out, out.err
 
   def ok(self, *arguments) -> str:
-    """The output of a verb that works."""
+    """Output of a verb that must succeed."""
     status, out, err = self.call(*arguments)
     assert status == 0, err
     return out
 
   def refuse(self, status: int, *arguments) -> str:
-    """The one line with which a verb fails."""
+    """The one-line error of a verb that must fail."""
     found, _, err = self.call(*arguments)
     lines = [line for line in err.splitlines() if not line.startswith('worker ')]
     assert (found, len(lines)) == (status, 1), err
@@ -81,7 +81,7 @@ class Cloud:
     self.ok('create', '--project=p', '--zone=z', '--type=v5litepod-16', *flags)
 
   def ready(self, *flags) -> None:
-    """A node that is set up: by create and setup once, and then as they left it."""
+    """A node that is set up; create and setup run once, then their result is copied."""
     kept = self.modules.ready
     if not kept.exists():
       self.create()
@@ -98,11 +98,11 @@ class Cloud:
     path.write_text(json.dumps({**known, 'spot': '--spot' in flags, 'queued': '--queued' in flags}))
 
   def keep_image(self) -> None:
-    """Later nodes come with hosts that are set up."""
+    """New nodes have hosts that are already set up."""
     (self.folder / 'image').symlink_to(self.modules.ready / 'home')
 
   def calls(self, *words: str) -> list[str]:
-    """The calls of gcloud with all of these words."""
+    """Calls of gcloud that contain all given words."""
     path = self.folder / 'calls'
     lines = path.read_text().splitlines() if path.exists() else []
     return [line for line in lines if all(word in line for word in words)]
@@ -120,14 +120,14 @@ class Cloud:
     assert not any(process.wait() for process in processes)
 
   def take_away(self, **states: str) -> None:
-    """Pre-empts the node."""
+    """Preempts the node."""
     self.on_hosts('stop', '0')
     self.set(**states)
 
 
 @pytest.fixture(scope='session')
 def checkout(tmp_path_factory):
-  """A small git checkout with the scripts, and the modules as they are in it."""
+  """A small git checkout with the scripts, and its modules."""
   repository = tmp_path_factory.mktemp('checkout')
   shutil.copytree(ROOT / 'launch', repository / 'launch', ignore=shutil.ignore_patterns('__*'))
   shutil.copy(ROOT / 'setup.py', repository)

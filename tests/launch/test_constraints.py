@@ -33,13 +33,13 @@ def pins() -> dict[str, version.Version]:
 
 
 def test_everything_that_hosts_install_is_pinned(pins):
-  """And nothing else is, except for the compiled half of jax."""
+  """Nothing else is pinned, except jaxlib."""
   assert set(pins) - {key(requirement) for requirement in parsed(*HOSTS)} == {'jaxlib'}
   assert {key(requirement) for requirement in parsed(*HOSTS)} <= set(pins)
 
 
 def test_the_pins_suit_every_requirement(pins):
-  """Those of `setup.py`, and those of each package that these bring, as far as it is installed."""
+  """Requirements of `setup.py` and of all installed dependencies."""
   pending = [('step_jax', requirement) for requirement in parsed(*EXTRAS)]
   seen = set()
   while pending:

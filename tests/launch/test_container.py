@@ -28,7 +28,7 @@ def of(name: str) -> list[str]:
 
 @pytest.fixture(scope='module')
 def image(tmp_path_factory):
-  """The work folder of the image: what the Dockerfile copies, and no more."""
+  """The work folder of the image, with only the files that the Dockerfile copies."""
   folder = tmp_path_factory.mktemp('image')
   for text in of('COPY'):
     *sources, to = shlex.split(text)
@@ -57,7 +57,7 @@ def test_installs_the_checkout_with_pinned_versions_and_an_extra(image):
 
 
 def test_the_copied_files_suffice(image):
-  """To run setup.py, with a stand-in for setuptools, and the entry point."""
+  """Runs setup.py, with a stand-in for setuptools, and the entry point."""
   stand_in = 'def setup(**given): print(given["version"])\ndef find_packages(include): return []\n'
   (image / 'setuptools.py').write_text(stand_in)
   done = subprocess.run([sys.executable, 'setup.py'], cwd=image, capture_output=True, text=True)

@@ -28,7 +28,7 @@ esac
 
 
 class Checkout:
-  """A folder with the script, a home, and a PATH with only what a test puts there."""
+  """A folder with the script, a home folder, and a PATH with only the programs of a test."""
 
   def __init__(self, folder: pathlib.Path):
     self.folder, self.home, self.bin = folder / 'code', folder / 'home', folder / 'bin'
@@ -41,7 +41,7 @@ class Checkout:
     self.environment = {'HOME': str(self.home), 'PATH': str(self.bin)}
 
   def python(self, path: str, version: str, venv: bool = True) -> str:
-    """Puts a Python at `path`, relative to the folder of programs."""
+    """Creates a Python at `path`, relative to the folder of programs."""
     text = PYTHON.format(
       bash=shutil.which('bash'), version=version, minor=version.split('.')[1], venv=venv
     )
@@ -55,7 +55,7 @@ class Checkout:
     return str(target)
 
   def shim(self, name: str) -> None:
-    """What a version manager leaves for a version that is installed but not selected."""
+    """A shim of a version manager for a version that is installed but not selected."""
     self.program(
       name, f'#!{shutil.which("bash")}\necho "pyenv: {name}: command not found" >&2; exit 127\n'
     )
@@ -75,7 +75,7 @@ class Checkout:
     return done.stdout
 
   def refuse(self, **variables: str) -> str:
-    """The last line of what fails."""
+    """The last line of the error output of a command that must fail."""
     done = self.run("make_environment ''", **variables)
     assert done.returncode == 2, done.stderr
     return done.stderr.splitlines()[-1]
@@ -113,7 +113,7 @@ def test_a_moved_checkout_is_installed_again(checkout, tmp_path):
 
 
 def test_finds_a_python_hidden_by_a_shim(checkout):
-  """The first `python3.13` on PATH fails, `python3` is old; a later match and pyenv's own work."""
+  """The first `python3.13` on PATH fails and `python3` is old; later ones and pyenv's work."""
   checkout.shim('python3.12')
   checkout.shim('python3.13')
   checkout.python('python3', '3.11.7')

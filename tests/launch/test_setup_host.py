@@ -18,7 +18,7 @@ BRINGS = '#!/usr/bin/env bash\necho "{name} $*" >>"$HOME/calls"\n{body}\n'
 
 
 class Host:
-  """A home, and a PATH with nothing on it but a few tools and what a test puts there."""
+  """A home folder, and a PATH with only a few tools and the programs of a test."""
 
   def __init__(self, folder: pathlib.Path):
     self.home, self.bin = folder / 'home', folder / 'bin'
@@ -47,7 +47,7 @@ class Host:
     return done.stdout
 
   def refuse(self, status: int, *arguments: str) -> str:
-    """The last line of what fails."""
+    """The last line of the error output of a command that must fail."""
     done = self.setup(*arguments)
     assert done.returncode == status, done.stderr
     return done.stderr.splitlines()[-1]
@@ -134,7 +134,7 @@ def test_python_can_be_set(host):
 
 
 def test_uv_brings_python_where_there_is_an_old_one(host):
-  """As on images of TPU VMs: python3 is 3.10, and there is no uv."""
+  """As in images of TPU VMs, python3 is 3.10 and there is no uv."""
   host.program('python3', 'exit 1')
   host.program('curl', 'echo "cp $HOME/uv_to_come $HOME/.local/bin/uv"')
   (host.home / '.local/bin').mkdir(parents=True)

@@ -36,7 +36,7 @@ DROPPED = (
 
 
 def until(true, seconds=5):
-  """Waits for something that happens in the background."""
+  """Waits for a condition in the background."""
   end = time.monotonic() + seconds
   while not true():
     assert time.monotonic() < end
@@ -44,7 +44,7 @@ def until(true, seconds=5):
 
 
 def ended(cloud, status):
-  """Whether the run has ended so on both hosts."""
+  """Whether the run has ended with this status on both hosts."""
   files = [cloud.home(worker) / 'step_jax_tpu/run/exit' for worker in range(2)]
   return lambda: all(file.exists() and file.read_text() == f'{status}\n' for file in files)
 

@@ -19,14 +19,14 @@ from step_jax.train import checkpoint, writers
 
 @pytest.fixture
 def copied(trained_run, tmp_path):
-  """A copy of the trained run that a test may change."""
+  """A copy of the trained run for modification."""
   shutil.copytree(trained_run[0], tmp_path / 'run')
   return tmp_path / 'run'
 
 
 @pytest.fixture(scope='module')
 def gone_on(trained_run, picture_folder, tmp_path_factory):
-  """A run whose fine-tuning went on after its mapper was fitted."""
+  """A run with further fine-tuning after the mapper was fitted."""
   workdir = tmp_path_factory.mktemp('gone_on') / 'run'
   shutil.copytree(trained_run[0], workdir)
   tiny.train('finetune', picture_folder, workdir, **{'schedule.total_kimg': 0.04})
@@ -145,7 +145,7 @@ def test_a_mapper_can_be_fitted_again_after_removing_the_old_one(gone_on, pictur
 
 
 def test_scores_of_runs_with_other_encoders_can_be_compared(trained_run, monkeypatch):
-  """A protocol is a rule; what the rule chose, and for which encoder, is said beside the score."""
+  """The protocol has the rule; the score records the selected sampler and the encoder."""
   hashes, drawn_by = set(), []
   for energies in ((0.1, 0.2), (0.2, 0.1)):
     found = dict(zip(('val_mapper_energy', 'val_gaussian_energy'), energies, strict=True))
@@ -179,7 +179,7 @@ def test_an_unfinished_mapper_is_not_used(copied, monkeypatch):
 
 
 def test_a_mapper_of_an_earlier_version(copied, picture_folder):
-  """Without a record it is used where it would have been trained, and nowhere else."""
+  """Without a record, it is used only for the stage that it would have been fitted to."""
   (copied / 'mapper/encoder.json').unlink()
   run = step_jax.load(copied)
   assert (
@@ -195,7 +195,7 @@ def test_a_mapper_of_an_earlier_version(copied, picture_folder):
 
 
 def test_samples_of_earlier_versions_do_not_change(copied):
-  """A configuration without `imle.standardize` is of codes as they are."""
+  """A configuration without `imle.standardize` uses unscaled codes."""
   expected = step_jax.load(copied)
   settings = json.loads((copied / 'mapper/config.json').read_text())
   del settings['imle']['standardize']
@@ -224,7 +224,7 @@ def test_damaged_records_are_named(copied):
 
 
 def from_scratch(folder, workdir, **fields):
-  """A run of the stage `translate` alone, and the settings of its mapper."""
+  """A run with only the stage `translate`, and the settings of its mapper."""
   tiny.train('translate', folder, workdir, init_from='', **fields)
   return {'init_from': 'translate', **fields}
 

@@ -49,7 +49,7 @@ def test_every_preset_trains_two_steps(preset):
 
 
 def case_of(preset):
-  """A step, a batch, what is frozen, and whether the style encoder is trained."""
+  """Step, batch, frozen parameters, and whether the style encoder is trained."""
   config = config_lib.load(f'{TRANSLATE}:swatches,preset={preset}')
   known = dict(config_lib.flatten(config))
   fields = {**tiny.FIELDS, 'batch_size': 2, 'model.num_scales': 1}

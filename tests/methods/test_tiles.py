@@ -16,7 +16,7 @@ SEEN = 40
 
 @pytest.fixture(scope='module')
 def generator():
-  """A narrow generator, and parameters whose norms scale and shift."""
+  """A narrow generator with random scales and shifts of norms."""
   module = nets.Generator(width=2, remat=True)
   params = init_generator(module, jax.random.key(0), 3)
   rng = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def generator():
 
 
 def image(height, width):
-  """Noise over a slope: the statistics of each part are different."""
+  """Noise on a gradient, so that statistics differ between parts."""
   rng = np.random.default_rng(1)
   coarse = rng.integers(0, 256, (height // 8, width // 8, 3), dtype=np.uint8)
   fine = rng.integers(0, 64, (height, width, 3))
@@ -65,7 +65,7 @@ def test_tiles_overlap_by_the_receptive_field(generator, monkeypatch):
   reached = []
 
   def scrambled(array, cores, reach):
-    """Other values where a tile does not reach."""
+    """Changes pixels outside of the receptive field of a tile."""
     scale = 160 // array.shape[1]
     keep = [slice((a - reach) // scale, (b + reach) // scale) for a, b in cores]
     other = rng.permuted(array, axis=1)

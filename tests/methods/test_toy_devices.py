@@ -28,7 +28,7 @@ FIELDS = {'optimizer.lr': 1e-7, 'schedule.total_kimg': 0.032, 'every.log': 1}
 
 @pytest.fixture(scope='module', autouse=True)
 def registered():
-  """Here, and processes that tests start find the method as packages are found."""
+  """Registers the method here and in child processes."""
   with mosaic_runs.registered(), pytest.MonkeyPatch.context() as patch:
     patch.setenv('PYTHONPATH', os.pathsep.join([str(TESTS), os.environ.get('PYTHONPATH', '')]))
     yield
@@ -91,7 +91,7 @@ def test_two_hosts_with_a_split_state_train_as_one_device(folder, alone, tmp_pat
 
 
 def test_a_killed_run_ends_like_an_uninterrupted_one(folder, alone, tmp_path):
-  """SIGKILL, then the same command: the same arrays and the same log, bit for bit."""
+  """SIGKILL, then the same command again: arrays and log are bit-equal."""
   command = [sys.executable, '-m', 'mosaic.killed', '3', *arguments(folder, tmp_path)]
   killed = subprocess.run(command, cwd=hosts.ROOT, capture_output=True, text=True)
   assert killed.returncode == -signal.SIGKILL, killed.stderr

@@ -40,7 +40,7 @@ def call(*arguments):
 
 @pytest.fixture(scope='module')
 def workdir(folder, tmp_path_factory):
-  """A run, trained and scored by the command line."""
+  """A run that was trained and scored on the command line."""
   path = tmp_path_factory.mktemp('run')
   fields = ('palette=index', 'classes=8', 'crop=(16,16)')
   given = [f'--config.data.{field}' for field in fields]
@@ -95,7 +95,7 @@ def test_codes_of_other_images_are_chosen_by_trees(session):
 
 
 class Pixels(nn.Module):
-  """Every 32nd pixel, as a feature net."""
+  """A feature network that returns every 32nd pixel."""
 
   taps: tuple[str, ...] = ('pixels',)
 

@@ -47,7 +47,7 @@ GRADIENTS = {
 
 
 def config_of(flags: dict) -> ml_collections.ConfigDict:
-  """Our configuration for the original's flags."""
+  """Our configuration for flags of the original."""
   on = lambda name, default=False: float(flags.get(name, default))
   config = config_lib.load(config_lib.stage_file('translate'))
   config.train_encoder = bool(on('train_app_encoder'))
@@ -195,7 +195,7 @@ def check_gradients(vectors, grads):
 
 
 def check_averages(vectors, state, variables):
-  """The moving averages after a step: started from the parameters, updated with the new ones."""
+  """Moving averages after a step: start at the parameters, updated with the new ones."""
   for name, total in zip(vectors['ema_names'], vectors['ema_step1_sum'], strict=True):
     name = str(name)
     tree = state.ema[step_tf.step_tf_path(name)[0]]
@@ -233,7 +233,7 @@ def test_a_frozen_encoder_does_not_change():
 
 
 def test_bfloat16_computes_as_float32_does_but_for_rounding():
-  """Parameters, losses and statistics stay float32; the losses agree to a few per cent."""
+  """Parameters, losses and statistics stay float32; losses agree within a few percent."""
   metrics = {}
   for dtype in ('float32', 'bfloat16'):
     config = config_lib.load(config_lib.stage_file('translate') + ':,size=32')

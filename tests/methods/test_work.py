@@ -24,7 +24,7 @@ FIRST = {
 
 @pytest.fixture(autouse=True)
 def names_of_modules():
-  """Programs from the cache have lost them."""
+  """Keeps names of modules in programs of the compilation cache."""
   jax.config.update('jax_compilation_cache_include_metadata_in_key', True)
   yield
   jax.config.update('jax_compilation_cache_include_metadata_in_key', False)
@@ -45,19 +45,19 @@ def lowered_step(stage, preset=''):
 
 
 def compiled_names(compiled):
-  """The names of a compiled program's convolutions."""
+  """Names of the convolutions of a compiled program."""
   return re.findall(r' convolution\(.*op_name="([^"]*)"', compiled.as_text())
 
 
 def lowered_names(lowered):
-  """Those of one that is not compiled yet."""
+  """Names of the convolutions of a lowered program."""
   text = lowered.as_text(debug_info=True)
   places = dict(re.findall(r'^(#loc\d+) = loc\("([^"]*)"', text, re.MULTILINE))
   return [places[at] for at in re.findall(r'stablehlo\.convolution.*loc\((#loc\d+)\)', text)]
 
 
 def passes(names):
-  """Network -> how often its first convolution runs forward, and in the backward pass."""
+  """Network -> number of forward and backward passes of its first convolution."""
   forward, backward = collections.Counter(), collections.Counter()
   for network, first in FIRST.items():
     for name in names:
@@ -89,7 +89,7 @@ def test_the_step_of_step(stage):
 
 
 def test_the_step_of_munit_p():
-  """As it is written: to compile it takes a minute."""
+  """The lowered program, because compilation takes a minute."""
   forward, _ = passes(lowered_names(lowered_step('translate', 'munit_p_v1')))
   # Decoded are the own, the swapped, the cyclic and the drawn style, of both pairs at once; read
   # are the codes of targets, of swapped pictures and of drawn ones; each of two discriminators

@@ -112,7 +112,7 @@ def test_outliers_of_equal_length_around_a_tight_bulk():
 def test_neighbours_are_exact_where_norms_dominate(
   seed, count, width, scales, equal_lengths, offset, dtype
 ):
-  """Clusters and shells of very different sizes, away from the origin."""
+  """Clusters and shells with very different sizes, far from the origin."""
   rng = np.random.default_rng(seed)
   vectors = rng.standard_normal((count, width))
   if equal_lengths:

@@ -36,7 +36,7 @@ PYTORCH = {
 
 
 def draw(path, shape):
-  """A parameter drawn by its PyTorch name, in PyTorch's axes."""
+  """A random parameter for its PyTorch name, with PyTorch's axes."""
   *unit, kind, leaf = path
   name, scale = LEAVES[f'{kind}/{leaf}']
   random = np.random.RandomState(zlib.crc32('.'.join([*unit, name]).encode()))

@@ -15,7 +15,7 @@ from step_jax.methods.step.original.step_tf import from_step_tf
 
 
 def check_gradients(tree, norms, variables, tolerance=1e-3):
-  """Norm of every variable's gradient; those of biases before a norm are rounding alone."""
+  """Compares gradient norms per variable; those of biases before a norm are rounding errors."""
   largest = max(norms)
   for variable, expected in zip(variables, norms, strict=True):
     leaf = tree
@@ -52,7 +52,7 @@ def test_style_encoder_matches_the_original(kind, fill):
 
 
 def draw_generator(kind, fill):
-  """The vectors, the variables, and the parameters and options of the generator that has them."""
+  """Vectors, variables, and the parameters and options of the generator."""
   vectors = golden.load('case2_generator')
   variables = golden.draw_variables(vectors, fill, f'{kind}_')
   options = {'skip': kind != 'noskip', 'code_everywhere': kind != 'noz'}
@@ -71,7 +71,7 @@ def test_generator_matches_the_original(kind, fill):
 
 @functools.cache
 def gradients_of(**options):
-  """Gradients by parameters and codes, compiled once for all fills."""
+  """Gradients with respect to parameters and codes, compiled once for all fills."""
   module = Generator(dtype=jnp.float64, **options)
   output = lambda params, z, x: module.apply({'params': params}, x, z)
   loss = lambda params, z, x, cotangent: jnp.sum(output(params, z, x) * cotangent)
@@ -81,7 +81,7 @@ def gradients_of(**options):
 @pytest.mark.parametrize('fill', 'AB')
 @pytest.mark.parametrize('kind', ['full', 'noskip', 'noz'])
 def test_gradients_of_the_generator_match_the_original(kind, fill, monkeypatch):
-  """In float64: in float32 a ReLU near zero falls one way or the other with the machine."""
+  """In float64, because in float32 the sign of ReLU inputs near zero depends on the machine."""
   vectors, variables, params, options = draw_generator(kind, fill)
   cotangent = np.random.RandomState(int(vectors['cot_seed'])).standard_normal((2, 64, 64, 3))
   cotangent = cotangent.astype(np.float32)
@@ -212,7 +212,7 @@ def test_remat_changes_only_what_is_kept():
 
 @pytest.mark.parametrize('size', [(15, 40), (40, 15), (6, 20), (9, 9), (1, 1)])
 def test_images_without_a_pixel_in_the_last_map_have_no_code(size):
-  """Of some the code was a mean of nothing, NaN; others divided by zero."""
+  """Earlier versions returned NaN or divided by zero."""
   encoder = StyleEncoder(width=4)
   encode = lambda image: encoder.init_with_output(jax.random.key(0), image)
   with pytest.raises(DataError, match=f'{size[1]}x{size[0]} px is too small .* 16 px per side'):

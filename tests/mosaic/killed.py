@@ -17,7 +17,7 @@ _WAIT_SECONDS = 60
 
 
 def _die(folder: pathlib.Path) -> None:
-  """SIGKILL, once there is a checkpoint; later ones may be half written."""
+  """SIGKILL after the first checkpoint; later ones may be incomplete."""
   end = time.monotonic() + _WAIT_SECONDS
   while not any(path.name.isdigit() for path in (folder / 'checkpoints').glob('*')):
     assert time.monotonic() < end, 'no checkpoint'

@@ -22,7 +22,7 @@ class Code(flax.struct.PyTreeNode):
   valid: Any
 
   def interpolate(self, other, share):
-    """Between two codes; a colour that only one has is that one's."""
+    """Interpolates two codes; a colour that only one code has is used unchanged."""
     of_other = np.where(self.valid > 0, np.where(other.valid > 0, share, 0.0), 1.0)[..., None]
     colours = (1 - of_other) * self.colours + of_other * other.colours
     return Code(colours.astype(np.float32), np.maximum(self.valid, other.valid))
@@ -37,7 +37,7 @@ def code_of(image, labels, num_labels):
 
 
 def histogram(code):
-  """How many of the valid colours lie in each bin, `[L, BINS^3]`, summed over the batch."""
+  """Number of valid colours per bin, `[L, BINS^3]`, summed over the batch."""
   bins = jnp.clip((code.colours + 1) / 2 * BINS, 0, BINS - 1).astype(jnp.int32)
   index = bins[..., 0] * BINS**2 + bins[..., 1] * BINS + bins[..., 2]
   return jnp.einsum('blk,bl->lk', jax.nn.one_hot(index, BINS**3), code.valid)

@@ -16,7 +16,7 @@ from step_jax.train import stage as stage_lib
 
 
 def variables_of(params, stats):
-  """What `generate` takes: the averaged generator with its own statistics, and the histogram."""
+  """Variables for `generate`: averaged generator with its statistics, and the histogram."""
   generator = {'params': params['generator'], **stats[step_lib.AVERAGED]}
   return {'generator': generator, 'histogram': stats['histogram']}
 
@@ -58,7 +58,7 @@ class MosaicRun:
     return np.asarray(self._generate(self.params, sources, code))
 
   def draw(self, count, seed=0, hue='any'):
-    """Colours as often as the histogram says that they are; of one channel, or any."""
+    """Samples colours with the frequencies of the histogram, of one channel or all."""
     rng = np.random.default_rng(seed)
     histogram = np.asarray(self.params['histogram'], np.float64)
     bins = [rng.choice(histogram.shape[1], count, p=row / row.sum()) for row in histogram]

@@ -12,7 +12,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 @pytest.fixture(scope='session')
 def whole(tmp_path_factory):
-  """Weights at the end of a run that nothing happened to."""
+  """Final weights of an uninterrupted run."""
   import toy
 
   return toy.final(toy.train(tmp_path_factory.mktemp('whole')))[1]

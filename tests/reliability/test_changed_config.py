@@ -109,14 +109,14 @@ def write_images(folder, names, value=0):
 
 @pytest.fixture
 def images(tmp_path):
-  """A folder without validation images of its own: some are held out."""
+  """A folder without validation images, so that some are held out."""
   folder = tmp_path / 'images'
   write_images(folder, [f'{i}.png' for i in range(20)])
   return folder
 
 
 def train_on(images, workdir, change_config=False, **fields):
-  """Trains the toy stage with a data set, for two steps unless told otherwise."""
+  """Trains the toy stage on a data set, for two steps by default."""
   config = toy.make_config(**{'schedule.total_kimg': 2.0})
   config.data = dict(
     path=str(images), layout='auto', direction='AtoB', val_fraction=0.3, resize=0, unreadable='stop'

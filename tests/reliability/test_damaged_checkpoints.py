@@ -26,7 +26,7 @@ LENGTH = {'schedule.total_kimg': 6.0}
 
 @pytest.fixture(scope='module')
 def stopped(tmp_path_factory):
-  """A run of six steps, of which those of 4 and 6 are saved; 4 is the best."""
+  """A run of six steps with checkpoints 4 and 6; 4 is the best."""
   return toy.train(tmp_path_factory.mktemp('stopped'), **LENGTH).parent
 
 
@@ -47,7 +47,7 @@ def zero(path):
 
 
 def flip(path):
-  """One bit, in the middle."""
+  """Flips one bit in the middle."""
   content = bytearray(path.read_bytes())
   content[len(content) // 2] ^= 4
   path.write_bytes(content)
@@ -123,7 +123,7 @@ NOT_AS_WRITTEN = (
 
 @pytest.mark.parametrize('name', ['metrics/metrics', 'digests/metadata', '_CHECKPOINT_METADATA'])
 def test_invalid_descriptions(name, stopped, tmp_path):
-  """JSON, but not what was written: done without, or the checkpoint counts as damaged."""
+  """Valid JSON with other content is ignored, or the checkpoint counts as damaged."""
   folder = tmp_path / 'toy'
   shutil.copytree(stopped / 'toy', folder)
   path = folder / 'checkpoints/6' / name
@@ -169,7 +169,7 @@ def test_damaged_scores_hide_neither_the_latest_nor_the_best(fault, stopped, tmp
 
 
 def test_checkpoints_without_digests_are_read(stopped, tmp_path):
-  """As older versions wrote them."""
+  """Checkpoints of older versions."""
   folder = tmp_path / 'toy'
   shutil.copytree(stopped / 'toy', folder)
   for step in ('4', '6'):

@@ -88,7 +88,7 @@ def test_a_disk_that_becomes_full_in_training(disk, tmp_path, whole):
 
 
 def test_abandoned_work_of_orbax_is_silent(tmp_path):
-  """Whenever it ends: threads of the array store may report to a closed event loop much later."""
+  """Threads of the array store may report to a closed event loop much later."""
   program = """
 import asyncio, pathlib, sys
 from step_jax.train import checkpoint
@@ -119,7 +119,7 @@ def test_a_read_only_folder(disk):
 
 
 def fail_from(number):
-  """`os.fsync`, after which writing fails for good; how a quota looks."""
+  """Makes `os.fsync` fail from now on, as with an exceeded quota."""
   calls = []
   fsync = os.fsync
 
@@ -143,7 +143,7 @@ def test_metrics_that_cannot_be_written_end_training(tmp_path, monkeypatch, capf
 
 
 def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch):
-  """Orbax tells of it at the next save; what was saved before stays."""
+  """Orbax reports it at the next save; earlier checkpoints remain."""
   finalize = checkpoint._Manager._finalize
 
   def fail(self, step, *args):
@@ -160,7 +160,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch
 
 
 def test_events_are_written_by_the_calling_thread(tmp_path):
-  """tensorboardX's own writer puts them in a queue that nobody empties once its thread failed."""
+  """tensorboardX's own writer uses a queue that blocks after its thread has failed."""
   writer = writers.MetricWriter(tmp_path)
 
   def fail(event):
@@ -173,7 +173,7 @@ def test_events_are_written_by_the_calling_thread(tmp_path):
 
 
 def test_events_can_be_read(tmp_path):
-  """Every step once, also after a start that goes back."""
+  """Every step is present once, also after resuming from an earlier step."""
   for start, steps in ((0, range(1, 6)), (3, range(4, 7))):
     writer = writers.MetricWriter(tmp_path, start)
     for step in steps:
@@ -191,7 +191,7 @@ def test_events_can_be_read(tmp_path):
 
 
 def events(path):
-  """Steps of session starts and of scalars in a file of records: length, CRC, content, CRC."""
+  """Steps of session starts and scalars in a record file: length, CRC, content, CRC."""
   import struct
 
   from tensorboardX.proto.event_pb2 import Event, SessionLog

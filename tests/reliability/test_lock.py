@@ -69,7 +69,7 @@ def test_no_empty_folder_is_left(tmp_path):
 
 
 def test_a_file_that_its_last_holder_removes_is_not_taken_for_the_lock(tmp_path, monkeypatch):
-  """Opened before, locked after: the first to ask must not hold a file that nobody can see."""
+  """A file that was opened before and locked after its removal must not count as the lock."""
   opened = pathlib.Path.open
   raced = []
 

@@ -8,7 +8,7 @@ import toy
 
 
 def traced(folder) -> list[int]:
-  """Numbers of the steps in the one trace below a stage's folder."""
+  """Numbers of the steps in the only trace in the folder of a stage."""
   (path,) = (folder / 'profile').rglob('*.trace.json.gz')
   events = json.loads(gzip.decompress(path.read_bytes()))['traceEvents']
   return sorted(

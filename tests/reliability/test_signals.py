@@ -48,7 +48,7 @@ def test_the_current_step_is_saved(number, status, told, tmp_path, monkeypatch, 
 
 
 def test_a_due_evaluation_is_not_skipped(tmp_path, monkeypatch):
-  """It chooses the best checkpoint, and after the restart its step is over."""
+  """It selects the best checkpoint, and its step is not repeated after a restart."""
   monkeypatch.setattr(toy, 'hook', send(signal.SIGTERM, at=8))
   with pytest.raises(Preempted):
     toy.train(tmp_path)
@@ -64,7 +64,7 @@ def test_a_signal_in_the_last_step_saves_it(tmp_path, monkeypatch):
 
 
 def test_ignored_signals_stay_ignored(tmp_path, monkeypatch):
-  """As under nohup, or in the background of a script."""
+  """For example under nohup, or in the background of a script."""
   before = signal.signal(signal.SIGINT, signal.SIG_IGN)
   try:
     monkeypatch.setattr(toy, 'hook', send(signal.SIGINT, at=3))

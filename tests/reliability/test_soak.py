@@ -43,7 +43,7 @@ FIELDS = {
 
 @dataclasses.dataclass(frozen=True)
 class Kill:
-  """Where a process was killed: what it was doing, the last step that it logged."""
+  """Where a process was killed: its activity and the last logged step."""
 
   doing: str
   step: int
@@ -62,7 +62,7 @@ def start(workdir, **fields):
 
 
 class Watched:
-  """A stage's folder, as one sees it from outside."""
+  """The folder of a stage, observed from outside."""
 
   def __init__(self, workdir: pathlib.Path):
     self.folder = workdir / 'translate'
@@ -72,12 +72,12 @@ class Watched:
     return self.log.read_text().splitlines() if self.log.is_file() else []
 
   def last_step(self) -> int:
-    """The last step that was logged; 0 if there is none."""
+    """The last logged step; 0 if there is none."""
     found = [re.search(r' step (\d+)/', line) for line in self.lines()[-3:]]
     return max((int(match[1]) for match in found if match), default=0)
 
   def starts(self) -> list[int]:
-    """The steps that each process that came so far began at."""
+    """First steps of all processes so far."""
     found = [re.search(r': steps (\d+) to', line) for line in self.lines()]
     return [int(match[1]) for match in found if match]
 
@@ -88,7 +88,7 @@ class Watched:
     return any(path.name.endswith('tmp') for path in self._checkpoints())
 
   def is_evaluating(self) -> bool:
-    """Whether the last line logged is that of a step after which an evaluation is due."""
+    """Whether the last logged step is followed by an evaluation."""
     match = re.search(r' step (\d+)/', (self.lines() or [''])[-1])
     return bool(match) and int(match[1]) % EVERY['evaluate'] == 0
 
@@ -101,7 +101,7 @@ class Watched:
 
 
 def kill(process, watched: Watched, moment: str, rng: random.Random, startup: float) -> Kill:
-  """Waits for the moment, kills, and says what the process was doing in truth."""
+  """Waits for the moment, kills the process, and returns its actual activity."""
   lives = len(watched.starts())
   before = watched.saved()
   if moment == 'any':
@@ -145,7 +145,7 @@ def arrays(folder):
 
 
 def reported(folder) -> list[dict]:
-  """What was reported of every step, but for the speed."""
+  """Logged values of each step, without the speed."""
   rows = writers.read_metrics(folder)
   return [{k: v for k, v in row.items() if k != 'images_per_second'} for row in rows]
 
@@ -205,7 +205,7 @@ def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path, capsys
 
 
 def damage(fault):
-  """A fault of the newest checkpoint's largest file."""
+  """Damages the largest file of the newest checkpoint."""
 
   def do(folder: pathlib.Path) -> None:
     newest = folder / f'checkpoints/{Watched(folder.parent).saved()}'
@@ -253,7 +253,7 @@ FAULTS = {
 
 @pytest.mark.long
 def test_a_real_run_survives_every_fault(tmp_path, capsys):
-  """Stopped by SIGTERM in the middle, damaged, started again."""
+  """Stopped by SIGTERM, damaged, and restarted."""
   steps = 40
   length = {'schedule.fixed_kimg': steps / 1000, 'schedule.total_kimg': steps * 2 / 1000}
   finish(start(tmp_path / 'whole', **length))

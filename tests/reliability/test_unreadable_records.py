@@ -35,7 +35,7 @@ def fails(split, index):
 
 @pytest.fixture(scope='module')
 def spoilt(prepared, tmp_path_factory):
-  """The set with zeros written over some bytes of one record, and the number of that record."""
+  """The data set with some bytes of one record set to zero, and the number of the record."""
   folder = tmp_path_factory.mktemp('spoilt') / 'set'
   shutil.copytree(prepared, folder)
   whole = records(prepared).read_bytes()
@@ -92,7 +92,7 @@ def test_a_skipped_record_is_replaced_by_the_next_one(damaged, number, caplog):
 
 
 def test_batches_are_a_function_of_the_step(damaged):
-  """Whatever was read before, and by however many hosts."""
+  """For any earlier reads and any number of hosts."""
   whole = list(itertools.islice(batches(open_split(damaged, 'skip'), 0), 12))
   for start in (5, 11):
     found = next(batches(open_split(damaged, 'skip'), start))
@@ -105,7 +105,7 @@ def test_batches_are_a_function_of_the_step(damaged):
 
 
 def test_other_records_are_not_affected(damaged, prepared):
-  """The views that are drawn are those of the whole set."""
+  """Views are the same as those of the intact data set."""
   for found, expected in zip(
     (next(batches(open_split(damaged, 'skip'), step)) for step in range(6)),
     (next(batches(open_split(prepared, 'stop'), step)) for step in range(6)),
@@ -153,7 +153,7 @@ def test_the_field_is_checked():
 
 
 def test_two_processes_may_prepare_one_set(picture_folder, tmp_path, monkeypatch):
-  """The second finds that of the first where it wanted to put its own."""
+  """The second process finds the data set of the first one at its destination."""
   from step_jax.data import builder, folders
 
   found = folders.scan(picture_folder)

@@ -28,7 +28,7 @@ class Run:
 
 @pytest.fixture
 def runs(monkeypatch):
-  """The runs that were started."""
+  """Runs that were started."""
   started = []
 
   def init(**given):

@@ -66,7 +66,7 @@ def build(config, workdir, mesh) -> stage_lib.Training:
 
 
 def hook(step: int) -> None:
-  """Called when the batch of a step is read; tests put faults in its place."""
+  """Called when the batch of a step is read; tests replace it by faults."""
 
 
 def train(workdir, change_config=False, **fields):
@@ -74,7 +74,7 @@ def train(workdir, change_config=False, **fields):
 
 
 def final(folder) -> tuple[int, np.ndarray]:
-  """Step and weights of the newest whole checkpoint."""
+  """Step and weights of the newest intact checkpoint."""
   sharding = mesh.replicated(mesh.make_mesh())
   like = {'params': {'net': {'w': jax.ShapeDtypeStruct((40, 50), jnp.float32, sharding=sharding)}}}
   checkpoints = checkpoint.Checkpoints(folder, create=False)

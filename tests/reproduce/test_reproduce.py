@@ -93,7 +93,7 @@ def test_one_column_holds_one_definition():
 
 
 def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
-  """`step-jax evaluate` may have scored a run by other pictures or for other groups since."""
+  """`step-jax evaluate` may have scored a run on other images or groups since."""
   config = config_lib.load(config_lib.stage_file('translate'))
   config.data.path = 'p'
   config_lib.save(config, tmp_path)

@@ -24,7 +24,7 @@ from step_jax.train import mesh as mesh_lib
 
 
 def main() -> None:
-  """Compiles, and reads the program."""
+  """Compiles the step, and reads the program."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--size', type=int, default=256)
   parser.add_argument('--fsdp', action='store_true')

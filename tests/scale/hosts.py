@@ -16,7 +16,7 @@ def free_port() -> int:
 
 
 def start(devices: int, *commands: list[str]) -> list[subprocess.Popen]:
-  """One process a host, by its arguments to Python, each with so many CPU devices."""
+  """Starts one process per host, with given arguments and number of CPU devices."""
   count = len(commands)
   address = f'127.0.0.1:{free_port()}'
   flags = f'{os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count={devices}'

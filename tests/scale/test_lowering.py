@@ -18,7 +18,7 @@ PLATFORMS = ['tpu', 'cuda']
 
 
 def lower(function, *args):
-  """Fails where an operation has no rule for one of the platforms."""
+  """Lowers a program; fails if an operation is not supported on a platform."""
   found = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*args)
   assert set(found.platforms) == set(PLATFORMS)
 
@@ -53,7 +53,7 @@ def test_training_steps(stage, preset, dtype):
 
 
 def test_wide_convolutions_and_their_gradients():
-  """Those that a CPU computes in ways of its own: Winograd, strips, pooling by slices."""
+  """Operations with CPU-specific algorithms: Winograd, strips, pooling by slices."""
   net = models.FEATURE_NETS['vgg16'](taps=('conv3_2',))
   params = jax.eval_shape(net.init, jax.random.key(0), shape(1, 64, 64, 3))
 

@@ -55,7 +55,7 @@ def pictures(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def train(pictures, tmp_path_factory):
-  """Trains stage 2 on so many hosts and devices: rows written, final state, what was printed."""
+  """Trains stage 2 on hosts and devices; returns log rows, final state and output."""
 
   def run(count, devices, **fields):
     workdir = tmp_path_factory.mktemp('run')
@@ -69,7 +69,7 @@ def train(pictures, tmp_path_factory):
 
 
 def restore(folder):
-  """The final state, on the one device of this process."""
+  """The final state, on the device of this process."""
   shapes = methods.abstract_step(config_lib.read(folder), config_lib.read(folder).data.crop).state
   sharding = mesh_lib.replicated(mesh_lib.make_mesh())
   like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding), shapes)
@@ -127,7 +127,7 @@ TRIPLETS = {
 
 
 def test_training_moves_from_eight_sharded_devices_to_one(picture_folder, tmp_path):
-  """The batches are those of a run on one device throughout, and so is what is learnt."""
+  """Batches and results are the same as on one device."""
   whole = tiny.train('pretrain', picture_folder, tmp_path / 'whole', **TRIPLETS)
   half = {**tiny.FIELDS, **TRIPLETS, 'schedule.total_kimg': 0.016, 'fsdp': True}
   command = arguments(tmp_path / 'moved', picture_folder, 'pretrain', **half)
@@ -159,7 +159,7 @@ def test_sharded_and_replicated_states_train_equally(train, alone):
 
 
 def test_a_host_that_fails_stops_all_with_its_message(pictures, tmp_path):
-  """Here the second one finds no pictures, and the first would wait for it."""
+  """The second host finds no images, and the first one would wait for it."""
   commands = [arguments(tmp_path, folder) for folder in (pictures, tmp_path / 'no such')]
   printed, statuses = ended(hosts.start(1, *commands))
   assert statuses == [2, 2], printed
@@ -180,7 +180,7 @@ def test_a_host_that_dies_stops_the_other(pictures, tmp_path):
 
 
 def ended(processes):
-  """What processes print until they end by themselves, which all must, and how."""
+  """Outputs and exit statuses of processes, all of which must end by themselves."""
   try:
     printed = [process.communicate(timeout=120)[0] for process in processes]
   finally:

@@ -14,7 +14,7 @@ from step_jax.train import optimizers
 
 @pytest.fixture(scope='module')
 def trained(picture_folder, tmp_path_factory):
-  """Pre-training with optax's adamw, whose decay reads the parameters: 4 steps, then 2 more."""
+  """Pre-training with optax's adamw, whose decay uses the parameters: 4 steps, then 2 more."""
   workdir = tmp_path_factory.mktemp('run')
   # Transforms of step_jax give the direction that is subtracted, so the rate has the other sign.
   adamw = lambda b1, b2: optax.adamw(-1.0, b1, b2, weight_decay=0.1)

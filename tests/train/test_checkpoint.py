@@ -7,7 +7,7 @@ from step_jax.train import checkpoint, mesh
 
 
 def test_arrays_without_entries(tmp_path):
-  """A run without styles has codes of length zero, and so heads without entries."""
+  """A run without styles has codes of length zero, so its heads have no entries."""
   sharding = mesh.replicated(mesh.make_mesh())
   state = {'params': {'bias': np.zeros((0,)), 'kernel': np.zeros((4, 0)), 'full': np.arange(3.0)}}
   state = jax.device_put(jax.tree.map(np.float32, state), sharding)

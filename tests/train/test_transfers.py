@@ -10,7 +10,7 @@ from step_jax.train import loop
 
 @pytest.fixture
 def guarded(monkeypatch):
-  """Lets the loop run under a guard that refuses arrays that are sent along unasked."""
+  """Runs the loop with a guard that refuses implicit transfers."""
   run, calls = loop.run, []
 
   def run_guarded(*args, **kwargs):

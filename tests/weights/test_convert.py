@@ -103,7 +103,7 @@ def test_whole_vgg16_npy_of_step(tmp_path):
 
 
 def test_npy_as_python_2_wrote_it(tmp_path):
-  """Protocol 2 of Python 2: text for the raw bytes, and the module numpy.core of its time."""
+  """Protocol 2 of Python 2, with text for raw bytes and the old module numpy.core."""
   ours = files.arrays('vgg16', 2)
 
   def array(values):
@@ -183,7 +183,7 @@ def test_lpips_heads_of_version_0_0_look_like_those_of_0_1_and_are_told_by_name(
 
 @pytest.mark.parametrize('name', OLD_HEADS)
 def test_published_heads_of_version_0_0_need_no_name(name, tmp_path, monkeypatch):
-  """They lie at v0.0/alex.pth, as those of 0.1 lie at v0.1/alex.pth; each is only what it is."""
+  """Identified by their folders: v0.0/alex.pth and v0.1/alex.pth."""
   monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'store'))
   net = name.split('_')[1]
   heads = {
@@ -440,7 +440,7 @@ def test_an_altered_file_of_a_published_name_is_refused(tmp_path):
   'lineage, mean, bgr', [('caffe-vgg', VGG_MEAN, True), ('caffe-ssd', SSD_MEAN, False)]
 )
 def test_a_known_digest_determines_the_pixel_format(lineage, mean, bgr, tmp_path, monkeypatch):
-  """Some publish the authors' weights under torchvision's names, which do not show it."""
+  """Some projects publish the authors' weights with torchvision's names."""
   source = files.torch_save(tmp_path / 'renamed.pth', vgg())
   published = known.Published('vgg16', 'x.pth', known.digest(source)[:8], lineage=lineage)
   monkeypatch.setattr(known, 'PUBLISHED', (published,))

@@ -38,7 +38,7 @@ def test_every_value_is_read(variables, prefix):
 
 
 def test_an_imported_run_computes_what_the_original_does(prefix, tmp_path, capsys):
-  """Both networks of a run made by the command, against numbers of the original."""
+  """Networks of a run imported by the command, against results of the original."""
   arguments = ['weights', 'import-step', str(prefix), '--workdir', str(tmp_path)]
   assert cli.main([*arguments, '--preset', 'facades']) == 0
   assert str(tmp_path / 'finetune') in capsys.readouterr().out

@@ -160,7 +160,7 @@ def test_heads(tmp_path, store):
 
 
 def first_layer_by_hand(images, kernel, bias, mean_bgr, stride):
-  """conv1 of a net that reads BGR, without padding, as its own documentation describes it."""
+  """conv1 of a BGR network, without padding, computed from its documentation."""
   pixels = ((images + 1) * 127.5)[..., ::-1] - np.array(mean_bgr)
   patches = np.lib.stride_tricks.sliding_window_view(pixels, (3, 3), (1, 2))[:, ::stride, ::stride]
   return np.maximum(np.einsum('bhwcij,ijco->bhwo', patches, kernel.astype(np.float64)) + bias, 0)
@@ -219,7 +219,7 @@ def test_real_vgg16():
 
 
 def test_real_lpips_of_alexnet():
-  """The authors' example pictures have the distances that they print: 0.722 and 0.138."""
+  """The authors' example images have their published distances, 0.722 and 0.138."""
   convert_by_command(
     files.shared('weights/alexnet.safetensors'),
     files.shared('weights/lpips_v0_1_alex_heads.npz'),
@@ -291,7 +291,7 @@ def drawn(vectors, prefix):
 
 
 def test_lpips_of_alexnet_matches_the_reference(tmp_path):
-  """AlexNet's and the heads' .pth through reader, layout and net, against PyTorch's LPIPS."""
+  """LPIPS from the .pth files of AlexNet and of the heads, against PyTorch's LPIPS."""
   path = GOLDEN if GOLDEN.exists() else files.shared('golden/psp/17_lpips_alex.npz')
   with np.load(path) as file:
     vectors = dict(file)

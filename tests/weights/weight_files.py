@@ -50,7 +50,7 @@ def shared(name: str) -> pathlib.Path:
 
 
 def arrays(name: str, layers: int | None = None) -> dict[str, np.ndarray]:
-  """Random parameters of the first layers of a net (or of heads) by our names, without `input`."""
+  """Random parameters of the first layers of a network or of heads, without `input`."""
   random = np.random.default_rng(len(name))
   kept = [layer for layer in nets.layers(name) if layer != 'input'][:layers]
   return {
@@ -61,7 +61,7 @@ def arrays(name: str, layers: int | None = None) -> dict[str, np.ndarray]:
 
 
 def torchvision(net: str, ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Our arrays by torchvision's names and in its axes, with a bit of a classifier."""
+  """Our arrays with torchvision's names and axes, and a part of a classifier."""
   state = {'classifier.1.weight': np.ones((2, 3), np.float32)}
   for path, array in ours.items():
     layer, *inner = path.split('/')
@@ -73,7 +73,7 @@ def torchvision(net: str, ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 
 def inception(ours: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-  """Our arrays by pytorch-fid's names and in its axes, with what it holds besides."""
+  """Our arrays with pytorch-fid's names and axes, and its additional arrays."""
   state = {'fc.weight': np.ones((2, 3), np.float32), 'fc.bias': np.ones(2, np.float32)}
   for path, array in ours.items():
     name = path.replace('/', '.').replace('kernel', 'weight').replace('scale', 'weight')
@@ -203,6 +203,6 @@ KINDS = ('zip', 'legacy', '2017')
 
 
 def torch_save(path: pathlib.Path, state: dict[str, np.ndarray], kind: str = 'zip') -> pathlib.Path:
-  """Writes a state dict as PyTorch does today, did until 1.5, and did for its VGG16 in 2017."""
+  """Writes a state dict in PyTorch's current format, that until 1.5, or that of VGG16 in 2017."""
   pickled = state_dict(state, kind != 'zip', kind == '2017')
   return (torch_zip if kind == 'zip' else torch_legacy)(path, pickled, raw(state))

@@ -14,7 +14,7 @@ from step_jax.methods.psp import train_psp, train_stylegan2
 
 
 def differences(method, batch, frozen, steps):
-  """Difference of parameters, averages and statistics after some steps, of their largest value."""
+  """Differences of parameters, averages and statistics after some steps, relative to maxima."""
   devices = jax.devices()
   assert len(devices) == 8
   mesh = jax.make_mesh((8,), ('data',), axis_types=(jax.sharding.AxisType.Auto,))

@@ -19,7 +19,7 @@ SHARED_VECTORS = SHARED / 'golden' / 'psp'
 
 
 def files(pattern: str) -> list:
-  """Parameters for pytest: every vector file that fits; one that skips where there is none."""
+  """Parameters for pytest: all matching vector files, or one that skips if there are none."""
   found = {path.name: path for folder in (SHARED_VECTORS, HERE) for path in folder.glob(pattern)}
   if not found:
     reason = f'no {pattern} in {HERE} or {SHARED_VECTORS} (STEP_JAX_SHARED)'
@@ -28,7 +28,7 @@ def files(pattern: str) -> list:
 
 
 def load(name: str) -> dict[str, np.ndarray]:
-  """A vector file by its name; the test is skipped where it is absent."""
+  """Loads a vector file by name; skips the test if it is missing."""
   for folder in (HERE, SHARED_VECTORS):
     path = folder / f'{name}.npz'
     if path.exists():
@@ -42,13 +42,13 @@ def read(path: pathlib.Path) -> dict[str, np.ndarray]:
 
 
 def stored(vectors, tag: str = '') -> dict[str, np.ndarray]:
-  """The state dict that a file holds under `TAG::w::` or `w::`."""
+  """The state dict stored under `TAG::w::` or `w::`."""
   prefix = f'{tag}::w::' if tag else 'w::'
   return {k.removeprefix(prefix): v for k, v in vectors.items() if k.startswith(prefix)}
 
 
 def draw(vectors, prefix: str = 'param') -> dict[str, np.ndarray]:
-  """The state dict that a recipe makes, checked against its first values and sums."""
+  """Generates a state dict from its recipe; checks its first values and sums."""
   random = np.random.RandomState(int(vectors[f'{prefix}_seed']))
   columns = [vectors[f'{prefix}_{name}'] for name in ('keys', 'shapes', 'loc', 'scale', 'abs')]
   state = {}

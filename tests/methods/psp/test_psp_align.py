@@ -14,7 +14,7 @@ def landmarks(left=(40.0, 50.0), right=(60.0, 50.0), mouth=(50.0, 70.0)):
 
 
 def test_the_square_of_an_upright_face():
-  """Half a side is twice the distance of the eyes, 20 px; its center is just below them."""
+  """Half a side is twice the eye distance of 20 px; the center is just below the eyes."""
   corners = align.face_square(landmarks())
   np.testing.assert_allclose(corners, [[10, 12], [10, 92], [90, 92], [90, 12]], atol=1e-9)
   # A long face: 1.8 times the way from eyes to mouth.
@@ -23,7 +23,7 @@ def test_the_square_of_an_upright_face():
 
 
 def test_pixels_are_where_the_square_says():
-  """An image whose channels are x and y, so that the result shows where it looked."""
+  """An image whose channels are x and y, so that the output shows the sampled positions."""
   x, y = np.meshgrid(np.arange(120), np.arange(110))
   picture = np.stack([2 * x, 2 * y, 0 * x], axis=-1).astype(np.uint8)
   aligned = align.align(picture, landmarks(), size=80)

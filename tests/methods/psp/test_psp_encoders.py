@@ -29,7 +29,7 @@ def count(tree):
 
 
 def variables(state, entries):
-  """Variables of a single block, whose entries have the path `x`."""
+  """Variables of a single block with entries under the path `x`."""
   flat = {entry.path: entry.convert(state[entry.key]) for entry in entries}
   return {k: v['x'] for k, v in flax.traverse_util.unflatten_dict(flat, sep='/').items()}
 

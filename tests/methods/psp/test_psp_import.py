@@ -27,7 +27,7 @@ KERNEL = np.outer(fir.TAPS, fir.TAPS).astype(np.float32)
 
 
 def whole(name):
-  """A state dict with all keys and shapes of the inventory, of zeros that share memory."""
+  """A state dict with all keys and shapes of the inventory; its zeros share memory."""
   state = {}
   for key, shape in INVENTORY[name].items():
     if key.endswith('.kernel'):
@@ -40,7 +40,7 @@ def whole(name):
 
 
 def total(state):
-  """Trainable values: neither buffers nor statistics."""
+  """Number of trainable values, without buffers and statistics."""
   skipped = ('running_mean', 'running_var', 'num_batches_tracked', '.kernel')
   return sum(
     x.size for k, x in state.items() if not k.endswith(skipped) and not k.startswith('noises.')
@@ -115,7 +115,7 @@ def test_missing_parts_of_old_files_are_generated_and_logged(tiny, tmp_path, cap
 
 
 def to_ada(state, judge, mean):
-  """The tiny networks in the names of StyleGAN2-ADA."""
+  """The tiny networks with the names of StyleGAN2-ADA."""
   layer = {
     'conv.weight': ('weight', lambda x: x[0]),
     'conv.modulation.weight': ('affine.weight', lambda x: x),
@@ -259,7 +259,7 @@ def test_names_that_weights_do_not_need_are_refused(tmp_path):
 
 
 def test_files_of_single_networks(tmp_path):
-  """A state dict alone, or under its name beside other things."""
+  """A state dict alone, or as an entry next to others."""
   state = checkpoints.small_face_embedding()
   path = tmp_path / 'x.pth'
   for tree in (state, {'epoch': 800, 'state_dict': state, 'optimizer': {'state': {}}}):

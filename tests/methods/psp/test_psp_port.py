@@ -21,7 +21,7 @@ WAYS = [way for way in running.ways(bfloat16=False, norms=False) if not way.comp
 
 
 def tensor(array):
-  """NHWC to NCHW where it has four axes."""
+  """Converts an array, and NHWC to NCHW if it has four axes."""
   array = np.array(array)
   return torch.from_numpy(array.transpose(0, 3, 1, 2).copy() if array.ndim == 4 else array)
 
@@ -48,7 +48,7 @@ def make(name):
 
 
 def assert_moved_alike(before, after, port):
-  """A network's parameters moved from the same place to about the same place as ours."""
+  """Checks that parameters start equal to ours and have about the same updates."""
 
   def flat(tree):
     other = nets.load(copy.deepcopy(port), tree)
@@ -84,14 +84,14 @@ def test_stylegan2_agrees_with_the_vectors():
 
 
 def torch_draws(draws):
-  """Our draws for the port."""
+  """Our random inputs for the port."""
   read = lambda x: [tensor(each) for each in x] if isinstance(x, list) else tensor(x)
   latents = [train_stylegan2.Latents(*map(read, draws[i])) for i in range(3)]
   return train_stylegan2.Draws(*latents, tensor(draws.pixels), None)
 
 
 def test_steps_of_stylegan2_agree():
-  """Losses of five steps: both regularisers are in the first, path lengths in the last too."""
+  """Losses of five steps; the first has both regularisers, the last one path lengths."""
   config, step, state, frozen, batch = make('stylegan2_step')
   params = jax.device_get(state.params)
   programs = [steps.StyleGAN2Step(config, params, frozen, batch, way) for way in WAYS]
@@ -118,7 +118,7 @@ def test_steps_of_stylegan2_agree():
 
 
 def test_steps_of_psp_agree():
-  """Terms of eight steps, among them rectified ones and one that looks ahead; and statistics."""
+  """Terms and statistics of eight steps, including rectified ones and Lookahead."""
   config, step, state, frozen, batch = make('psp_step')
   params = jax.device_get(state.params)
   programs = [steps.PspStep(config, params, frozen, batch, way) for way in WAYS]
@@ -140,7 +140,7 @@ def test_steps_of_psp_agree():
 
 @pytest.mark.parametrize('name', ['stylegan2_step', 'psp_step'])
 def test_full_networks_have_as_many_parameters(name):
-  """Those of the specification, from shapes alone."""
+  """The numbers of the specification, computed from shapes."""
   count = lambda module: sum(p.numel() for p in module.parameters())
   with torch.device('meta'):
     if name == 'psp_step':

@@ -65,7 +65,7 @@ def train(stage, folder, workdir, **fields):
 
 
 def state(folder):
-  """Everything in the latest checkpoint of a stage, on the host."""
+  """The state in the latest checkpoint of a stage, on the host."""
   config = config_lib.read(folder)
   step = methods.abstract_step(config, config.data.crop)
   like = jax.tree.map(
@@ -105,7 +105,7 @@ def test_every_field_is_read(trained):
 
 @pytest.mark.parametrize('stage', ['stylegan2', 'psp'])
 def test_a_resumed_stage_is_the_same(trained, picture_folder, tmp_path, stage):
-  """Moments, slow weights, statistics and means too."""
+  """Including moments, slow weights, statistics and means."""
   workdir, _ = trained
   init = {'init_from': str(workdir / 'stylegan2')} if stage == 'psp' else {}
   train(stage, picture_folder, tmp_path, **{'schedule.total_kimg': 0.012, **init})

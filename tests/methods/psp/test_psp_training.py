@@ -68,7 +68,7 @@ def double(tree):
 
 
 def test_lazy_steps_equal_separate_optimizer_calls(float64):
-  """32 steps of the one program against plain optax, one call for each update."""
+  """32 steps of the program against optax with one call per update."""
   config = stylegan2_config()
   method = train_stylegan2.make(config)
   objectives = train_stylegan2.make_objectives(config)

@@ -31,7 +31,7 @@ WRITERS = {'torch.save': by_pytorch, 'bytes': checkpoints.write}
 
 @pytest.fixture(scope='module')
 def generator():
-  """State dict, mean style, and images of styles as the converter's module draws them."""
+  """State dict, mean style, and images of styles from the converted module."""
   state = checkpoints.small_generator()
   module, variables = stylegan2_state.generator_from_torch(state)
   draw = jax.jit(functools.partial(module.apply, variables, method='synthesize'))
@@ -123,7 +123,7 @@ def test_face_embeddings_are_converted(store, tmp_path, capsys):
 
 @pytest.mark.parametrize('prefix', ['', 'module.encoder_q.'])
 def test_resnet50_is_converted(prefix, store, tmp_path, capsys):
-  """torchvision's and MoCo's, whose classifiers are left out."""
+  """Files of torchvision and of MoCo, without their classifiers."""
   image = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
   init = functools.partial(resnet.ResNet50().init, train=False)
   shapes = jax.eval_shape(init, jax.random.key(0), image)

@@ -13,7 +13,7 @@ from step_jax.methods.psp import ranger, torch_state
 
 
 def tree(vectors, prefix, axis):
-  """Arrays under a prefix with our axes; `axis` leading ones stay."""
+  """Arrays under a prefix with our axes; the first `axis` axes are unchanged."""
   convert = {
     'conv_OIhw': lambda x: x.transpose(2, 3, 1, 0),
     'linear_out_in': torch_state.linear,

@@ -17,7 +17,7 @@ from step_jax.methods.psp.generator import Generator
 
 
 def params(state, entries):
-  """Parameters of a single layer, whose entries have the path `x`."""
+  """Parameters of a single layer with entries under the path `x`."""
   flat = {entry.path: entry.convert(state[entry.key]) for entry in entries}
   return {'params': flax.traverse_util.unflatten_dict(flat, sep='/')['params']['x']}
 

@@ -15,11 +15,11 @@ import weight_files as files
 
 
 class Namespace(dict):
-  """Written as an `argparse.Namespace`."""
+  """Attributes that are written as an `argparse.Namespace`."""
 
 
 def write(path: pathlib.Path, tree: dict, legacy: bool = False) -> pathlib.Path:
-  """Writes dicts in dicts with arrays and plain values as PyTorch does."""
+  """Writes nested dicts of arrays and plain values in PyTorch's format."""
   storages = []
   pickled = files.program(_body(tree, storages, legacy))
   return (files.torch_legacy if legacy else files.torch_zip)(path, pickled, storages)
@@ -63,7 +63,7 @@ def easy_dict(items: dict[str, bytes]) -> bytes:
 
 
 def storage_file(array: np.ndarray) -> bytes:
-  """A storage as a file of its own."""
+  """A storage as a separate file."""
   magic = b'\x8a\x0a' + files.MAGIC.to_bytes(10, 'little')
   parts = [magic, files.number(1001), files.dict_of({'little_endian': b'\x88'})]
   parts += [files.storage('94', array.size, 'FloatStorage', b'N'), b'](' + files.text('94') + b'e']
@@ -79,7 +79,7 @@ def ada_tensor(array: np.ndarray) -> bytes:
 
 
 def ada_module(arrays: dict[str, np.ndarray], buffers=('w_avg', 'noise_const')) -> bytes:
-  """A module of persistent classes, with its submodules, from arrays by their full names."""
+  """A module of persistent classes with submodules, from arrays by full names."""
   own, inner = {}, {}
   for name, array in arrays.items():
     first, dot, rest = name.partition('.')
@@ -121,7 +121,7 @@ def write_ada(path: pathlib.Path, networks: dict[str, dict[str, np.ndarray]]) ->
 
 
 def small_encoder(num_styles=8, widths=(16, 32, 48, 64)) -> dict[str, np.ndarray]:
-  """A state dict of a narrow encoder for 64 px in PyTorch's names."""
+  """A state dict of a narrow encoder for 64 px with PyTorch's names."""
   random = np.random.RandomState(0)
   state = {}
 
@@ -175,7 +175,7 @@ def small_face_embedding() -> dict[str, np.ndarray]:
 
 
 def small_generator(channels=8, style_dim=24) -> dict[str, np.ndarray]:
-  """A state dict of a narrow generator of 32 px in rosinality's names."""
+  """A state dict of a narrow generator of 32 px with rosinality's names."""
   random = np.random.RandomState(2)
   state = {'input.input': (1, channels, 4, 4)}
   for i in (1, 2):
@@ -198,7 +198,7 @@ def small_generator(channels=8, style_dim=24) -> dict[str, np.ndarray]:
 
 
 def psp_tree(state, encoder):
-  """What a file of pSp holds, without the mean style."""
+  """Content of a file of pSp, without the mean style."""
   parts = {'encoder.': encoder, 'decoder.': state}
   return {
     'state_dict': {prefix + k: v for prefix, part in parts.items() for k, v in part.items()},

@@ -19,7 +19,7 @@ SHARED = (
 
 
 def names(pattern: str) -> list[str]:
-  """Vectors whose name fits a pattern, in both folders."""
+  """Names of vectors that match a pattern, in both folders."""
   return sorted({p.stem for folder in (GOLDEN, SHARED) for p in folder.glob(f'{pattern}.npz')})
 
 
@@ -34,5 +34,5 @@ def load(name: str) -> dict[str, np.ndarray]:
 
 
 def part(vectors: dict[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
-  """Arrays whose names begin with a prefix, without it."""
+  """Arrays whose names start with a prefix, by their names without it."""
   return {name[len(prefix) :]: v for name, v in vectors.items() if name.startswith(prefix)}

@@ -24,7 +24,7 @@ import weight_files as files  # noqa: E402
 
 
 def published(name):
-  """A state dict as published: with what is never used."""
+  """A published state dict, including unused arrays."""
   vectors = ssn_vectors.load(name)
   state = ssn_vectors.part(vectors, 'p:')
   if name == 'torch_generator':

@@ -13,7 +13,7 @@ LABELS, SIZE = 4, 32
 
 
 class Examples(list):
-  """Examples that count how often they are read."""
+  """Examples that count reads."""
 
   reads = 0
 
@@ -23,7 +23,7 @@ class Examples(list):
 
 
 class Dataset:
-  """Three images with label maps, as a prepared data set gives them."""
+  """Three images with label maps, like a prepared data set."""
 
   folder, fingerprint, splits = pathlib.Path('regions'), 'three', {'train': 3}
 

@@ -40,7 +40,7 @@ def test_one_device_equals_eight():
 
 @pytest.mark.long
 def test_killed_and_resumed(tmp_path):
-  """SIGKILL at any moment, again and again; the networks end bit-equal."""
+  """Repeated SIGKILL at arbitrary times; the final networks are bit-equal."""
   fields = {'schedule.total_kimg': 0.08, 'schedule.fixed_kimg': 0.08, 'every.evaluate': 10}
   config = region_runs.config(**fields)
   names = dict(config_lib.flatten(config))

@@ -26,7 +26,7 @@ SIZE = 16
 
 @pytest.fixture(scope='module')
 def small_sets():
-  """Built-in data sets of a few images, and a segmenter that hardly trains."""
+  """Built-in data sets with few images, and a segmenter with little training."""
   with pytest.MonkeyPatch.context() as patch:
     few = functools.partial(swatches.picture_set, **region_runs.IMAGES)
     patch.setattr(swatches, 'picture_set', few)
@@ -36,7 +36,7 @@ def small_sets():
 
 @pytest.fixture(scope='module')
 def workdir(small_sets, tmp_path_factory):
-  """Stopped after two steps, and resumed for four."""
+  """A run that was stopped after two steps and resumed to four."""
   folder = tmp_path_factory.mktemp('run')
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(stopping.Stop, 'now', lambda self, step: step == 2)
@@ -53,7 +53,7 @@ def run(workdir):
 
 @pytest.fixture(scope='module')
 def examples():
-  """Two images with their label maps, of which one lacks a class."""
+  """Two images with label maps, one of which lacks a class."""
   names = [f'val/{i:05d}' for i in range(2)]
   found = [swatches.render(name, SIZE, labelled=True, regional=True) for name in names]
   assert len(set(found[0]['labels'].flat) ^ set(found[1]['labels'].flat))
@@ -101,7 +101,7 @@ def test_translations(run, examples, caplog):
 
 
 def test_edits_stay_in_their_region(run, examples):
-  """Between the style of a region and the image are convolutions alone, but no norm at test."""
+  """At test time, only convolutions and no norms follow the style of a region."""
   a, b = (run.encode(example['B'], example['labels']) for example in examples)
   label = int(np.flatnonzero(a.valid & b.valid)[0])
   edited = a.with_region(label, b)

@@ -44,7 +44,7 @@ def extract(images, labels, num_labels):
 
 
 def batch_of(vectors):
-  """Image and labels of a file as a batch: masks that overlap take an image each."""
+  """Image and labels of a file as a batch, with one image per overlapping mask."""
   image, masks = vectors['image'], vectors['masks'].astype(bool)
   if (masks.sum(0) <= 1).all():
     labels = np.where(masks.any(0), masks.argmax(0), 255)
@@ -149,7 +149,7 @@ def test_splines_of_all_channels(knots):
   ],
 )
 def test_every_number_of_pixels_has_a_named_outcome(pixels, outcome):
-  """The failure table; a region without a code says why, and has zeros."""
+  """Outcomes by number of pixels; regions without a code have a reason and zeros."""
   random = np.random.default_rng(pixels)
   mask = np.zeros(32 * 32, bool)
   mask[random.permutation(32 * 32)[:pixels]] = True
@@ -214,7 +214,7 @@ def test_codes_do_not_depend_on_the_batch_or_the_other_labels():
 
 
 def test_no_possible_superpixel_is_excluded(monkeypatch):
-  """Candidates of blocks against all superpixels, slab by slab against all at once."""
+  """Candidates against all superpixels, and slabs against all blocks at once."""
   # Of the shape and types of `spse_128_19`, whose program serves here.
   image, labels = sample_maps.face(128, 1)
   args = (image / np.float32(255))[None], labels[None].astype(np.uint8), 19
@@ -237,7 +237,7 @@ def test_no_possible_superpixel_is_excluded(monkeypatch):
 
 
 def test_flat_colours_give_the_colour_away_from_the_joints():
-  """The second spline rings where one channel meets the next, so only inner values are exact."""
+  """The second spline oscillates at channel boundaries, so only inner values are exact."""
   image = np.full((32, 32, 3), (0.2, 0.5, 0.9), np.float32)
   codes = extract(image[None], np.zeros((1, 32, 32), int), 1).codes[0, 0]
   for i, value in enumerate((0.2, 0.5, 0.9)):

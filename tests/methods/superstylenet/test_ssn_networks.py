@@ -27,7 +27,7 @@ STATS = ['batch_stats', 'spectral']
 
 
 def close(actual, expected, tolerance=3e-6):
-  """Largest difference at most `tolerance` of the largest value, or of 1 if that is more."""
+  """Checks that differences are at most `tolerance` times the largest value, or times 1."""
   actual, expected = np.asarray(actual, np.float64), np.asarray(expected, np.float64)
   assert actual.shape == expected.shape, (actual.shape, expected.shape)
   worst = np.abs(actual - expected).max() / max(1.0, np.abs(expected).max())
@@ -114,7 +114,7 @@ def test_ace(name):
 
 @pytest.mark.parametrize('name', ssn_vectors.names('torch_block_*'))
 def test_block(name):
-  """With and without a learned shortcut: names end in the numbers of channels."""
+  """With and without a learned shortcut; names end with the numbers of channels."""
   vectors = ssn_vectors.load(name)
   inputs, features = map(int, name.split('_')[2:4])
   state = ssn_vectors.part(vectors, 'p:')
@@ -176,7 +176,7 @@ def test_missing_arrays_are_named():
 
 @functools.cache
 def small():
-  """A generator of another shape than the vectors', with values that make everything count."""
+  """A small generator whose values make all parameters affect the output."""
   module = Generator(4, style_size=8, width=2, num_upsamplings=2, label_width=6, spade_width=5)
   labels = jnp.asarray(np.random.default_rng(0).integers(0, 4, (2, 22, 17)))
   codes = jax.random.normal(jax.random.key(1), (2, 4, 8))
@@ -210,7 +210,7 @@ def test_noise_counts_and_is_drawn_from_a_key():
 
 
 def test_a_code_changes_its_region_and_little_else():
-  """A code reaches as far as its region's surroundings on the coarsest maps."""
+  """A code affects the neighbourhood of its region on the coarsest maps."""
   module, variables, _, codes = small()
   labels = jnp.zeros((1, 96, 96), int).at[:, :16, :16].set(1)
   apply = jax.jit(module.apply)
@@ -267,7 +267,7 @@ def test_initial_values():
 
 
 def unfactorised(labels, styles, kernel, scale=1.0):
-  """The style branch as the original computes it, from a map of styles."""
+  """The style branch of the original, computed from a map of styles."""
   image = jnp.arange(len(labels))[:, None, None]
   return scale * convolutions.conv3x3(styles[image, labels], kernel)
 
@@ -280,7 +280,7 @@ def test_style_maps_equal_the_convolution_of_a_map_of_styles():
 
 
 def test_half_of_the_work_and_no_map_of_styles(monkeypatch):
-  """FLOPs of the full generator at 256 px, as XLA counts them before any optimisation."""
+  """FLOPs of the full generator at 256 px, counted by XLA before optimization."""
   # Winograd's form, which a CPU would take, does less than half of the products.
   monkeypatch.setattr(convolutions, 'conv3x3', convolutions.conv)
   labels = jax.ShapeDtypeStruct((1, 256, 256), jnp.int32)

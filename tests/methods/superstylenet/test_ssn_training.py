@@ -131,7 +131,7 @@ def torch_gradients(vectors, prefix):
 
 
 def test_first_gradients_of_the_discriminator():
-  """They are taken after the generator's step, on a new image."""
+  """They are computed after the generator's update, on a new image."""
   vectors, states, *_ = reference_run()
   expected = torch_gradients(vectors, 'gradD:')
   # The second moment holds the squared gradient: nu = 0.1 g^2.
@@ -186,7 +186,7 @@ def test_a_step_updates_everything():
 
 
 def test_noise_takes_part():
-  """Its scales start at zero and have a gradient only if there is noise."""
+  """Noise scales start at zero and have a gradient only with noise."""
   _, states, _ = small_run(0.9)
   for block in states[1].params['generator'].values():
     for name, layer in block.items():
@@ -235,7 +235,7 @@ def test_adam_is_pytorchs(b1):
 
 
 def test_feature_networks_can_read_raw_images():
-  """The original feeds [-1, 1] to a net that was trained on normalised images."""
+  """The original uses images in [-1, 1] with a network trained on normalised images."""
   net = models.VGG19(taps=('conv1_1',))
   image = jax.random.uniform(jax.random.key(1), (1, 4, 4, 3), minval=-1)
   params = net.init(jax.random.key(0), image)['params']
