@@ -5,7 +5,7 @@ import pathlib
 import re
 import sys
 
-# Helpers that tests import stand beside this file.
+# Makes the helpers in this folder importable.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 import pytest
@@ -115,7 +115,7 @@ def trained_run(picture_folder, tmp_path_factory):
   return workdir, read
 
 
-# What `trained_run` compiled.
+# Programs that `trained_run` compiled.
 PROGRAMS: dict = {}
 
 

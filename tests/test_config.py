@@ -9,7 +9,7 @@ from step_jax import config as config_lib
 from step_jax import methods
 from step_jax.errors import ConfigError, RunError
 
-# Other tests have stages of their own.
+# Tests may register stages of their own.
 STAGES = list(filter(config_lib.is_ours, methods.STAGES))
 
 

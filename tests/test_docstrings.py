@@ -11,9 +11,9 @@ import pytest
 
 import step_jax
 
-# Flax, PyTorch and the bench call these; the class docstring says what they take and give.
+# Called by Flax, PyTorch and the bench; the class docstring documents arguments and results.
 _BY_CLASS = {'__call__', 'setup', 'forward', 'call'}
-# Packages of extras that the tests do without.
+# Packages of extras that the tests do not need.
 _OPTIONAL = {'torch', 'gradio'}
 
 
@@ -92,7 +92,7 @@ def faults(doc: str) -> list[str]:
   for paragraph in [first, *rest]:
     if paragraph.count('`') % 2:
       found.append('a backtick has no partner')
-    # Code may hold anything, and an interval may be half open.
+    # Code is exempt, and intervals may be half-open.
     prose = re.sub(r'`[^`]*`', '', paragraph)
     prose = re.sub(r'[\[(][^\[\](),]+, [^\[\](),]+[\])]', '', prose)
     if not _balanced(prose):

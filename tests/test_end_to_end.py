@@ -76,7 +76,7 @@ def test_all_programs_lower_for_tpus_and_gpus(programs):
   names = {name for name, *_ in programs}
   of_step = {'.'.join(name.split('.')[2:3]) for name in names if name.startswith('methods.step.')}
   assert {'steps', 'stages', 'mining'} <= of_step, names
-  # And `search`, where this test is the first to import it.
+  # And `search`, if this test is the first to import it.
   assert {'evaluate', 'methods', 'train'} <= {name.partition('.')[0] for name in names}
   assert len(programs) > 15, names
 
@@ -104,7 +104,7 @@ def test_report_is_one_file_that_opens_offline(trained_run):
   for stage in tiny.STAGES:
     assert '<svg' in page.split(f'<h2 id="{stage}">')[1].split('<h2')[0]
   assert page.count('data:image/webp') >= 4
-  # On a phone too, what comes first is the scores with their intervals.
+  # Scores with their intervals come first, also on a phone.
   assert '<meta name="viewport" content="width=device-width' in page
   assert page.index('psnr/uint8') < page.index('<img') < page.index('<svg')
   assert 'features=random: the scores named random' in page
@@ -175,7 +175,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(picture_folder, tmp_path):
     assert process.poll() is None, process.communicate()[1][-3000:]
     process.send_signal(signal.SIGKILL)
     process.wait()
-  # Only now, as it finds what the others have compiled.
+  # Started after the others, so that it finds their compiled programs.
   whole = start('translate', picture_folder, tmp_path / 'whole')
   errors = finish(start('translate', picture_folder, tmp_path / 'killed'))
   assert 'steps 1 to' not in errors and 'steps ' in errors
@@ -185,7 +185,7 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(picture_folder, tmp_path):
   assert step == again == 20
   same = jax.tree.map(np.array_equal, expected, found)
   assert all(jax.tree.leaves(same)), same
-  # Nor do the logs tell: every step once, with the same losses.
+  # The logs agree too: every step once, with the same losses.
   rows = [
     [
       {name: value for name, value in row.items() if name != 'images_per_second'}

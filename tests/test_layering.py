@@ -15,13 +15,13 @@ MODULES = {
   ): path
   for path in sorted(ROOT.rglob('*.py'))
 }
-# What methods share. It knows none of them.
+# Shared by the methods, and independent of them.
 SHARED = ('models', 'losses', 'data', 'weights', 'train')
 APPLICATIONS = ('evaluate', 'report', 'demo', 'export', 'reproduce', 'bench', 'infer', 'cli')
 METHODS = sorted(
   path.name for path in (ROOT / 'methods').iterdir() if (path / '__init__.py').is_file()
 )
-# Names of StEP's networks and codes: nothing outside its folder and configurations depends on them.
+# Names of StEP's networks and codes: only its folder and configurations depend on them.
 OF_STEP = re.compile(r'\b(style_encoder|z_dim|Translator)\b')
 
 

@@ -27,7 +27,7 @@ def test_programs_are_cached_even_if_jax_was_imported_before(monkeypatch, tmp_pa
   places.keep_compiled()
   assert jax.config.jax_compilation_cache_dir == str(tmp_path / 'compiled')
   assert jax.config.jax_persistent_cache_min_compile_time_secs == 0.5
-  # What the user says goes.
+  # The user's setting takes precedence.
   monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', 'elsewhere')
   places.keep_compiled()
   assert jax.config.jax_compilation_cache_dir == 'elsewhere'

@@ -32,7 +32,7 @@ def _block(entries):
     out += _varint(shared) + _varint(len(key) - shared) + _varint(len(value))
     out += key[shared:] + value
     before = key
-  # One place to start at, the first entry; then no compression, and a checksum.
+  # One restart point, the first entry; then no compression, and a checksum.
   return out + struct.pack('<II', 0, 1), b'\0' + bytes(4)
 
 

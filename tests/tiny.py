@@ -147,7 +147,7 @@ def record_programs():
 
     def note(args, kwargs):
       if not kwargs:
-        # Under one name, as `<lambda>`, there may be several.
+        # Several programs may share a name, such as `<lambda>`.
         args = jax.tree.map(_shape, args)
         key = name, str(jax.tree.structure(args)), str(jax.tree.leaves(args)[-1:])
         found.setdefault(key, (function, args))

@@ -56,7 +56,7 @@ def test_steps(capsys, tmp_path, name):
   (step,) = found['cases']
   check_case(step, 2)
   assert step['program']['counted'] == 'compiled program'
-  # More than the parameters with their second moments must lie in memory.
+  # Memory holds at least the parameters and their second moments.
   assert step['program']['peak_bytes'] > 100_000 and step['bytes_share'] > 0
   assert found['machine']['versions']['jax'] == jax.__version__
   for word in (
@@ -73,7 +73,7 @@ def test_memory_of_a_process_of_its_own():
   tiny = dict(size=32, width=4, batch=2, features='vgg16_low', memory=True)
   chosen = settings.Settings.of('pretrain_step', **tiny)
   (found,) = memory.peaks(chosen, [memory.OURS]).values()
-  # Parameters and second moments, in floats, against what imports alone would take.
+  # Lower bound: parameters and second moments in float32; upper: what imports alone would use.
   assert 8 * 30_000 < found < 2**30
   with pytest.raises(RunError, match='no such variant failed: '):
     memory.peaks(chosen, ['no such variant'])
@@ -170,8 +170,8 @@ def test_mistakes_are_one_line_errors(capsys, monkeypatch):
   assert 'no peer of startup' in refuse('startup', '--vs', 'torch')
   assert 'vgg16 alone' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
   monkeypatch.setitem(sys.modules, 'torch', None)
-  # Where PyTorch is installed, an earlier test may have imported the port: as a module, and as an
-  # attribute of the package, by which `from step_jax.bench.ports import …` finds it too.
+  # Where PyTorch is installed, an earlier test may have imported the port. Remove both the module
+  # and the attribute of the package, which `from step_jax.bench.ports import …` also reads.
   monkeypatch.delitem(sys.modules, 'step_jax.bench.ports.running', raising=False)
   monkeypatch.delattr(ports, 'running', raising=False)
   assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
@@ -188,7 +188,7 @@ def test_a_peer_is_measured_in_alternation(monkeypatch):
   )  # fmt: skip
   chosen = settings.Settings('imle', repeats=3, vs='torch', at_least=0.0)
   result = measure_lib.measure_case(chosen, found, exact=True)
-  # Tried, warmed up, then in turn.
+  # Trial, warm-up, then alternating rounds.
   assert ''.join(calls) == 'b' * 5 + 'aabb' + 'ababab'
   peer = result['peer']
   assert peer['name'] == 'theirs' and len(peer['ratios']) == 3

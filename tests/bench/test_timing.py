@@ -66,7 +66,7 @@ def test_the_fastest_variant_that_runs_is_kept():
   def fail():
     raise ImportError('no such package\nand more')
 
-  # The middle one is fastest once it is warm.
+  # The second variant is the fastest once it is warm.
   variants = [
     case.Variant('slow', lambda: clock.work('slow', 3.0)),
     case.Variant('broken', fail),
@@ -124,7 +124,7 @@ def test_prefetched_batches_do_not_hide_a_slow_pipeline():
   assert seen == [
     0, 0, *range(first, first + 4), *resident, *range(second, second + 4), *resident,
   ]  # fmt: skip
-  # More than the eight batches that the pipeline keeps, and what its threads are at.
+  # More than the eight batches that the pipeline buffers and those its threads are working on.
   assert ahead > 8
   assert all(asking <= fed for asking, fed in zip(seconds['asking'], seconds['fed'], strict=True))
 

@@ -19,7 +19,7 @@ from step_jax.methods.step.search import neighbors
 from step_jax.methods.step.steps import mapper, translate
 
 TOLERANCE = 1e-4
-# Sizes at which no map of the discriminators shrinks to one pixel, and one that pads unevenly.
+# Sizes at which no map of the discriminators shrinks to one pixel, and one with uneven padding.
 SIZES = (64, 72)
 WAYS = [way for way in running.ways(bfloat16=False) if not way.compiled]
 
@@ -128,7 +128,7 @@ def test_a_parameter_of_only_one_network_is_an_error():
 def test_steps_agree(stage):
   """Losses of two steps; the second depends on gradients and updates of the first."""
   config, step, state, frozen, batch = make(stage, features='vgg16_low')
-  # Where a gradient is all rounding, Adam's direction without a first moment is too.
+  # Where a gradient is only rounding error, so is Adam's direction without a first moment.
   config.optimizer.b1 = 0.0
   params = jax.device_get(state.params)
   programs = [torch_steps.STEPS[config.method](config, params, frozen, batch, way) for way in WAYS]
@@ -176,7 +176,7 @@ def test_inference_agrees(what):
     if what == 'encode':
       assert_close(found, expected)
     else:
-      # Rounding to whole numbers may fall on the other side.
+      # Rounding to integers may differ by one.
       difference = nhwc(found).astype(int) - np.asarray(expected, int)
       assert np.abs(difference).max() <= 1 and (difference != 0).mean() < 0.01
 

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# Beside the helpers of all tests: the stage of a few numbers, and the server here.
+# Makes the shared test helpers, the toy stage and the server in this folder importable.
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / 'reliability')]
 

@@ -19,7 +19,7 @@ import re
 import threading
 import urllib.parse
 
-# Small, so that listings in several pages are tried.
+# Small, so that listings span several pages.
 _PAGE = 50
 
 
@@ -100,7 +100,7 @@ class _Refused(Exception):
 class _Handler(http.server.BaseHTTPRequestHandler):
   bucket: Bucket
   protocol_version = 'HTTP/1.1'
-  # Answers are small and many: do not wait to fill a packet.
+  # Responses are small and many: disable Nagle's algorithm.
   disable_nagle_algorithm = True
   wbufsize = -1
 
@@ -219,7 +219,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     if kind == 'media':
       return self._put(query['name'], body, query)
     if kind == 'multipart':
-      # By hand: a picture can end in what a mail would take for a line's end.
+      # Parsed by hand: the email parser would strip bytes at the end of an image as a line break.
       boundary = re.search(r'boundary=[\'"]?([^\'";]+)', self.headers['Content-Type'])[1].encode()
       parts = re.split(rb'\r?\n?--' + re.escape(boundary) + rb'(?:--)?\r?\n?', body)[1:3]
       about, data = (re.split(rb'\r?\n\r?\n', part, maxsplit=1)[1] for part in parts)

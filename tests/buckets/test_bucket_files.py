@@ -151,7 +151,7 @@ def test_pictures_of_a_bucket_are_those_of_the_folder(bucket, picture_folder):
     assert names[0] == names[1]
   ours, theirs = here.splits['val'][0].load(), there.splits['val'][0].load()
   assert np.array_equal(ours['A'], theirs['A']) and np.array_equal(ours['B'], theirs['B'])
-  # Another picture of the same size and name.
+  # A different image of the same size and name.
   content = bucket.read('pictures/train/00.png')
   bucket.put('pictures/train/00.png', content)
   assert folders.scan('gs://bucket/pictures').fingerprint != there.fingerprint
@@ -184,7 +184,7 @@ def test_label_maps_and_arrays_of_a_bucket(bucket, picture_folder, tmp_path):
 def test_a_prepared_set_in_a_bucket(bucket, picture_folder, tmp_path, monkeypatch):
   monkeypatch.setenv('STEP_JAX_CACHE', str(tmp_path / 'cache'))
   out = files.path('gs://bucket/sets/mine')
-  # What is cut off before its last file is not taken for a set.
+  # An upload that stops before the last file does not count as a data set.
   bucket.refuse = lambda method, name, query: 403 * name.endswith('dataset_info.json')
   with pytest.raises(RunError, match='cannot be used'):
     builder.prepare_in_bucket(folders.scan(picture_folder), out)

@@ -37,7 +37,7 @@ def test_a_run_from_end_to_end(bucket, picture_folder, tmp_path):
   tiny.train('pretrain', 'gs://bucket/pictures', RUN)
   tiny.train('translate', 'gs://bucket/pictures', RUN)
   tiny.train('mapper', 'gs://bucket/pictures', RUN, init_from='translate')
-  # On a disk the same run has the same files, but for events, and the same numbers.
+  # The same run on a local disk has the same files, except for events, and the same numbers.
   for stage in ('pretrain', 'translate'):
     tiny.train(stage, picture_folder, tmp_path / 'disk')
   rows = [

@@ -45,7 +45,7 @@ def test_the_bundled_network_is_the_default(before, tmp_path, monkeypatch):
   assert configure(*fresh, '--preset', 'facades', stage='pretrain').arg == (
     'facades,features=squeezenet1_1'
   )
-  # A published recipe is trained by its own net, or not at all.
+  # A published recipe uses its own net and no other.
   parity = configure(*fresh, '--preset', 'parity', stage='superstylenet')
   assert parity.features.net == 'vgg19'
   for option in ('--features=vgg16', '--weights=/net.npz', '--config.features.taps=conv1_2'):

@@ -120,7 +120,7 @@ def test_images_too_small_for_a_style_are_a_one_line_error(
   out = ['--workdir', workdir, '--out', tmp_path / 'out']
   line = refuse(capsys, 'translate', picture_folder / 'val/00.png', *out, '--style', small)
   assert f'{small}: an image of 28x12 px is too small' in line and not (tmp_path / 'out').exists()
-  # A source needs no code.
+  # A source is not encoded, so it may be small.
   assert run(capsys, 'translate', small, *out, '--sample', '1')[0] == 0
   line = refuse(capsys, 'evaluate', '--workdir', workdir, '--data', tmp_path / 'in')
   assert 'an image of 14x12 px is too small' in line

@@ -9,7 +9,7 @@ from step_jax import cli, fields, methods, models
 from step_jax.cli import arguments
 from step_jax.infer import options
 
-# Prints what heavy packages the help of every verb has imported.
+# Prints the heavy packages that the help of each verb has imported.
 ALL_HELPS = """
 import contextlib, io, sys
 from step_jax import cli

@@ -14,9 +14,9 @@ from PIL import Image
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-# In the order in which a reader takes them: the second opens the run that the first leaves.
+# In reading order: the second notebook opens the run of the first.
 NAMES = ('train_step', 'explore_styles', 'explore_psp', 'explore_regions', 'tpu')
-# Both runs of the first are equally long, so that they share compiled programs.
+# Both runs of the first notebook have the same length, so that they share compiled programs.
 SETTINGS = {
   'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032),
   'explore_styles': dict(COUNT=2, STEPS=2),
@@ -24,15 +24,15 @@ SETTINGS = {
   'explore_regions': dict(KIMG=0.016, WIDTH=1, COUNT=2, STEPS=2),
   'tpu': dict(SIZE=16, BATCH_SIZE=8, STEPS=2),
 }
-# The cheapest run with every test run, the first on a run that other tests share; all with --long.
+# By default only the cheapest notebook and one on a shared run; all of them with --long.
 SMOKE = ('explore_styles', 'tpu')
 EXECUTED = [name if name in SMOKE else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
-# How many pictures a notebook displays.
+# The number of images that each notebook displays.
 PICTURES = {
   'train_step': 5, 'explore_styles': 6, 'explore_psp': 5, 'explore_regions': 5, 'tpu': 1
 }  # fmt: skip
-# After four steps nothing has been learnt, and training says so, as it must. These are results of
-# the run (`step_jax.methods.step.scores.health`), not complaints about code.
+# After four steps the model has learnt nothing, and training must warn about it. These are results
+# of the run (`step_jax.methods.step.scores.health`), not warnings about the code.
 UNTRAINED = (
   'WARNING the style encoder has ',
   'WARNING the generator ignores the style ',
@@ -57,7 +57,7 @@ def test_a_notebook_is_short_clean_and_open(name):
   assert notebook.cells[0].cell_type == 'markdown'
   for cell in code(notebook):
     assert cell.outputs == [] and cell.execution_count is None, cell.id
-    # Code that is folded away, in Jupyter (metadata) and in Colab (forms).
+    # Code stays visible: not collapsed in Jupyter (metadata) or in Colab (forms).
     assert set(cell.metadata) <= {'tags'} and '#@' not in cell.source, cell.id
   assert any(re.search(r'^(import|from) step_jax', c.source, re.M) for c in code(notebook))
 
@@ -71,7 +71,7 @@ def test_links_point_to_files():
 
 def execute(notebook, folder, **variables):
   """Executes a notebook in a folder, and fills in its outputs."""
-  # Kernels under pytest show less than those of readers.
+  # With the variables of pytest set, kernels show less than they do for readers.
   env = {key: value for key, value in os.environ.items() if not key.startswith('PYTEST')}
   path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get('PYTHONPATH')]))
   client = nbclient.NotebookClient(
@@ -133,7 +133,7 @@ def executed(request, tmp_path_factory):
     notebook = read(name)
     tags = [cell.metadata.get('tags', []) for cell in notebook.cells]
     at = tags.index(['parameters'])
-    # As a reader would, we change only what stands there.
+    # Changes only existing lines, as a reader would.
     assert all(f'\n{field} = ' in f'\n{notebook.cells[at].source}' for field in settings)
     lines = '\n'.join(f'{field} = {value!r}' for field, value in settings.items())
     notebook.cells.insert(at + 1, nbformat.v4.new_code_cell(lines))

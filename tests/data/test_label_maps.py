@@ -17,7 +17,7 @@ from step_jax.data import augment, builder, pictures, pipeline, swatches
 from step_jax.data.labels import COLORS, Labels, majority
 from step_jax.errors import ConfigError, DataError, UserError
 
-# Of pix2pix, where they lie as `--data facades` has them, or elsewhere.
+# The Facades data of pix2pix, at the default location of `--data facades` or elsewhere.
 FACADES = pathlib.Path(os.environ.get('STEP_JAX_TEST_FACADES', 'data/facades'))
 
 
@@ -59,7 +59,7 @@ def test_a_set_with_label_maps_and_codes(tmp_path):
       np.testing.assert_array_equal(example['labels'], maps[example['name']])
       assert example['codes'].dtype == np.float32
       assert (example['codes'] == int(pathlib.Path(example['name']).stem)).all()
-  # Whoever reads no label maps gets images alone, from the same prepared folder too.
+  # Without label maps in the config, the same prepared folder gives images only.
   again = data.PairSet(opened.folder)
   assert again.split('val')[0].keys() == {'name', 'A'}
 
@@ -110,7 +110,7 @@ def test_left_and_right_change_places_when_mirrored():
     )
     seen.add(tuple(view['labels'][0].tolist()))
   assert seen == {(1, 1, 0, 3), (1, 0, 3, 3)}
-  # So are the rows of arrays with one per class, and those of no others.
+  # Rows of arrays with one row per class are swapped too; other arrays are not.
   arrays = {'codes': np.arange(8.0).reshape(4, 2), 'other': np.arange(3.0), 'number': np.ones(())}
   for seed in range(8):
     view = augment.augment(
@@ -286,7 +286,7 @@ def test_sets_are_prepared_with_their_label_maps(tmp_path, capsys):
   assert '4 train, 2 val (images_labels)' in capsys.readouterr().out
   opened = data.open_config(data_settings(tmp_path / 'set', classes=3))
   assert opened.labels.palette and opened.arrays == {'codes': (3, 2)}
-  # Of pairs, the colours of one image are the classes.
+  # For pairs, the colours of one image are the classes.
   (tmp_path / 'pairs/train').mkdir(parents=True)
   for i in range(2):
     pair = swatches.render(f'train/{i}', 32)

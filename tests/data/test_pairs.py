@@ -50,7 +50,7 @@ def test_small_sets_are_decoded_once(folder, tmp_path, monkeypatch):
   assert len(decoded) == 2 and again.keys() == first.keys()
   with pytest.raises(ValueError, match='read-only'):
     again['A'][:] = 0
-  # What does not fit any more is decoded each time.
+  # Images beyond the size of the cache are decoded each time.
   monkeypatch.setattr(pairs, '_CACHE_BYTES', size)
   kept = pairs.PairSplit(split._source)
   decoded.clear()
@@ -208,7 +208,7 @@ def test_swatches_are_reproducible():
   pair = swatches.render('train/00003', 32)
   np.testing.assert_array_equal(pair['B'], swatches.render('train/00003', 32)['B'])
   assert not np.array_equal(pair['B'], swatches.render('train/00003', 32, seed=1)['B'])
-  # Fixed numbers: a change of numpy or of our code must not pass unseen.
+  # Fixed numbers, so that a change in numpy or in our code is noticed.
   assert pair['A'].astype(int).sum() == EXPECTED_SUMS[0]
   assert pair['B'].astype(int).sum() == EXPECTED_SUMS[1]
 
@@ -224,7 +224,7 @@ def test_style_of_swatches_does_not_depend_on_the_layout():
   targets = [swatches.render_target(layout, style, 32) for layout in layouts]
   sources = [swatches.render_source(layout, 32) for layout in layouts]
   assert not np.array_equal(*sources) and not np.array_equal(*targets)
-  # The sky of both has the colour of the palette's first class, give or take the light.
+  # The sky of both has the first colour of the palette, up to the lighting.
   sky = [target[:4].reshape(-1, 3).mean(axis=0) for target in targets]
   assert np.abs(sky[0] - sky[1]).max() < 15
 

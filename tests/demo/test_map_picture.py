@@ -42,7 +42,7 @@ def test_without_pictures_there_are_dots(style_map):
   drawn = map_picture.MapPicture.of(style_map, [])
   assert not len(drawn.pictured)
   dots = np.array([pixel(drawn.image, point) for point in style_map.points])
-  # The rim of one dot may run over another.
+  # The edge of a dot may overlap another.
   assert (dots < 200).all(axis=1).mean() > 0.9
   assert (drawn.image[:10] == 255).all()
 
@@ -71,7 +71,7 @@ def test_the_current_style_has_a_ring(style_map, known):
   marked = drawn.marked(known[3])
   rows, columns = np.nonzero((marked != drawn.image).any(axis=2))
   np.testing.assert_allclose([columns.mean(), rows.mean()], style_map.points[3] * SIDE, atol=3)
-  # Outside the map it stands at the border, still to be seen.
+  # A point outside the map is drawn at the border.
   far = drawn.marked(known[3] * 100)
   assert (far != drawn.image).any()
 
@@ -81,5 +81,5 @@ def test_dots_do_not_overlap():
   taken = places[map_picture.apart(places, 10)]
   away = np.abs(taken[:, None] - taken[None]).max(axis=2)
   assert away[~np.eye(len(taken), dtype=bool)].min() >= 10
-  # And no more would fit.
+  # No further point would fit.
   assert np.abs(places[:, None] - taken[None]).max(axis=2).min(axis=1).max() < 10

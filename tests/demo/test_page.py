@@ -63,7 +63,7 @@ def browser():
   from playwright import sync_api
 
   with sync_api.sync_playwright() as tool:
-    # In a container the tests are run by root, whom Chromium gives no sandbox.
+    # In a container the tests run as root, for which Chromium has no sandbox.
     chromium = tool.chromium.launch(executable_path=CHROMIUM, args=['--no-sandbox'])
     yield chromium
     chromium.close()
@@ -81,7 +81,7 @@ class Tour:
     page.on('pageerror', lambda error: self.errors.append(str(error)))
     page.goto(address)
     page.wait_for_selector('#translation img')
-    # Only then its listeners are there.
+    # The event listeners exist only from here on.
     page.wait_for_selector('#input[role=group]')
 
   def source_of(self, place):
@@ -148,14 +148,14 @@ def test_the_tour(visit, known, tmp_path, contacted):
   ends = [fetch(tour.source_of(end)) for end in ('#first', '#second')]
   np.testing.assert_array_equal(ends, [found.thumbnails[i] for i in known.first_styles])
 
-  # Inputs: of the run, and of the user, of an odd size.
+  # Inputs: from the run, then from the user, with an odd size.
   shown = tour.translation(tour.thumbnail('Inputs of', 2).click)
   assert near(shown, known.translate(sources[2], codes[0]))
   path, source = png(tmp_path, 'odd.png', (19, 33))
   shown = tour.translation(lambda: page.locator('#input input').set_input_files(path))
   assert near(shown, known.translate(source, codes[0]))
 
-  # Styles: one of the user's, one of the run's, and between them.
+  # Styles: one of the user, one of the run, and a blend.
   path, style = png(tmp_path, 'style.png', (24, 16), seed=1)
   first = known.encode(style)
   shown = tour.translation(lambda: page.locator('#first input[type=file]').set_input_files(path))
@@ -169,7 +169,7 @@ def test_the_tour(visit, known, tmp_path, contacted):
   between = first + 0.25 * (codes[5] - first)
   assert near(shown, known.translate(source, between))
 
-  # Each dimension; those that were not moved keep all their decimals.
+  # Every dimension; those that were not changed keep all their decimals.
   tour.tab('Code')
   np.testing.assert_allclose(tour.values(), known.sliders.values(between), atol=1e-6)
   moved = between.copy()
@@ -258,7 +258,7 @@ def test_a_run_without_mapper_is_reported(browser, trained_run, tmp_path):
     page.close()
 
 
-# What has the focus, as a screen reader would name it.
+# The focused element, as a screen reader would name it.
 NAME = """() => {
   const one = document.activeElement;
   const label = one.labels?.[0]?.innerText || one.innerText || one.querySelector('img')?.alt;
@@ -297,7 +297,7 @@ def test_a_narrow_screen(visit):
   for tab in ('Pictures', 'Map', 'New', 'Code'):
     tour.tab(tab)
     assert tour.page.evaluate('document.documentElement.scrollWidth') <= 390
-    # The translation is in view wherever one is.
+    # The translation is visible on every tab.
     box = tour.page.locator('#translation img').bounding_box()
     assert box['y'] >= 0 and box['y'] + box['height'] <= 844 and box['height'] > 100
 
@@ -313,5 +313,5 @@ def test_only_this_machine_is_served(address):
   assert address.startswith('http://127.0.0.1:')
   port = int(address.rstrip('/').rsplit(':', 1)[1])
   with socket.socket() as other:
-    # Another address of this machine is free still, so the server has not bound to all.
+    # The port is free on another address of this machine: the server has bound to one only.
     other.bind(('127.0.0.2', port))

@@ -122,7 +122,7 @@ def test_pictures_of_any_size_are_read(opened, tmp_path):
     path = tmp_path / f'{i}.png'
     Image.fromarray(rng.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
     picture = opened.read(path)
-    # As it is, unless it is so large that memory may not do.
+    # Unchanged, unless it is so large that memory could run out.
     assert picture.shape == ((19, 33, 3) if i == 0 else (1024, 341, 3))
     if i == 0:
       assert opened.translate(picture, opened.encode(picture)).shape == picture.shape

@@ -71,7 +71,7 @@ def blocks(page: str) -> list[Block]:
   return found
 
 
-# ---- What is listed: a pattern of a command, why it is not run, and what is done instead.
+# ---- Exceptions: a pattern of commands, why they are not run, and the check made instead.
 
 
 def parse(shop, words):
@@ -161,7 +161,7 @@ def bash_reads(script):
 def dry_run(shop, words):
   """Runs the script with --dry-run."""
   verb, *rest = words[1:]
-  # `create` and `run` would have kept these for the verbs after them.
+  # The state that `create` and `run` would have written for later verbs.
   kept = {'project': 'my-project', 'zone': 'us-west4-a', 'type': 'v5litepod-16', 'hosts': 4}
   file = shop.folder / 'tpu/my-tpu.json'
   file.unlink(missing_ok=True)
@@ -212,14 +212,14 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'step-jax export .*--onnx', 'needs an extra: tests/export', parse),
   (r'python -m step_jax\.main .*--distributed', 'needs several hosts', make_config),
 ]
-# Whole blocks, and pages whose commands train for an hour.
+# Whole blocks, and pages whose commands train for up to an hour.
 LISTED_BLOCKS = {
   "step_jax.load('runs/regions')": 'as its page: tests/methods/superstylenet',
   'while sleep 300; do': 'waits for a node to be taken away: read by bash',
   'run.mix(picture': 'needs a run of pSp: tests/methods/psp',
   "onnxruntime.InferenceSession('generate.onnx')": 'needs an extra: tests/export',
 }
-# Names of files that look like a field of a group.
+# File names that look like fields of a group.
 FILES = ('.json', '.md', '.npz', '.npy')
 LISTED_PAGES = {
   'docs/results.md': 'an hour each: the configuration of every stage is made',
@@ -228,7 +228,7 @@ LISTED_PAGES = {
 }
 
 
-# ---- The folder in which everything is run.
+# ---- The folder in which the blocks run.
 
 
 class Shop:
@@ -248,7 +248,7 @@ class Shop:
     }
     for name in ('sources', 'style_pictures'):
       self.session[name] = rng.integers(0, 256, (2, 24, 32, 3), dtype=np.uint8)
-    # A checkpoint of the original.
+    # A checkpoint of the original implementation.
     (folder / 'train_dir').mkdir()
     tf_bundle.write(folder / 'train_dir/model.ckpt-87500', golden.draw_run())
     (folder / 'MY_INPUTS').mkdir()
@@ -266,7 +266,7 @@ class Shop:
       run = {'sh': self._sh, 'python': self._python, 'diff': self._diff, 'text': self._tree}
       assert block.language in run, f'{block}: a block of language {block.language!r} is not run'
       try:
-        # Right after a patch, commands are those of the patched package.
+        # Commands that directly follow a patch run in the patched package.
         package = self.patched if before and before.language == 'diff' else None
         run[block.language](block, session, package)
       except BaseException as error:
@@ -300,7 +300,7 @@ class Shop:
       ignored = shutil.ignore_patterns('__pycache__')
       for name in ('step_jax', 'configs'):
         shutil.copytree(ROOT / name, self.patched / name, ignore=ignored)
-    # Folders of the sandbox are in no repository, so that git takes paths as they are.
+    # Keeps git from finding a repository above the sandbox, which would change how it reads paths.
     environment = {**os.environ, 'GIT_CEILING_DIRECTORIES': str(self.folder)}
     process = subprocess.run(
       ['git', 'apply', '-'],
@@ -438,7 +438,7 @@ def test_blocks_that_are_neither_run_nor_listed_fail(shop, monkeypatch):
     shop.command(['pip', 'install', '-e', '.[nothing]'], 'README.md', None)
 
 
-# ---- What stands within lines.
+# ---- Inline code.
 
 
 def spans(page: str) -> list[str]:
@@ -458,7 +458,7 @@ def test_commands_within_lines_can_be_parsed(page):
       try:
         parse(None, words)
       except SystemExit:
-        # A part of a command, as `step-jax bench NAME`: all its flags must be there.
+        # Part of a command, such as `step-jax bench NAME`: all its flags must exist.
         help_ = verb_help(words[1])
         for word in words[2:]:
           assert not word.startswith('--') or word.partition('=')[0] in help_, span
@@ -471,7 +471,7 @@ def verb_help(verb: str) -> str:
 
 @pytest.mark.parametrize('page', PAGES)
 def test_fields_within_lines_exist(page):
-  # Pages register methods of their own.
+  # Pages may register methods of their own.
   stages = filter(config_lib.is_ours, methods.STAGES)
   known = {name for stage in stages for name, _ in config_lib.flatten(stage_config(stage))}
   groups = {name.partition('.')[0] for name in known if '.' in name}
@@ -530,6 +530,6 @@ def test_numbers_of_the_readme_are_those_of_the_results():
   assert len(table) >= 5
   for name, *cells in table:
     of_protocol = [found[1:] for found in results if found[0] == name.partition(',')[0]]
-    # Rows of other runs stand between them.
+    # Rows of other runs may be in between.
     rest = iter(of_protocol)
     assert all([cell] in rest for cell in cells), name

@@ -161,7 +161,7 @@ def test_squared_mmd_is_unbiased_and_its_error_is_honest():
   assert values.std() < errors.mean() < 2 * values.std()  # The root of 2 of the docstring.
   values, errors = draws(1.0).T
   assert 0.8 < errors.mean() / values.std() < 1.3
-  # E |x - y|^2 grows by the shift: the mean over small samples is that of large ones.
+  # E |x - y|^2 grows by the shift; means over small and large samples agree.
   large = draws(1.0, count=10, size=1000)[:, 0].mean()
   np.testing.assert_allclose(values.mean(), large, rtol=0.1)
 

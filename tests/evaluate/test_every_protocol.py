@@ -36,7 +36,7 @@ SEED = 3
 INPUTS = 2
 CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
 
-# Others are of SuperStyleNet and pSp, see tests/methods.
+# Scores of SuperStyleNet and pSp are tested in tests/methods.
 OTHERS = (
   'nrmse', 'segmentation', 'edit-locality', 'probe-region', 'l2/', 'identity',
   '{lpips}-diversity-noise', 'psnr-mean', '{lpips}-mean',
@@ -238,7 +238,7 @@ def content(a, b):
 
 def grams(picture):
   flat = [tap[0].reshape(-1, 3) for name, tap in taps_of(to_float(picture)).items() if name in TAPS]
-  # The mean over entries of the matrices is a sum over a third by a third.
+  # The mean over the entries of all matrices: divide by 3 again.
   return np.concatenate([(x.T @ x / (3 * len(x))).reshape(-1) / 3 for x in flat])
 
 
@@ -421,7 +421,7 @@ def test_a_protocol_has_its_definition(measured, protocol):
   scores, again, _ = measured
   for name in ids(protocol):
     score, expected = scores[name], np.float64(again[name])
-    # A pixel in a thousand may be rounded to the other side.
+    # One pixel in a thousand may round the other way.
     if expected.ndim:
       np.testing.assert_allclose(score.values, expected, rtol=3e-3, err_msg=name)
     np.testing.assert_allclose(score.value, np.nanmean(expected), rtol=3e-3, err_msg=name)

@@ -59,7 +59,7 @@ class Run:
 def run(tmp_path, monkeypatch):
   run = Run(tmp_path)
   monkeypatch.setattr(results.session_lib, 'open_run', run.open)
-  # A method without scores of its own.
+  # A method that defines no scores.
   method = results.methods.Method('measured', '', (), translating=(), run='')
   monkeypatch.setitem(results.methods.METHODS, 'measured', method)
   monkeypatch.setattr(results, '_MEASURES', tuple(map(run.measure, run.found)))
@@ -81,7 +81,7 @@ def test_groups_add_up(run, tmp_path):
   assert values(found) == {'psnr': 1.0, 'ndb': 3.0, 'fid': 4.0}
   assert found['groups'] == {'reconstruction': ['LPIPS'], 'diversity': [], 'realism': []}
   assert found['skipped'] == {'LPIPS': 'no weights'}
-  # A group that is measured again has its new numbers, and what was skipped then is not any more.
+  # Evaluating a group again replaces its scores and its skipped entries.
   run.found['reconstruction'] = [score('psnr', 9.0)]
   found = results.evaluate(tmp_path, groups=['reconstruction'])
   assert values(found) == {'psnr': 9.0, 'ndb': 3.0, 'fid': 4.0}
@@ -93,7 +93,7 @@ def test_scores_measured_before_a_crash_are_kept(run, tmp_path):
   with pytest.raises(MemoryError, match='no space'):
     results.evaluate(tmp_path)
   found = results.read(tmp_path)
-  # That one of the scores of diversity is there does not make it complete.
+  # One diversity score does not make the group complete.
   assert values(found) == {'psnr': 1.0, 'probe': 2.0, 'ndb': 3.0}
   assert list(found['groups']) == ['reconstruction', 'style']
   assert run.measured == ['reconstruction', 'style', 'diversity']
@@ -145,7 +145,7 @@ def test_others_have_files_of_their_own(run, tmp_path, options, name):
   (file,) = tmp_path.glob(name)
   assert results.find(file) == other
   assert len(list(tmp_path.iterdir())) == 2
-  # Groups add up there too.
+  # Groups accumulate in this file too.
   assert set(values(results.evaluate(tmp_path, groups=['style'], **options))) == {'psnr', 'probe'}
 
 

@@ -69,7 +69,7 @@ def test_numbers_are_those_of_plain_numpy():
   error = abs(made['own'].astype(float) - target).mean(axis=(1, 2, 3)) / 255
   np.testing.assert_allclose(found['l1'], error, rtol=1e-5)
   assert 0 < found['l1'].max() < 0.3
-  # The other style is read back from half of the picture: it is nearer to the style than before.
+  # The code read back from half of the image is closer to the other style than the own code.
   assert (found['code_error'] > 0).all()
   assert (np.linalg.norm(made['z'] - made['z_other'], axis=1) > found['code_error']).all()
 
@@ -104,6 +104,6 @@ def test_content_distance_is_zero_if_only_the_style_changes():
   restyled = 3 * x + random.standard_normal(4).astype(np.float32)
   np.testing.assert_allclose(metrics.content_distance(x, restyled), 0, atol=1e-6)
   np.testing.assert_allclose(metrics.content_distance(x, -x), 4, rtol=1e-3)
-  # Height is not width: the same numbers in another order are other content.
+  # Height and width differ: the same numbers transposed are other content.
   turned = x.reshape(2, 9, 6, 4).transpose(0, 2, 1, 3)
   assert (metrics.content_distance(x, turned) > 1).all()

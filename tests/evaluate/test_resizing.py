@@ -66,7 +66,7 @@ def test_lpips_input_is_pillows_bicubic_in_uint8(shape):
   expected = np.asarray(Image.fromarray(image).resize((256, 256), resample=3))
   assert found.dtype == np.uint8
   np.testing.assert_array_equal(found, expected)
-  # Of a picture that does not overshoot, the true values but for rounding once in each direction.
+  # If nothing overshoots, results are exact up to one rounding per direction.
   pale = image // 4 + 96
   exact = jax.image.resize(pale.astype(np.float32), (256, 256, 3), 'cubic', antialias=True)
   assert np.abs(resize_for_lpips(pale) - exact).max() < 1.2

@@ -29,7 +29,8 @@ def test_every_group_is_measured_and_names_its_protocols(scored_run):
   for name in ('', '-diversity-bicyclegan'):
     name = f'lpips-squeeze-0.1~caffe-squeezenet{name}/256'
     assert found['scores'][name]['definition']['weights'].count(' ') == 1
-  # Nobody trained the net of the run: the numbers say so. That of the package is trained.
+  # The run's net has random weights, which the names of the scores state; the bundled net is
+  # trained.
   assert 'frechet-squeezenet1_1/224-clean' in found['scores']
   assert 'perceptual-random-squeezenet1_1/native' in found['scores']
   assert not any('fid' in name for name in found['scores'])
@@ -57,14 +58,14 @@ def test_scores_are_those_of_the_saved_pictures(scored_run, picture_folder):
     error = output.astype(float) - target
     expected['psnr/uint8'].append(10 * np.log10(255**2 / np.mean(error**2)))
     expected['l1/uint8'].append(np.mean(abs(error)) / 255)
-    # Pillow's bicubic, in uint8; [-1, 1]: other resizers and ranges give other distances.
+    # Pillow's bicubic in uint8, then [-1, 1]: other resizers and ranges give other distances.
     large = [
       Image.fromarray(x).resize((256, 256), Image.Resampling.BICUBIC) for x in (output, target)
     ]
     taps = [learned.features(learned.params, np.asarray(x)[None]) for x in large]
     expected[f'{learned.name}/256'].append(learned.compare(learned.params, *taps)[0])
   for name, values in expected.items():
-    # A pixel in a thousand may round to the other side in a batch of another size.
+    # One pixel in a thousand may round the other way in a batch of another size.
     np.testing.assert_allclose(found['scores'][name]['values'], values, rtol=1e-3)
 
 
@@ -95,11 +96,11 @@ def test_groups_and_split_are_a_choice(scored_run, tmp_path, empty_store):
   (workdir / 'finetune' / results.FILE).unlink()
   found = results.evaluate(workdir, groups=['reconstruction'])
   assert {score['group'] for score in found['scores'].values()} == {'reconstruction'}
-  # This store has the weights of the package alone.
+  # This store has only the bundled weights.
   assert 'lpips-squeeze-0.1~caffe-squeezenet/256' in found['scores']
   with pytest.raises(ConfigError, match="'speed'; there are reconstruction, style"):
     results.evaluate(workdir, groups=['speed'])
-  # Two evaluations give one result, bit for bit; but for LPIPS, which tests measure at 64 px.
+  # Two evaluations agree bit for bit, except for LPIPS, which the tests compute at 64 px.
   for name, score in found['scores'].items():
     if not name.startswith('lpips'):
       assert score == scored_run[1]['scores'][name]
@@ -118,7 +119,7 @@ def test_other_data_leave_the_scores_of_the_run(scored_run, picture_folder, tmp_
   assert len(found['pictures']) == 4 and results.find(workdir) == scored_run[1]
   (file,) = (workdir / 'finetune').glob('results-data=other-????????.json')
   assert results.find(file) == found
-  # The run's own data are known by another path to them too.
+  # Another path to the run's own data is recognised as the same data.
   (tmp_path / 'link').symlink_to(picture_folder)
   again = results.evaluate(workdir, path=str(tmp_path / 'link'), groups=['reconstruction'])
   assert set(again['groups']) == set(GROUPS) and results.find(workdir) == again

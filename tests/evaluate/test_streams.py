@@ -109,7 +109,7 @@ def test_only_inceptions_distances_are_fid_and_kid(empty_store, monkeypatch):
     'fid-inception-tf/299-clean',
     'kid-inception-tf/299-clean',
   )
-  # It takes pictures in 0..255, and no others.
+  # It accepts images in 0..255 only.
   seen = []
   monkeypatch.setattr(inception.Inception, 'apply', lambda self, params, x: seen.append(x))
   judge.describe({}, np.full((1, 299, 299, 3), 255, np.float32))

@@ -38,7 +38,7 @@ def test_the_probe_finds_only_information_in_the_codes():
   found = {group: style.r_squared(values) for group, values in errors.items()}
   assert found['light'] > 0.99
   assert found['palette'] < 0.1 and found['texture'] < 0.1
-  # Codes of other pictures than the names say: what is fitted does not hold.
+  # With codes in the wrong order, the fit does not predict.
   errors = style.probe(train, names('train', 400), tested[::-1], names('val', 100))
   assert style.r_squared(errors['light']) < 0.1
 
@@ -50,7 +50,7 @@ def test_retrieval_is_one_for_the_codes_that_made_it_and_chance_for_others():
   np.fill_diagonal(distance, np.inf)
   nearest = np.argsort(distance, axis=1)[:, :5]
   np.testing.assert_array_equal(style.retrieval_precision(z, nearest), 1)
-  # In another scale as well, but not for another order of pictures.
+  # Independent of scale, but not of the order of the images.
   np.testing.assert_array_equal(style.retrieval_precision(9 * z, nearest), 1)
   chance = style.retrieval_precision(random.standard_normal((200, 8)), nearest).mean()
   assert abs(chance - 5 / 199) < 0.02

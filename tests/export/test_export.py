@@ -18,9 +18,9 @@ from step_jax.evaluate import results
 from step_jax.methods.step import programs
 from step_jax.methods.step import run as step_run
 
-# All that a stranger has: JAX, what it needs, and what it reads programs with.
+# All that a user without step_jax needs: JAX, its dependencies, and a reader of programs.
 BARE = ('jax', 'jaxlib', 'numpy', 'ml_dtypes', 'opt_einsum', 'scipy', 'flatbuffers')
-# Runs a script with `sys.argv` in an environment that has no other packages.
+# Runs a script with its `sys.argv` in an environment without other packages.
 STARTER = """
 import runpy, sys
 sys.path.insert(0, sys.argv[1])

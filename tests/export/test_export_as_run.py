@@ -241,7 +241,7 @@ def test_damaged_exports_end_in_one_line(exported, picture_folder, tmp_path, mon
   words = {'image': str(picture_folder / 'val' / '00.png'), 'data': str(picture_folder)}
   whole = {name: (exported / name).read_bytes() for name in methods.names.FILES}
   manifest = json.loads(whole['manifest.json'])
-  # The first of many: values of shapes and programs are alike, and nobody reads them.
+  # One shape and one program stand for all: their values are similar, and nobody reads them.
   spots = [spot for spot in places_of(manifest) if spot[0] not in ('programs', 'parameters')]
   caches = (os.environ[name] for name in ('STEP_JAX_CACHE', 'JAX_COMPILATION_CACHE_DIR'))
   watch = Watch(out, *caches, os.devnull)

@@ -6,7 +6,7 @@ import sys
 import pytest
 
 HERE = pathlib.Path(__file__).parent
-# Helpers of this folder, and those that write weights files by hand.
+# Makes the helpers of this folder, and those that write weights files by hand, importable.
 sys.path[:0] = [str(HERE), str(HERE.parent / 'weights')]
 
 

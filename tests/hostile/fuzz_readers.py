@@ -11,7 +11,7 @@ import atheris
 HERE = pathlib.Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent / 'weights')]
 
-# Our own code, and the parsers in Python that it hands files to; JAX would take hours.
+# Our own code and the Python parsers that it calls; instrumenting JAX would take hours.
 with atheris.instrument_imports(include=['step_jax', 'zipfile', 'pickletools', 'numpy.lib', 'PIL']):
   from targets import Bench
 

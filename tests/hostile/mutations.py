@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from hypothesis import strategies as st
 
-# Values that lengths and counts go wrong with.
+# Values that often break lengths and counts.
 _EDGES = (
   b'\0',
   b'\xff',
@@ -25,7 +25,7 @@ _change = st.one_of(
   st.tuples(st.just('remove'), _place, st.integers(1, 64)),
   st.tuples(st.just('copy'), _place, st.tuples(_place, st.integers(1, 64))),
 )
-# Headers are short: half of the changes are made in the first bytes.
+# Headers are short: half of the changes are in the first bytes.
 changes = st.lists(st.tuples(_change, st.booleans()), min_size=1, max_size=4)
 
 

@@ -65,7 +65,7 @@ def test_inflating_images_are_not_decoded(bomb, apart):
     except DataError as error:
       assert str(error).isprintable() and 'x.png' in str(error)
 
-  # A profile that is left out leaves a picture.
+  # The profile is ignored, and the image is read.
   assert peak(read) < 80 * MIB
 
 

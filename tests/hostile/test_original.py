@@ -93,7 +93,7 @@ def encoder(**changed):
   [
     ({'conv0__weight': np.float32(1)}, 'style_encoder/conv0/kernel'),
     ({'FC_mean__dense__weight': np.zeros((256, 0), np.float32)}, 'style_encoder/mean/kernel'),
-    # A width that costs its file nothing.
+    # A width that takes no bytes in the file.
     ({'conv0__weight': np.zeros((7, 7, 0, 60_000), np.float32)}, 'is nothing'),
     ({'conv0__weight': np.zeros((0, 0, 0, 2**30), np.float32)}, 'style_encoder/conv0/kernel'),
     ({'conv0__weight': np.full((7, 7, 3, 64), np.nan, np.float32)}, 'not finite'),

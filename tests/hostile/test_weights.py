@@ -57,7 +57,7 @@ def convert_heads(path, folder):
   return lambda: weights.convert(path, HEADS, folder / 'out.safetensors')
 
 
-# Pickles that end, or fill, the process by what they make it do with its own means.
+# Pickles that crash the process or exhaust its memory without calling anything foreign.
 
 
 def nested(depth: int) -> bytes:

@@ -118,7 +118,7 @@ def test_inputs_are_never_replaced(tmp_path, monkeypatch):
     refuse('which results would overwrite', [folder], out, sample=2)
   monkeypatch.chdir(folder)
   refuse('which results would overwrite', [folder], files.files_lib.path('.'))
-  # An image that gives its style is an input too, and so is one that is called as the grid.
+  # A style image is an input too, also one with the name of the grid.
   style = write(tmp_path / 'out/b.png')
   refuse('b.png: is the input', [photo], tmp_path / 'out', styles=[style])
   grid = write(tmp_path / 'out/grid.png')

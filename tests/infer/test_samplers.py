@@ -118,7 +118,7 @@ def test_distances_of_samples():
   assert found.energy == pytest.approx(2 * across.mean() - sum(within))
   alike = distributions.sample_distances(real, rng.standard_normal((900, 3)))
   assert abs(alike.energy) < 0.02 < found.energy
-  # Far from the origin it is the same; and one vector alone has a distance too.
+  # The energy is independent of the offset, and defined for a single vector.
   far = distributions.sample_distances(real + 1e6, drawn + 1e6)
   assert far.energy == pytest.approx(found.energy, rel=1e-6)
   assert np.isfinite(distributions.sample_distances(real[:1], drawn).energy)

@@ -12,7 +12,7 @@ import pytest
 CONSTRAINTS = pathlib.Path(__file__).parent.parent.parent / 'launch' / 'constraints.txt'
 SETUP = package.setup_arguments()
 EXTRAS = SETUP['extras_require']
-# Extras of hosts, whose requirements are all pinned.
+# Extras for hosts; all their requirements are pinned.
 HOSTS = ('tpu', 'cuda', 'cuda12', 'cuda13', 'gcs', 'hub')
 
 

@@ -9,8 +9,8 @@ import pytest
 
 LAUNCH = pathlib.Path(__file__).parent.parent.parent / 'launch'
 TOOLS = ('bash', 'cat', 'cksum', 'cp', 'mkdir', 'rm')
-# Runs the check that it is given as a Python of its version would, and makes environments whose
-# Python is a copy of it. What pip was asked for goes into `pip`; a file `pip_fails` breaks it.
+# Answers the checks as a Python of its version would, and makes environments whose Python is a copy
+# of itself. Logs calls of pip in the file `pip`; pip fails if a file `pip_fails` exists.
 PYTHON = """#!{bash}
 case "$*" in
   --version) echo Python {version} ;;
@@ -162,7 +162,7 @@ def test_an_environment_of_another_python_is_recreated(checkout, there):
   out = checkout.make(PYTHON='mine')
   assert f'Making .venv with Python 3.13.0 in place of that with Python {there} …' in out
   assert checkout.lines('made_by') == [mine]
-  # Without a choice, what is there and new enough stays.
+  # If no version is requested, an environment that is new enough is kept.
   checkout.python('python3.12', '3.12.1')
   assert checkout.make() == ''
 

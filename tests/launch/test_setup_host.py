@@ -13,7 +13,7 @@ HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 PYTHON = HERE / 'stand_ins' / 'python'
 TOOLS = ('bash', 'cat', 'cp', 'dirname', 'env', 'mkdir', 'mv', 'rm', 'sh', 'sha256sum', 'timeout')
-# Prints itself, and makes the Python that it is to bring.
+# Logs its call, and creates the Python that it would install.
 BRINGS = '#!/usr/bin/env bash\necho "{name} $*" >>"$HOME/calls"\n{body}\n'
 
 

@@ -53,7 +53,7 @@ def kept(cloud):
   return json.loads((cloud.state / 't1.json').read_text())
 
 
-# All verbs in a row.
+# All verbs in sequence.
 
 
 def test_all_verbs_in_a_row(cloud):
@@ -140,7 +140,7 @@ def test_a_plain_node_is_made_at_once(cloud):
 def test_create_reports_what_to_do(cloud, text, status, message):
   cloud.set(coming=WAITS)
   cloud.fault('* create *', text)
-  # Both ways to ask say the same.
+  # Both request types report the same.
   queued = ['--queued'] if status in (3, 4) else []
   flags = ('--project=p', '--zone=z', '--type=v5litepod-16', *queued)
   assert message in cloud.refuse(status, 'create', *flags)
@@ -161,7 +161,7 @@ def test_nodes_of_others_are_not_changed(cloud):
     line = cloud.refuse(5, 'create', '--project=p', '--zone=z', '--type=v4-8', *flags)
     assert 'already exists and was not created from here' in line
   assert not cloud.calls('create') and not cloud.calls('delete')
-  # If it is ours, made from another machine.
+  # The node is ours, but was created from another machine.
   (cloud.folder / 'workers/0').mkdir(parents=True)
   (cloud.folder / 'workers/1').mkdir()
   cloud.ok('setup', '--project=p', '--zone=z')
@@ -182,7 +182,7 @@ def test_create_that_hangs_is_ended(cloud):
   flags = ('--project=p', '--zone=z', '--type=v4-8')
   line = cloud.refuse(8, 'create', *flags, '--wait=0.003')
   assert 'no answer within 0.18 s of create: repeat `create` to continue waiting' in line
-  # Made in the cloud all the same, a little later.
+  # The node was created after all, a little later.
   cloud.set(node='CREATING\n')
   cloud.refuse(8, 'create', '--wait=0.0001')
   cloud.set(node='READY\n')
@@ -376,7 +376,7 @@ def test_a_successful_run_is_not_repeated(cloud):
   until(ended(cloud, 0))
   assert cloud.ok('status').count('ended  0') == 2
   assert 'nothing to resume' in cloud.ok('resume')
-  # One that was stopped is, though it saved and left with 0.
+  # A run that was stopped can be resumed, even if it saved and exited with 0.
   cloud.ok('run', '--', 'bash', '-c', 'trap "exit 0" TERM; while :; do sleep 0.05; done')
   cloud.ok('stop')
   assert 'is alive on every host' in cloud.ok('resume')
@@ -419,7 +419,7 @@ def test_logs(cloud):
   status, _, err = cloud.call('logs')
   assert status == 9 and 'run_host: no run has been started here' in err
   cloud.ok('run', '--', 'bash', '-c', 'echo one; sleep 0.2; echo two')
-  # Until the run ends.
+  # Follows until the run ends.
   assert cloud.ok('logs', '--follow', '--worker=1').splitlines()[-2] == 'two'
   out = cloud.ok('logs', '--worker=all', '--lines=1')
   assert out.count('ended with status 0') == 2 and '== worker 1' in out
@@ -446,11 +446,11 @@ def test_resume_after_preemption(cloud, checkout, flags, states):
   cloud.take_away(**states)
   for verb in (('status',), ('run', *SLEEP), ('logs',), ('stop',), ('setup',), ('copy',)):
     assert 'was preempted' in cloud.refuse(7, *verb)
-  # It runs the code that was sent, whatever the checkout has become.
+  # Resume uses the code that was sent, even if the checkout has changed.
   changed = checkout.folder / 'added.txt'
   changed.touch()
   try:
-    # The first look of resume, and, while it is being taken away, some that have to wait.
+    # The states that resume sees: first, while the node is being deleted, then while it waits.
     taken = 'SUSPENDING\nSUSPENDING\n' if 'SUSPENDING\n' in states.values() else ''
     cloud.set(coming=taken + 'SUSPENDED\n' + WAITS if 'request' in states else '')
     out = cloud.ok('resume')
@@ -520,7 +520,7 @@ def test_delete_asks(cloud, monkeypatch):
   monkeypatch.setattr('builtins.input', lambda _: 'y')
   cloud.ok('delete')
   assert not (cloud.folder / 'node').exists() and not list(cloud.state.iterdir())
-  # What is gone already is no mistake.
+  # Deleting a node that is already gone is not an error.
   cloud.ok('delete', '--yes', '--project=p', '--zone=z')
 
 
@@ -546,7 +546,7 @@ def test_settings_come_from_the_environment_and_flags(cloud, monkeypatch):
   cloud.ok('create', '--type=v6e-8')
   (made,) = cloud.calls('tpu-vm create')
   assert '--zone=z' in made and '--spot' in made and '--version=v2-alpha-tpuv6e' in made
-  # What a node was made with counts more than what the environment has become.
+  # The settings that a node was created with take precedence over the environment.
   monkeypatch.setenv('STEP_JAX_TPU_ZONE', 'elsewhere')
   cloud.ok('setup')
   assert not cloud.calls('elsewhere')

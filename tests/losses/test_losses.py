@@ -24,7 +24,7 @@ def vgg(request):
   params = golden.draw_vgg16(he=request.param == 'he_')
   net = VGG16(taps=TAPS)
   params = {name: layer for name, layer in params.items() if name != 'conv5_3'}
-  # As an argument: weights that are constants would be folded at compile time, for a minute.
+  # Weights are an argument: XLA would spend a minute folding them if they were constants.
   run = jax.jit(lambda params, x: net.apply({'params': params}, x))
   return request.param, functools.partial(run, params)
 
@@ -119,7 +119,7 @@ def test_style_distances(vgg):
   np.testing.assert_array_equal(np.argsort(distance, axis=1), VGG[f'{prefix}pw_argsort'])
   for tap, expected in zip(TAPS, VGG[f'{prefix}pw_dist_per_layer'], strict=True):
     golden.assert_close(losses.style_distance({tap: rows[tap]}, {tap: columns[tap]}), expected)
-  # The packed form gives the same distances by plain subtraction.
+  # Squared differences of the packed form give the same distances.
   packed = losses.style_vector(grams)
   golden.assert_close(((packed[:, None] - packed[None]) ** 2).sum(-1), VGG[f'{prefix}pw_dist'])
 

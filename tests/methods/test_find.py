@@ -13,7 +13,7 @@ from step_jax.train import checkpoint
 )
 def test_the_stage_to_train_is_one_of_the_method(trained, wanted, tmp_path, monkeypatch):
   monkeypatch.setattr(checkpoint, 'exists', lambda folder: folder.name == trained)
-  # A method may have no stage that translates; that one is not advised.
+  # A method without a stage that translates is not suggested.
   drawing = methods.Method('drawing', '', (), translating=(), run='')
   monkeypatch.setitem(methods.METHODS, 'drawing', drawing)
   with pytest.raises(RunError, match=f'has no trained generator: train the stage {wanted} first'):

@@ -71,7 +71,7 @@ def test_the_sampler_is_the_one_with_the_lower_energy_distance(trained_run, monk
     np.testing.assert_array_equal(run.draw(4), run.draw(4, sampler=expected))
     assert run.sampler_name == expected
     assert ('worse codes than the Gaussian' in caplog.text) == (expected == 'gaussian')
-    # Whoever draws, draws by it.
+    # All interfaces use this sampler.
     session = session_lib.open_run(trained_run[0])
     assert session.sampler.name == expected == session.drawn_by['sampler']
     np.testing.assert_allclose(session.draw(4), run.draw(4), rtol=1e-4, atol=1e-5)
@@ -104,7 +104,7 @@ def test_another_stage_samples_from_the_gaussian_of_its_own_codes(
   caplog.clear()
   session = session_lib.open_run(folder)
   np.testing.assert_allclose(session.draw(5), expected, rtol=1e-3, atol=1e-4)
-  # To the letter what it was: scores of earlier versions stay comparable.
+  # The exact text of earlier versions, so that scores stay comparable.
   assert session.sampling == (
     'normal distribution with mean and covariance of the codes of the train targets'
   )
@@ -122,7 +122,7 @@ def test_a_mapper_is_not_used_after_further_training_of_its_encoder(gone_on):
   )
   assert run.draw(3).shape == (3, 8)
   assert run.note in report.write(gone_on).read_text().replace('&#39;', "'")
-  # The best checkpoint is the old one, or is not: its encoder decides.
+  # A mapper belongs to one encoder: the best checkpoint has it only if it is the old one.
   best = step_jax.load(gone_on, 'best')
   assert bool(best.samplers) == (best.step == 6)
 
@@ -162,7 +162,7 @@ def test_the_same_encoder_trains_on_and_keeps_its_codes(copied, picture_folder):
   tiny.train('mapper', picture_folder, copied, **{'schedule.epochs': 9})
   assert writers.read_metrics(copied / 'mapper')[-1]['step'] == 9
   assert (copied / 'mapper/codes.npy').read_bytes() == codes
-  # Codes of another encoder, as earlier versions left them behind.
+  # Codes of another encoder, left by an earlier version.
   np.save(copied / 'mapper/codes.npy', np.ones((24, 8), np.float32))
   with pytest.raises(RunError, match='not the codes that the mapper was fitted to.*re-run'):
     step_jax.load(copied)

@@ -36,7 +36,7 @@ def test_mapper_and_pairing_match_the_original(fill):
   index = jax.jit(mapper.nearest_samples)(codes, samples)
   distance = np.linalg.norm(codes - np.asarray(samples)[index], axis=1)
   np.testing.assert_allclose(distance, VECTORS[f'{fill}_nn_dist'], rtol=1e-5)
-  # Where the two nearest are as good as equal, either may be found.
+  # Where the two nearest are equal up to rounding, either is correct.
   clear = VECTORS[f'{fill}_nn_gap'] > 1e-5
   np.testing.assert_array_equal(np.asarray(index)[clear], VECTORS[f'{fill}_nn_idx'][clear])
 
@@ -79,7 +79,7 @@ def test_narrow_codes_far_from_the_origin_find_their_nearest_samples():
 
 
 def test_ties_of_samples_go_to_the_first():
-  # On a small grid all sums are exact; more codes and samples than are compared at a time.
+  # On a small grid all sums are exact; there are more codes and samples than fit in one block.
   rng = np.random.default_rng(0)
   codes = rng.integers(0, 4, (1100, 2)).astype(np.float32)
   samples = rng.integers(0, 4, (1300, 2)).astype(np.float32)

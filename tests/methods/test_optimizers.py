@@ -52,7 +52,7 @@ def test_rates_follow_the_original():
   columns = [str(name) for name in VECTORS['lr_cols']]
   for row in VECTORS['lr_table']:
     case = dict(zip(columns, row, strict=True))
-    # A batch of 1,000 makes a step a kimg.
+    # With a batch of 1,000 a step is one kimg.
     step = jnp.int32(case['curr_kimg'])
     factor = optimizers.lr_factor(step, 1000, case['fixed_lr_kimg'], case['total_kimg'])
     np.testing.assert_allclose(1e-3 * factor, case['g_lr'], rtol=1e-5)
@@ -67,7 +67,7 @@ def test_kimg_of_a_step():
 
 
 def test_averages_match_the_original():
-  # Rows of (value, average). In the second row the value was set and the average not yet updated.
+  # Rows of (value, average). In the second row the value is set but the average is not updated.
   sequence = VECTORS['ema_seq_var_shadow'][1:]
   for (_, before), (value, after) in zip(sequence, sequence[1:], strict=False):
     average = optimizers.ema_update(jnp.asarray(before), jnp.asarray(value), 0.999)

@@ -13,8 +13,8 @@ from step_jax.methods.step.steps import plan, translate
 TRANSLATE = config_lib.stage_file('translate')
 
 
-# One row of each baseline trains by default, as no other test trains it; of all others the step is
-# traced. The vectors of the step test what they compute.
+# One preset of each baseline trains by default, since no other test trains it; for all others the
+# step is traced. The reference vectors test what they compute.
 TRAINED = ('bicyclegan_v1', 'munit_p_v1')
 
 

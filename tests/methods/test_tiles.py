@@ -53,7 +53,7 @@ def test_tiles_give_the_whole_image(generator, monkeypatch):
   whole = np.asarray(generate(params, source[None], z[None]))[0]
   assert result.shape == source.shape and result.dtype == np.uint8
   assert difference(result, whole) < 0.01 and np.abs(result.astype(int) - whole).max() <= 1
-  # With the statistics of each tile alone it would be another image.
+  # Statistics of a single tile would give another image.
   apart = np.asarray(generate(params, source[None, :64, :64], z[None]))[0]
   assert difference(apart, whole[:64, :64]) > 1
 
@@ -92,7 +92,7 @@ def test_tiles_overlap_by_the_receptive_field(generator, monkeypatch):
 
   monkeypatch.setattr(tiles, '_visit', check)
   tiles.translate(module, params, image(192, 192), np.zeros(3, np.float32), 32)
-  # Nothing but what is known is seen further: most passes do see more than 8 px around a tile.
+  # Control: most passes do depend on more than 8 px around a tile.
   assert sum(reached) > len(reached) / 2
 
 

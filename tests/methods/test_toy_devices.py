@@ -21,8 +21,9 @@ TESTS = pathlib.Path(__file__).parents[1]
 sys.path.insert(0, str(TESTS / 'scale'))
 import hosts  # noqa: E402
 
-# Adam moves first by the whole rate, whatever the gradient: where that is near zero, rounding
-# decides which way. Moves this small do not show; mean squares of gradients and statistics do.
+# Adam's first update has the size of the rate for any gradient: where that is near zero, rounding
+# decides the sign. At this rate the moves are negligible; mean squares of gradients and statistics
+# are compared.
 FIELDS = {'optimizer.lr': 1e-7, 'schedule.total_kimg': 0.032, 'every.log': 1}
 
 
@@ -85,7 +86,7 @@ def test_two_hosts_with_a_split_state_train_as_one_device(folder, alone, tmp_pat
   kept = json.loads((found / 'checkpoints/4/state/_sharding').read_text())
   lay = {base64.b64decode(name).decode(): json.loads(value) for name, value in kept.items()}
   split = {name for name, value in lay.items() if 'data' in value['partition_spec']}
-  # Parameters, averages, optimizers and statistics are.
+  # Parameters, averages, optimizers and statistics are sharded.
   assert {name.partition('.')[0] for name in split} == {'params', 'ema', 'opt', 'stats'}, split
   close(alone, found)
 

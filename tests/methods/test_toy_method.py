@@ -46,7 +46,7 @@ def test_a_stage_starts_with_the_statistics_of_the_previous_one(folder, trained,
   for name in ('generator', 'discriminator'):
     same(state.params[name], before.params[name])
     same(state.stats[name], before.stats[name])
-  # The average begins at the networks as they are, and so do its statistics.
+  # The averages of networks and statistics start at their current values.
   same(state.ema['generator'], before.params['generator'])
   same(state.stats['averaged_generator'], before.stats['generator'])
   assert not np.any(state.stats['histogram'])

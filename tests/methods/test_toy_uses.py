@@ -73,7 +73,7 @@ def test_scores_of_every_group_are_those_of_the_run(folder, run, workdir):
   load = lambda i: (image(paths[i]), image(folder / 'val/labels' / paths[i].name))
   for i in range(len(paths)):
     target, labels = load(i)
-    # Batches of eight, and the four that are left.
+    # Batches of eight; the last one has four.
     start = i - i % 8
     other = start + (i + 1 - start) % min(8, len(paths) - start)
     for code, to in ((run.encode(target, labels), errors), (run.encode(*load(other)), others)):

@@ -18,7 +18,7 @@ from step_jax.models import VGG16, convolutions
 from step_jax.train import state as state_lib
 
 CASES = sorted(path.stem for path in golden.FOLDER.glob('case6_*_A.npz'))
-# Term or total of the original -> ours. Its z terms are logged with their weights.
+# Term or total of the original -> ours. The original logs z terms with their weights.
 NAMES = {
   'loss_d': 'loss_discriminator',
   'loss_d2': 'loss_discriminator_2',
@@ -69,7 +69,7 @@ def config_of(flags: dict) -> ml_collections.ConfigDict:
       'z_random_recon': 10 * on('loss_z_rand_recon'),
     }
   )
-  # The golden steps have a constant rate.
+  # The reference steps have a constant rate.
   config.schedule.fixed_kimg = config.schedule.total_kimg
   return config
 
@@ -126,7 +126,7 @@ def leaf(tree, variable):
 @pytest.mark.parametrize('case', CASES)
 def test_step_matches_the_original(case, monkeypatch):
   if 'staged' not in case:
-    # Winograd's convolutions take most of the time to compile; two cases have them.
+    # Winograd convolutions dominate the compile time; two cases use them.
     monkeypatch.setattr(convolutions, '_WINOGRAD_CHANNELS', 10**9)
   vectors, pictures = golden.load(case), golden.load('case6_inputs')
   config = config_of(json.loads(str(vectors['flags'])))
@@ -147,7 +147,7 @@ def test_step_matches_the_original(case, monkeypatch):
   batch = {ours: pictures[theirs] for ours, theirs in names.items()}
   frozen, noise = {'features': vgg}, noise_of(vectors, plan)
 
-  # Everything large is an argument: constants would be folded at compile time, for minutes.
+  # Large arrays are arguments: XLA would fold constants at compile time for minutes.
   @jax.jit
   def step(state, batch, frozen, noise):
     trained = optimizers['generator'].networks
@@ -187,9 +187,9 @@ def check_gradients(vectors, grads):
     np.testing.assert_allclose(found, total, rtol=1e-3, err_msg=theirs)
     norms = vectors[f'gradnorms_{theirs}']
     for name, norm in zip(vectors[f'gradnames_{theirs}'], norms, strict=True):
-      # Biases before a norm have no gradient but for rounding. And where rounding puts one of a few
-      # activations on the other side of a leaky ReLU's kink, which differs between CPUs of two
-      # makes, single gradients jump: seen were 0.1 % of the total.
+      # Biases before a norm have gradients of rounding error only. Where rounding moves one of a
+      # few activations across the kink of a leaky ReLU, which differs between CPU models, single
+      # gradients jump: up to 0.1 % of the total was seen.
       difference = abs(golden.norm(leaf(tree, str(name))) - norm)
       assert difference <= max(1e-3 * norm, 2e-3 * total), name
 
@@ -252,6 +252,6 @@ def test_bfloat16_computes_as_float32_does_but_for_rounding():
     leaves = jax.tree.leaves((after.params, after.ema, metrics[dtype]))
     assert all(leaf.dtype == jnp.float32 for leaf in leaves)
   for name, value in metrics['float32'].items():
-    # Gradients gather the rounding of every layer: 10 % was seen.
+    # Gradients accumulate the rounding of every layer: 10 % was seen.
     rtol = 0.3 if name.startswith('grad_norm') else 0.05
     np.testing.assert_allclose(metrics['bfloat16'][name], value, rtol=rtol, err_msg=name)

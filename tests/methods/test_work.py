@@ -75,13 +75,13 @@ def test_the_step_of_step(stage):
   assert forward == {
     'encode': 1, 'decode': 1, 'style_encoder': 1, 'discriminator': 2, 'features': 2
   }  # fmt: skip
-  # Of the feature net the fake's gradient alone; of a decoder block those of input and kernel; of a
-  # network's first layer the kernel's; of the discriminator for real, for fake, and for the
-  # generator. A frozen encoder has none.
+  # Feature net: the gradient of the fake only; decoder block: those of input and kernel; first
+  # layer of a network: that of the kernel; discriminator: for real, for fake and for the generator.
+  # A frozen encoder has none.
   trained = {'style_encoder': 1} if stage == 'finetune' else {}
   assert backward == {'encode': 1, 'decode': 2, 'discriminator': 3, 'features': 1, **trained}
   analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
-  # Norms of the gradients are two of these for each parameter.
+  # Norms of gradients take two of these per parameter.
   assert analysis['flops'] < (98e6 if stage == 'finetune' else 94e6)
   assert memory.temp_size_in_bytes < 9.5e6
   # The state is updated in place.
@@ -91,9 +91,9 @@ def test_the_step_of_step(stage):
 def test_the_step_of_munit_p():
   """The lowered program, because compilation takes a minute."""
   forward, _ = passes(lowered_names(lowered_step('translate', 'munit_p_v1')))
-  # Decoded are the own, the swapped, the cyclic and the drawn style, of both pairs at once; read
-  # are the codes of targets, of swapped pictures and of drawn ones; each of two discriminators
-  # judges its fakes and its reals. The rest the second objective asks for again.
+  # Decoded: the own, swapped, cyclic and drawn style of both pairs; encoded: targets, swapped and
+  # drawn images. Each of two discriminators judges its fakes and its reals. The second objective
+  # repeats the rest.
   assert forward == {
     'encode': 1 + 1, 'decode': 4 + 2, 'style_encoder': 3 + 3, 'discriminator': 4 + 3,
     'features': 3 + 1,
@@ -104,8 +104,8 @@ def test_the_step_of_munit_p():
 def test_the_compiled_step_of_munit_p():
   compiled = lowered_step('translate', 'munit_p_v1').compile()
   forward, _ = passes(compiled_names(compiled))
-  # What the second objective makes of the swapped pictures again, the compiler does not find to be
-  # the same: one decoding, two readings and a judgement more.
+  # The second objective uses the swapped images again, which the compiler does not deduplicate: one
+  # more decoding, two encodings and one judgement.
   assert forward == {
     'encode': 1, 'decode': 4 + 1, 'style_encoder': 3 + 2, 'discriminator': 4 + 1, 'features': 3
   }  # fmt: skip

@@ -67,7 +67,7 @@ def test_scenes_are_avoided_only_among_the_nearest():
   dtype=st.sampled_from(['float32', 'bfloat16']),
 )
 def test_ties_go_by_index(seed, count, dtype):
-  # Of three values and in so few dimensions most rows have many copies, and most distances ties.
+  # With three values and few dimensions, most rows have duplicates and most distances tie.
   vectors = np.random.default_rng(seed).integers(0, 3, (count, 3)).astype(np.float32)
   found = neighbors.find_neighbors(vectors, 5, 6, block=16, dtype=dtype)
   nearest, farthest = brute_force(vectors, 5, 6)
@@ -86,7 +86,7 @@ def test_more_equals_than_spare_candidates():
 
 
 def test_outliers_of_equal_length_around_a_tight_bulk():
-  # Distances to the outliers differ by less than their squared lengths are rounded by. Each has its
+  # Distances to the outliers differ by less than the rounding of their squared lengths. Each has an
   # opposite, so that the center is that of the bulk.
   rng = np.random.default_rng(0)
   outliers = rng.standard_normal((15, 16))
@@ -118,7 +118,7 @@ def test_neighbours_are_exact_where_norms_dominate(
   if equal_lengths:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
   vectors *= rng.choice(scales, (count, 1))
-  # With opposites, the center is that of the smallest.
+  # With opposites, the center is that of the smallest vectors.
   vectors = (offset + np.concatenate([vectors, -vectors])).astype(np.float32)
   found = neighbors.find_neighbors(vectors, 5, 6, block=32, dtype=dtype)
   nearest, farthest = brute_force(vectors, 5, 6)
@@ -153,7 +153,7 @@ def test_an_interrupted_search_is_resumed(tmp_path, monkeypatch):
   found = neighbors.find_neighbors(vectors, 5, 6, block=16, progress=path)
   np.testing.assert_array_equal(found.nearest, expected.nearest)
   np.testing.assert_array_equal(found.farthest, expected.farthest)
-  # 21 tiles; the six of the first block of rows and the five of the second are not made again.
+  # 21 tiles; the six of the first block row and the five of the second are not recomputed.
   assert len(multiplied) == 12 + 10
   assert not list(tmp_path.iterdir())
 
@@ -168,7 +168,7 @@ def test_pairs_of_blocks_are_multiplied_once(monkeypatch):
   vectors = rng.standard_normal((100, 9)) @ rng.standard_normal((9, 2 * neighbors._CHUNK))
   vectors = vectors.astype(np.float32)
   neighbors.find_neighbors(vectors, 3, 3, block=25)
-  # Ten pairs of four blocks, in two chunks of columns each: no product knows all rows or columns.
+  # Ten pairs of four blocks, in two chunks of columns each: no product uses all rows or columns.
   assert shapes == [(25, neighbors._CHUNK)] * 20
 
 
@@ -237,7 +237,7 @@ def test_interrupted_vectors_are_resumed(tmp_path, features):
   with pytest.raises(KeyboardInterrupt):
     make(lambda start: batches(start, stop=2), 'parts')
   np.testing.assert_allclose(make(batches, 'parts'), expected, rtol=1e-5, atol=1e-6)
-  # Pictures 0, 2, 3 and 4 were done, the odd one's batch was still waiting.
+  # Images 0, 2, 3 and 4 are done; the batch of the odd one is still pending.
   assert seen == [0, 0, 1]
 
 
@@ -252,7 +252,7 @@ def test_projected_distances_are_nearly_exact(tmp_path, features):
   assert short.shape == (12, 512)
   distance = lambda x: np.square(x[:, None] - x[None]).sum(-1)[np.triu_indices(12, 1)]
   ratio = distance(short) / distance(whole)
-  # 66 distances, each with a relative spread of sqrt(2 / 512) = 0.06 at most.
+  # 66 distances, each with a relative standard deviation of sqrt(2 / 512) = 0.06 at most.
   assert abs(ratio.mean() - 1) < 0.06 and ratio.std() < 0.1
 
 
@@ -298,7 +298,7 @@ def test_hosts_that_share_a_folder_do_not_conflict(tmp_path, monkeypatch):
   def mine(scratch):
     folders.append(scratch)
     if len(folders) == 1:
-      # While the first host mines, the second begins and ends, and writes nothing.
+      # While the first host mines, the second starts and finishes without writing anything.
       with monkeypatch.context() as patch:
         patch.setattr(jax, 'process_index', lambda: 1)
         table.load_or_mine(tmp_path / 'neighbors.npz', 'key', mine)

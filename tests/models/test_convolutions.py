@@ -125,6 +125,6 @@ def test_wide_convolutions_in_bfloat16():
   y = jax.jit(convolutions.conv3x3)(x, kernel)
   assert y.dtype == jnp.bfloat16
   exact = convolutions.conv(x.astype(jnp.float32), kernel.astype(jnp.float32))
-  # Products are exact, sums rounded once: half a unit in the eighth binary digit.
+  # Products are exact and sums are rounded once: half a unit in the eighth binary digit.
   worst = jnp.max(jnp.abs(y.astype(jnp.float32) - exact) / jnp.maximum(jnp.abs(exact), 1.0))
   assert worst < 2**-7

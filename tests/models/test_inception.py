@@ -12,7 +12,7 @@ from step_jax.models import inception
 from step_jax.models.inception import Inception
 
 PICTURES = jax.ShapeDtypeStruct((1, 299, 299, 3), jnp.float32)
-# Parameters here -> in PyTorch, and how much a standard normal draw of them is scaled.
+# Parameters here -> in PyTorch, and the scale of the normal distribution they are drawn from.
 LEAVES = {
   'conv/kernel': ('conv.weight', lambda draw: draw * np.sqrt(2 / np.prod(draw.shape[1:]))),
   'bn/scale': ('bn.weight', lambda draw: 1 + 0.1 * draw),
@@ -20,8 +20,8 @@ LEAVES = {
   'bn/mean': ('bn.running_mean', lambda draw: 0.1 * draw),
   'bn/var': ('bn.running_var', lambda draw: np.exp(0.3 * draw)),
 }
-# Mean and deviation of the 2048 features of one picture, and some of them: pytorch-fid's net in
-# PyTorch 2.13's own layers, in float64.
+# Mean and standard deviation of the 2048 features of one image, and some of the features: the
+# network of pytorch-fid in layers of PyTorch 2.13, in float64.
 PLACES = [1, 319, 320, 500, 1088, 1500, 1855, 1856, 2047]
 PYTORCH = {
   inception.TENSORFLOW_CENTER: (
@@ -52,7 +52,7 @@ def test_features_match_pytorch():
   flat = flax.traverse_util.flatten_dict(shapes)
   params = flax.traverse_util.unflatten_dict({k: draw(k, flat[k].shape) for k in flat})
   picture = np.random.RandomState(1).randint(0, 256, (1, 299, 299, 3))
-  # One program for both centres.
+  # One compiled program for both centres.
   run = jax.jit(lambda center, params, x: Inception(center).apply({'params': params}, x))
   for center, (mean, deviation, some) in PYTORCH.items():
     features = run(center, params, picture)

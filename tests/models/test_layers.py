@@ -133,5 +133,5 @@ def test_statistics_stay_in_float32_when_computing_in_bfloat16():
   norm = layers.InstanceNorm()
   y = norm.apply(norm.init(jax.random.key(0), x), x)
   assert y.dtype == jnp.bfloat16
-  # Summed in bfloat16 the mean alone would be off by more than the deviation.
+  # Summed in bfloat16, the mean would be off by more than the standard deviation.
   assert abs(float(y.astype(jnp.float32).mean())) < 0.05

@@ -45,7 +45,7 @@ def test_style_encoder_matches_the_original(kind, fill):
   for name, code in zip(('z', 'mean', 'logvar'), codes, strict=True):
     golden.assert_close(code, vectors[f'{kind}_{fill}_{name}'].reshape(2, 8))
   crop = vectors[f'{kind}_{fill}_gx_crop']
-  # The picture's gradient passes the pixel norm of nearly dark pixels: compare on its own scale.
+  # The gradient of the image passes the pixel norm of nearly dark pixels: compare on its own scale.
   scale = max(np.abs(crop).max(), float(vectors[f'{kind}_{fill}_gx_norm']) / 100)
   assert np.abs(image_grad[:, 24:32, 24:32] - crop).max() <= 1e-3 * scale
   check_gradients(grads, vectors[f'{kind}_{fill}_gradnorm'], variables)
@@ -85,14 +85,14 @@ def test_gradients_of_the_generator_match_the_original(kind, fill, monkeypatch):
   vectors, variables, params, options = draw_generator(kind, fill)
   cotangent = np.random.RandomState(int(vectors['cot_seed'])).standard_normal((2, 64, 64, 3))
   cotangent = cotangent.astype(np.float32)
-  # Statistics, too, which networks compute in float32 whatever their compute type is.
+  # Statistics too, which the networks compute in float32 for any compute dtype.
   monkeypatch.setattr(jnp, 'float32', jnp.float64)
   with jax.enable_x64(True):
     wide = lambda tree: jax.tree.map(lambda x: jnp.asarray(x, jnp.float64), tree)
     args = params, vectors['z'].reshape(2, 8), vectors['x'], cotangent
     grads, z_grad = jax.device_get(gradients_of(**options)(*wide(args)))
   assert {leaf.dtype for leaf in jax.tree.leaves((grads, z_grad))} == {np.dtype('float64')}
-  # In one case the reference, which is float32, has such a ReLU and is 0.9 % off.
+  # In one case the float32 reference has such a ReLU and is 0.9 % off.
   tolerance = 1e-2 if (kind, fill) == ('noz', 'B') else 1e-3
   golden.assert_close(z_grad, vectors[f'{kind}_{fill}_gz'].reshape(2, 8), tolerance)
   check_gradients(grads, vectors[f'{kind}_{fill}_gradnorm'], variables, tolerance)
@@ -133,7 +133,7 @@ def test_discriminator_matches_the_original(fill):
 def test_mini_batches_judged_together_are_judged_apart():
   module = MultiScaleDiscriminator(width=4, num_scales=2)
   pictures = jax.random.normal(jax.random.key(0), (3, 2, 16, 24, 3))
-  # The third mini-batch varies more than the others.
+  # The third mini-batch has a larger variance than the others.
   pictures = pictures * jnp.array([1.0, 2.0, 9.0])[:, None, None, None, None]
   source = jax.random.normal(jax.random.key(1), pictures.shape)
   params = module.init(jax.random.key(2), pictures[0], source[0])['params']
@@ -206,7 +206,7 @@ def test_remat_changes_only_what_is_kept():
   jax.tree.map(
     lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), found[0][0], found[1][0]
   )
-  # Of each of three blocks one convolution runs again: of the others nobody looks at what came out.
+  # One convolution in each of three blocks is recomputed; the outputs of the others are not needed.
   assert found[True][1] == found[False][1] + 3
 
 

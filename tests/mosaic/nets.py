@@ -11,7 +11,7 @@ import numpy as np
 from step_jax.models.norms import BatchNorm
 from step_jax.models.spectral import SpectralNorm
 
-# Colours of a histogram along each channel: 8 labels of 512 colours are large enough to be split.
+# Bins of the histogram per channel: 8 labels of 512 colours are large enough to be sharded.
 BINS = 8
 
 

@@ -94,7 +94,7 @@ def make(config) -> state_lib.TrainStep:
       state, 'discriminator', movers['discriminator'], {'discriminator': grads}
     )
     due = state.step % config.loss.r1_every == 0
-    # The log takes a value of every step: where there is none, that of the last time.
+    # The log has a value for every step: where none is computed, the previous one.
     last = state.stats['lazy']['r1']
     state, r1 = jax.lax.cond(due, regularise, lambda state: (state, last), state)
     decay = optimizers.ema_decay(state.step, config.ema_decay)

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-# Beside the helpers of all tests, those of this folder.
+# Makes the shared helpers and those of this folder importable.
 sys.path.insert(0, str(pathlib.Path(__file__).parent))
 
 

@@ -227,7 +227,7 @@ def test_translation_may_follow_pretraining_on_other_data(images, tmp_path):
   def follow(images, workdir, **fields):
     return train_on(images, workdir, stage='translate', init_from=str(tmp_path / 'toy'), **fields)
 
-  # Of one name, but other images.
+  # A data set of the same name with different images.
   other = tmp_path / 'other'
   write_images(other / 'train', names, 255)
   write_images(other / 'val', ['x.png'])

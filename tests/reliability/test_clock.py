@@ -17,7 +17,7 @@ def test_a_clock_that_runs_backwards_changes_nothing(tmp_path, monkeypatch, whol
   folder = toy.train(tmp_path)
   step, found = toy.final(folder)
   assert step == 10 and np.array_equal(found, whole)
-  # The two latest and the best, by step and score and not by time.
+  # The two latest and the best, by step and score, not by time.
   kept = sorted(int(path.name) for path in (folder / 'checkpoints').iterdir())
   rows = writers.read_metrics(folder)
   scores = {row['step']: row['score'] for row in rows if 'score' in row}

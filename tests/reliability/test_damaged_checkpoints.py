@@ -15,9 +15,9 @@ from step_jax.errors import RunError
 from step_jax.train import checkpoint, writers
 
 pytestmark = [
-  # What a user would see of it: orbax's coroutines print a page each.
+  # Fails on warnings that a user would see: orbax's coroutines print a page each.
   pytest.mark.filterwarnings('error:.*<coroutine:pytest.PytestUnraisableExceptionWarning'),
-  # On a busy machine a thread of the array store may come to its end later than is waited for.
+  # On a busy machine a thread of the array store may end after the wait is over.
   pytest.mark.filterwarnings('ignore:.*in. None:pytest.PytestUnraisableExceptionWarning'),
 ]
 
@@ -84,7 +84,7 @@ def test_the_previous_checkpoint_is_used(which, fault, stopped, tmp_path, caplog
   step, found = toy.final(folder)
   assert step == 10 and np.array_equal(found, whole)
   assert [row['step'] for row in writers.read_metrics(folder) if 'loss' in row] == [*range(1, 11)]
-  # What is damaged is kept, out of the way.
+  # The damaged checkpoint is moved aside, not deleted.
   assert (folder / 'damaged/6').is_dir()
 
 
@@ -148,7 +148,7 @@ def test_readers_do_not_move_files(fault, stopped, tmp_path, caplog):
   checkpoints = checkpoint.Checkpoints(folder, 'score', create=False)
   assert checkpoints.restore_newest(like())[0] == 4
   assert 'checkpoints/6: this checkpoint is damaged' in caplog.text
-  # Asked for by its step, there is no other one to take.
+  # If a step is requested, no other checkpoint is used instead.
   with pytest.raises(RunError, match='checkpoints/6: this checkpoint is damaged') as error:
     checkpoints.restore(like(), 6)
   assert '\n' not in str(error.value)

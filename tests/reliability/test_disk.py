@@ -18,8 +18,8 @@ from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# In a mount namespace of its own, where any user may mount: a disk of its own, filled up from the
-# outside (by the hook, once it has trained so far) or read-only.
+# Runs in a mount namespace, where unprivileged mounts are allowed, on a disk of its own, which is
+# read-only or is filled up from the outside (by the hook, after some steps).
 _RUN = """
 import pathlib, sys
 sys.path[:0] = ['tests', 'tests/reliability']
@@ -81,9 +81,9 @@ def test_a_disk_that_becomes_full_in_training(disk, tmp_path, whole):
   assert 'No space left on device' in only_line(done.stderr)
   (saved / 'others').unlink()
   step, _ = toy.final(saved / 'toy')
-  # The hook runs ahead of the steps, and checkpoints are written behind them.
+  # The hook runs ahead of the steps, and checkpoints are written after them.
   assert step in (2, 4)
-  # With room again, the same command ends as if nothing had happened.
+  # With free space, the same command ends as if nothing had happened.
   assert np.array_equal(toy.final(toy.train(saved))[1], whole)
 
 
@@ -152,7 +152,7 @@ def test_a_checkpoint_that_cannot_be_written_ends_training(tmp_path, monkeypatch
     return finalize(self, step, *args)
 
   monkeypatch.setattr(checkpoint._Manager, '_finalize', fail)
-  # Step 6 is whole where orbax's other thread has renamed it by the time that this one fails.
+  # Step 6 is complete if orbax's other thread has renamed it before this one fails.
   told = 'could not be written .No space left on device.*step [46] is intact'
   with pytest.raises(RunError, match=told) as e:
     toy.train(tmp_path)
@@ -183,7 +183,7 @@ def test_events_can_be_read(tmp_path):
   found = [events(path) for path in files]
   assert len(files) == 2
   assert sorted(sum((steps for _, steps in found), [])) == [1, 2, 3, 4, 4, 5, 5, 6]
-  # Where TensorBoard is told to forget what came later.
+  # The steps at which TensorBoard is told to discard later events.
   assert sorted(starts[0] for starts, _ in found) == [1, 4]
   assert [json.loads(line)['step'] for line in (tmp_path / 'metrics.jsonl').open()] == [
     *range(1, 7)

@@ -21,7 +21,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 
 def send(number, at):
   def hook(step):
-    # The batch is read ahead of the step: that of step 6 has the number 5.
+    # The batch is read before the step: that of step 6 has the number 5.
     if step == at - 1:
       signal.raise_signal(number)
 
@@ -93,7 +93,7 @@ def test_the_second_stops_at_once(second, status):
   assert 'stopped immediately' in done.stderr
 
 
-# A host of two, slow enough to be told in time.
+# One of two hosts, slow enough to receive the signal during training.
 _HOST = """
 import sys, time
 sys.path[:0] = ['tests', 'tests/reliability']
@@ -137,7 +137,7 @@ def test_all_hosts_stop_at_one_step(number, tmp_path):
       host.kill()
   errors = [(tmp_path / f'{index}').read_text()[-3000:] for index in range(2)]
   assert all(started), errors
-  # Who was told by Ctrl-C says so; the other one was pre-empted.
+  # The host that received Ctrl-C reports it; the other one reports a pre-emption.
   assert hosts[0].returncode == 75, errors
   assert hosts[1].returncode == (75 if number == signal.SIGTERM else 130), errors
   step, _ = toy.final(tmp_path / 'run/toy')

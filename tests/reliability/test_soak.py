@@ -22,7 +22,7 @@ from step_jax.train import checkpoint, writers
 ROOT = pathlib.Path(__file__).parents[2]
 STEPS = 600
 EVERY = {'log': 1, 'checkpoint': 3, 'evaluate': 10}
-# Moments to kill at, in turn.
+# When to kill the process, in this order.
 MOMENTS = ('any', 'checkpoint', 'any', 'evaluation') * 6
 FIELDS = {
   'batch_size': 2,
@@ -106,13 +106,13 @@ def kill(process, watched: Watched, moment: str, rng: random.Random, startup: fl
   before = watched.saved()
   if moment == 'any':
     reached, until = watched.last_step(), time.monotonic() + rng.uniform(0, startup + 3)
-    # Where steps take no time, a whole run would fit in.
+    # Bounded, because steps are so short that a whole run would fit.
     while time.monotonic() < until and watched.last_step() < reached + 15:
       time.sleep(0.01)
   else:
     reached = {'checkpoint': watched.is_writing, 'evaluation': watched.is_evaluating}[moment]
     deadline = time.monotonic() + 300
-    # It is to get somewhere first.
+    # Make some progress first.
     wanted = before + rng.randint(1, 12)
     while len(watched.starts()) == lives or watched.saved() < wanted or not reached():
       assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][
@@ -169,7 +169,7 @@ def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path, capsys
     kills.append(kill(process, watched, moment, rng, startup))
   finish(start(tmp_path / 'killed'))
 
-  # Every start but the first goes on behind a kill; not every killed process got that far.
+  # Every start but the first follows a kill; not every killed process logged a step.
   reached, lost = 0, []
   for line in watched.lines():
     if match := re.search(r' step (\d+)/', line):
@@ -190,7 +190,7 @@ def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path, capsys
     print(f'\nsoak: {json.dumps(summary)}')
   assert len(kills) >= 20
   assert tally['writing a checkpoint'] >= 3 and tally['evaluating'] >= 3, tally
-  # Those since the last save that was whole; the next one waits until it is.
+  # Steps since the last complete checkpoint; the next one waits until that is written.
   assert max(lost) <= 2 * EVERY['checkpoint']
   step, wanted = arrays(expected.folder)
   again, found = arrays(watched.folder)

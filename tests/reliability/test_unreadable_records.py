@@ -74,7 +74,7 @@ def batches(split, start, shard=None):
 def test_it_stops_training_with_a_line_that_names_it(damaged, number):
   split = data.PairSet(damaged).split('train')
   with pytest.raises(DataError, match=f'set, train: record {number} cannot be read') as error:
-    # An epoch has six batches.
+    # One epoch has six batches.
     list(itertools.islice(batches(split, 0), 6))
   assert '\n' not in str(error.value) and 'data.unreadable=skip' in str(error.value)
   assert split[number - 1]['name'] == f'train/{number - 1:02d}.png'

@@ -31,7 +31,7 @@ def test_shared_stages_of_rows_are_trained_once(name):
   pretrained = [job for job in planned if job.config.stage == 'pretrain']
   assert len(pretrained) == 2 * len(encoders)
   assert [job.takes_from for job in pretrained if job.config.seed == 0] == [''] * len(encoders)
-  # Whatever a stage starts from comes before it.
+  # A stage comes after the one that it starts from.
   for i, job in enumerate(planned):
     if job.config.get('init_from', ''):
       before = (job.folder.parent / job.config.init_from).as_posix()
@@ -137,7 +137,7 @@ def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
     {'groups': {'reconstruction': []}},
   ):
     assert score(**changes) == 'measured again', changes
-  # Before groups were noted, a group was complete if it had a score or was skipped.
+  # Before groups were recorded, a group was complete if it had a score or was skipped.
   noted = of_table.pop('groups')
   assert score()['groups'].keys() == noted.keys()
   assert score(skipped={}) == 'measured again'
@@ -168,7 +168,7 @@ def test_a_table_from_images_to_page(picture_folder, tmp_path):
   assert mined[0].read_bytes() == mined[1].read_bytes()
   seeds = [config_lib.read(tmp_path / f'step_v3-target/seed{i}/finetune').seed for i in range(2)]
   assert seeds == [0, 1]
-  # Given again, nothing is trained or scored: the same table.
+  # Running it again trains and scores nothing, and gives the same table.
   checkpoints = sorted(tmp_path.rglob('results.json'))
   times = [path.stat().st_mtime_ns for path in checkpoints]
   assert reproduce.reproduce('generalisation', settings, tmp_path, rows) == made

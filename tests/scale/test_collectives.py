@@ -13,7 +13,7 @@ from step_jax.bench import case
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent.parent
 
-# Of a program as XLA prints it; the last line is an operand, not an operation.
+# Part of a program as XLA prints it; the last line has an operand, not an operation.
 PROGRAM = """
   %all-reduce.1 = f32[3,4]{1,0} all-reduce(%a), channel_id=1, to_apply=%add
   %all-reduce.2 = (f32[8]{0}, bf16[2,2]{1,0}) all-reduce(%b, %c), channel_id=2, to_apply=%add

@@ -23,15 +23,15 @@ FIELDS = {
   'model.num_scales': 1,
   'init_from': '',
   'train_encoder': True,
-  # At 16 px the discriminator's last maps have so few pixels that rounding of 1e-7 moves gradients
-  # by 5 %, five times as much.
+  # At 16 px the discriminator's last maps have so few pixels that rounding of 1e-7 changes
+  # gradients by 5 %, five times as much.
   'data.crop': (32, 32),
   'every.evaluate': 3,
   'schedule.fixed_kimg': 0.024,
   'schedule.total_kimg': 0.024,
   'every.log': 1,
-  # Adam moves first by the whole rate, whatever the gradient: where that is near zero, rounding
-  # decides which way. Moves this small do not show; the mean squares of gradients do.
+  # Adam's first update has the size of the rate for any gradient: where that is near zero, rounding
+  # decides the sign. At this rate the moves are negligible; mean squares of gradients are compared.
   'optimizer.generator_lr': 1e-9,
   'optimizer.discriminator_lr': 1e-9,
 }
@@ -88,16 +88,16 @@ def compare(alone, others):
   for row, other in zip(alone[0], others[0], strict=True):
     assert row.keys() == other.keys() and row['step'] == other['step']
     for name in set(row) - {'images_per_second'}:
-      # Rounding moves gradients more than losses; see below.
+      # Rounding changes gradients more than losses; see below.
       rtol = 2e-2 if name.startswith('grad_norm') else 1e-3
       np.testing.assert_allclose(other[name], row[name], rtol=rtol, atol=1e-5, err_msg=name)
-  # Three moves, each of which may go the other way.
+  # Three updates, each of which may have the other sign.
   moves = 6 * FIELDS['optimizer.generator_lr']
   for tree, tolerance, slack in (
     ('params', 1e-6, moves),
     ('ema', 1e-6, moves),
-    # Rounding of 1e-7 can carry a pixel over the kink of an activation or of the L1 distance, which
-    # moves gradients by up to 1 %, and their squares by twice that.
+    # Rounding of 1e-7 can move a pixel across the kink of an activation or of the L1 distance,
+    # which changes gradients by up to 1 %, and their squares by twice that.
     ('opt', 5e-2, 1e-12),
   ):
     pairs = zip(*(jax.tree.leaves(getattr(run[1], tree)) for run in (alone, others)), strict=True)
@@ -111,11 +111,11 @@ def compare(alone, others):
 def test_two_hosts_train_as_one(train, alone):
   found = train(2, 2)
   compare(alone, found)
-  # The second one computes along and writes nothing.
+  # The second host takes part in the computation and writes nothing.
   assert [line for line in found[2][0].splitlines() if 'val_psnr' in line]
 
 
-# Stage 1, which compiles in little time; at its usual rate, which rounding does not hide.
+# Stage 1, which compiles quickly; at its default rate, which is well above rounding.
 TRIPLETS = {
   'model.encoder_width': 16,
   'batch_size': 8,
@@ -134,7 +134,7 @@ def test_training_moves_from_eight_sharded_devices_to_one(picture_folder, tmp_pa
   printed, statuses = ended(hosts.start(8, command))
   assert statuses == [0], printed
   moved = tmp_path / 'moved/pretrain'
-  # What orbax keeps of how the arrays lay that it was given.
+  # The shardings that orbax stored with the arrays.
   kept = json.loads((moved / 'checkpoints/2/state/_sharding').read_text())
   lay = {base64.b64decode(name).decode(): json.loads(value) for name, value in kept.items()}
   large = [name for name, value in lay.items() if 'data' in value['partition_spec']]

@@ -16,7 +16,7 @@ from step_jax.train import optimizers
 def trained(picture_folder, tmp_path_factory):
   """Pre-training with optax's adamw, whose decay uses the parameters: 4 steps, then 2 more."""
   workdir = tmp_path_factory.mktemp('run')
-  # Transforms of step_jax give the direction that is subtracted, so the rate has the other sign.
+  # The transforms of step_jax return the direction to subtract, so the rate is negative.
   adamw = lambda b1, b2: optax.adamw(-1.0, b1, b2, weight_decay=0.1)
   with pytest.MonkeyPatch.context() as patch:
     patch.setattr(optimizers, 'scale_by_tf_adam', adamw)
@@ -33,7 +33,7 @@ def test_adamw_trains_and_resumes(trained):
 
 def test_the_log_has_a_table_of_the_parameters(trained):
   text = (trained / 'train.log').read_text()
-  # Once per start.
+  # One table per start.
   assert text.count('parameters:\n+') == 2
   assert '| style_encoder/mean/kernel ' in text and '\nTotal: ' in text
 

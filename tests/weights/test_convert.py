@@ -56,7 +56,7 @@ def write_npy(path, ours):
 @pytest.mark.parametrize('net', ['vgg16', 'vgg19', 'alexnet', 'squeezenet1_1'])
 @pytest.mark.parametrize('kind', [*files.KINDS, 'safetensors'])
 def test_torchvision(net, kind, tmp_path):
-  # The two VGG nets are the same up to conv3_3.
+  # The two VGG nets are identical up to conv3_3.
   ours = files.arrays(net, 9 if net == 'vgg19' else 5)
   state = files.torchvision(net, ours)
   path = tmp_path / f'my_{net}.pth'
@@ -223,7 +223,7 @@ def test_inception(tmp_path, monkeypatch):
     convert(source, 'vgg16')
 
 
-# CRC-32 of the lines `NAME [SHAPE]` of pytorch-fid's state dict, sorted, without its classifier.
+# CRC-32 of the lines `NAME [SHAPE]` of pytorch-fid's sorted state dict, without its classifier.
 PYTORCH_FID = 0x260DEA0F
 
 
@@ -432,7 +432,7 @@ def test_an_altered_file_of_a_published_name_is_refused(tmp_path):
   (tmp_path / 'v0.1').mkdir()
   with pytest.raises(WeightsError, match='damaged or altered'):
     convert(files.torch_save(tmp_path / 'v0.1' / 'alex.pth', vgg()), out=tmp_path / 'o')
-  # Anyone may call a file alex.pth.
+  # A file may be called alex.pth without being LPIPS's.
   assert convert(files.torch_save(tmp_path / 'alex.pth', vgg()), out=tmp_path / 'o')
 
 

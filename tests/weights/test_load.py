@@ -44,7 +44,7 @@ def test_from_the_store_and_from_a_file(tmp_path, store):
   assert stored.label == f'alexnet@{stored.sha256[:8]}' and len(stored.sha256) == 64
   assert direct.label != stored.label and direct.lineage == stored.lineage == 'torchvision'
   jax.tree.map(np.testing.assert_array_equal, stored.params, direct.params)
-  # No more than the taps need, and just what flax expects.
+  # Only what the taps need, in the structure that flax expects.
   image = jnp.zeros((1, 64, 64, 3))
   shapes = jax.eval_shape(stored.module.init, jax.random.key(0), image)['params']
   assert jax.tree.map(np.shape, stored.params) == jax.tree.map(jnp.shape, shapes)
@@ -77,7 +77,7 @@ def test_missing_weights_say_how_to_get_them(store):
 def test_the_package_has_a_net_and_its_heads(tmp_path):
   taps = list(load_heads('lpips_squeeze').weights)
   bundled = load_features('squeezenet1_1', taps)
-  # The net of all results so far, whose digest is part of their protocols.
+  # The net of all results to date, whose digest is part of their protocols.
   assert bundled.label == 'squeezenet1_1@9f37e7cf' and bundled.lineage == 'caffe-squeezenet'
   images = np.linspace(-1, 1, 64 * 64 * 3, dtype=np.float32).reshape(1, 64, 64, 3)
   assert all(np.asarray(tap).max() > 1 for tap in apply(bundled, images).values())
@@ -205,7 +205,7 @@ def test_real_vgg16():
   features = load_features('vgg16', list(VGG16))
   assert features.lineage == 'caffe-vgg'
   for layer, (weight, bias) in VGG16.items():
-    # Ours read RGB: what the published net has for blue is last.
+    # Ours reads RGB, so the published net's first channel, blue, is our last.
     first = (0, 0, -1 if layer == 'conv1_1' else 0, 0)
     np.testing.assert_allclose(features.params[layer]['kernel'][first], weight, rtol=1e-6)
     np.testing.assert_allclose(features.params[layer]['bias'][0], bias, rtol=1e-6)
@@ -242,7 +242,7 @@ def test_real_heads():
     assert all((weights >= 0).all() for weights in heads.weights.values())
 
 
-# Mean of each tap, by the same nets written in PyTorch 2.13's own layers, in float64.
+# Mean of each tap, by the same nets in layers of PyTorch 2.13, in float64.
 PYTORCH = {
   'vgg16': ((32, 48), {'conv1_2': 0.6346390, 'conv2_2': 1.0405112, 'conv3_3': 1.2596782}),
   'alexnet': (
@@ -301,7 +301,7 @@ def test_lpips_of_alexnet_matches_the_reference(tmp_path):
   lin = files.torch_save(tmp_path / 'lin.pth', state, 'legacy')
   heads = load_heads('lpips_alex', str(lin))
   features = load_features('alexnet', list(heads.weights), str(net))
-  # LPIPS rounds ImageNet's mean and deviation in its own way.
+  # LPIPS uses its own rounding of ImageNet's mean and standard deviation.
   mean, deviation = np.array([-0.030, -0.088, -0.188]), np.array([0.458, 0.448, 0.450])
   features.params['input'] = {
     'mean': np.float32((mean + 1) * 127.5),

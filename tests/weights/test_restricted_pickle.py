@@ -19,7 +19,7 @@ def short(value: str) -> bytes:
   return b'\x8c' + bytes([len(value)]) + value.encode()
 
 
-# What an attacker would write, given the path of a file that must not appear.
+# What an attacker could write, given the path of a file that must not be created.
 REFUSED = {
   'os.system': lambda path: call(name('os', 'system'), text(f'touch {path}')),
   'posix.system': lambda path: call(name('posix', 'system'), text(f'touch {path}')),

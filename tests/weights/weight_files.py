@@ -20,7 +20,7 @@ SHARED = pathlib.Path(
   os.environ.get('STEP_JAX_SHARED', pathlib.Path(__file__).parents[3] / 'shared')
 )
 
-# Written out, so that the rule in `layouts` has something to be wrong against.
+# Listed explicitly, as an independent check of the rule in `layouts`.
 TORCHVISION = {
   'vgg16': {
     **{'conv1_1': '0', 'conv1_2': '2', 'conv2_1': '5', 'conv2_2': '7'},
@@ -96,7 +96,7 @@ def keras_h5(path: pathlib.Path, ours: dict[str, np.ndarray], old: bool) -> path
   return path
 
 
-# The stack machine's instructions.
+# Opcodes of the stack machine.
 
 
 def name(module: str, attribute: str) -> bytes:

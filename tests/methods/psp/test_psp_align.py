@@ -17,7 +17,7 @@ def test_the_square_of_an_upright_face():
   """Half a side is twice the eye distance of 20 px; the center is just below the eyes."""
   corners = align.face_square(landmarks())
   np.testing.assert_allclose(corners, [[10, 12], [10, 92], [90, 92], [90, 12]], atol=1e-9)
-  # A long face: 1.8 times the way from eyes to mouth.
+  # A long face: the side is 1.8 times the distance from eyes to mouth.
   corners = align.face_square(landmarks(mouth=(50.0, 90.0)))
   np.testing.assert_allclose(corners[3] - corners[0], [144, 0], atol=1e-9)
 
@@ -30,7 +30,7 @@ def test_pixels_are_where_the_square_says():
   assert aligned.shape == (80, 80, 3) and aligned.dtype == np.uint8
   np.testing.assert_allclose(aligned[0, 0, :2], (20, 24), atol=2)
   np.testing.assert_allclose(aligned[79, 79, :2], (178, 182), atol=2)
-  # The face turned by a right angle is cut out upright again.
+  # A face rotated by 90 degrees is cropped upright.
   points = landmarks()
   turned = np.stack([points[:, 1], 119 - points[:, 0]], axis=1)
   again = align.align(np.rot90(picture).copy(), turned, size=80)
@@ -48,7 +48,7 @@ def test_outside_of_the_image_is_its_reflection():
   picture = np.full((100, 70, 3), 90, np.uint8)
   picture[:, :35] = 200
   aligned = align.align(picture, landmarks(), size=80)
-  # The right border of the square is 20 px off the image, whose edge is flat there.
+  # The right edge of the square is 20 px outside the image, whose border is constant there.
   np.testing.assert_array_equal(aligned[:, -5:], 90)
   with pytest.raises(ValueError, match='outside'):
     align.align(picture, landmarks() + 1000)

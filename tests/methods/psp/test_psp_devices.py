@@ -27,5 +27,5 @@ def test_one_device_equals_eight():
   found = json.loads(done.stdout.splitlines()[-1])
   assert found.keys() == {'stylegan2', 'psp'}
   for name, difference in found.items():
-    # float32 sums in another order.
+    # float32 sums in a different order.
     assert difference < 1e-3, (name, difference)

@@ -227,7 +227,7 @@ def test_moco():
   golden.assert_close(losses.cosine(output, source), vectors['diff_input'])
   golden.assert_close(losses.cosine(target, source), vectors['diff_views'])
   golden.assert_close(losses.similarity_loss(output, target), vectors['loss'], 5e-3)
-  # One image keeps its batch axis.
+  # A single image keeps its batch axis.
   assert run(own, vectors['a_nhwc'][:1]).shape == (1, resnet.FEATURES)
 
 

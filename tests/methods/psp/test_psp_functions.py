@@ -66,7 +66,7 @@ def test_mixing(variables, own):
   np.testing.assert_array_equal(functions.mix(variables, codes, other, layers, 0.0), codes)
   half = functions.mix(variables, codes, other, layers, 0.5)
   np.testing.assert_allclose(half[:, 5:], (codes + other)[:, 5:] / 2, atol=1e-6)
-  # Layers without another style take the mean one.
+  # Layers without another style use the mean style.
   mean = functions.mix(variables, codes, None, layers)
   np.testing.assert_array_equal(mean[0, 5], variables['mean_style'])
 

@@ -47,7 +47,7 @@ def total(state):
   )
 
 
-# The pyramid's arrays would be a gigabyte; its keys are those of the vectors 15.
+# The pyramid's arrays would take a gigabyte; the vectors 15 have its keys.
 @pytest.mark.parametrize(
   'name', [n for n in INVENTORY if n.split('_')[1] not in ('alex', 'gradual')]
 )
@@ -194,11 +194,11 @@ def test_psp_files(tiny, tmp_path):
   np.testing.assert_array_equal(own.mean_style, rows)
   image = draw(own)(own.generator_variables, vectors['w_plus'])
   golden.assert_close(image, vectors['y_wplus_nhwc'])
-  # Two styles of one level stand where the state dict has them.
+  # Heads of one level are stacked in the order of the state dict.
   coarse = own.encoder_variables['params']['coarse']['heads']['fc']['bias']
   expected = [tree['state_dict'][f'encoder.styles.{i}.linear.bias'] for i in range(3)]
   np.testing.assert_array_equal(coarse, expected)
-  # One row is for all layers; none is an encoder that starts from 0.
+  # One row applies to all layers; no row belongs to an encoder that starts from 0.
   own = import_weights.read_psp(checkpoints.write(path, {**tree, 'latent_avg': rows[:1]}))
   np.testing.assert_array_equal(own.mean_style, np.tile(rows[:1], (8, 1)))
   assert import_weights.read_psp(checkpoints.write(path, tree)).mean_style is None
@@ -233,7 +233,7 @@ def test_files_that_do_not_fit_are_one_clear_error(tiny, tmp_path):
 
 def test_repeatedly_nested_dicts_are_refused(tmp_path):
   files = checkpoints.files
-  # A dict in the memo, which the next one holds many times, and so on: 8^8 in all.
+  # Each dict is referenced eight times by the next one: 8^8 entries in all.
   body = b'}' + b'q\x00'
   for level in range(1, 9):
     items = b''.join(files.text(str(i)) + b'h' + bytes([level - 1]) for i in range(8))
@@ -271,7 +271,7 @@ def test_files_of_single_networks(tmp_path):
     published.read_resnet50(path)
 
 
-# Damage.
+# Damaged files.
 
 
 SHAPES = [(), (0,), (1,), (8, 0), (24, 24), (1, 16, 16, 3, 3), (2, 3, 4, 5, 6, 7), (10**5,)]
@@ -296,7 +296,7 @@ def test_arrays_of_any_shape_are_read_or_refused_in_one_line(network, tiny):
     except WeightsError as error:
       assert str(error).startswith('x.pt') and '\n' not in str(error), (key, shape)
       refused += 1
-  # One value may be a scalar or a vector.
+  # A single value may be a scalar or a vector.
   assert refused > 40
 
 

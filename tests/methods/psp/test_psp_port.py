@@ -107,7 +107,7 @@ def test_steps_of_stylegan2_agree():
       names |= {'r1', 'path'} if i == 0 else {'path'} if i == 4 else set()
       assert terms.keys() == names
       for name, term in terms.items():
-        # Where a gradient is all rounding, Adam's direction without a first moment is too.
+        # Where a gradient is only rounding error, so is Adam's direction without a first moment.
         wanted = float(metrics[name])
         assert float(term) == pytest.approx(wanted, rel=1e-2 if i else 1e-4), (i, name)
   for program in programs:

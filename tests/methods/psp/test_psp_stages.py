@@ -94,7 +94,7 @@ def trained(picture_folder, tmp_path_factory):
 
 def test_every_field_is_read(trained):
   _, read = trained
-  # Each kind of encoder has some of its own; the first four are of the loop and of comparisons.
+  # Fields of other encoder types; the first four are read by the loop and by comparisons.
   unread = {'arg', 'method', 'best_metric', 'features.taps', 'model.num_styles'}
   unread |= {'data.factors', 'features.identity', 'features.moco'}
   for stage in ('stylegan2', 'psp'):
@@ -156,7 +156,7 @@ def test_a_run_translates_mixes_and_draws(trained):
   assert plain.shape == (3, 16, 16, 3) and plain.dtype == np.uint8
   np.testing.assert_array_equal(run.generate(codes), plain)
   np.testing.assert_allclose(run.translate(pictures[1]).astype(int), plain[1], atol=1)
-  # Mixing: nothing of another code at alpha 0, all layers of it with `0-`.
+  # Mixing: at alpha 0 nothing changes; `0-` replaces all layers.
   code = run.draw(2, seed=3)[1]
   np.testing.assert_allclose(run.draw(1, 3)[0], run.draw(2, 3)[0], rtol=1e-5)
   np.testing.assert_array_equal(run.translate(pictures, code, alpha=0.0), plain)
@@ -218,7 +218,7 @@ def test_structure_is_read_from_outputs(trained, monkeypatch):
   labels = Labels('swatches', swatches.NUM_CLASSES)
   found = data.open_data('swatches', resize=16, labels=labels)
   session = dataclasses.replace(session_lib.open_run(trained[0]), pair_set=found)
-  # The true images in place of outputs: read alike, whatever the segmenter knows.
+  # True images instead of outputs: both are read alike, even by a poor segmenter.
   targets = [example['target'] for example in session.pictures('val')]
   monkeypatch.setattr(type(session), 'translations', lambda self, examples: iter(targets))
   by_id = {score.protocol.id: score for score in psp_scores._structure(session)}

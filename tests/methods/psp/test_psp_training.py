@@ -187,7 +187,7 @@ def test_augmentation():
   # A square of at most half the side, the same in all channels.
   hole = np.asarray(run(('cutout',)) == 0).all(axis=3)
   assert 0 < hole.sum(axis=(1, 2)).max() <= 64
-  # Shifted images are parts of the old ones, with zeros around.
+  # Shifted images are crops of the originals with a border of zeros.
   moved = np.asarray(run(('translation',)))
   inner = moved[:, 2:-2, 2:-2]
   for image, part in zip(np.asarray(x), inner, strict=True):
@@ -260,7 +260,7 @@ def test_psp_steps_train_only_the_encoder():
     assert values['loss'] == pytest.approx(values['l2'] + 0.005 * values['w_norm'], rel=1e-5)
   assert found[-1]['loss'] < found[0]['loss']
   assert int(state.step) == 8
-  # Batch norm of the encoder moved, and so did all of its parameters.
+  # The encoder's batch norm and all of its parameters changed.
   after = flax.traverse_util.flatten_dict({'p': state.params, 's': state.stats})
   for path, old in flax.traverse_util.flatten_dict({'p': before[0], 's': before[1]}).items():
     if 'se' in path:  # One hidden channel, which may be dead.
@@ -269,7 +269,7 @@ def test_psp_steps_train_only_the_encoder():
       np.testing.assert_array_equal(after[path], old)
       continue
     assert not np.array_equal(after[path], old), path
-  # Validation uses the statistics, and draws no noise.
+  # Validation uses the running statistics and no noise.
   validate = jax.jit(
     lambda state, batch: objectives.loss(
       state.params, state.stats, batch, frozen, None, train=False

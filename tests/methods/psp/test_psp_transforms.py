@@ -16,10 +16,10 @@ def test_super_resolution(factor):
   golden.assert_close(transforms.cubic_kernel(factor), vectors[f'bicubic_kernel_{factor}'], 1e-6)
   low = transforms.reduce(vectors['rgb256_u8'], factor)
   expected = vectors[f'sr_lowres_u8_{factor}'].astype(int)
-  # Of factor 1 the vectors hold every fourth pixel.
+  # For factor 1 the vectors hold every fourth pixel.
   stride = 4 if factor == 1 else 1
   difference = np.abs(low[::stride, ::stride] - expected)
-  # Rounding of float32 moves a few values over the border of truncation.
+  # Rounding in float32 moves a few values across a truncation boundary.
   assert difference.max() <= 1 and (difference > 0).mean() < 2e-3
   source = images.to_float(transforms.degrade(vectors['rgb256_u8'], factor))[None, ::8, ::8]
   off = np.abs(np.asarray(source) - vectors[f'sr_source_nhwc_sub8_{factor}'])

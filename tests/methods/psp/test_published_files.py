@@ -106,14 +106,14 @@ def test_face_embeddings_are_converted(store, tmp_path, capsys):
   same(variables, wanted[1])
   with pytest.raises(WeightsError, match='holds arcface_ir_se50; convert the original'):
     published.read_resnet50(converted)
-  # Another network, by its name or by its size.
+  # A different network, by name or by size.
   assert cli.main(['weights', 'convert', str(file), '--name', 'moco_resnet50']) == 2
   assert 'holds arcface_ir_se50, not moco_resnet50' in capsys.readouterr().err
   plain = {k: v for k, v in state.items() if '.res_layer.5.' not in k}
   checkpoints.write(file, plain)
   assert cli.main(['weights', 'convert', str(file)]) == 2
   assert 'another size than curricularface_ir101' in capsys.readouterr().err
-  # What was tampered with.
+  # Files that were tampered with.
   tensors, metadata = readers.read(converted)
   assert metadata['source'] == 'model_ir_se50.pth' and len(tensors) > 60
   converted.write_bytes(converted.read_bytes().replace(b'params/fc/bias', b'params/fc/bxas'))

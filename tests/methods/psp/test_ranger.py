@@ -57,7 +57,7 @@ def test_step_sizes():
   sizes, rectified_from = ranger.step_sizes(0.95, 0.999)
   np.testing.assert_allclose(sizes[1:26], vectors['step_size'], rtol=1e-6)
   assert rectified_from == 1 + np.argmax(vectors['n_sma'] > 5) == 6
-  # The last one is that of all later steps.
+  # The last value applies to all later steps.
   assert abs(sizes[-1] - 1) < 1e-6
 
 

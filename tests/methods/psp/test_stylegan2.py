@@ -230,7 +230,7 @@ def test_explicit_and_random_noise(tiny):
   a, b, c = (explicit(vectors['w_plus'], noise) for noise in drawn)
   np.testing.assert_array_equal(a, b)
   assert float(jnp.abs(a - c).max()) > 1e-3
-  # Noise differs between the images of a batch and between layers of one size.
+  # Noise differs between the images of a batch and between layers of the same size.
   assert not np.array_equal(drawn[0][1][0], drawn[0][1][1])
   assert not np.array_equal(drawn[0][1], drawn[0][2])
 
@@ -300,7 +300,7 @@ def test_sizes_that_do_not_fit_a_discriminator_are_one_clear_error():
     init(jnp.zeros((1, 16, 16, 3)))
 
 
-# Sizes, and state dicts that do not fit.
+# Sizes, and state dicts of the wrong structure.
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,9 @@ def main():
     for _ in range(2):
       state, _ = train_step(state, *inputs)
     states.append(jax.device_get((state.params, state.ema, state.stats)))
-  # Adam without a first moment moves by the sign of tiny gradients. Rounding decides it for biases
-  # ahead of norms, whose true gradient is zero: these began at zero, and are no larger than moves.
+  # Adam without a first moment moves by the sign of tiny gradients. Rounding decides the sign for
+  # biases before norms, whose true gradient is zero: these started at zero and are as small as
+  # moves.
   far = lambda a, b: (
     float(np.mean(np.abs(a - b)) / np.abs(a).max()) if np.abs(a).max() > 2e-3 else 0
   )

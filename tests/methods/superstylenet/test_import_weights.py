@@ -60,7 +60,7 @@ def test_discriminator(tmp_path):
 
 def test_a_run_from_published_files(tmp_path, monkeypatch):
   for module in (extraction, import_run, networks, run_lib):
-    # The vectors are of short codes.
+    # The vectors have short codes.
     monkeypatch.setattr(module, 'CODE_SIZE', 16)
   vectors, state = published('torch_generator')
   paths = [

@@ -50,7 +50,7 @@ def test_codes_are_those_of_the_images(kept, caplog, monkeypatch):
     assert not caplog.messages
     np.testing.assert_allclose(kept[index].codes, codes, atol=1e-6)
     np.testing.assert_array_equal(kept[index].valid, valid)
-  # Why a region has no code is said; that the image lacks a label is not.
+  # A region without a code is reported with its reason; a label absent from the image is not.
   labels = np.zeros((SIZE, SIZE), int)
   labels[3, 3], labels[5, 5:8] = 1, 2
   assert extractor(np.zeros((SIZE, SIZE, 3), np.uint8), labels).valid.tolist() == [True] + 3 * [
@@ -64,7 +64,7 @@ def test_codes_are_those_of_the_images(kept, caplog, monkeypatch):
   np.testing.assert_allclose(mean.codes, kept.some(9, 0).codes.mean(axis=0), atol=1e-6)
   with pytest.raises(IndexError):
     kept[3]
-  # A file that was not finished, and one that is damaged, are made again; others are left.
+  # Unfinished and damaged files are recomputed; others are kept.
   folder = kept._folder
   whole = [(folder / f'0000{n}.npy').read_bytes() for n in (0, 1)]
   (folder / '00001.npy').unlink()

@@ -89,7 +89,7 @@ def test_translations(run, examples, caplog):
   np.testing.assert_array_equal(line[2], run.translate(maps[0], b, fallback=a))
   assert run.sample(maps, 2).shape == (2, 2, SIZE, SIZE, 3)
   np.testing.assert_array_equal(run.draw(3, 1).codes, run.draw(3, 1).codes)
-  # What no style has is said.
+  # A label without a code in the style is reported.
   lacking = RegionCodes(a.codes * 0, np.zeros_like(a.valid))
   with caplog.at_level(logging.WARNING):
     run.translate(maps[0], lacking)
@@ -145,7 +145,7 @@ def test_files(workdir, image_files, examples, run, tmp_path):
     files.translate(
       workdir, [label_map[0]], tmp_path / 'no', interpolate=image, options=some | {'regions': [9]}
     )
-  # Codes of the same images without the run are the same, and serve as styles.
+  # Codes of the same images without a run are the same, and serve as styles.
   written = encoding.write(
     image,
     tmp_path / 'codes',
@@ -227,7 +227,7 @@ def test_the_page_paints_and_edits_regions(workdir, run, image_files, tmp_path, 
   monkeypatch.setattr(methods, 'load', lambda *args: run)  # What it compiled already.
   page = page_lib.Page.open(workdir, 'latest', tmp_path)
   of_result = lambda update: pictures.read_picture(update[page.result])
-  # Its own examples: sides are kept by role.
+  # The run's own examples, with sides keyed by role.
   shown, other = page._examples[:2]
   a, b = (run.encode(example['target'], example['labels']) for example in (shown, other))
   label = int(np.flatnonzero(a.valid & b.valid & np.isin(range(5), shown['labels']))[0])
@@ -250,7 +250,7 @@ def test_the_page_paints_and_edits_regions(workdir, run, image_files, tmp_path, 
   update = page.blend(update[page.choice], 0.25)
   mixed = a.interpolate(b, 0.25, [label])
   np.testing.assert_array_equal(of_result(update), run.translate(shown['labels'], mixed))
-  # Edits stay with another style, and the region shows what was chosen for it.
+  # Edits are kept when the style changes, and the region shows its choice.
   files = [str(image_files / f'{name}1.png') for name in ('image', 'map')]
   update = page.use_files(update[page.choice], *files)
   assert update[page.choice].edits.keys() == {label}

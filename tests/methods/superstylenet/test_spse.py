@@ -96,7 +96,7 @@ def test_device_has_the_seeds_and_steps_and_outcomes(name):
 def test_device_labels_and_codes(name):
   vectors, found = extracted(name)
   masks = vectors['masks'].astype(bool)
-  # A region without a step has no superpixels in the original; here nobody reads them.
+  # In the original, a region without a step has no superpixels; ours are never read.
   masks &= (found.outcome != Outcome.NO_STEP)[:, None, None]
   for key in ('label_dist', 'label_full'):
     same = (getattr(found, key) == vectors[key])[masks]
@@ -197,7 +197,7 @@ def test_windows_depend_only_on_the_image():
 
 
 def test_codes_do_not_depend_on_the_batch_or_the_other_labels():
-  # Of the shapes and types of `spse_64_4`, whose program serves here.
+  # Shapes and types of `spse_64_4`, so that its compiled program is reused.
   images, labels = (
     np.stack(each) for each in zip(sample_maps.face(64, 3), sample_maps.street(64, 3), strict=True)
   )
@@ -215,7 +215,7 @@ def test_codes_do_not_depend_on_the_batch_or_the_other_labels():
 
 def test_no_possible_superpixel_is_excluded(monkeypatch):
   """Candidates against all superpixels, and slabs against all blocks at once."""
-  # Of the shape and types of `spse_128_19`, whose program serves here.
+  # Shapes and types of `spse_128_19`, so that its compiled program is reused.
   image, labels = sample_maps.face(128, 1)
   args = (image / np.float32(255))[None], labels[None].astype(np.uint8), 19
   chosen = extract(*args)
@@ -229,7 +229,7 @@ def test_no_possible_superpixel_is_excluded(monkeypatch):
 
   monkeypatch.setattr(clusters, '_candidates', all_of_them)
   monkeypatch.setattr(clusters, '_SLAB', 1000)
-  # Compiled again, since the rules above are read when a program is made.
+  # Compiled again, since the constants above are read while tracing.
   for found, expected in zip(
     jax.jit(spse.extract, static_argnums=2)(*args, table()), chosen, strict=True
   ):

@@ -281,7 +281,7 @@ def test_style_maps_equal_the_convolution_of_a_map_of_styles():
 
 def test_half_of_the_work_and_no_map_of_styles(monkeypatch):
   """FLOPs of the full generator at 256 px, counted by XLA before optimization."""
-  # Winograd's form, which a CPU would take, does less than half of the products.
+  # The Winograd form, which is used on a CPU, needs less than half of the products.
   monkeypatch.setattr(convolutions, 'conv3x3', convolutions.conv)
   labels = jax.ShapeDtypeStruct((1, 256, 256), jnp.int32)
   codes = jax.ShapeDtypeStruct((1, 19, 512), jnp.float32)
@@ -291,7 +291,7 @@ def test_half_of_the_work_and_no_map_of_styles(monkeypatch):
     variables = jax.eval_shape(module.init, jax.random.key(0), labels, codes)
     return jax.jit(lambda *args: module.apply(*args)).lower(variables, labels, codes)
 
-  # A width that nothing else has makes such maps easy to find.
+  # A width that no other array has identifies such maps.
   style_map = re.compile(r'tensor<\d+x\d+x\d+x509xf32>')
   ours = lowered()
   assert not style_map.search(lowered(label_width=509).as_text())
@@ -299,6 +299,6 @@ def test_half_of_the_work_and_no_map_of_styles(monkeypatch):
   theirs = lowered()
   assert style_map.search(lowered(label_width=509).as_text())
   flops = [program.cost_analysis()['flops'] for program in (ours, theirs)]
-  # A multiplication and an addition; the specification counts them as two as well.
+  # A multiply-add counts as two, as in the specification.
   assert 600e9 < flops[1] < 700e9
   assert flops[0] <= 0.5 * flops[1], flops

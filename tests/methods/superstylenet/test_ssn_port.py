@@ -73,7 +73,7 @@ def test_three_steps_match_the_original(way, monkeypatch):
   config = cases.make_config(Settings.of('superstylenet_step', batch=2, width=2), 'superstylenet')
   config.data.classes, config.ema_decay, config.loss.perceptual = L, 0.0, 0.0
   config.model.num_upsamplings = 5
-  # As the step takes them: bytes and raw codes.
+  # The step's input format: bytes and raw codes.
   batch = {
     'image': (vectors['real'] + 1) * 127.5,
     'labels': vectors['label'],

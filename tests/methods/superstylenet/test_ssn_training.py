@@ -111,8 +111,8 @@ def test_three_steps_match_the_original():
     (norm('up_2', 'ace_1')['var'], after['G/up_2.ace_1.param_free_norm.running_var']),
     (stats['spectral']['up_2']['conv_0']['norm']['u'], after['G/up_2.conv_0.weight_u']),
   ):
-    # Adam without a first moment moves entries by their gradient's sign: where the gradient is
-    # truly zero that is a random walk, which later statistics see.
+    # Adam without a first moment moves entries by the sign of their gradient: a random walk where
+    # the true gradient is zero, which later statistics include.
     difference = np.abs(np.asarray(found) - expected)
     assert difference.mean() < 1e-4 and difference.max() < 2.5e-3
 
@@ -196,7 +196,7 @@ def test_noise_takes_part():
 def test_averages_follow_parameters_and_statistics():
   _, states, _ = small_run(0.9)
   found = training.trained_generator(states[1])
-  # The weight of the old average at the first step is 1 / 10.
+  # The old average has the weight 1 / 10 at the first step.
   for kind, live, old in (
     ('params', states[1].params['generator'], states[0].params['generator']),
     (

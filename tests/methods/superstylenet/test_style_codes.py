@@ -73,7 +73,7 @@ def test_samples_are_codes_of_images_that_have_the_label():
 
 
 def test_files_have_codes_and_their_validity(tmp_path):
-  # The code of black is all zeros, and valid.
+  # The code of black is all zeros, yet valid.
   codes = RegionCodes(A.codes, np.array([1, 1, 1, 0], bool))
   codes_lib.write(tmp_path / 'a.npy', codes)
   same(codes_lib.read(tmp_path / 'a.npy', 4, 2), codes.codes, codes.valid)
