@@ -21,9 +21,9 @@ def pytest_xdist_auto_num_workers(config):
 
 
 def pytest_xdist_make_scheduler(config, log):
-  """A process runs whole files, and one process all that share `trained_run`, made once.
+  """Runs each file in one process, and all files that use `trained_run` in the same one.
 
-  Groups with the most tests go first.
+  Groups with the most tests start first.
   """
   from xdist.scheduler import LoadFileScheduling
 
@@ -51,11 +51,10 @@ def pytest_collection_modifyitems(config, items):
 
 
 def pytest_configure(config):
-  """Less time for compiling: it is most of what tests would do.
+  """Reduces the compile time, which would dominate the tests.
 
-  Programs, however small, are kept between test runs, and shared between files, workers, and
-  processes that tests start; and LLVM need not optimise what runs once. `XLA_FLAGS= launch/test.sh`
-  tests what users run.
+  Programs of any size are cached between test runs, and shared between files, workers and child
+  processes; LLVM optimizations are off. `XLA_FLAGS= launch/test.sh` tests with the default flags.
   """
   os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(config.cache.mkdir('compiled')))
@@ -97,9 +96,9 @@ def picture_folder(tmp_path_factory):
 
 @pytest.fixture(scope='session')
 def trained_run(picture_folder, tmp_path_factory):
-  """All four stages, a few steps each.
+  """Trains all four stages for a few steps each.
 
-  The run's folder, and the fields that were read on the way.
+  Returns the run's folder, and the fields that were read during training.
   """
   import tiny
 

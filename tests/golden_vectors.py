@@ -58,9 +58,9 @@ def draw_variables(vectors, fill: str, prefix: str = '') -> dict[str, np.ndarray
 
 
 def draw_run() -> dict[str, np.ndarray]:
-  """What a checkpoint of the original's main training holds, by TensorFlow names.
+  """The variables of a checkpoint of the original's main training, by TensorFlow names.
 
-  All networks, with the values of the reference as averages, and twice as much raw.
+  All networks: averages have the reference values, raw variables twice these values.
   """
   found = {'global_step': np.int64(1234), 'beta1_power': np.float32(0.5)}
   for case, prefix in (

@@ -87,7 +87,7 @@ def record_fields():
   """Yields a dict `stage -> fields read`, without reads for checking and saving."""
   read: dict[str, set[str]] = {}
   paths: dict[int, tuple[str, str]] = {}
-  kept = []  # Configurations must live on, or another object may get their id.
+  kept = []  # Keeps configurations alive, so that their ids are not reused.
   get = ConfigDict.__getitem__
 
   def recorded(self, key):
@@ -129,9 +129,9 @@ def _shape(x) -> jax.ShapeDtypeStruct:
 
 @contextlib.contextmanager
 def record_programs():
-  """Yields a dict that fills with what is compiled in the library: name -> function, arguments.
+  """Yields a dict of the library's compiled functions, filled later: name -> function, arguments.
 
-  Without those that are compiled where a module is imported.
+  Functions that are compiled at import time are not included.
   """
   found = {}
   compile_ = jax.jit

@@ -1,8 +1,7 @@
 """Batches of images: seeded, sharded by host, and a pure function of the step number.
 
-Batch `s` has the same images in the same views, whatever was read before and for any number of
-hosts. To resume a run, request the batches from step `s` on. No state of the input pipeline is ever
-saved.
+Batch `s` has the same images in the same views, independent of earlier reads and of the number of
+hosts. To resume a run, request the batches from step `s` on. The input pipeline saves no state.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence

@@ -210,10 +210,10 @@ def _data_of_export(folder: files.Path, name: str) -> str:
   """Path of the data set that an export names, in its usual place.
 
   Raises:
-    DataError: there is nothing in that place.
+    DataError: it does not exist there.
   """
   place = DATASETS.get(name, {}).get('path', name)
-  # Whoever made the export gave the name: it must not lead anywhere else.
+  # The name comes from the export, which is untrusted: it must not lead to another folder.
   plain = name not in ('', '..') and pathlib.PurePath(name).name == name
   if place not in swatches.SETS and not (plain and files.path(place).is_dir()):
     get = f', or run `step-jax data get {name}`' if name in published.PUBLISHED else ''

@@ -37,12 +37,12 @@ class Bucket:
   """A running server with one bucket.
 
   Attributes:
-    name: of the bucket; every other one is missing.
-    url: of the server.
+    name: name of the bucket; no other bucket exists.
+    url: URL of the server.
     objects: name -> object.
-    refuse: given method, name of the object and query, a status to answer with in place of doing
-      what was asked; 0 for none.
-    requests: how often each method was called on each object.
+    refuse: takes a method, the name of an object and a query; returns the status with which to
+      refuse the request, or 0 to serve it.
+    requests: number of calls of each method on each object.
   """
 
   def __init__(self, name: str = 'bucket'):

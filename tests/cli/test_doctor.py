@@ -117,7 +117,7 @@ def test_this_machine(capsys, monkeypatch, tmp_path):
   """The exit status is 1 if there are problems, such as damaged weights; nothing is written."""
   monkeypatch.setenv('STEP_JAX_WEIGHTS', str(tmp_path / 'weights'))
   status = cli.main(['doctor', '--workdir', str(tmp_path / 'run')])
-  out = ' '.join(capsys.readouterr().out.split())  # Lines are broken where they are long.
+  out = ' '.join(capsys.readouterr().out.split())  # Undo the wrapping of long lines.
   assert status == int('Problems' in out) and out.count('(bundled)') == 2
   assert f'{tmp_path}/run' in out and not list(tmp_path.iterdir())
   places.weights().mkdir()

@@ -96,7 +96,7 @@ def test_label_maps_share_the_view_of_their_image(height, width, flip, rescale, 
   image = view['target'][..., 0]
   agree = (image > 127) == (view['labels'] == 1)
   if rescale:
-    agree |= np.abs(image.astype(int) - 127) < 110  # Edges, which are blurred in the image alone.
+    agree |= np.abs(image.astype(int) - 127) < 110  # Edges, which only the image blurs.
   assert agree.all()
 
 
@@ -315,7 +315,7 @@ def test_label_maps_of_swatches_say_what_is_where(tmp_path):
     )
     for example in opened.split('train'):
       exact = example['A'] == np.uint8(swatches.CLASS_COLORS)[example['labels']]
-      assert exact.all(axis=-1).mean() > 0.8  # All but edges.
+      assert exact.all(axis=-1).mean() > 0.8  # All but the edges.
       assert example['labels'].max() < swatches.NUM_CLASSES
 
 

@@ -70,7 +70,7 @@ def test_cmyk(tmp_path):
 
 def test_rotation_noted_by_the_camera_is_applied(tmp_path, rgb):
   exif = Image.Exif()
-  exif[0x0112] = 6  # Turned a quarter: the file's rows are the picture's columns.
+  exif[0x0112] = 6  # Rotated by 90 degrees: the file's rows are the image's columns.
   Image.fromarray(rgb).save(tmp_path / 'x.png', exif=exif)
   read = pictures.read_picture(tmp_path / 'x.png')
   np.testing.assert_array_equal(read, np.rot90(rgb, -1))

@@ -219,7 +219,7 @@ def test_a_drawing_is_translated(visit, known):
   tour.tab('Draw')
   tour.control('button', 'Clear canvas').wait_for()
   canvas = page.locator('#canvas canvas').first
-  page.wait_for_timeout(1000)  # It grows to its size.
+  page.wait_for_timeout(1000)  # It is resized on load.
   box = canvas.bounding_box()
   middle = [box['x'] + box['width'] / 2, box['y'] + box['height'] / 2]
   page.mouse.move(*middle)
@@ -227,7 +227,7 @@ def test_a_drawing_is_translated(visit, known):
   for step in range(12):
     page.mouse.move(middle[0] + 4 * step, middle[1] + 2 * step)
   page.mouse.up()
-  page.wait_for_timeout(1000)  # It hands over strokes a little later.
+  page.wait_for_timeout(1000)  # Strokes are sent with a delay.
   shown = tour.translation(tour.control('button', 'Translate the drawing').click)
   assert shown.shape == known.pictures.inputs[0].shape
   blank = np.broadcast_to(np.array(known.palette[0], np.uint8), shown.shape)

@@ -166,7 +166,7 @@ def test_a_proxy_error_is_one_line(trained_run, monkeypatch):
 
 def test_a_missing_extra_is_one_line(trained_run, monkeypatch):
   monkeypatch.delitem(sys.modules, 'step_jax.methods.step.page.page', raising=False)
-  monkeypatch.delattr(demo, 'page', raising=False)  # Where another test has imported it.
+  monkeypatch.delattr(demo, 'page', raising=False)  # If another test has imported it.
   monkeypatch.setitem(sys.modules, 'gradio', None)
   with pytest.raises(RunError, match=r"gradio is missing: pip install -e '\.\[demo\]'"):
     server.serve(trained_run[0])

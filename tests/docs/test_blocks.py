@@ -279,7 +279,7 @@ class Shop:
       compile(block.text, str(block), 'exec')
       return
     name = re.match(r'# (\w+\.py)\n', block.text)
-    if name:  # A file: it is written, and run by the commands that follow.
+    if name:  # A file, which later commands run.
       (self.folder / name.group(1)).write_text(block.text)
       return
     exec(compile(block.text, str(block), 'exec'), session)
@@ -355,7 +355,7 @@ class Shop:
   def call(self, words: list[str], quick: bool = False) -> None:
     """Runs a command in this process; `quick`: with settings that make training short."""
     if words[0] == 'step-jax':
-      if words[1] == 'prepare':  # Two pages may prepare the same.
+      if words[1] == 'prepare':  # Two pages may prepare the same set.
         shutil.rmtree(words[words.index('--out') + 1], ignore_errors=True)
       status = cli.main([*words[1:], *(short(words) if quick else [])])
     elif words[:3] == ['python', '-m', 'step_jax.main']:
@@ -366,7 +366,7 @@ class Shop:
       else:
         runpy.run_path(words[1], run_name='__main__')
       status = 0
-    elif words[0] == 'diff':  # 1: they differ.
+    elif words[0] == 'diff':  # 1 if they differ.
       status = subprocess.run(words, capture_output=True).returncode // 2
     else:
       raise AssertionError(f'{words[0]!r} is neither known here nor listed')
@@ -403,7 +403,7 @@ def shop(picture_folder, tmp_path_factory):
   folder = tmp_path_factory.mktemp('shop')
   with pytest.MonkeyPatch.context() as patch:
     patch.chdir(folder)
-    patch.setattr(sys, 'path', [*sys.path])  # Blocks may add to it.
+    patch.setattr(sys, 'path', [*sys.path])  # Blocks may extend it.
     shop = Shop(folder, picture_folder)
     shop.run_page(MINE)
     shutil.copytree('runs/mine', 'runs/other')

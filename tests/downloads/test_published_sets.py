@@ -283,7 +283,7 @@ def test_addresses_that_fail(publish, server, here):
 
 def test_the_verb(publish, here, capsys, monkeypatch):
   address = publish(facades())
-  monkeypatch.setattr('sys.stdin', io.StringIO())  # No terminal to ask on.
+  monkeypatch.setattr('sys.stdin', io.StringIO())  # No terminal to prompt on.
   assert cli.main(['data', 'get', 'facades']) == 2
   shown = capsys.readouterr().err
   assert 'facades (label map | photo of a facade, 1 MB)' in shown and '--accept-licence' in shown

@@ -158,7 +158,7 @@ def draws(shift, count=400, size=40):
 def test_squared_mmd_is_unbiased_and_its_error_is_honest():
   values, errors = draws(0).T
   assert abs(values.mean()) < 3 * values.std() / np.sqrt(len(values))
-  assert values.std() < errors.mean() < 2 * values.std()  # The root of 2 of the docstring.
+  assert values.std() < errors.mean() < 2 * values.std()  # The factor sqrt(2) of the docstring.
   values, errors = draws(1.0).T
   assert 0.8 < errors.mean() / values.std() < 1.3
   # E |x - y|^2 grows by the shift; means over small and large samples agree.

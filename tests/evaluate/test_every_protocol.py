@@ -34,7 +34,7 @@ TAPS = {'fine': 0.5, 'middle': 1.0, 'coarse': 2.0}
 HEADS = {'fine': np.float32([1, 2, 3]), 'coarse': np.float32([3, 1, 0.5])}
 SEED = 3
 INPUTS = 2
-CROP = (15, 20)  # Some pictures are not as wide: 15 by 14 is left of them.
+CROP = (15, 20)  # Some images are narrower: their crop is 15 by 14.
 
 # Scores of SuperStyleNet and pSp are tested in tests/methods.
 OTHERS = (
@@ -52,7 +52,7 @@ def whole_scores():
 
 
 def taps_of(x):
-  """Layers of features `[B, h, w, 3]` of pictures in [-1, 1]."""
+  """Feature maps `[B, h, w, 3]` of images in [-1, 1]."""
   rows = np.arange(x.shape[1], dtype=np.float32)[:, None, None] / x.shape[1]
   x = x[:, :, ::2] * (2 * rows + 0.5)
   fine = x[:, 1:] * x[:, :-1] + 0.5 * x[:, 1:] + 0.2
@@ -75,7 +75,7 @@ def paint(x, z):
 
 
 def inception_of(x):
-  """Features `[B, 3]` of pictures in 0..255."""
+  """Features `[B, 3]` of images in 0..255."""
   bends = x[:, 2:] - 2 * x[:, 1:-1] + x[:, :-2]
   return (bends**2).mean(axis=(1, 2)) + ((x[:, :40] / 100) ** 2).mean(axis=(1, 2))
 
@@ -109,7 +109,7 @@ class Session(step_session.StepSession):
 
 
 def png(seed, height, width):
-  """A smooth picture with noise of every size on it, from black to white."""
+  """A smooth image with noise of every scale, from black to white."""
   random = np.random.RandomState(seed)
   coarse = random.randint(0, 256, (4, 3, 3), np.uint8)
   smooth = np.asarray(Image.fromarray(coarse).resize((width, height)), float)
@@ -249,7 +249,7 @@ def nearest(rows, k=5):
 
 
 class Again:
-  """The same scores, without using the evaluation except K-means."""
+  """The same scores, computed without the evaluation code except K-means."""
 
   def __init__(self, train, val):
     self.train, self.val = train, val

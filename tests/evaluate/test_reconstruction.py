@@ -35,7 +35,7 @@ class Paint(nn.Module):
 def batch(count=3):
   colors = np.array([[10, 200, 30], [12, 100, 250], [255, 0, 128]], np.uint8)[:count]
   target = np.broadcast_to(colors[:, None, None], (count, HEIGHT, WIDTH, 3)).copy()
-  target[:, :, WIDTH // 2 :] += 2  # 255 becomes 1: as far as can be.
+  target[:, :, WIDTH // 2 :] += 2  # 255 wraps to 1: the largest error.
   source = np.broadcast_to(np.uint8(target[:, :, -1:]), target.shape)
   return {'source': source, 'target': target}
 
@@ -62,7 +62,7 @@ def test_numbers_are_those_of_plain_numpy():
   np.testing.assert_array_equal(made['next'], target[[1, 2, 0]])
   np.testing.assert_allclose(made['z'], target.mean(axis=(1, 2)) / 127.5 - 1, atol=1e-5)
   for name, output in (('psnr', made['own']), ('psnr_other', made['other'])):
-    error = output.astype(float) - target  # In floats: in uint8 1 - 2 would be 255.
+    error = output.astype(float) - target  # In uint8, 1 - 2 would be 255.
     np.testing.assert_allclose(
       found[name], 10 * np.log10(255**2 / np.mean(error**2, axis=(1, 2, 3))), rtol=1e-5
     )

@@ -53,7 +53,7 @@ def test_fine_patterns_become_grey_and_not_moire(resize):
 @pytest.mark.parametrize('resize', [resize_for_inception, resize_for_lpips])
 def test_height_and_width_are_not_swapped(resize):
   image = np.zeros((40, 80, 3), np.uint8)
-  image[:10] = 255  # The upper quarter.
+  image[:10] = 255  # The top quarter.
   found = resize(image)
   np.testing.assert_allclose(found.mean() / 255, 0.25, atol=0.01)
   assert (found[: found.shape[0] // 5] > 250).all() and (found[found.shape[0] // 3 :] < 5).all()

@@ -298,7 +298,7 @@ def test_damaged_exports_end_in_one_line(exported, picture_folder, tmp_path, mon
     assert listing(folder) == before and not watch.seen, watch.seen
     assert {path.name for path in tmp_path.iterdir()} <= {'out', 'export'}
 
-  for verb in READING:  # Imports may write to caches of their own.
+  for verb in READING:  # Imports may write to their caches.
     assert call(verb, exported) == 2
   capsys.readouterr()
   read()

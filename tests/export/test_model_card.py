@@ -61,7 +61,7 @@ def test_metadata_for_the_hub():
   assert result['dataset'] == {
     'type': 'facades: "mine"', 'name': 'facades: "mine"', 'split': 'val'
   }  # fmt: skip
-  (metric,) = result['metrics']  # What could not be measured is left out.
+  (metric,) = result['metrics']  # Scores without a value are left out.
   assert metric['type'] == 'psnr/uint8' and math.isclose(metric['value'], 14.5)
   assert 'abc123' in metric['name']
   assert '| psnr/uint8 | abc123 | 14.5000 | [13.5000, 15.5000] |' in body

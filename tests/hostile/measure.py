@@ -23,7 +23,7 @@ def peak(action: Callable[[], object]) -> int:
   if not _STATUS.is_file():
     pytest.skip('the system does not tell of resident memory in /proc')
   gc.collect()
-  _RESET.write_text('5')  # The peak so far is forgotten.
+  _RESET.write_text('5')  # Resets the peak.
   before = _resident('VmRSS')
   action()
   return _resident('VmHWM') - before

@@ -32,13 +32,13 @@ HEADS = 'lpips_alex'
 
 
 class Target(NamedTuple):
-  """A format.
+  """A file format.
 
   Attributes:
     file: name of the file.
-    make: writes a whole one to a path.
-    read: reads it, and asserts that what it gives is sound.
-    examples: how many damaged files are read where time is short.
+    make: writes an intact file to a path.
+    read: reads a file, and asserts that the result is valid.
+    examples: number of damaged files to read in a short test.
   """
 
   file: str
@@ -122,7 +122,7 @@ def _read_picture(path: pathlib.Path) -> None:
 def _read_record(path: pathlib.Path) -> None:
   try:
     image = pairs._decode(path.read_bytes())
-  except pairs._UNREADABLE:  # Which becomes one line, with the place of the record.
+  except pairs._UNREADABLE:  # Reported in one line, with the position of the record.
     return
   assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3
 

@@ -71,14 +71,14 @@ def test_inflating_images_are_not_decoded(bomb, apart):
 
 def test_the_largest_image_needs_the_documented_memory(apart):
   """With the mode that needs most memory: an alpha channel, composed on white."""
-  side = int(pictures._MOST_PIXELS**0.5) // 3  # A ninth of it: the bound is a pixel's.
+  side = int(pictures._MOST_PIXELS**0.5) // 3  # A ninth of the limit: memory is per pixel.
   path = apart / 'x.png'
   Image.new('RGBA', (side, side), (1, 2, 3, 4)).save(path, compress_level=1)
   assert peak(lambda: pictures.read_picture(path)) < 24 * side * side
 
 
 def test_only_supported_formats_are_tried(apart, monkeypatch):
-  """Pillow would pass EPS files, which are programs, to Ghostscript, whatever their name."""
+  """Pillow would run Ghostscript on EPS files, which are programs, whatever their name."""
   (apart / 'bin').mkdir()
   for name in ('gs', 'gswin64c', 'gswin32c'):
     script = apart / 'bin' / name

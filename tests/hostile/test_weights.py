@@ -201,7 +201,7 @@ def test_inflating_members_that_are_not_requested_are_not_read(apart):
 
 def test_tensors_do_not_keep_a_shared_storage(apart):
   arrays = head_arrays()
-  count = 8 * MIB  # Of 4 bytes.
+  count = 8 * MIB  # 4 bytes each.
   items = {
     f'lin{i}.model.1.weight': files.tensor(
       files.storage('0', count), (1, *array.shape, 1, 1), offset=i

@@ -149,7 +149,7 @@ def test_settings_that_are_code_are_not_run(code, apart, monkeypatch):
     message = refused(lambda c=config, f=field: config_lib.set_field(c, f, code), ConfigError)
     assert field in message
     assert dict(config_lib.flatten(config)) == before
-  config_lib.set_field(config, 'data.path', code)  # A text is a text.
+  config_lib.set_field(config, 'data.path', code)  # Strings are not evaluated.
   assert config.data.path == code
   for argument in (code, f'facades,size={code}', f'facades,preset={code}', f'{code}=1'):
     refused(lambda a=argument: config_lib.load(f'{config_lib.stage_file("translate")}:{a}'))

@@ -218,7 +218,7 @@ def test_a_video_of_a_blend(tmp_path):
     for number in range(4):
       video.seek(number)
       greys.append(np.asarray(video.convert('RGB')).mean())
-  np.testing.assert_allclose(greys, [10, 110, 210, 110], atol=3)  # There and back.
+  np.testing.assert_allclose(greys, [10, 110, 210, 110], atol=3)  # Forward and back.
   options['steps'] = 1
   files.translate('run', [image], tmp_path / 'out', **options)
   with Image.open(tmp_path / 'new/morph.webp') as video:

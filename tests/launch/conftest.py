@@ -38,9 +38,9 @@ class Cloud:
       (self.folder / name).write_text(text)
 
   def fault(self, pattern, text='', status=1, times=1, seconds=0, twice=False, node='') -> None:
-    """Lets the next calls that match fail, while the node goes into a state.
+    """Makes the next matching calls fail, optionally setting the state of the node.
 
-    Or run twice, as gcloud does after a dropped connection.
+    With `twice` they run twice, as gcloud does after a dropped connection.
     """
     self._faults += 1
     folder = self.folder / 'faults' / str(self._faults)

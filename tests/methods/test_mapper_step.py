@@ -100,7 +100,7 @@ def test_pairs_are_kept_for_some_epochs():
     state, metrics = step(state, {}, frozen)
     latents.append(np.asarray(state.stats['latents']))
     losses.append(float(metrics['imle']))
-  assert latents[0].shape == (32, 8)  # An incomplete mini-batch is left out.
+  assert latents[0].shape == (32, 8)  # An incomplete mini-batch is dropped.
   changed = [not np.array_equal(a, b) for a, b in zip(latents, latents[1:], strict=False)]
   assert changed == [False] * 4 + [True] + [False] * 4 + [True]
   assert losses[-1] < losses[0] and int(state.step) == 11

@@ -75,9 +75,9 @@ def config_of(flags: dict) -> ml_collections.ConfigDict:
 
 
 def noise_of(vectors, plan: Plan):
-  """The normal draws of the original, in its order of use.
+  """The normal draws of the original, in order of use.
 
-  Codes of both pairs, the drawn code, then codes read back from both swapped pictures.
+  Codes of both pairs, the drawn code, then codes read back from both swapped images.
   """
   draws = iter(vectors['eps'].reshape(-1, 2, 8) if 'eps' in vectors else ())
   noise = {'codes': np.zeros((2, 2, 8), np.float32), 'read_back': np.zeros((2, 2, 8), np.float32)}
@@ -168,7 +168,7 @@ def check_losses(vectors, metrics, plan):
   for theirs, ours in NAMES.items():
     found = [name for name in (ours if isinstance(ours, tuple) else (ours,)) if name in metrics]
     if theirs == 'loss_g_gan' and not plan.on('gan'):
-      continue  # The original logs this term even where nothing heeds it.
+      continue  # The original logs this term even where it is unused.
     if not found:
       assert expected[theirs] == 0, theirs
       continue
@@ -200,7 +200,7 @@ def check_averages(vectors, state, variables):
     name = str(name)
     tree = state.ema[step_tf.step_tf_path(name)[0]]
     if name.endswith('bias'):
-      continue  # Adam's first step is the sign of a gradient, which for some biases is rounding.
+      continue  # Adam's first step is the gradient's sign, which is rounding for some biases.
     size = np.abs(variables[name]).sum()
     assert abs(leaf(tree, name).sum() - total) < 1e-5 * size, name
 

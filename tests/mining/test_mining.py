@@ -78,7 +78,7 @@ def test_ties_go_by_index(seed, count, dtype):
 def test_more_equals_than_spare_candidates():
   rng = np.random.default_rng(0)
   vectors = rng.standard_normal((200, 6)).astype(np.float32)
-  vectors[50:150] = 9  # A hundred blank pictures, the farthest from all others.
+  vectors[50:150] = 9  # A hundred blank images, the farthest from all others.
   found = neighbors.find_neighbors(vectors, 3, 13, block=64)
   nearest, farthest = brute_force(vectors, 3, 13)
   np.testing.assert_array_equal(found.nearest, nearest)

@@ -20,9 +20,9 @@ def whole(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def interruptible():
-  """Signals mean what they mean at a terminal, though the tests run in the background of a script.
+  """Handles signals as at a terminal, even if a script runs the tests in the background.
 
-  There SIGINT is ignored, and so it would be in the processes that tests start.
+  There SIGINT is ignored, also in the processes that tests start.
   """
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
   yield

@@ -141,7 +141,7 @@ def test_a_stage_resumes_only_on_its_images(images, tmp_path):
   new = [f'new{i}.png' for i in range(30)]
   held = sorted(folders.hold_out(new, 0.3))
   write_images(images, new)
-  os.utime(images / '3.png', (1, 1))  # Times of files do not count.
+  os.utime(images / '3.png', (1, 1))  # Modification times are ignored.
   write_images(images, ['5.png'], 255)
   (images / '7.png').unlink()
   split = {name: split for split, examples in recorded.items() for name in examples}

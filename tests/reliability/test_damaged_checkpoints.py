@@ -215,7 +215,7 @@ def test_leftovers_of_a_killed_write_are_not_a_checkpoint_and_are_removed(stoppe
   shutil.copytree(checkpoints / '6', half)
   empty(largest(half))
   assert toy.final(workdir / 'toy')[0] == 6
-  assert half.is_dir()  # Readers clear nothing.
+  assert half.is_dir()  # Readers delete nothing.
   toy.train(workdir)
   assert sorted(path.name for path in checkpoints.iterdir() if not path.name.isdigit()) == []
   for path in checkpoints.iterdir():

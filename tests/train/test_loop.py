@@ -133,7 +133,7 @@ def test_rows_beyond_the_checkpoint_are_dropped(tmp_path):
     writer.write_scalars(step, {'loss': step})
   writer.close()
   with (tmp_path / 'metrics.jsonl').open('a') as file:
-    file.write('{"step": 6, "lo')  # Killed in the middle of a line.
+    file.write('{"step": 6, "lo')  # Killed while writing a line.
   assert [row['step'] for row in writers.read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
   writer = writers.MetricWriter(tmp_path, start=3)
   writer.write_scalars(4, {'loss': 40})

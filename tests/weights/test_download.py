@@ -82,8 +82,8 @@ def test_keeps_the_old_file_if_the_new_one_is_not_the_published_one(
 
 
 def test_a_truncated_download_leaves_no_file(server, body, store):
-  server.files['/a.pth'] = body[:-1000], len(body)  # The server hangs up.
-  server.files['/b.pth'] = body[:-1000], None  # And never said how much was to come.
+  server.files['/a.pth'] = body[:-1000], len(body)  # The server closes the connection.
+  server.files['/b.pth'] = body[:-1000], None  # Without a content length.
   with pytest.raises(WeightsError, match='cut short after .*damaged or cut short'):
     get('alexnet', [f'{server.url}/a.pth', f'{server.url}/b.pth'])
   assert list(store.iterdir()) == []

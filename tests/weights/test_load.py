@@ -82,7 +82,8 @@ def test_the_package_has_a_net_and_its_heads(tmp_path):
   images = np.linspace(-1, 1, 64 * 64 * 3, dtype=np.float32).reshape(1, 64, 64, 3)
   assert all(np.asarray(tap).max() > 1 for tap in apply(bundled, images).values())
   convert(save(tmp_path / 'x.pth', 'squeezenet1_1'))
-  assert load_features('squeezenet1_1', taps).lineage == 'torchvision'  # The user's own wins.
+  # The user's net takes precedence.
+  assert load_features('squeezenet1_1', taps).lineage == 'torchvision'
 
 
 def test_the_bundled_files_are_what_convert_makes(tmp_path):
@@ -135,7 +136,7 @@ def test_random_features(net):
   np.testing.assert_array_equal(features.params[first]['kernel'], again.params[first]['kernel'])
   images = np.random.default_rng(0).uniform(-1, 1, (1, 64, 64, 3))
   taps = apply(features, images)
-  for tap in (first, deep):  # He's variance keeps the size of activations.
+  for tap in (first, deep):  # He initialization preserves the scale.
     assert 0.2 < float(jnp.sqrt(jnp.mean(taps[tap] ** 2))) / PIXEL_STD < 5
 
 

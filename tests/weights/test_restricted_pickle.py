@@ -28,7 +28,7 @@ REFUSED = {
     name('builtins', 'getattr'), name('torch', 'Size'), text('__class__')
   ),
   'subprocess.Popen': lambda path: (
-    b'(' + text(f'touch {path}') + b'isubprocess\nPopen\n'  # INST calls in one go.
+    b'(' + text(f'touch {path}') + b'isubprocess\nPopen\n'  # INST looks up and calls.
   ),
   'builtins.exec': lambda path: (
     b'(' + name('builtins', 'exec') + text(f'open({path!r}, "w")') + b'o'

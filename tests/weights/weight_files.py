@@ -140,9 +140,9 @@ def storage(key: str, count: int, kind: str = 'FloatStorage', *view: bytes) -> b
 
 
 def tensor(where: bytes, shape, strides=None, offset: int = 0, old: bool = False) -> bytes:
-  """As PyTorch writes a tensor now, or as it did in 2017.
+  """A tensor as PyTorch writes it now, or (`old`) as it did in 2017.
 
-  A Parameter around the first rebuilder.
+  The old form is a Parameter around the first rebuilder.
   """
   strides = strides or [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
   parts = [where, number(offset), numbers(shape), numbers(strides)]

@@ -33,7 +33,7 @@ def nhwc(maps):
 def make(name):
   """Configuration, step, state, frozen variables and a batch at the smallest width.
 
-  No parameter is at its initial zero, where swaps would not show.
+  No parameter is zero, so that swapped parameters would be noticed.
   """
   settings = Settings.of(name, batch=4, width=16, size=32 if name == 'psp_step' else 16)
   config = cases.make_config(settings, settings.stage)
@@ -48,7 +48,7 @@ def make(name):
 
 
 def assert_moved_alike(before, after, port):
-  """Checks that parameters start equal to ours and have about the same updates."""
+  """Checks that parameters start equal to ours and that their updates agree closely."""
 
   def flat(tree):
     other = nets.load(copy.deepcopy(port), tree)

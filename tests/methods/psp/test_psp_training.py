@@ -263,9 +263,9 @@ def test_psp_steps_train_only_the_encoder():
   # The encoder's batch norm and all of its parameters changed.
   after = flax.traverse_util.flatten_dict({'p': state.params, 's': state.stats})
   for path, old in flax.traverse_util.flatten_dict({'p': before[0], 's': before[1]}).items():
-    if 'se' in path:  # One hidden channel, which may be dead.
+    if 'se' in path:  # Has one hidden channel, which may be dead.
       continue
-    if 'encoder' not in path:  # The generator stays, with its noise and its mean style.
+    if 'encoder' not in path:  # The generator, its noise and its mean style are frozen.
       np.testing.assert_array_equal(after[path], old)
       continue
     assert not np.array_equal(after[path], old), path

@@ -224,7 +224,7 @@ def test_the_page_paints_and_edits_regions(workdir, run, image_files, tmp_path, 
   from step_jax.demo import controls
   from step_jax.methods.superstylenet.page import page as page_lib
 
-  monkeypatch.setattr(methods, 'load', lambda *args: run)  # What it compiled already.
+  monkeypatch.setattr(methods, 'load', lambda *args: run)  # Already compiled.
   page = page_lib.Page.open(workdir, 'latest', tmp_path)
   of_result = lambda update: pictures.read_picture(update[page.result])
   # The run's own examples, with sides keyed by role.

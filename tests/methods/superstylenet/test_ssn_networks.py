@@ -40,10 +40,10 @@ def trees_close(actual, expected, tolerance=3e-6):
 
 
 def gradients_close(actual, expected):
-  """Relative to the largest of an array; those that are truly zero hold rounding errors alone.
+  """Compares relative to the maximum of each array; true zeros may have rounding errors.
 
-  Such are biases before a batch norm, and shifts that the next norm cancels. What is expected to be
-  NaN is not compared.
+  These are biases before a batch norm, and shifts that the next norm cancels. Arrays that are
+  expected to be NaN are skipped.
   """
   assert jax.tree.structure(actual) == jax.tree.structure(expected)
   for path, a in jax.tree.leaves_with_path(actual):

@@ -118,9 +118,9 @@ def test_three_steps_match_the_original():
 
 
 def torch_gradients(vectors, prefix):
-  """Gradients by our names; NaN where the file has none, since it lacks some wide kernels'.
+  """Gradients by our names; NaN where the file has none, as for some wide kernels.
 
-  PyTorch gives none to the layer of a label that is on no pixel of a small map: zeros.
+  Zeros for the layer of a label without pixels in a small map, where PyTorch gives no gradient.
   """
   known = {'gradG:': ('G/p:', 'generator'), 'gradD:': ('D/p:', 'discriminator')}
   source, network = known[prefix]

@@ -92,7 +92,7 @@ def from_step_tf(variables: Mapping[str, np.ndarray]) -> dict[str, dict]:
       moving average, the moving average is used, as in evaluation.
 
   Returns:
-    `{'style_encoder', 'generator', 'discriminator', 'mapper'}`, as far as they are given, and
+    `{'style_encoder', 'generator', 'discriminator', 'mapper'}`, those that are given, and
     `'discriminator_2'` if the original trained a second one; float32 trees for
     `module.apply({'params': …})`.
 
