@@ -47,10 +47,10 @@ def _unmet():
   """Requirements of step_jax, from its metadata, that are not installed."""
   needed = metadata.requires('step_jax') if _version('step_jax') else ['step_jax>0']
   for requirement in map(requirements.Requirement, needed):
-    version, wanted, marker = _version(requirement.name), requirement.specifier, requirement.marker
+    version, bounds, marker = _version(requirement.name), requirement.specifier, requirement.marker
     applies = not marker or marker.evaluate({'extra': ''})
-    if applies and not wanted.contains(version or '0', prereleases=True):
-      yield f'{requirement.name} {version or "is missing"}, {wanted} is required'
+    if applies and not bounds.contains(version or '0', prereleases=True):
+      yield f'{requirement.name} {version or "is missing"}, {bounds} is required'
 
 
 def _devices() -> tuple[str, tuple[Device, ...], str]:

@@ -58,9 +58,9 @@ def fetch(url: str, path: pathlib.Path, most_bytes: int) -> None:
   if not complete:
     part.unlink()
     raise ValueError(f'too long (more than {most_bytes} bytes)')
-  wanted = urllib.parse.parse_qs(parts.fragment).get('sha256', [''])[0].lower()
-  sha256 = digest(part) if wanted else ''
-  if sha256 != wanted:
+  expected = urllib.parse.parse_qs(parts.fragment).get('sha256', [''])[0].lower()
+  sha256 = digest(part) if expected else ''
+  if sha256 != expected:
     part.unlink()
     raise ValueError(f'its SHA-256 is {sha256}, not the expected one')
   part.replace(path)

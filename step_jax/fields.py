@@ -345,7 +345,7 @@ def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str
     choices: fields to take with another default (`batch_size=12`), or groups with other defaults
       (`every=dict(log=50)`) or unchanged (`data=('path', 'crop')`).
   """
-  taken = {name: declared[name] for name in names}
+  selected = {name: declared[name] for name in names}
   for name, choice in choices.items():
     if name in declared:
       defaults = {name: choice}
@@ -354,8 +354,8 @@ def take(declared: Mapping[str, Field], *names: str, **choices: Any) -> dict[str
     else:
       defaults = {f'{name}.{leaf}': declared[f'{name}.{leaf}'].default for leaf in choice}
     for field, default in defaults.items():
-      taken[field] = dataclasses.replace(declared[field], default=default)
-  return taken
+      selected[field] = dataclasses.replace(declared[field], default=default)
+  return selected
 
 
 # Groups in the order of the documentation; the empty name is for fields without a group.

@@ -244,10 +244,10 @@ def temporary_folder(beside: pathlib.Path, name: str) -> Iterator[pathlib.Path]:
   Folders of this kind left by killed processes are removed first. A process locks its folder while
   it runs, so others know that it is in use. On file systems without locks, nothing is removed.
   """
-  for left in beside.glob('.*-????????.part'):
-    with folder_lock(left, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
+  for abandoned in beside.glob('.*-????????.part'):
+    with folder_lock(abandoned, fcntl.LOCK_EX | fcntl.LOCK_NB) as locked:
       if locked:
-        shutil.rmtree(left, ignore_errors=True)
+        shutil.rmtree(abandoned, ignore_errors=True)
   while True:
     with tempfile.TemporaryDirectory(
       prefix=f'.{short_name(name)}-', suffix='.part', dir=beside, ignore_cleanup_errors=True

@@ -169,12 +169,12 @@ def calling(function: Callable, *args) -> timing.Work:
 
 def training(step: Callable, state, batch, frozen) -> timing.Work:
   """Workload that trains on one batch; each call continues from the last, donated state."""
-  kept = [state]
+  current = [state]
   del state
 
   def work(calls):
     for _ in range(calls):
-      kept[0], metrics = step(kept[0], batch, frozen)
-    jax.block_until_ready((kept[0], metrics))
+      current[0], metrics = step(current[0], batch, frozen)
+    jax.block_until_ready((current[0], metrics))
 
   return work

@@ -50,13 +50,13 @@ def try_variants(
     work = None
     try:
       work = variant.make()
-      taken = timing.in_turn({'': work}, rounds, **clocks)['']
+      times = timing.in_turn({'': work}, rounds, **clocks)['']
     # A variant that does not run here (no compiler, missing package) must not end the benchmark.
     except Exception as error:
       reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
       trials.append(Trial(variant.name, None, reason[:200]))
     else:
-      seconds = timing.Spread.of(taken).median
+      seconds = timing.Spread.of(times).median
       trials.append(Trial(variant.name, seconds))
       if seconds < fastest:
         best, best_name, fastest = work, variant.name, seconds
@@ -90,7 +90,7 @@ def measure_case(settings: Settings, benchmark: case.Case, exact: bool) -> dict:
   works[MATMUL], matmul_flops = machine.matmul_ceiling(dtype, 'highest' if exact else None)
   works[COPY], copy_bytes = machine.copy_ceiling()
   seconds = timing.in_turn(works, settings.repeats, settings.at_least)
-  spread = {name: timing.Spread.of(taken) for name, taken in seconds.items()}
+  spread = {name: timing.Spread.of(times) for name, times in seconds.items()}
   ours, program = spread[OURS].median, benchmark.program
   ceilings = {
     'matmul_flops_per_second': matmul_flops / spread[MATMUL].median,

@@ -32,8 +32,8 @@ def peaks(settings: Settings, names: Sequence[str]) -> dict[str, int]:
   """
   peak_of = {}
   for name in names:
-    given = json.dumps({'settings': dataclasses.asdict(settings), 'name': name})
-    command = [sys.executable, '-m', 'step_jax.bench.memory', given]
+    request = json.dumps({'settings': dataclasses.asdict(settings), 'name': name})
+    command = [sys.executable, '-m', 'step_jax.bench.memory', request]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
       last = (done.stderr.strip().splitlines() or ['no message'])[-1]
@@ -96,8 +96,8 @@ def _main() -> None:
   from step_jax import places
 
   places.keep_compiled()
-  given = json.loads(sys.argv[1])
-  print(peak(Settings(**given['settings']), given['name']))
+  request = json.loads(sys.argv[1])
+  print(peak(Settings(**request['settings']), request['name']))
 
 
 if __name__ == '__main__':

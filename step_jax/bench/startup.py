@@ -63,8 +63,8 @@ def spawn(settings: Settings, folder: str, cache: pathlib.Path) -> dict:
     RunError: the process failed.
   """
   environment = {**os.environ, 'JAX_COMPILATION_CACHE_DIR': str(cache)}
-  given = {'settings': dataclasses.asdict(settings), 'folder': folder, 'started': time.time()}
-  command = [sys.executable, '-m', 'step_jax.bench.startup', json.dumps(given)]
+  request = {'settings': dataclasses.asdict(settings), 'folder': folder, 'started': time.time()}
+  command = [sys.executable, '-m', 'step_jax.bench.startup', json.dumps(request)]
   done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
   if done.returncode:
     last = (done.stderr.strip().splitlines() or ['no message'])[-1]
@@ -96,9 +96,9 @@ def _main() -> None:
   from step_jax import places
 
   places.keep_compiled()
-  given = json.loads(sys.argv[1])
-  settings = Settings(**given['settings'])
-  print(json.dumps(first_step(settings, given['folder'], given['started'])))
+  request = json.loads(sys.argv[1])
+  settings = Settings(**request['settings'])
+  print(json.dumps(first_step(settings, request['folder'], request['started'])))
 
 
 if __name__ == '__main__':

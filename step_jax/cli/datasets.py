@@ -56,10 +56,10 @@ def _prepare(args) -> None:
   from step_jax.data import builder, folders
   from step_jax.data.labels import Labels
 
-  given = args.folder, args.layout, args.val_fraction
-  picture_set = folders.scan(*given, Labels(args.palette, side=args.direction[0]))
+  options = args.folder, args.layout, args.val_fraction
+  picture_set = folders.scan(*options, Labels(args.palette, side=args.direction[0]))
   if picture_set.layout == 'images_labels' and not args.palette:
-    picture_set = folders.scan(*given, Labels('index'))
+    picture_set = folders.scan(*options, Labels('index'))
   make = builder.prepare_in_bucket if files.in_bucket(args.out) else builder.prepare
   make(picture_set, args.out, args.resize)
   counts = ', '.join(f'{len(examples)} {split}' for split, examples in picture_set.splits.items())

@@ -145,8 +145,8 @@ def _bench(args) -> None:
     'vs', 'size', 'batch', 'width', 'dtype', 'repeats', 'count', 'features', 'data', 'stage',
     'memory', 'variants', 'fsdp',
   )  # fmt: skip
-  given = {field: getattr(args, field) for field in fields}
-  settings = bench_settings.Settings.of(args.name, **given, tf32=not args.no_tf32)
+  values = {field: getattr(args, field) for field in fields}
+  settings = bench_settings.Settings.of(args.name, **values, tf32=not args.no_tf32)
   report = measure.run(settings)
   print(record.text(report))
   if args.json:

@@ -139,9 +139,9 @@ def scan(
   held_out = 'val' not in named
   if held_out:
     train = named['train']
-    held = hold_out(train, val_fraction)
-    named['train'] = {name: paths for name, paths in train.items() if name not in held}
-    named['val'] = {name: paths for name, paths in train.items() if name in held}
+    chosen = hold_out(train, val_fraction)
+    named['train'] = {name: paths for name, paths in train.items() if name not in chosen}
+    named['val'] = {name: paths for name, paths in train.items() if name in chosen}
   load = functools.partial(_load, layout, labels, arrays)
   splits = {
     split: [Example(name, functools.partial(load, paths)) for name, paths in examples.items()]

@@ -112,18 +112,18 @@ def eval_batches(examples: Iterable[Batch], batch_size: int, parts: int = 1) -> 
     index of each example in the given order, and a mask that is 0 for copies, otherwise 1.
   """
   waiting: dict[tuple, list[Batch]] = {}
-  whole: dict[tuple, list[Batch]] = {}
+  complete: dict[tuple, list[Batch]] = {}
   for index, example in enumerate(examples):
     size = next(iter(example.values())).shape
     bucket = waiting.setdefault(size, [])
     bucket.append({**example, 'index': np.int32(index)})
     if len(bucket) == batch_size:
-      whole.setdefault(size, []).append(_fill(waiting.pop(size), batch_size))
-      if len(whole[size]) == parts:
-        yield _join(whole.pop(size), parts)
+      complete.setdefault(size, []).append(_fill(waiting.pop(size), batch_size))
+      if len(complete[size]) == parts:
+        yield _join(complete.pop(size), parts)
   for size, bucket in waiting.items():
-    whole.setdefault(size, []).append(_fill(bucket, batch_size))
-  for batches in whole.values():
+    complete.setdefault(size, []).append(_fill(bucket, batch_size))
+  for batches in complete.values():
     for start in range(0, len(batches), parts):
       yield _join(batches[start : start + parts], parts)
 

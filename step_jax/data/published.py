@@ -232,17 +232,17 @@ def _verified(
 ) -> str:
   """Checks the SHA-256 of an archive against the published one or the first download."""
   sha256, record = download.digest(archive), _origin(out)
-  wanted, where = published.sha256, 'that of the published archive'
-  if not wanted and record.is_file():
+  expected, where = published.sha256, 'that of the published archive'
+  if not expected and record.is_file():
     try:
-      wanted = str(untrusted.read_json(record.read_text('utf-8'))['sha256'])
+      expected = str(untrusted.read_json(record.read_text('utf-8'))['sha256'])
     except (ValueError, KeyError) as error:
       raise untrusted.damaged(record, error, 'remove it') from None
     where = f'that of the first download ({record}; remove it to accept the new archive)'
-  if wanted and sha256 != wanted:
+  if expected and sha256 != expected:
     files.remove_folder(archive.parent)
     raise DataError(f'{url}: its SHA-256 is {sha256[:16]}…, not {where}: use another address')
-  if not wanted:
+  if not expected:
     say(f'no SHA-256 of this archive is published: trusting this download, recorded in {record}')
   return sha256
 

@@ -36,11 +36,11 @@ def compare(workdirs: Sequence[str | os.PathLike]) -> str:
   )
   rows, refusals, compared = [], [], False
   for id_ in ids:
-    held = {run: scores[id_] for run, scores in runs.items() if id_ in scores}
-    first_run, first = next(iter(held.items()))
-    refused = {run: score for run, score in held.items() if score['hash'] != first['hash']}
-    compared = compared or len(held) - len(refused) > 1
-    cells = [_REFUSED if run in refused else _cell(held.get(run)) for run in runs]
+    by_run = {run: scores[id_] for run, scores in runs.items() if id_ in scores}
+    first_run, first = next(iter(by_run.items()))
+    refused = {run: score for run, score in by_run.items() if score['hash'] != first['hash']}
+    compared = compared or len(by_run) - len(refused) > 1
+    cells = [_REFUSED if run in refused else _cell(by_run.get(run)) for run in runs]
     rows.append([id_, *cells])
     refusals += [
       f'{id_}: {run} is not compared with {first_run}: {difference(first, score)}'

@@ -105,10 +105,10 @@ def evaluate(
   own = methods.METHODS[session.run.method].hook('measures') or ()
   covered = set().union(*(of for _, of in own))
   general = [(measure, of) for measure, of in _MEASURES if not of <= covered]
-  left = [(measure, of) for measure, of in (*own, *general) if of & set(groups)]
+  pending = [(measure, of) for measure, of in (*own, *general) if of & set(groups)]
   skipped = {group: [] for group in GROUPS if group in groups}
-  while left:
-    measure, measured = left.pop(0)
+  while pending:
+    measure, measured = pending.pop(0)
     log.info('measuring %s', ', '.join(sorted(measured & set(groups))))
     try:
       for score in measure(session):
@@ -120,7 +120,7 @@ def evaluate(
           results['scores'][score.protocol.id] = _describe(score)
           if 'sampler' in score.protocol.definition:
             results['scores'][score.protocol.id]['drawn_by'] = session.drawn_by
-      waiting = set().union(*(of for _, of in left))
+      waiting = set().union(*(of for _, of in pending))
       results['groups'] = {group: what for group, what in skipped.items() if group not in waiting}
     finally:
       if results['scores'] or results['groups']:

@@ -83,11 +83,11 @@ def lower(
     platforms: platforms to export for.
   """
   names = tuple(name for name in arrays if name.startswith(f'{network}/'))
-  taken = {name: jax.ShapeDtypeStruct(arrays[name].shape, arrays[name].dtype) for name in names}
+  specs = {name: jax.ShapeDtypeStruct(arrays[name].shape, arrays[name].dtype) for name in names}
   function = _flat(function)
   with _no_paths():
     exported = export.export(jax.jit(function), platforms=platforms)(
-      taken, *arguments(inputs, constraints)
+      specs, *arguments(inputs, constraints)
     )
   return Program(function, exported, names, inputs, output, constraints, does)
 

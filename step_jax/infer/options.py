@@ -91,18 +91,18 @@ def read(run: methods.Encoder, own_files: OwnFiles, image: Any) -> dict[str, Any
 
 
 def _matched(name: str, values: Sequence[str], images: Sequence[files.Path]) -> list[files.Path]:
-  given = [files.path(value) for value in values]
-  if len(given) == 1 and given[0].is_dir():
+  paths = [files.path(value) for value in values]
+  if len(paths) == 1 and paths[0].is_dir():
     by_stem: dict[str, list[files.Path]] = {}
-    for path in given[0].iterdir():
+    for path in paths[0].iterdir():
       if not path.name.startswith('.'):
         by_stem.setdefault(path.stem, []).append(path)
-    return [_only(name, given[0], by_stem.get(image.stem, []), image) for image in images]
-  if len(given) != len(images):
+    return [_only(name, paths[0], by_stem.get(image.stem, []), image) for image in images]
+  if len(paths) != len(images):
     raise ConfigError(
-      f'{name}: got {len(given)} files for {len(images)} images: give one for each, or a folder'
+      f'{name}: got {len(paths)} files for {len(images)} images: give one for each, or a folder'
     )
-  return given
+  return paths
 
 
 def _only(

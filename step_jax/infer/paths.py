@@ -44,21 +44,21 @@ def plan(
     DataError: two results, or a result and the overview, would have the same name. Names that
       differ only in case or in Unicode normalization count as equal, as on some file systems.
   """
-  taken: dict[str, files.Path | None] = {overview: None}
+  sources_by_name: dict[str, files.Path | None] = {overview: None}
   outputs = []
   for source in sources:
     ends = [''] if count == 1 else [f'_{i:02d}' for i in range(count)]
     outputs.append([out / f'{source.stem}{end}{suffix}' for end in ends])
     name = outputs[-1][0].name
     key = unicodedata.normalize('NFC', name).casefold()
-    if key in taken:
-      other = taken[key]
+    if key in sources_by_name:
+      other = sources_by_name[key]
       what = f'that of {shown(str(other))}' if other else 'the overview of all results'
       raise DataError(
         f'{shown(str(source))}: its result and {what} would both be {shown(name)} in '
         f'{shown(str(out))}: rename it, or use a separate command with another --out'
       )
-    taken[key] = source
+    sources_by_name[key] = source
   return outputs
 
 

@@ -56,9 +56,9 @@ def register(method: Method) -> None:
     ValueError: another method has a stage of the same name.
   """
   others = [other for name, other in METHODS.items() if name != method.name]
-  taken = {stage.name for other in others for stage in other.stages}
+  names = {stage.name for other in others for stage in other.stages}
   for stage in method.stages:
-    if stage.name in taken:
+    if stage.name in names:
       raise ValueError(f'method {method.name!r}: another method has a stage {stage.name!r}')
   METHODS[method.name] = method
   for stage in method.stages:

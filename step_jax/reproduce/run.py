@@ -38,9 +38,9 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
   for name in names:
     if name not in row_names:
       raise ConfigError(f'no row is called {name!r}; there are {", ".join(sorted(row_names))}')
-  wanted = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
-  rows = [row for row in wanted if set(row.needs) <= set(settings.sources)]
-  for missing in sorted({role for row in wanted for role in row.needs} - set(settings.sources)):
+  selected = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
+  rows = [row for row in selected if set(row.needs) <= set(settings.sources)]
+  for missing in sorted({role for row in selected for role in row.needs} - set(settings.sources)):
     log.warning('rows that need the %s data set are left out: give --%s', missing, missing)
   if not rows:
     raise ConfigError('no row is left to train: give --related, or other --rows')
@@ -70,8 +70,8 @@ def reproduce(
   """
   table = _table(name)
   workdir = files.path(workdir)
-  wanted = choose_rows(table, settings, rows)
-  planned = jobs.make(table, settings, wanted)
+  selected = choose_rows(table, settings, rows)
+  planned = jobs.make(table, settings, selected)
   for i, job in enumerate(planned):
     log.info('--- %d of %d: %s', i + 1, len(planned), job.folder)
     _take_files(workdir, job)
@@ -80,7 +80,7 @@ def reproduce(
   examples = _examples(workdir / last.folder, last.config)
   role = methods.of_stage(last.config.stage)[0].source_role
   lines = []
-  for row in wanted:
+  for row in selected:
     lines.append(_line(table, row, settings, workdir, examples))
     facts = _facts(table, settings, lines)
     path = page.write(workdir, table.title, facts, lines, _header(role, examples))
@@ -93,13 +93,13 @@ def plan(
   """Text with the stages that `reproduce` would train, and their estimated times."""
   table = _table(name)
   workdir = files.path(workdir)
-  wanted = jobs.make(table, settings, choose_rows(table, settings, rows))
-  minutes = [seconds / 60 for seconds in estimate.seconds_left(wanted, workdir)]
+  planned = jobs.make(table, settings, choose_rows(table, settings, rows))
+  minutes = [seconds / 60 for seconds in estimate.seconds_left(planned, workdir)]
   lines = [
     f'{str(job.folder):<44} {stage_lib.num_steps(job.config):>8} steps {left:>8.1f} min'
     if 'total_kimg' in job.config.schedule
     else f'{str(job.folder):<44} {job.config.schedule.epochs:>8} epochs     < 1 min'
-    for job, left in zip(wanted, minutes, strict=True)
+    for job, left in zip(planned, minutes, strict=True)
   ]
   total = sum(minutes)
   return '\n'.join(

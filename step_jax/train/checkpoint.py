@@ -49,11 +49,11 @@ class Checkpoints:
     self._refusals = (Exception,) if files.in_bucket(folder) else (OSError, ValueError)
     policies = ocp.checkpoint_managers
     # The two latest, in case the newest is damaged.
-    kept = [policies.LatestN(2)]
+    preserved = [policies.LatestN(2)]
     score = None
     if best_metric:
       score = lambda metrics: float((metrics or {}).get(best_metric, 'inf'))
-      kept.append(
+      preserved.append(
         policies.BestN(
           n=1, get_metric_fn=score, reverse=True, keep_checkpoints_without_metrics=False
         )
@@ -67,7 +67,7 @@ class Checkpoints:
       options=ocp.CheckpointManagerOptions(
         create=create,
         cleanup_tmp_directories=create,
-        preservation_policy=policies.AnyPreservationPolicy(kept),
+        preservation_policy=policies.AnyPreservationPolicy(preserved),
         best_fn=score,
         best_mode='min',
       ),

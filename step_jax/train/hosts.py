@@ -33,16 +33,16 @@ def join() -> None:
   Raises:
     ConfigError: the variables are not valid.
   """
-  given = {}
+  arguments = {}
   if COUNT in os.environ:
     try:
-      given = {'num_processes': int(os.environ[COUNT]), 'process_id': int(os.environ[INDEX])}
+      arguments = {'num_processes': int(os.environ[COUNT]), 'process_id': int(os.environ[INDEX])}
     except (KeyError, ValueError):
       raise ConfigError(
         f'{COUNT}={os.environ[COUNT]}, {INDEX}={os.environ.get(INDEX, "")}: on every host give the '
         f'number of hosts, its own from 0 on, and {ADDRESS}=HOST:PORT of the first'
       ) from None
-  jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT, **given)
+  jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT, **arguments)
   threading.Thread(target=_watch, daemon=True).start()
 
 

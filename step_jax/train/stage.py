@@ -120,16 +120,16 @@ def warm_start(
   if not config.init_from:
     return {}, {}
   folder = stage_folder(workdir, config.init_from)
-  wanted = jax.eval_shape(step.init, jax.random.key(0))
+  expected = jax.eval_shape(step.init, jax.random.key(0))
   with _open_checkpoints(folder) as checkpoints:
     params, stats = checkpoints.names('params'), checkpoints.names('stats')
-  like = {name: tree for name, tree in wanted.params.items() if name in params}
+  like = {name: tree for name, tree in expected.params.items() if name in params}
   if not like:
     raise RunError(
-      f'{folder}: holds none of the networks of this stage ({", ".join(wanted.params)}), only '
+      f'{folder}: holds none of the networks of this stage ({", ".join(expected.params)}), only '
       f'{", ".join(sorted(params))}: set init_from to another stage'
     )
-  own = wanted.stats or {}
+  own = expected.stats or {}
   of_these = {name: own[name] for name in own if name in like and name in stats}
   # A checkpoint does not contain empty dicts.
   loaded = load_networks(

@@ -50,8 +50,8 @@ class MetricWriter:
       self._here = pathlib.Path(self._temporary.name)
     path = self._here / METRICS_FILE
     with self._told():
-      kept = [row for row in read_metrics(folder) if row['step'] <= start]
-      files.write_text(path, ''.join(json.dumps(row) + '\n' for row in kept), sync=True)
+      rows = [row for row in read_metrics(folder) if row['step'] <= start]
+      files.write_text(path, ''.join(json.dumps(row) + '\n' for row in rows), sync=True)
       self._file = path.open('a')
       self._events = _Events(folder, self._here, start + 1)
 

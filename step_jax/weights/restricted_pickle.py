@@ -50,11 +50,11 @@ class Record(dict):
 
   def __init__(self, *pairs: Any):
     super().__init__()
-    for given in pairs:
-      if type(given) is not list:
+    for items in pairs:
+      if type(items) is not list:
         raise TypeError('an OrderedDict of no list')
-      self.update(given)
-      given.clear()
+      self.update(items)
+      items.clear()
 
   def __setstate__(self, state: Any) -> None:
     """Drops the state: PyTorch keeps module versions there."""
@@ -161,20 +161,20 @@ class _Work:
       first = len(stack) - len(takes)
     if first < 0:
       raise ValueError('stack')
-    taken = stack[first:]
+    popped = stack[first:]
     del stack[first:]
-    weight = 1 + sum(taken)
+    weight = 1 + sum(popped)
     self._total += weight
     if self._total > _MOST_WORK:
       raise ValueError('too much work')
     if name in _PUT or name == 'MEMOIZE':
-      stack += taken
+      stack += popped
       self._memo[len(self._memo) if name == 'MEMOIZE' else argument] = stack[-1]
     elif name in ('GET', 'BINGET', 'LONG_BINGET'):
       stack.append(self._memo[argument])
     elif name == 'DUP':
-      stack += taken * 2
+      stack += popped * 2
     elif name in _GROW:  # Lists and dicts cannot be keys, so they are not visited again.
-      stack.append(taken[0])
+      stack.append(popped[0])
     else:
       stack += [weight] * len(gives)

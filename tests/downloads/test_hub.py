@@ -169,7 +169,7 @@ def test_invalid_names(name):
 
 def test_the_missing_extra(monkeypatch):
   monkeypatch.setitem(sys.modules, 'huggingface_hub', None)
-  with pytest.raises(RunError, match=r"pip install 'step_jax\[hub\]'"):
+  with pytest.raises(RunError, match=r"pip install -e '\.\[hub\]'"):
     methods.resolve('hf://ann/swatches')
 
 

@@ -236,4 +236,4 @@ def test_videos_that_cannot_be(tmp_path):
     with pytest.raises(ConfigError, match=match):
       files.translate('run', inputs, tmp_path / 'out', **options)
   still = write(tmp_path / 'still.webp')
-  refuse('replace', [image], tmp_path / 'out', interpolate=[still, other], video=still)
+  refuse('would overwrite', [image], tmp_path / 'out', interpolate=[still, other], video=still)

@@ -33,13 +33,13 @@ class Way:
   bfloat16: bool = False
 
   def __str__(self) -> str:
-    words = [
+    parts = [
       'compiled' if self.compiled else 'eager',
       'channels-last' if self.channels_last else 'contiguous',
       *{None: [], True: ['group norm'], False: ['instance norm']}[self.grouped],
       *(['autocast'] if self.bfloat16 else []),
     ]
-    return ', '.join(words)
+    return ', '.join(parts)
 
   @property
   def memory_format(self) -> torch.memory_format:

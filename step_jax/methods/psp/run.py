@@ -79,8 +79,8 @@ class PspRun:
     single = images.ndim == 2 or (
       images.ndim == 3 and (self.config.task != 'segmentation' or images.shape[-1] == 3)
     )
-    given = images[None] if single else images
-    sources = np.stack([inputs.prepare(self.config, source) for source in given])
+    batch = images[None] if single else images
+    sources = np.stack([inputs.prepare(self.config, source) for source in batch])
     codes = _in_batches(self._encode, self.params, sources)
     return codes[0] if single else codes
 
@@ -227,8 +227,8 @@ def encode_sources(
   sources: jax.Array,
 ) -> jax.Array:
   """Codes `[B, n, D]` of sources from `inputs.prepare`."""
-  given = train_psp.to_input(sources, config.task, networks.input_channels(config))
-  return functions.encode(encoder, generator, variables, given, config.start_from_mean)
+  images = train_psp.to_input(sources, config.task, networks.input_channels(config))
+  return functions.encode(encoder, generator, variables, images, config.start_from_mean)
 
 
 def _in_batches(function, variables, array: np.ndarray) -> np.ndarray:

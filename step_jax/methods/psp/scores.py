@@ -133,12 +133,12 @@ def _reconstruction(session: Session) -> Iterator[Score | Skipped]:
   def compare(variables, face, batch):
     output = functions.draw(generator, variables, batch['code'], round_down=True)
     pair = [images.to_float(x) for x in (functions.fit(output, side), batch['target'])]
-    found = {'l2': jnp.mean(jnp.square(pair[0] - pair[1]), axis=(1, 2, 3))}
+    distances = {'l2': jnp.mean(jnp.square(pair[0] - pair[1]), axis=(1, 2, 3))}
     if identity is not None:
       embed = lambda x: identity.apply(face, x)
       features = [losses.identity_features(embed, x) for x in pair]
-      found['identity'] = losses.cosine(*features)
-    return found
+      distances['identity'] = losses.cosine(*features)
+    return distances
 
   coded = (
     {'code': session.run.encode(example['source']), 'target': example['target']}
@@ -167,11 +167,11 @@ def _diversity(session: Session) -> Iterator[Score | Skipped]:
     return {'outputs': jax.lax.map(lambda args: one(*args), (batch['code'], batch['number']))}
 
   def compare(params, batch):
-    found = {}
+    distances = {}
     for item in session.learned:
       seen = item.features(params[item.name], batch['outputs'][0])
-      found[item.name] = item.between_all(params[item.name], seen)[None]
-    return found
+      distances[item.name] = item.between_all(params[item.name], seen)[None]
+    return distances
 
   codes = (
     {'code': session.run.encode(example['source']), 'number': np.int32(i)}
@@ -182,13 +182,13 @@ def _diversity(session: Session) -> Iterator[Score | Skipped]:
     {'outputs': np.stack([resizing.resize_for_lpips(x) for x in row['outputs']])} for row in drawn
   )
   params = session.put({item.name: item.params for item in session.learned})
-  found = scores.stack(session.stream(compare, (params,), sets, batch_size=1))
+  distances = scores.stack(session.stream(compare, (params,), sets, batch_size=1))
   facts = {'seed': str(session.seed), 'inputs': str(count)}
   for item in session.learned:
     protocol = session.protocol(
       '{lpips}-diversity-noise/256', {'lpips': item.name}, weights=item.weights, **facts
     )
-    yield mean_score(protocol, diversity.all_pairs(found[item.name]))
+    yield mean_score(protocol, diversity.all_pairs(distances[item.name]))
 
 
 MEASURES = (

@@ -195,15 +195,15 @@ def check_keys(state: State, entries: Iterable[Entry], where: str) -> None:
   Raises:
     WeightsError: a key is missing or unknown, or a filter differs.
   """
-  wanted = {entry.key for entry in entries}
-  missing = [key for key in wanted if key not in state]
+  keys = {entry.key for entry in entries}
+  missing = [key for key in keys if key not in state]
   if missing:
     more = f' and {len(missing) - 1} more arrays' if len(missing) > 1 else ''
     raise WeightsError(
       f'{where} lacks {min(missing)}{more}; give a complete state dict of this network'
     )
   for key in state:
-    if key in wanted or _IGNORED.fullmatch(key):
+    if key in keys or _IGNORED.fullmatch(key):
       continue
     if not key.endswith('.kernel'):
       raise WeightsError(f'{where} has {shown(key)}, which this network does not have')

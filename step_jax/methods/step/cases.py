@@ -93,15 +93,15 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
   shape = jax.ShapeDtypeStruct((config.batch_size, *config.data.crop, 3), np.uint8)
   batch = random_batch({'source': shape, 'target': shape})
   batch['z'] = np.asarray(jax.random.normal(keys[2], (config.batch_size, config.model.z_dim)))
-  given = jax.device_put(batch)
+  data = jax.device_put(batch)
   # Two programs, as in `run.Translator`.
   encode, encoding = case.compile_(
-    jax.jit(functools.partial(functions.encode, encoder)), params, given['target']
+    jax.jit(functools.partial(functions.encode, encoder)), params, data['target']
   )
   generate, generating = case.compile_(
-    jax.jit(functools.partial(functions.generate, generator)), params, given['source'], given['z']
+    jax.jit(functools.partial(functions.generate, generator)), params, data['source'], data['z']
   )
-  translate = lambda: generate(params, given['source'], encode(params, given['target']))
+  translate = lambda: generate(params, data['source'], encode(params, data['target']))
 
   def make(name, program, function, *args):
     def variants():
@@ -116,6 +116,6 @@ def inference_cases(settings: Settings) -> Sequence[case.Case]:
 
   return [
     make('translate', encoding.then(generating), translate),
-    make('encode', encoding, encode, params, given['target']),
-    make('generate', generating, generate, params, given['source'], given['z']),
+    make('encode', encoding, encode, params, data['target']),
+    make('generate', generating, generate, params, data['source'], data['z']),
   ]

@@ -26,9 +26,9 @@ def _spse_case(settings: Settings, kind: str) -> case.Case:
     np.stack, zip(*(make(settings.size, i) for i in range(settings.batch)), strict=True)
   )
   table = spline_table()
-  given = jax.device_put((images, labels, table))
+  arrays = jax.device_put((images, labels, table))
   run = jax.jit(extract, static_argnums=2)
-  compiled, program = case.compile_(run, *given[:2], sample_maps.NUM_LABELS, given[2])
+  compiled, program = case.compile_(run, *arrays[:2], sample_maps.NUM_LABELS, arrays[2])
 
   def variants() -> Sequence[case.Variant]:
     def work(calls):
@@ -39,7 +39,7 @@ def _spse_case(settings: Settings, kind: str) -> case.Case:
 
     return [case.Variant('numpy', lambda: work)]
 
-  work = case.calling(compiled, *given)
+  work = case.calling(compiled, *arrays)
   return case.Case(f'spse/{kind}', settings.batch, 'images', work, program, variants)
 
 

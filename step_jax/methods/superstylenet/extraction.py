@@ -229,8 +229,8 @@ def _extract_files(examples, side, folder, numbers, extractor: Extractor) -> Non
         bar.update()
         if time.monotonic() - logged > _LOG_SECONDS:
           logged = time.monotonic()
-          left = (logged - start) / done * (total - done)
-          log.info('style codes: %d of %d images, %.0f min left', done, total, left / 60)
+          remaining = (logged - start) / done * (total - done)
+          log.info('style codes: %d of %d images, %.0f min left', done, total, remaining / 60)
       files.write_array(_file(folder, number), np.stack(marked))
   for outcome in (Outcome.NO_STEP, Outcome.TOO_FEW_SUPERPIXELS):
     if outcomes[outcome]:

@@ -29,8 +29,8 @@ class RegionSession(Session):
   @functools.cache  # noqa: B019
   def codes(self, split: str) -> RegionCodes:
     """Codes `[N, L, 512]` of a split, from the cache if possible."""
-    kept = stage.kept_codes(self.config, self.pair_set, split, self.mesh)
-    each = [kept[i] for i in range(len(kept))]
+    codes = stage.kept_codes(self.config, self.pair_set, split, self.mesh)
+    each = [codes[i] for i in range(len(codes))]
     return RegionCodes(*map(np.stack, zip(*each, strict=True)))
 
 

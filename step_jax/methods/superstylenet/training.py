@@ -248,7 +248,7 @@ class Trainer:
       frozen: see `train_step`.
     """
     objectives, optimizers_ = self.objectives, self.optimizers
-    kept = state.stats.get(AVERAGED)
+    before = state.stats.get(AVERAGED)
     grads, stats, metrics = objectives.generator_gradients(
       state.params, state.stats, batch, noises[0], frozen
     )
@@ -258,11 +258,11 @@ class Trainer:
       state, 'discriminator', optimizers_['discriminator'], {'discriminator': grads}
     )
     decay = optimizers.ema_decay(state.step, self.ema_decay)
-    if kept is not None:
+    if before is not None:
       # Vectors of spectral norm follow the kernels within a few steps, so the averaged kernels use
       # those of the current network. An average of directions would not be a direction.
       averaged = optimizers.ema_update(
-        kept['batch_stats'], stats['generator']['batch_stats'], decay
+        before['batch_stats'], stats['generator']['batch_stats'], decay
       )
       stats[AVERAGED] = {**stats['generator'], 'batch_stats': averaged}
     return state_lib.finish(state, decay, stats), {**metrics, **judged}

@@ -160,8 +160,8 @@ class PspStep(Program):
     output = self.generator.synthesize(styles, noise)
     output = F.adaptive_avg_pool2d(output, target.shape[-2:])
     with torch.no_grad():
-      wanted = self.features(target)
-    taps = zip(self.features(output), wanted, self.heads, strict=True)
+      targets = self.features(target)
+    taps = zip(self.features(output), targets, self.heads, strict=True)
     lpips = sum(_lpips(x, y, head) for x, y, head in taps)
     return (output - target).square().mean(), lpips
 

@@ -90,9 +90,9 @@ def import_step(
     init = (pretrain if stage == 'pretrain' else translate).abstract(config, _ANY_SIZE).step.init
   # Only shapes: networks with the widths of an untrusted header must not be allocated.
   shapes = jax.eval_shape(init, jax.random.key(config.seed))
-  for trees, given in ((shapes.params, params), (shapes.ema, averages)):
-    for name in sorted(set(trees) & set(given)):
-      _check_fits(prefix, name, trees[name], given[name])
+  for trees, imported in ((shapes.params, params), (shapes.ema, averages)):
+    for name in sorted(set(trees) & set(imported)):
+      _check_fits(prefix, name, trees[name], imported[name])
   state = jax.jit(init)(jax.random.key(config.seed))
   state = state.replace(
     step=np.int32(step), params={**state.params, **_of(state.params, params)},

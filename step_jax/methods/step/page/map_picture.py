@@ -75,11 +75,11 @@ def apart(places: np.ndarray, distance: float) -> np.ndarray:
 
   Chosen greedily, in order.
   """
-  taken: list[int] = []
+  chosen: list[int] = []
   for i, place in enumerate(places):
-    if not taken or np.abs(places[taken] - place).max(axis=1).min() >= distance:
-      taken.append(i)
-  return np.array(taken, int)
+    if not chosen or np.abs(places[chosen] - place).max(axis=1).min() >= distance:
+      chosen.append(i)
+  return np.array(chosen, int)
 
 
 def _box(place: np.ndarray, radius: float) -> tuple[float, ...]:

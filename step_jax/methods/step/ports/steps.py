@@ -98,12 +98,12 @@ class TranslateStep(Program):
       z, _, _ = self.encoder(target)
       fake = self.generator(source, z)
       with torch.no_grad():
-        wanted = self.features(target)
+        targets = self.features(target)
       activations = self.features(fake)
       logits = self.discriminator(fake, source)
     terms = (
       weight * (perceptual.FEATURE_SCALE * (x.float() - y.float())).square().mean()
-      for weight, x, y in zip(self.tap_weights, activations, wanted, strict=True)
+      for weight, x, y in zip(self.tap_weights, activations, targets, strict=True)
     )
     # Halved, because the original averages the term with a zero.
     gan = sum((scale - 1.0).square().mean() for scale in logits) / 2

@@ -140,8 +140,8 @@ class Objectives:
     count = self.num_pairs
     groups = count * len(batches)
     pictures = interleave([part for x in batches for part in separate(x, count)])
-    given = interleave(separate(sources, count) * len(batches))
-    scales = self.discriminator.apply({'params': params}, pictures, given, groups)
+    conditions = interleave(separate(sources, count) * len(batches))
+    scales = self.discriminator.apply({'params': params}, pictures, conditions, groups)
     return [
       losses.lsgan_loss(list(logits), label)
       for logits in zip(*(separate(scale, groups) for scale in scales), strict=True)

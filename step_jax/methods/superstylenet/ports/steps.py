@@ -111,13 +111,13 @@ class Step(running.Program):
     """Loss of the generator."""
     fake, one_hot = self.generate_(labels, codes, noise)
     real = running.to_float(image)
-    judged, wanted = self.judge(one_hot, fake, real)
-    gan = -sum(scale[-1].mean() for scale in judged) / len(judged)
+    fakes, reals = self.judge(one_hot, fake, real)
+    gan = -sum(scale[-1].mean() for scale in fakes) / len(fakes)
     matching = sum(
       (x - y.detach()).abs().mean()
-      for ours, theirs in zip(judged, wanted, strict=True)
+      for ours, theirs in zip(fakes, reals, strict=True)
       for x, y in zip(ours[:-1], theirs[:-1], strict=True)
-    ) / len(judged)
+    ) / len(fakes)
     total = self.loss.gan * gan + self.loss.feature_matching * matching
     if self.loss.perceptual:
       with self.autocast():
@@ -127,11 +127,11 @@ class Step(running.Program):
 
   def judge_objective_(self, one_hot, image, fake):
     """Loss of the discriminator, on generated and on real images."""
-    judged, wanted = self.judge(one_hot, fake, running.to_float(image))
+    fakes, reals = self.judge(one_hot, fake, running.to_float(image))
     mean = lambda scales, sign: (
       sum(torch.relu(1 + sign * scale[-1]).mean() for scale in scales) / len(scales)
     )
-    return mean(judged, 1), mean(wanted, -1)
+    return mean(fakes, 1), mean(reals, -1)
 
   def call(self):
     self.discriminator.requires_grad_(False)

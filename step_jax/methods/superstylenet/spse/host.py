@@ -165,8 +165,8 @@ def _cluster(features, mask, centres, step, colour):
 
 def _means(values, label):
   """Mean of each superpixel: `[N, F]`, `[N]` to `[128, F]`, NaN if it has no pixels."""
-  kept, label = values[label >= 0], label[label >= 0]
-  sums = [np.bincount(label, column, SUPERPIXELS) for column in kept.T]
+  valid, label = values[label >= 0], label[label >= 0]
+  sums = [np.bincount(label, column, SUPERPIXELS) for column in valid.T]
   with np.errstate(invalid='ignore'):
     return np.stack(sums, axis=1) / np.bincount(label, minlength=SUPERPIXELS)[:, None]
 
