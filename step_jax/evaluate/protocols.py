@@ -21,32 +21,34 @@ GROUPS = {
 _INTRODUCTION = """\
 # Protocols
 
-Every score that `step-jax evaluate` writes to `results.json` has the id of its protocol and a hash
-of the complete definition. When a run is scored, the definitions below are completed with its
-facts: the images (number, split, SHA-256 of their pixels), SHA-256 of the weights, the taps of the
-feature network, the seed, and the sampler of random styles. If any of these changes, the hash
-changes. `step-jax evaluate --compare` shows scores side by side only if their hashes are equal.
+A protocol is the full definition of a score: which images are compared, in which size and value
+range, and by which formula. Every score that `step-jax evaluate` writes to `results.json` has the
+id of its protocol and a hash of the complete definition. `step-jax evaluate --compare` shows scores
+side by side only if their hashes are equal.
 
-Some facts belong to the run that is measured and not to the protocol: the sampler that a rule chose
-in this run, and the stage, step and digest of the encoder that the mapper was fitted to. They are
-stored next to the score as `drawn_by` and do not affect the hash.
+When a run is scored, the definitions below are completed: by the images (number, split, SHA-256 of
+their pixels), SHA-256 of the weights, the taps of the feature network, the seed, and how random
+styles are sampled. If any of these changes, the hash changes. Two facts do not affect the hash,
+because they belong to the measured run: whether StEP sampled styles with the mapper or with the
+Gaussian, and the encoder that the mapper was fitted to (stage, step and digest). They are stored
+next to the score as `drawn_by`.
 
 Intervals are 95 % bootstrap intervals over images (1000 resamples). For kernel distances they are
 1.96 jackknife standard errors. Fréchet distances, NDB and JSD have no intervals.
 
 Scores are identical, digit for digit, on any number of devices. On CPUs this also requires the same
-number of XLA threads. The environment variable `NPROC` sets it; the default is the number of cores,
-or of devices if there are more of them.
+number of XLA threads. The environment variable `NPROC` sets it; the default is the number of cores
+or of devices, whichever is larger.
 
 Placeholders: `{lpips}` is the network and version of LPIPS, such as `lpips-alex-0.1`. If the
 backbone is not torchvision's, for which the heads were fitted, its origin is appended
 (`lpips-squeeze-0.1~caffe-squeezenet`). `{net}` is a feature network, or `random-…` if its weights
 are random. `{k}` is a number of neighbours, `{factor}` one of palette, texture, light.
 
-In the definitions, E is the encoder of the method, z is the code, pictures are images, and drawn
-styles are randomly sampled styles. Definitions keep their wording, because it is part of the hash.
-Methods that translate without a code (pSp) have "every source translated as it is" as their
-pictures, and thus other hashes.
+In the definitions, E is the encoder of the method, z is the code, *pictures* are images, and *drawn
+styles* are randomly sampled styles. The wording of definitions is part of the hash and never
+changes. Methods that translate without a code (pSp) have "every source translated as it is" as
+their pictures, and thus other hashes.
 
 If codes have length zero, as with pix2pix, there are no styles. Scores of the group style and LPIPS
 diversity are then left out.
