@@ -164,7 +164,8 @@ def find(workdir: str | os.PathLike) -> tuple[Method, files.Path]:
     ]
     *others, last = (method.translating[-1] for method in begun or able)
     stages = f'{", ".join(others)} or {last}' if others else last
-    raise RunError(f'{workdir}: has no trained generator: train the stage {stages} first')
+    wrong = '' if begun else ', or give the work directory of another run'
+    raise RunError(f'{workdir}: has no trained generator: train the stage {stages} first{wrong}')
   return trained[0]
 
 
