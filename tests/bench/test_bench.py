@@ -204,7 +204,7 @@ def test_a_peer_is_measured_in_alternation(monkeypatch):
 
 def test_numbers_for_people():
   assert record._si(1234.0) == '1.234 k' and record._si(2.5e12) == '2.5 T'
-  assert record._si(5e18) == '5000 P' and record._si(None) == 'not known'
+  assert record._si(5e18) == '5000 P' and record._si(None) == 'unknown'
   assert record._value(Spread(1.0, 0.5, 2.0)) == '1 (0.5 to 2)'
   assert record.plain({'a': (Spread(1.0, 2.0, 3.0), np.float64(1))})['a'][0]['lower'] == 2.0
 
