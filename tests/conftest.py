@@ -59,6 +59,9 @@ def pytest_configure(config):
   os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=0')
   os.environ.setdefault('JAX_COMPILATION_CACHE_DIR', str(config.cache.mkdir('compiled')))
   os.environ.setdefault('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
+  if hasattr(config, 'workerinput'):
+    # XLA's threads: those of several processes would wait for one another.
+    os.environ.setdefault('NPROC', '1')
 
 
 @pytest.fixture(scope='session', autouse=True)

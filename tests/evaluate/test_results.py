@@ -81,12 +81,19 @@ def test_numbers_are_the_same_on_eight_devices(scored_run, tmp_path):
     shutil.copytree(workdir, again)
     (again / 'finetune' / results.FILE).unlink()
     flags = f'{os.environ["XLA_FLAGS"]} --xla_force_host_platform_device_count={devices}'
+    code = (
+      'import tiny; from step_jax import cli\n'
+      f'with tiny.score_at(64, 64): assert cli.main(["evaluate", "--workdir", {str(again)!r}]) == 0'
+    )
+    path = os.pathsep.join([str(ROOT / 'tests'), os.environ.get('PYTHONPATH', '')])
     subprocess.run(
-      [sys.executable, '-m', 'step_jax.cli', 'evaluate', '--workdir', str(again)],
+      [sys.executable, '-c', code],
       check=True,
       cwd=ROOT,
-      env={**os.environ, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'NPROC': '8'},
-    )
+      env={
+        **os.environ, 'PYTHONPATH': path, 'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': flags, 'NPROC': '8'
+      },
+    )  # fmt: skip
   assert scores(tmp_path / '1') == scores(tmp_path / '8')
 
 
