@@ -165,10 +165,10 @@ def test_mistakes_are_one_line_errors(capsys, monkeypatch):
 
   assert 'multiple of 8' in refuse('translate_step', '--size', 20)
   assert "feature net 'no'" in refuse('translate_step', '--features', 'no')
-  assert 'training steps' in refuse('imle', '--memory')
+  assert 'needs a training step' in refuse('imle', '--memory')
   assert 'bench pretrain_step' in refuse('translate_step', '--stage', 'pretrain')
-  assert 'no peer of startup' in refuse('startup', '--vs', 'torch')
-  assert 'vgg16 alone' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
+  assert 'is not available for startup' in refuse('startup', '--vs', 'torch')
+  assert 'features vgg16' in refuse('translate_step', '--vs', 'torch', '--features', 'alexnet')
   monkeypatch.setitem(sys.modules, 'torch', None)
   # Where PyTorch is installed, an earlier test may have imported the port. Remove both the module
   # and the attribute of the package, which `from step_jax.bench.ports import …` also reads.
@@ -176,7 +176,7 @@ def test_mistakes_are_one_line_errors(capsys, monkeypatch):
   monkeypatch.delattr(ports, 'running', raising=False)
   assert "pip install -e '.[bench]'" in refuse('imle', '--vs', 'torch')
   monkeypatch.setattr(jax, 'device_count', lambda: 8)
-  assert 'there are 8: show one' in refuse('imle', '--vs', 'torch')
+  assert 'but there are 8' in refuse('imle', '--vs', 'torch')
 
 
 def test_a_peer_is_measured_in_alternation(monkeypatch):
