@@ -37,6 +37,7 @@ setuptools.setup(
   package_data={
     'step_jax': ['py.typed'],
     'step_jax.demo': ['*.css'],
+    'step_jax.methods': ['shipped/*/*'],
     'step_jax.report': ['*.j2'],
     'step_jax.reproduce': ['*.j2'],
     'step_jax.weights': ['bundled/*'],

@@ -87,13 +87,15 @@ def add_workdir(verb: argparse.ArgumentParser) -> None:
   )
 
 
-def add_run(verb: argparse.ArgumentParser) -> None:
-  """Adds `--workdir` of verbs that only read it."""
+def add_run(verb: argparse.ArgumentParser, default: str = '') -> None:
+  """Adds `--workdir` of verbs that only read it; it is required if there is no default."""
   verb.add_argument(
     '--workdir',
-    required=True,
+    required=not default,
+    default=default or None,
     type=run,
-    help='folder of the run or of an export, gs://BUCKET/FOLDER, or hf://OWNER/NAME[@REVISION]',
+    help='folder of the run or of an export, gs://BUCKET/FOLDER, hf://OWNER/NAME[@REVISION], or '
+    f'{" or ".join(methods.shipped())}' + f' (default: {default})' * bool(default),
   )
 
 

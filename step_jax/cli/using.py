@@ -136,7 +136,7 @@ def add_demo(verbs, name: str) -> None:
     'Serves a web page, by default only to this machine. It needs the extra demo: run pip install '
     "-e '.[demo]' in the checkout. docs/demo.md shows how to use it on a remote machine.",
   )
-  arguments.add_run(verb)
+  arguments.add_run(verb, demo.RUN)
   arguments.add_checkpoint(verb)
   verb.add_argument('--host', default=demo.HOST, help=f'host (default: {demo.HOST})')
   verb.add_argument(

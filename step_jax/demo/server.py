@@ -13,6 +13,8 @@ import threading
 from step_jax import methods
 from step_jax.errors import RunError
 
+# Shown without a trained run.
+RUN = 'shipped:swatches-step'
 HOST = '127.0.0.1'
 PORT = 7860
 

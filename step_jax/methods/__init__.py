@@ -9,7 +9,7 @@ from step_jax import files
 from step_jax.errors import ConfigError, RunError, shown
 from step_jax.methods import psp, step, superstylenet
 from step_jax.methods.method import Bench, Encoder, Importer, Method, Option, Preset, Run, Stage
-from step_jax.methods.names import is_export, output, resolve
+from step_jax.methods.names import is_export, output, resolve, shipped
 
 if TYPE_CHECKING:
   import ml_collections
@@ -39,6 +39,7 @@ __all__ = [
   'register',
   'resolve',
   'roles',
+  'shipped',
   'train',
   'validate',
 ]
@@ -187,7 +188,8 @@ def load(workdir: str | os.PathLike, which: str = 'latest') -> Run:
 
   Args:
     workdir: work directory of the run, or the folder of one of its stages; or an export; or
-      `hf://OWNER/NAME[@REVISION]`, an export on the Hugging Face hub.
+      `shipped:NAME`, an export in this package, see `shipped`; or `hf://OWNER/NAME[@REVISION]`, an
+      export on the Hugging Face hub.
     which: `latest` or `best` checkpoint.
 
   Raises:

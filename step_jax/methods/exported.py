@@ -101,9 +101,10 @@ def _read_arrays(path: files.Path, about: Mapping) -> dict[str, Any]:
   if hashlib.sha256(data).hexdigest() != about['sha256']:
     raise ValueError('its SHA-256 is not that of the manifest')
   arrays = safetensors_numpy.load(data)
-  if any(array.dtype != np.float32 for array in arrays.values()):
-    raise ValueError('not float32')
-  return flax.traverse_util.unflatten_dict(arrays, sep='/')
+  if any(array.dtype not in (np.float32, np.float16) for array in arrays.values()):
+    raise ValueError('neither float32 nor float16')
+  singles = {name: array.astype(np.float32) for name, array in arrays.items()}
+  return flax.traverse_util.unflatten_dict(singles, sep='/')
 
 
 def _damaged(path: files.Path, error: Exception) -> RunError:

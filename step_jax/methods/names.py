@@ -1,4 +1,7 @@
-"""Names of runs: a folder, or `hf://OWNER/NAME[@REVISION]`, an export on the Hugging Face hub."""
+"""Names of runs: a folder, `shipped:NAME`, an export in this package, or `hf://OWNER/NAME[@REVISION]`.
+
+The last is an export on the Hugging Face hub.
+"""
 
 import contextlib
 import logging
@@ -15,6 +18,8 @@ MANIFEST = 'manifest.json'
 PARAMETERS = 'params.safetensors'
 # Files of an export that are read, with their maximum sizes in bytes.
 FILES = {MANIFEST: 16 << 20, PARAMETERS: 16 << 30}
+SHIPPED = pathlib.Path(__file__).with_name('shipped')
+_SHIPPED = 'shipped:'
 _HUB = re.compile(r'hf:/+([\w-][\w.-]*/[\w-][\w.-]*)(?:@([\w-][\w./-]*))?')
 _MOST_FILES = 1000
 _TIMEOUT_SECONDS = 30
@@ -27,12 +32,21 @@ def resolve(name: str | os.PathLike) -> files.Path:
     RunError: the name is not valid, or the export cannot be downloaded.
   """
   text = os.fspath(name)
+  if text.startswith(_SHIPPED):
+    if text not in shipped():
+      raise RunError(f'{shown(text)}: no such run: choose one of {", ".join(shipped())}')
+    return SHIPPED / text.removeprefix(_SHIPPED)
   if not text.startswith('hf:/'):
     return files.path(text)
   match = _HUB.fullmatch(text)
   if not match or '..' in text or '--' in match[1]:
     raise RunError(f'{shown(text)}: not a run on the hub: give hf://OWNER/NAME[@REVISION]')
   return _download(f'hf://{text[4:].lstrip("/")}', match[1], match[2] or 'main')
+
+
+def shipped() -> list[str]:
+  """The names of the exports in this package; docs/results.md says how they were trained."""
+  return [f'{_SHIPPED}{folder.name}' for folder in sorted(SHIPPED.iterdir()) if is_export(folder)]
 
 
 def is_export(folder: files.Path) -> bool:

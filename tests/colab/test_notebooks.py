@@ -14,18 +14,17 @@ from PIL import Image
 import pytest
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
-# In reading order: the second notebook opens the run of the first.
 NAMES = ('train_step', 'explore_styles', 'explore_psp', 'explore_regions', 'tpu')
 # Both runs of the first notebook have the same length, so that they share compiled programs.
 SETTINGS = {
   'train_step': dict(SIZE=16, WIDTH=4, KIMG=0.032, EPOCHS=10, OWN_KIMG=0.032),
   'explore_styles': dict(COUNT=2, STEPS=2),
-  'explore_psp': dict(KIMG=0.032, COUNT=2, STEPS=2),
-  'explore_regions': dict(KIMG=0.016, WIDTH=1, COUNT=2, STEPS=2),
+  'explore_psp': dict(COUNT=2, STEPS=2),
+  'explore_regions': dict(COUNT=2, STEPS=2),
   'tpu': dict(SIZE=16, BATCH_SIZE=8, STEPS=2),
 }
-# By default only the cheapest notebook and one on a shared run; all of them with --long.
-SMOKE = ('explore_styles', 'tpu')
+# Run with every test run; the others train a method, and run with --long.
+SMOKE = ('explore_styles', 'explore_psp', 'explore_regions', 'tpu')
 EXECUTED = [name if name in SMOKE else pytest.param(name, marks=pytest.mark.long) for name in NAMES]
 # The number of images that each notebook displays.
 PICTURES = {
@@ -128,8 +127,6 @@ def executed(request, tmp_path_factory):
   found = {}
   for name in NAMES if every else SMOKE:
     settings = SETTINGS[name]
-    if name == 'explore_styles' and not every:
-      settings = {**settings, 'WORKDIR': str(request.getfixturevalue('trained_run')[0])}
     notebook = read(name)
     tags = [cell.metadata.get('tags', []) for cell in notebook.cells]
     at = tags.index(['parameters'])
