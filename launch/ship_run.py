@@ -1,7 +1,8 @@
 """Makes an export small enough for the package: `python launch/ship_run.py EXPORT NAME`.
 
-Writes `step_jax/methods/shipped/NAME`, with parameters in float16 and without programs. Of the codes of
-training images that SuperStyleNet samples from, it keeps those of the first 128 images.
+Writes `step_jax/methods/shipped/NAME`, with parameters in float16, without programs, and without the
+table that only programs use. Of the codes of training images that SuperStyleNet samples from, it keeps
+those of 64 images.
 """
 
 import hashlib
@@ -15,7 +16,8 @@ from safetensors import numpy as safetensors_numpy
 from step_jax.methods import names
 
 _MOST_BYTES = 4_000_000
-_BANK, _IN_BANK = 'run/bank', 128
+_BANK, _IN_BANK = 'run/bank', 64
+_OF_PROGRAMS = 'codes/'
 
 
 def ship(export: pathlib.Path, name: str) -> pathlib.Path:
@@ -23,7 +25,11 @@ def ship(export: pathlib.Path, name: str) -> pathlib.Path:
   arrays = safetensors_numpy.load_file(export / names.PARAMETERS)
   if _BANK in arrays:
     arrays[_BANK] = arrays[_BANK][:_IN_BANK]
-  halves = {key: np.asarray(value, np.float16) for key, value in arrays.items()}
+  halves = {
+    key: np.asarray(value, np.float16)
+    for key, value in arrays.items()
+    if not key.startswith(_OF_PROGRAMS)
+  }
   for key, half in halves.items():
     if np.isinf(half).any():
       raise SystemExit(f'{export}: {key} is too large for float16')
