@@ -1,8 +1,8 @@
 """Makes an export small enough for the package: `python launch/ship_run.py EXPORT NAME`.
 
-Writes `step_jax/methods/shipped/NAME`, with parameters in float16, without programs, and without the
-table that only programs use. Of the codes of training images that SuperStyleNet samples from, it keeps
-those of 64 images.
+Writes `step_jax/methods/shipped/NAME`, with parameters in float16, without programs, and without
+the table that only programs use. Of the codes that SuperStyleNet samples from, it keeps those of
+64 images.
 """
 
 import hashlib
