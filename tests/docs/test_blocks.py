@@ -207,7 +207,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'step-jax train .*runs/small', 'as the commands before it, with other fields', make_config),
   (r'step-jax bench ', 'takes minutes: tests/bench', make_settings),
   (r'step-jax reproduce ', 'takes hours: tests/reproduce', plan_rows),
-  (r'step-jax demo ', 'serves until it is stopped: tests/demo', parse),
+  (r'step-jax demo\b', 'serves until it is stopped: tests/demo', parse),
   (r'step-jax doctor', 'its status is that of the machine', parse),
   (r'step-jax export .*--onnx', 'needs an extra: tests/export', parse),
   (r'python -m step_jax\.main .*--distributed', 'needs several hosts', make_config),
