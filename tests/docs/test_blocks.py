@@ -184,6 +184,11 @@ def submit(shop, words):
   make_config(shop, ['python', '-m', 'step_jax.main', *words[2:]])
 
 
+def read_python(shop, words):
+  """Python can read the script."""
+  compile((ROOT / words[1]).read_text('utf-8'), words[1], 'exec')
+
+
 def nothing(shop, words):
   """A command of another program; not checked."""
 
@@ -210,6 +215,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'step-jax demo\b', 'serves until it is stopped: tests/demo', parse),
   (r'step-jax doctor', 'its status is that of the machine', parse),
   (r'step-jax export .*--onnx', 'needs an extra: tests/export', parse),
+  (r'python launch/ship_run\.py ', 'writes into the package', read_python),
   (r'python -m step_jax\.main .*--distributed', 'needs several hosts', make_config),
 ]
 # Whole blocks, and pages whose commands train for up to an hour.

@@ -97,9 +97,8 @@ def restore(config: ml_collections.ConfigDict, step: int, tree: Mapping) -> Tran
   codes = tree['run']['codes']
   if codes.ndim != 2 or codes.shape[1] != config.model.z_dim or not len(codes):
     raise ValueError(f'codes have the shape {codes.shape}')
-  sampler, name = samplers.gaussian(codes), 'gaussian'
+  mapper, note = None, _NO_MAPPER
   if 'mapper' in tree:
-    sampler, name = samplers.stored_mapper(config.model.z_dim, tree['mapper']), 'mapper'
+    mapper, note = samplers.stored_mapper(config.model.z_dim, tree['mapper']), ''
   encoder = fitted.Encoder(config.stage, step, fitted.digest(params['style_encoder']))
-  note = '' if name == 'mapper' else _NO_MAPPER
-  return Translator(config, step, params, codes, sampler, name, note, encoder)
+  return Translator(config, step, params, codes, mapper, note=note, fitted_to=encoder)

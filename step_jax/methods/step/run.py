@@ -62,9 +62,10 @@ class Translator:
     self.params = params
     self.codes = codes
     self.samplers: Mapping[str, samplers.Sampler] = {}
-    if mapper is not None and codes is not None:
-      self.samplers = {'mapper': mapper, 'gaussian': samplers.gaussian(codes)}
-    self.sampler_name = sampler_name or ('mapper' if self.samplers else 'gaussian')
+    if codes is not None:
+      own = {'mapper': mapper} if mapper else {}
+      self.samplers = {**own, 'gaussian': samplers.gaussian(codes)}
+    self.sampler_name = sampler_name or ('mapper' if 'mapper' in self.samplers else 'gaussian')
     self.note = note
     self.fitted_to = fitted_to
     encoder, self._generator = networks.style_encoder(config), networks.generator(config)
