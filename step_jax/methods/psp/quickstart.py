@@ -17,6 +17,7 @@ FIELDS = {
   'model.encoder_size': 64,
   'model.body_width': 16,
   'model.body_depths': (1, 1, 1, 1),
+  'loss.lpips': 0.0,
   'every.log': 50,
   'every.evaluate': 1000,
   'eval_pictures': 64,
@@ -24,17 +25,10 @@ FIELDS = {
 STAGES = {
   'stylegan2': {
     'schedule.total_kimg': 16.0,
-    'optimizer.learning_rate': 3e-3,
     'optimizer.ema_decay': 0.99,
-    'loss.r1': 0.2,
     'interval.path': 8,
   },
-  # So short a training teaches the generator no layouts: the encoder's stage goes on with it.
-  'psp': {
-    'schedule.total_kimg': 32.0,
-    'optimizer.learning_rate': 2e-3,
-    'train_generator': True,
-  },
+  'psp': {'schedule.total_kimg': 6.4, 'optimizer.learning_rate': 1e-3},
 }
 _SHOWN = 6
 
