@@ -43,6 +43,8 @@ def path(text: str | os.PathLike) -> Path:
     RunError: the address is of another kind or has no bucket, or libraries for it are missing.
   """
   text = os.fspath(text)
+  if text.startswith('shipped:'):
+    raise RunError(f'{text}: runs that come with the package are read-only: give a folder')
   match = _ADDRESS.match(text)
   if not match:
     return places.expand(text)

@@ -1,6 +1,6 @@
-"""Names of runs: a folder, `shipped:NAME`, an export in this package, or `hf://OWNER/NAME[@REVISION]`.
+"""Names of runs: folders, `shipped:NAME` and `hf://OWNER/NAME[@REVISION]`.
 
-The last is an export on the Hugging Face hub.
+The last two are exports in this package and on the Hugging Face hub.
 """
 
 import contextlib
@@ -26,7 +26,10 @@ _TIMEOUT_SECONDS = 30
 
 
 def resolve(name: str | os.PathLike) -> files.Path:
-  """The folder of a run; an export on the Hugging Face hub is downloaded to the cache first.
+  """The folder of a run, which is only read.
+
+  `shipped:NAME` is a folder of this package. An export on the Hugging Face hub is downloaded to the
+  cache first.
 
   Raises:
     RunError: the name is not valid, or the export cannot be downloaded.

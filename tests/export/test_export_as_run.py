@@ -5,11 +5,13 @@ import hashlib
 import json
 import os
 import pathlib
+import runpy
 import shutil
 import sys
 
 import hypothesis
 from hypothesis import strategies as st
+import jax
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -24,6 +26,7 @@ from step_jax.methods.step import programs
 sys.path.append(str(pathlib.Path(__file__).parents[1] / 'hostile'))
 import mutations
 
+ROOT = pathlib.Path(__file__).parents[2]
 CASES = 200
 READING = {
   'translate': ['{image}', '--style', '{image}'],
@@ -150,6 +153,22 @@ def test_without_a_mapper_no_other_sampler_draws_in_its_name(run, copy):
   np.testing.assert_array_equal(opened.draw(3, 1), run.draw(3, 1, 'gaussian'))
   with pytest.raises(RunError, match="cannot draw styles by 'mapper': styles are drawn"):
     opened.draw(3, 1, 'mapper')
+
+
+def test_a_shipped_run_is_the_export_in_float16(run, exported, tmp_path, monkeypatch):
+  monkeypatch.setattr(methods.names, 'SHIPPED', tmp_path)
+  ship = runpy.run_path(str(ROOT / 'launch/ship_run.py'))['ship']
+  folder = ship(exported, 'tiny')
+  assert {path.name for path in folder.iterdir()} == set(methods.names.FILES)
+  assert methods.shipped() == ['shipped:tiny']
+  opened = step_jax.load('shipped:tiny')
+  image = np.random.default_rng(0).integers(0, 256, (16, 24, 3), dtype=np.uint8)
+  outputs = [each.translate(image, style=image).astype(int) for each in (opened, run)]
+  assert np.abs(outputs[0] - outputs[1]).max() <= 2
+  stored = safetensors.numpy.load_file(folder / 'params.safetensors')
+  assert {array.dtype for array in stored.values()} == {np.dtype(np.float16)}
+  leaves = jax.tree.leaves(opened.params)
+  assert all(leaf.dtype == np.float32 for leaf in leaves)
 
 
 @pytest.mark.parametrize(

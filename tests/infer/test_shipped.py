@@ -8,6 +8,7 @@ import pytest
 
 import step_jax
 from step_jax import cli, data, methods
+from step_jax import config as config_lib
 from step_jax.errors import RunError
 from step_jax.evaluate import results, segmenter
 from step_jax.methods import names
@@ -63,6 +64,19 @@ def test_its_regions_score_as_in_the_docs():
     output = run.translate(labels, run.encode(image, labels))
     error = np.mean(np.square(image.astype(float) - output)) / 255**2
     assert abs(-10 * np.log10(error) - psnr) < 0.2
+
+
+def test_nothing_is_trained_or_written_under_its_name(tmp_path, monkeypatch, capsys):
+  monkeypatch.chdir(tmp_path)
+  name = f'shipped:{NAMES[1]}'
+  for words in (['train', 'pretrain', '--data', 'swatches'], ['prepare', '.', '--out', name]):
+    more = ['--workdir', name] if words[0] == 'train' else []
+    with pytest.raises(SystemExit):
+      cli.main([*words, *more])
+    assert 'are read-only: give a folder' in capsys.readouterr().err.splitlines()[-1]
+  with pytest.raises(RunError, match='are read-only'):
+    methods.train(config_lib.load(f'{config_lib.stage_file("pretrain")}:swatches'), name)
+  assert not list(tmp_path.iterdir())
 
 
 def test_the_page_opens_without_a_run(monkeypatch):

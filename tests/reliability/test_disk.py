@@ -18,8 +18,8 @@ from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# Runs in a mount namespace, where unprivileged mounts are allowed, on a disk of its own, which is
-# read-only or is filled up from the outside (by the hook, after some steps).
+# Runs in a mount namespace, where unprivileged mounts are allowed, on a separate disk. The disk is
+# read-only, or the hook fills it after some steps.
 _RUN = """
 import pathlib, sys
 sys.path[:0] = ['tests', 'tests/reliability']
@@ -183,7 +183,7 @@ def test_events_can_be_read(tmp_path):
   found = [events(path) for path in files]
   assert len(files) == 2
   assert sorted(sum((steps for _, steps in found), [])) == [1, 2, 3, 4, 4, 5, 5, 6]
-  # The steps at which TensorBoard is told to discard later events.
+  # The steps from which TensorBoard discards later events.
   assert sorted(starts[0] for starts, _ in found) == [1, 4]
   assert [json.loads(line)['step'] for line in (tmp_path / 'metrics.jsonl').open()] == [
     *range(1, 7)
