@@ -14,7 +14,8 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, number, shared
+from step_jax import losses
+from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, Field, number, one_of, shared
 from step_jax.methods.step import METHOD
 from step_jax.methods.step.steps import terms
 
@@ -55,6 +56,12 @@ FIELDS = (
       0,
       'length that style vectors are reduced to, for very large data sets; 0: no reduction',
       NOT_NEGATIVE,
+    ),
+    'mining.tap_weights': Field(
+      'equal',
+      'weights of feature taps in the style distance: `equal` as in the released code, or '
+      '`squared_channels` as in the formula of Gatys et al. that the paper cites',
+      one_of(*losses.TAP_WEIGHTS),
     ),
     'model.z_dim': Field(8, 'length of a style code', _STYLES_NEEDED),
     'model.encoder_width': Field(64, 'channels of the first layer of the style encoder', COUNT),

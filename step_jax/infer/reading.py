@@ -41,10 +41,10 @@ class Reader:
 
   def source(self, path: files.Path) -> tuple[Any, np.ndarray]:
     """Reads an input for `Run.translate`, and an image of it for display, uint8 `[H, W, 3]`."""
-    if self._read_source:
-      return self._read_source(self._run, path, self._halves[0])
     # Tiled translation keeps the size of the image.
     resize = 0 if 'tile' in self._given.of('translate') else self._resize
+    if self._read_source:
+      return self._read_source(self._run, path, self._halves[0], resize)
     image = read_image(path, self._halves[0], resize)
     return image, image
 

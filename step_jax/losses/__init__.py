@@ -14,12 +14,13 @@ from step_jax.losses.perceptual import (
   perceptual_l1,
   perceptual_loss,
 )
-from step_jax.losses.style import gram_matrix, style_distance, style_vector
+from step_jax.losses.style import TAP_WEIGHTS, gram_matrix, style_distance, style_vector
 from step_jax.losses.triplet import triplet_loss
 
 __all__ = [
   'FAKE',
   'REAL',
+  'TAP_WEIGHTS',
   'average_with_zero',
   'feature_matching_loss',
   'gram_matrix',

@@ -168,10 +168,10 @@ class Method:
     code_roles: roles of the inputs of `Run.encode`: that of its images, then its arguments by name.
     roles: `(config, data set) -> {role: name in an example}`; empty: `data.roles`.
     options: options for using a run.
-    read_source: `(run, path, half) -> (source, picture)`: reads an input file of `translate`, and
-      returns the input of `Run.translate` and an image uint8 `[H, W, 3]` to display; `half` is
-      `left` or `right` for one half of an A|B image, otherwise empty. Empty hook: an RGB image,
-      scaled as in training.
+    read_source: `(run, path, half, resize) -> (source, picture)`: reads an input file of
+      `translate`, and returns the input of `Run.translate` and an image uint8 `[H, W, 3]` to
+      display; `half` is `left` or `right` for one half of an A|B image, otherwise empty; `resize`
+      is the shorter side in pixels, 0 keeps the size. Empty hook: an RGB image.
     codes: `(**options) -> Encoder`: encodes images without a trained run, for methods whose codes
       depend only on images; its arguments are the options with `of='codes'`.
     presets: presets by name, which must differ from the names of data sets. The configuration file

@@ -69,7 +69,7 @@ def read_labels(run, path, image):
   return labels
 
 
-def read_source(run, path, half):
+def read_source(run, path, half, resize):
   labels = np.asarray(Image.open(path))
   return labels, labels[..., None].repeat(3, axis=-1)
 

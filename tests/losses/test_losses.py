@@ -125,8 +125,10 @@ def test_style_distances(vgg):
 
 
 @settings(max_examples=20, deadline=None)
-@given(seed=st.integers(0, 10_000), taps=st.integers(1, 3))
-def test_packed_style_is_an_isometry(seed, taps):
+@given(
+  seed=st.integers(0, 10_000), taps=st.integers(1, 3), weights=st.sampled_from(losses.TAP_WEIGHTS)
+)
+def test_packed_style_is_an_isometry(seed, taps, weights):
   keys = jax.random.split(jax.random.key(seed), 2 * taps)
   grams = [
     {
@@ -135,10 +137,25 @@ def test_packed_style_is_an_isometry(seed, taps):
     }
     for side in range(2)
   ]
-  difference = losses.style_vector(grams[0]) - losses.style_vector(grams[1])
+  first, second = (losses.style_vector(gram, weights) for gram in grams)
   np.testing.assert_allclose(
-    jnp.sum(difference**2, axis=-1), losses.style_distance(*grams), rtol=1e-4
+    jnp.sum((first - second) ** 2, axis=-1), losses.style_distance(*grams, weights), rtol=1e-4
   )
+
+
+def test_squared_channels_are_the_formula_of_gatys():
+  """Up to a factor that is the same for all taps."""
+  rng = np.random.default_rng(0)
+  distances = []
+  for channels in (4, 16):
+    features = rng.normal(size=(2, 1, 3, 5, channels)).astype(np.float32)
+    grams = [{'tap': losses.gram_matrix(feature)} for feature in features]
+    flat = features.reshape(2, 15, channels)
+    unnormalised = np.einsum('npi,npj->nij', flat, flat)
+    expected = np.sum((unnormalised[0] - unnormalised[1]) ** 2) / (4 * channels**2 * 15**2)
+    distances.append((losses.style_distance(*grams, 'squared_channels')[0], expected))
+  (first, expected_first), (second, expected_second) = distances
+  assert first / second == pytest.approx(expected_first / expected_second, rel=1e-4)
 
 
 @settings(max_examples=20, deadline=None)

@@ -95,9 +95,10 @@ def load(folder, which='latest'):
   return MosaicRun(config, step, variables_of(state['ema'], state['stats']))
 
 
-def read_source(run, path, half):
+def read_source(run, path, half, resize):
   """An input of `step-jax translate`: a label map, and an image of it."""
   assert not half
+  del resize
   labels = Labels.of(run.config.data).read(path)
   return labels, gallery.shown(labels)
 

@@ -102,24 +102,23 @@ def eval_examples(
     yield {'source': source, 'target': example['target']}
 
 
-def read(run: Any, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
+def read(run: Any, path: files.Path, half: str, resize: int) -> tuple[np.ndarray, np.ndarray]:
   """Reads an input file of a run; returns the input of `Run.translate` and an image to display.
 
   Args:
     run: the run.
     path: an image, or a label map for `segmentation`.
-    half: see `reading.read_image`.
+    half, resize: see `reading.read_image`; label maps keep their size.
 
   Raises:
     DataError: the file cannot be read, or `half` is given for a label map.
   """
-  settings = run.config.data
   if run.config.task != 'segmentation':
-    image = reading.read_image(path, half, settings.resize)
+    image = reading.read_image(path, half, resize)
     return image, image
   if half:
     raise DataError(f'{path}: label maps are separate files: omit --side-by-side')
-  labels = Labels.of(settings).read(path)
+  labels = Labels.of(run.config.data).read(path)
   return labels, transforms.colour_labels(labels)
 
 

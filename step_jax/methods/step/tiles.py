@@ -9,7 +9,7 @@ Tiles overlap by what a pass sees around them, so that the result is that of the
 rounding.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 import functools
 import itertools
 import logging
@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from step_jax import images
+from step_jax.infer.spans import Span, spans
 from step_jax.methods.step import models as nets
 from step_jax.methods.step.models.generator import SIZE_MULTIPLE
 from step_jax.models import layers
@@ -31,20 +32,6 @@ log = logging.getLogger(__name__)
 # size (2 x 8), then three doublings with two 3x3 convolutions each: 8 + 4, 4 + 2 and 2 + 1. That
 # makes 37; those before end with a convolution after the block (3 x 8), or in the first layers.
 _HALO = 40
-
-
-class _Span(NamedTuple):
-  """A tile along one axis, in pixels.
-
-  Attributes:
-    tile: the tile, in image coordinates.
-    window: the tile with its surroundings, in image coordinates.
-    core: the tile, in coordinates of the window.
-  """
-
-  tile: slice
-  window: slice
-  core: slice
 
 
 class _Moments(NamedTuple):
@@ -79,7 +66,7 @@ def translate(
   if any(map(any, margins)):
     source = np.pad(source, margins, mode='edge')
   tile += -tile % SIZE_MULTIPLE
-  tiles = list(itertools.product(*(_spans(side, tile) for side in source.shape[:2])))
+  tiles = list(itertools.product(*(spans(side, tile, _HALO) for side in source.shape[:2])))
   # Rematerialised blocks hide their activations from interceptors.
   visit = functools.partial(_visit, generator.clone(remat=False))
   statistics: list[tuple[np.ndarray, np.ndarray]] = []
@@ -100,18 +87,6 @@ def translate(
     statistics.append(_combine(parts))
     if canvas is not None:
       kept, blocks = canvas, blocks + 1
-
-
-def _spans(length: int, tile: int) -> Iterator[_Span]:
-  """Tiles along an axis. All windows have the same size, so that a pass compiles once.
-
-  Windows at the border end at the border, where layers pad as for the whole image.
-  """
-  size = min(length, tile + 2 * _HALO)
-  for start in range(0, length, tile):
-    stop = min(start + tile, length)
-    first = min(max(start - _HALO, 0), length - size)
-    yield _Span(slice(start, stop), slice(first, first + size), slice(start - first, stop - first))
 
 
 def _at(scale: int, span: slice) -> slice:
@@ -200,7 +175,7 @@ def _combine(parts: Sequence[_Moments]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _paste(
-  canvas: np.ndarray | None, part: np.ndarray, source: np.ndarray, rows: _Span, columns: _Span
+  canvas: np.ndarray | None, part: np.ndarray, source: np.ndarray, rows: Span, columns: Span
 ) -> np.ndarray:
   """Copies a tile to the map of the whole image, `[1, H / s, W / s, C]`, created if it is None.
 

@@ -43,6 +43,10 @@ METHOD = Method(
     Option(
       'noise-seed', "seed of the generator's noise (default: no noise)", kind=int, metavar='N',
     ),
+    Option(
+      'tile', 'generate images of any size in tiles of this side in px, such as 256, with little '
+      'memory; label maps keep their size (default: whole images)', kind=positive, metavar='PX',
+    ),
     Option('classes', 'number of classes of the label maps', of='codes', kind=positive),
     Option(
       'palette', 'how label maps encode classes, as data.palette (default: index)', of='codes'

@@ -12,6 +12,11 @@ from step_jax.methods.superstylenet.generator import Generator, draw_noise
 from step_jax.methods.superstylenet.training import network_codes
 
 
+def to_uint8(images: jax.Array) -> jax.Array:
+  """Images in [-1, 1] to uint8, any shape."""
+  return jnp.round((images + 1.0) * 127.5).astype(jnp.uint8)
+
+
 class Drawer:
   """A generator with its variables.
 
@@ -33,9 +38,8 @@ class Drawer:
     if key is not None:
       # The same noise for all styles, so that results differ only by their codes.
       noise = draw_noise(key, self._generator, 1, *labels.shape[1:])
-    codes = network_codes(codes)
-    images = self._generator.apply(variables, labels, codes, noise, False, layout)
-    return jnp.round((images + 1.0) * 127.5).astype(jnp.uint8)
+    images = self._generator.apply(variables, labels, network_codes(codes), noise, False, layout)
+    return to_uint8(images)
 
   def layout(self, labels: np.ndarray) -> Any:
     """`Generator.layout` of a label map, int `[H, W]`; cached until another map is requested."""

@@ -1,6 +1,7 @@
 """The generator: label map and one style code per label to image."""
 
 from collections.abc import Mapping
+import itertools
 import math
 
 import flax.linen as nn
@@ -158,14 +159,25 @@ class Generator(nn.Module):
       setattr(self, name, block)
     self.conv_img = layers.Conv(3, dtype=self.dtype)
 
+  @property
+  def halvings(self) -> dict[str, int]:
+    """How often each block halves the size of the image."""
+    doubled = _DOUBLED[: self.num_upsamplings]
+    doublings = itertools.accumulate(name in doubled for name, *_ in BLOCKS)
+    return {
+      name: self.num_upsamplings - done for (name, *_), done in zip(BLOCKS, doublings, strict=True)
+    }
+
   def sizes(self, height: int, width: int) -> dict[str, tuple[int, int]]:
     """Height and width of the maps in each block, for an image of `height` and `width`."""
-    doubled, halvings = _DOUBLED[: self.num_upsamplings], self.num_upsamplings
-    sizes = {}
-    for name, *_ in BLOCKS:
-      halvings -= name in doubled
-      sizes[name] = (-(-height // 2**halvings), -(-width // 2**halvings))
-    return sizes
+    return {
+      name: (-(-height // 2**count), -(-width // 2**count)) for name, count in self.halvings.items()
+    }
+
+  def pyramid(self, labels: jax.Array) -> dict[str, jax.Array]:
+    """The label map of each block, in its size: `[B, H, W]` to block -> `[B, h, w]`."""
+    sizes = self.sizes(*labels.shape[1:])
+    return {name: layers.nearest_labels(labels, *size) for name, size in sizes.items()}
 
   def noise_shapes(self, batch: int, height: int, width: int) -> dict[str, dict[str, tuple]]:
     """Shapes `(B, h, w, 1)` of the noise maps: block -> norm -> shape."""
@@ -185,10 +197,7 @@ class Generator(nn.Module):
     Args:
       labels: int `[B, H, W]`.
     """
-    return {
-      name: getattr(self, name).layout(layers.nearest_labels(labels, *size))
-      for name, size in self.sizes(*labels.shape[1:]).items()
-    }
+    return {name: getattr(self, name).layout(small) for name, small in self.pyramid(labels).items()}
 
   def __call__(
     self,
@@ -211,16 +220,26 @@ class Generator(nn.Module):
     Returns:
       float32 `[B, H, W, 3]` in [-1, 1].
     """
-    noise, layout = noise or {}, layout or {}
     labels = jnp.broadcast_to(labels, (codes.shape[0], *labels.shape[1:]))
-    sizes = self.sizes(*labels.shape[1:])
-    x = layers.nearest_labels(labels, *sizes['head_0'])
-    x = self.fc(layers.one_hot(x, self.num_labels, self.dtype))
-    for name, (height, width) in sizes.items():
+    return self.draw(self.pyramid(labels), codes, noise, train, layout)
+
+  def draw(
+    self,
+    pyramid: Mapping[str, jax.Array],
+    codes: jax.Array,
+    noise: Mapping[str, Mapping[str, jax.Array]] | None = None,
+    train: bool = False,
+    layout: Mapping[str, Mapping[str, jax.Array]] | None = None,
+  ) -> jax.Array:
+    """Generates images from the label map of each block, or a part of it; see `__call__`."""
+    noise, layout = noise or {}, layout or {}
+    x = self.fc(layers.one_hot(pyramid[BLOCKS[0][0]], self.num_labels, self.dtype))
+    for name, *_ in BLOCKS:
+      labels = pyramid[name]
+      height, width = labels.shape[1:]
       if x.shape[1:3] != (height, width):
         x = upscale(x)[:, :height, :width]
-      small = layers.nearest_labels(labels, height, width)
-      x = getattr(self, name)(x, small, codes, noise.get(name), train, layout.get(name))
+      x = getattr(self, name)(x, labels, codes, noise.get(name), train, layout.get(name))
     x = self.conv_img(layers.leaky_relu(x))
     return jnp.tanh(x.astype(jnp.float32))
 

@@ -14,16 +14,16 @@ from step_jax.methods.superstylenet.regions import Region
 from step_jax.methods.superstylenet.spse import CODE_SIZE
 
 
-def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarray]:
+def read_source(run, path: files.Path, half: str, resize: int) -> tuple[np.ndarray, np.ndarray]:
   """Reads a label map, uint8 `[H, W]`, and an image of it for display.
 
   Args:
     run: the run, whose configuration defines how to read label maps.
     path: path of the file.
     half: `left` or `right` half of an A|B image; empty for the whole image.
+    resize: shorter side in pixels; 0 keeps the size.
   """
-  settings = run.config.data
-  labels = Labels.of(settings)
+  labels = Labels.of(run.config.data)
   if half:
     image = pictures.read_picture(path)
     middle = image.shape[1] // 2
@@ -31,7 +31,7 @@ def read_source(run, path: files.Path, half: str) -> tuple[np.ndarray, np.ndarra
     labels = labels.check(labels.from_image(image, shown(str(path))), shown(str(path)))
   else:
     labels = labels.read(path)
-  labels = pictures.fit(labels, settings.resize)
+  labels = pictures.fit(labels, resize)
   return labels, gallery.shown(labels)
 
 

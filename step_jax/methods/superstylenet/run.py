@@ -14,7 +14,7 @@ from step_jax import files
 from step_jax.data.labels import Labels
 from step_jax.errors import DataError
 from step_jax.methods.superstylenet import codes as codes_lib
-from step_jax.methods.superstylenet import extraction, inputs, networks, stage, training
+from step_jax.methods.superstylenet import extraction, inputs, networks, stage, tiles, training
 from step_jax.methods.superstylenet.codes import RegionCodes
 from step_jax.methods.superstylenet.drawing import Drawer
 from step_jax.methods.superstylenet.regions import Region
@@ -107,6 +107,7 @@ class RegionRun:
     fallback: RegionCodes | None = None,
     region: Region | Sequence[Region] = (),
     noise_seed: int | None = None,
+    tile: int = 0,
   ) -> np.ndarray:
     """Generates images from label maps and codes; logs labels without their own code.
 
@@ -116,6 +117,8 @@ class RegionRun:
       fallback: codes `[L, 512]` for labels without a code; None: the mean codes.
       region: regions with codes from files, see `regions.parse`.
       noise_seed: seed of the noise of the generator; None: no noise.
+      tile: side of the tiles in pixels, for label maps that do not fit into memory; the result is
+        the same within rounding, see `tiles.draw`. 0 generates whole images.
 
     Returns:
       uint8 `[H, W, 3]` or `[N, H, W, 3]`.
@@ -125,11 +128,11 @@ class RegionRun:
     for edit in [region] if isinstance(region, Region) else region:
       code = self._edited(code, edit)
     if sources.ndim == 2:
-      return self.draw_styles(sources, _add_axis(code), fallback, noise_seed)[0]
+      return self.draw_styles(sources, _add_axis(code), fallback, noise_seed, tile)[0]
     each = [code if code.valid.ndim == 1 else _row(code, i) for i in range(len(sources))]
     return np.stack(
       [
-        self.translate(labels, own, fallback, (), noise_seed)
+        self.translate(labels, own, fallback, (), noise_seed, tile)
         for labels, own in zip(sources, each, strict=True)
       ]
     )
@@ -140,13 +143,14 @@ class RegionRun:
     codes: RegionCodes,
     fallback: RegionCodes | None = None,
     noise_seed: int | None = None,
+    tile: int = 0,
   ) -> np.ndarray:
     """Generates one layout in many styles; what depends only on the layout is computed once.
 
     Args:
       labels: int `[H, W]`.
       codes: `[N, L, 512]`.
-      fallback, noise_seed: see `translate`.
+      fallback, noise_seed, tile: see `translate`.
 
     Returns:
       uint8 `[N, H, W, 3]`.
@@ -154,6 +158,9 @@ class RegionRun:
     complete, notes = self.complete(labels, codes, fallback)
     for note in notes:
       log.warning('%s', note)
+    if tile:
+      draw = functools.partial(tiles.draw, self.generator, self.params, labels)
+      return np.stack([draw(code, tile, noise_seed) for code in complete.codes])
     size = min(_BATCH, len(codes.codes))
     drawn = []
     for start in range(0, len(codes.codes), size):

@@ -33,6 +33,7 @@ def style_vectors(
   count: int,
   folder: str | pathlib.Path,
   projection: int = 0,
+  tap_weights: str = 'equal',
 ) -> VectorFile:
   """Gram statistics of every image, packed by `losses.style_vector`.
 
@@ -45,6 +46,7 @@ def style_vectors(
     folder: folder for the vectors, which can be larger than memory. An interrupted call is resumed
       from it, so it must belong to the same images and arguments.
     projection: length that vectors are reduced to by `project`; 0: no reduction.
+    tap_weights: one of `losses.TAP_WEIGHTS`.
 
   Returns:
     float32 `[count, D]`, row `index` for the image with that index.
@@ -59,7 +61,8 @@ def style_vectors(
   def extract(params, target, shuffle):
     with jax.default_matmul_precision('highest'):
       taps = module.apply({'params': params}, images.to_float(target))
-    vectors = style_vector({tap: gram_matrix(features) for tap, features in taps.items()})
+    grams = {tap: gram_matrix(features) for tap, features in taps.items()}
+    vectors = style_vector(grams, tap_weights)
     return project(vectors, shuffle, projection) if projection else vectors
 
   if path.is_file() and done_path.is_file():

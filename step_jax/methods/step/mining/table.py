@@ -70,6 +70,7 @@ def mine(
   groups: Sequence | None,
   scratch: pathlib.Path,
   projection: int = 0,
+  tap_weights: str = 'equal',
 ) -> neighbors.Neighbors:
   """Searches the nearest and farthest images in style of each image.
 
@@ -81,7 +82,7 @@ def mine(
     num_nearest, num_farthest: numbers of neighbours; fewer for small data sets.
     groups: scene of each image, or None.
     scratch: folder for vectors and progress, from which an interrupted call resumes.
-    projection: see `styles.style_vectors`.
+    projection, tap_weights: see `styles.style_vectors`.
   """
   nearest, farthest = fit_counts(len(names), num_nearest, num_farthest, groups)
   if (nearest, farthest) != (num_nearest, num_farthest):
@@ -92,7 +93,7 @@ def mine(
       farthest,
     )
   vectors = styles.style_vectors(
-    features.module, features.params, batches, len(names), scratch, projection
+    features.module, features.params, batches, len(names), scratch, projection, tap_weights
   )
   progress = scratch / 'search.npz'
   return neighbors.find_neighbors(vectors, nearest, farthest, groups, progress=progress)

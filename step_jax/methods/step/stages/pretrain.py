@@ -90,11 +90,14 @@ def _triplet_loader(config, workdir, pairs: data.PairSet, split, side, features)
   names = examples.names()
   groups = table.scenes(names, config.data.scene)
   counts = config.mining.num_nearest, config.mining.num_farthest
-  taps, projection = tuple(config.features.taps), config.mining.projection
+  taps = tuple(config.features.taps)
+  projection, tap_weights = config.mining.projection, config.mining.tap_weights
   contents = pairs.contents(split)
   images = [(name, contents.get(name)) for name in names]
   digest = hashlib.sha256(repr((images, config.data.resize)).encode()).hexdigest()
-  key = repr((digest, side, features.label, taps, groups, counts, projection))
+  key = (digest, side, features.label, taps, groups, counts, projection)
+  # Tables of earlier versions have equal weights and stay valid.
+  key = repr(key if tap_weights == 'equal' else (*key, tap_weights))
 
   def batches(start):
     pictures = pipeline.eval_examples(examples, {'target': side}, (0, 0), start=start)
@@ -108,7 +111,7 @@ def _triplet_loader(config, workdir, pairs: data.PairSet, split, side, features)
         'longer than for images of one size',
         pairs.sizes[split],
       )
-    return table.mine(features, batches, names, *counts, groups, scratch, projection)
+    return table.mine(features, batches, names, *counts, groups, scratch, projection, tap_weights)
 
   path = stage_lib.stage_folder(workdir, config.stage) / NEIGHBORS_FILE.format(split)
   mined = table.load_or_mine(path, key, mine_now)
