@@ -26,14 +26,14 @@ def fused_leaky_relu(x: jax.Array) -> jax.Array:
 
 def same(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Convolution of stride 1, `[B, H, W, in], [k, k, in, out] -> [B, H, W, out]`."""
-  return _convolve(x, kernel, pad=kernel.shape[0] // 2)
+  return _convolve(*_promoted(x, kernel), pad=kernel.shape[0] // 2)
 
 
 def downsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """Blur and convolution of stride 2, `[B, H, W, in], [k, k, in, out] -> [B, H/2, W/2, out]`."""
   if kernel.shape[0] == 1:  # Only every second pixel of the blurred map is needed.
-    return _convolve(fir.blur(x, pad=1, down=2), kernel)
-  return _convolve(fir.blur(x, pad=2), kernel, stride=2)
+    return same(fir.blur(x, pad=1, down=2), kernel)
+  return _strided(*_promoted(fir.blur(x, pad=2), kernel))
 
 
 def upsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
@@ -42,46 +42,71 @@ def upsampling(x: jax.Array, kernel: jax.Array) -> jax.Array:
   The convolution equals `torch.nn.functional.conv_transpose2d` without padding: input pixel `i`
   adds `x[i] * kernel[a]` to output pixel `2 i + a`.
   """
-  y = jax.lax.platform_dependent(x, kernel, cpu=_transposed_by_products, default=_transposed)
-  return fir.blur(y, pad=1, gain=4.0)
+  return fir.blur(_transposed(*_promoted(x, kernel)), pad=1, gain=4.0)
 
 
+# The gradient of each of these two functions is the other one. XLA would not know this in second
+# derivatives (R1, path lengths), and its kernel gradients of dilated convolutions are slow on CPUs.
+
+
+@jax.custom_vjp
+def _strided(x, kernel):
+  """Convolution of stride 2 without padding, `[B, 2h + 1, 2w + 1, in] -> [B, h, w, out]`."""
+  return _convolve(x, kernel, stride=2)
+
+
+@jax.custom_vjp
 def _transposed(x, kernel):
-  return _convolve(x, kernel[::-1, ::-1], pad=kernel.shape[0] - 1, lhs_dilation=(2, 2))
+  """Transposed convolution of stride 2, `[B, h, w, in] -> [B, 2h + 1, 2w + 1, out]`."""
+  return _convolve(x, kernel[::-1, ::-1], pad=2, lhs_dilation=(2, 2))
 
 
-def _transposed_by_products(x, kernel):
-  """`_transposed` for 3x3 kernels without a dilated convolution.
+def _strided_backward(saved, gradient):
+  x, kernel = saved
+  return _transposed(gradient, kernel.swapaxes(2, 3)), _kernel_gradient(x, gradient)
 
-  Its kernel gradient takes 7 to 18 times as long on CPUs.
-  """
+
+def _transposed_backward(saved, gradient):
+  x, kernel = saved
+  kernel_gradient = _kernel_gradient(gradient, x).swapaxes(2, 3)
+  return _strided(gradient, kernel.swapaxes(2, 3)), kernel_gradient
+
+
+_strided.defvjp(lambda *args: (_strided(*args), args), _strided_backward)
+_transposed.defvjp(lambda *args: (_transposed(*args), args), _transposed_backward)
+
+
+def _kernel_gradient(x, gradient):
+  """Kernel gradient of `_strided`: `[B, 2h + 1, …, in], [B, h, w, out] -> [3, 3, in, out]`."""
+
+  def by_products(x, gradient):
+    # Without the barrier, XLA computes what `x` depends on again for each tap.
+    x, gradient = jax.lax.optimization_barrier((x, gradient))
+    height, width = gradient.shape[1:3]
+    taps = [
+      x[:, i : i + 2 * height - 1 : 2, j : j + 2 * width - 1 : 2]
+      for i in range(3)
+      for j in range(3)
+    ]
+    products = [jnp.einsum('bhwi,bhwo->io', tap, gradient) for tap in taps]
+    return jnp.stack(products).reshape(3, 3, *products[0].shape)
+
+  def of_convolution(x, gradient):
+    kernel = jnp.zeros((3, 3, x.shape[-1], gradient.shape[-1]), x.dtype)
+    return jax.vjp(lambda kernel: _convolve(x, kernel, stride=2), kernel)[1](gradient)[0]
+
+  return jax.lax.platform_dependent(x, gradient, cpu=by_products, default=of_convolution)
+
+
+def _promoted(x, kernel):
   dtype = jnp.result_type(x, kernel)
-  y = jnp.einsum('bhwi,klio->klbhwo', x.astype(dtype), kernel.astype(dtype))
-  rows = [_interleave([y[i, j] for j in range(3)], axis=2) for i in range(3)]
-  return _interleave(rows, axis=1)
-
-
-def _interleave(parts, axis):
-  """Adds `parts[a][i]` at position `2 i + a` of an axis."""
-
-  def padded(part, before):
-    margin = [(0, 0)] * part.ndim
-    margin[axis] = (before, 1 - before)
-    return jnp.pad(part, margin)
-
-  even, odd = padded(parts[0], 0) + padded(parts[2], 1), padded(parts[1], 0)
-  count = 2 * even.shape[axis]
-  y = jnp.stack([even, odd], axis=axis + 1)
-  y = y.reshape(*even.shape[:axis], count, *even.shape[axis + 1 :])
-  # The last odd position is beyond the end.
-  return jax.lax.slice_in_dim(y, 0, count - 1, axis=axis)
+  return x.astype(dtype), kernel.astype(dtype)
 
 
 def _convolve(x, kernel, stride=1, pad=0, **options):
-  dtype = jnp.result_type(x, kernel)
   return jax.lax.conv_general_dilated(
-    x.astype(dtype),
-    kernel.astype(dtype),
+    x,
+    kernel,
     (stride, stride),
     ((pad, pad),) * 2,
     dimension_numbers=('NHWC', 'HWIO', 'NHWC'),

@@ -145,6 +145,56 @@ def test_modulated_convolutions_and_their_gradients(tag, module):
   golden.assert_close(dvariables['params']['kernel'], expected)
 
 
+def plain(convolution):
+  """A convolution of stride 2 without its own rules for gradients."""
+
+  def convolve(x, kernel):
+    if convolution is layers.downsampling:
+      return layers._convolve(fir.blur(x, pad=2), kernel, stride=2)
+    y = layers._convolve(x, kernel[::-1, ::-1], pad=2, lhs_dilation=(2, 2))
+    return fir.blur(y, pad=1, gain=4.0)
+
+  return convolve
+
+
+@pytest.mark.parametrize('platform', ['cpu', 'default'])
+@pytest.mark.parametrize('convolution', [layers.upsampling, layers.downsampling])
+def test_first_and_second_derivatives_of_convolutions_of_stride_2(
+  convolution, platform, monkeypatch
+):
+  monkeypatch.setattr(jax.lax, 'platform_dependent', lambda *args, **by: by[platform](*args))
+  rng = np.random.default_rng(0)
+  x, kernel, target = (rng.normal(size=s) for s in ((2, 6, 4, 3), (3, 3, 3, 5), (2, 12, 12, 5)))
+
+  def derivatives(convolution):
+    def value(x, kernel):
+      y = convolution(x, kernel)
+      return jnp.sum(jnp.sin(y) * target[:, : y.shape[1], : y.shape[2]])
+
+    def penalty(x, kernel):
+      return jnp.sum(jnp.square(jax.grad(value)(x, kernel)))
+
+    with jax.enable_x64(True):
+      return [jax.grad(f, (0, 1))(jnp.asarray(x), jnp.asarray(kernel)) for f in (value, penalty)]
+
+  jax.tree.map(
+    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-9),
+    derivatives(convolution),
+    derivatives(plain(convolution)),
+  )
+
+
+@pytest.mark.parametrize('convolution', [layers.upsampling, layers.downsampling])
+def test_gradients_of_convolutions_of_stride_2_do_not_repeat_work(convolution):
+  shapes = [jax.ShapeDtypeStruct(shape, jnp.float32) for shape in ((4, 32, 32, 16), (3, 3, 16, 16))]
+
+  def moved(f):
+    return jax.jit(f).lower(*shapes).compile().cost_analysis()['bytes accessed']
+
+  gradients = jax.grad(lambda *args: jnp.sum(jnp.sin(convolution(*args))), (0, 1))
+  assert moved(gradients) < 6 * moved(convolution)
+
+
 @pytest.mark.parametrize(
   ('tag', 'convolution'),
   [('styledconv', layers.same), ('styledconv_up', layers.upsampling)],

@@ -17,12 +17,19 @@ def make(upsamplings):
     num_labels=LABELS, style_size=SIZE, width=1, num_upsamplings=upsamplings, label_width=4,
     spade_width=4,
   )  # fmt: skip
-  empty = np.zeros((1, 32, 32), np.int32), np.zeros((1, LABELS, SIZE), np.float32)
-  variables = module.init(jax.random.key(0), *empty)
   rng = np.random.default_rng(0)
-  # Noise has an effect, and edits of the label map reach as far as kernels do.
-  variables = jax.tree.map(lambda x: x + 0.1 * rng.normal(size=x.shape).astype('f4'), variables)
-  return module, variables, rng.random((LABELS, SIZE)).astype(np.float32)
+  code = rng.random((LABELS, SIZE), np.float32)
+  example = layout(64, 64)[None].astype(np.int32), code[None]
+  variables = module.init(jax.random.key(0), *example)
+  # So that noise has an effect.
+  moved = lambda x: x + 0.1 * rng.normal(size=x.shape).astype(np.float32)
+  params = jax.tree.map(moved, variables['params'])
+  for _ in range(5):
+    _, stats = module.apply(
+      {**variables, 'params': params}, *example, train=True, mutable=['batch_stats', 'spectral']
+    )
+    variables = {**stats, 'params': params}
+  return module, variables, code
 
 
 def layout(height, width):
@@ -33,7 +40,7 @@ def layout(height, width):
 
 @pytest.mark.parametrize(
   'upsamplings, height, width, tile, seed',
-  [(1, 203, 170, 24, None), (3, 203, 170, 40, 7), (5, 610, 585, 32, None)],
+  [(1, 203, 170, 24, None), (3, 303, 270, 40, 7)],
 )
 def test_tiles_give_the_whole_image(upsamplings, height, width, tile, seed, monkeypatch):
   module, variables, code = make(upsamplings)
@@ -48,7 +55,7 @@ def test_tiles_give_the_whole_image(upsamplings, height, width, tile, seed, monk
   whole = drawing.Drawer(module, variables).draw(labels, codes, seed).astype(int)
   image = tiles.draw(module, variables, labels, code, tile, seed)
   assert image.shape == (height, width, 3) and image.dtype == np.uint8
-  assert 10 < whole.std() < 100  # Not saturated.
+  assert whole.std() > 5 and np.mean((whole > 0) & (whole < 255)) > 0.9  # Not saturated.
   assert np.abs(image - whole).max() <= 1 and np.abs(image - whole).mean() < 0.01
   # No window is the whole map.
   assert all(shape[1] < height and shape[2] < width for shape in shapes)
