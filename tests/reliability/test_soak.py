@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
@@ -20,24 +21,72 @@ from step_jax import config as config_lib
 from step_jax.train import checkpoint, writers
 
 ROOT = pathlib.Path(__file__).parents[2]
-STEPS = 600
 EVERY = {'log': 1, 'checkpoint': 3, 'evaluate': 10}
 # When to kill the process, in this order.
-MOMENTS = ('any', 'checkpoint', 'any', 'evaluation') * 6
+MOMENTS = ('any', 'checkpoint', 'any', 'evaluation')
+# More kills for a soak of hours, such as STEP_JAX_SOAK_KILLS=40 for each stage.
+KILLS = int(os.environ.get('STEP_JAX_SOAK_KILLS', '24'))
+STEPS_PER_KILL = 25
+
+
+@dataclasses.dataclass(frozen=True)
+class Soaked:
+  """The smallest training of a stage.
+
+  Attributes:
+    config: argument of its configuration file.
+    fields: other fields.
+    after: stage that is trained first, for a few steps.
+  """
+
+  config: str
+  fields: dict
+  after: str = ''
+
+
 FIELDS = {
-  'batch_size': 2,
   'init_from': '',
   'eval_pictures': 16,
   'features.weights': 'random',
   'features.taps': ('conv1',),
   'features.tap_weights': (1.0,),
+  **{f'every.{name}': steps for name, steps in EVERY.items()},
+}
+_STEP = {
+  'batch_size': 2,
   'model.encoder_width': 4,
   'model.generator_width': 4,
   'model.discriminator_width': 4,
   'model.num_scales': 2,
-  'schedule.fixed_kimg': STEPS * 2 / 2000,
-  'schedule.total_kimg': STEPS * 2 / 1000,
-  **{f'every.{name}': steps for name, steps in EVERY.items()},
+}
+_PSP = {
+  'batch_size': 4,
+  'model.max_channels': 4,
+  'model.style_dim': 8,
+  'model.mapping_depth': 2,
+  'model.encoder': 'into_w_plus',
+  'model.encoder_size': 64,
+  'model.body_width': 16,
+  'model.body_depths': (1, 1, 1, 1),
+  'loss.lpips': 0.0,
+}
+STAGES = {
+  'pretrain': Soaked('swatches,size=32,features=squeezenet1_1', _STEP),
+  'translate': Soaked('swatches,size=32,features=squeezenet1_1', _STEP),
+  'stylegan2': Soaked('swatches,size=16', _PSP),
+  'psp': Soaked('swatches,size=16', {**_PSP, 'init_from': 'stylegan2'}, 'stylegan2'),
+  'superstylenet': Soaked(
+    'swatches_regional,size=16,features=squeezenet1_1',
+    {
+      'batch_size': 2,
+      'codes.size': 32,
+      'model.generator_width': 1,
+      'model.discriminator_width': 2,
+      'model.label_width': 4,
+      'model.spade_width': 4,
+      'model.num_upsamplings': 1,
+    },
+  ),
 }
 
 
@@ -49,11 +98,16 @@ class Kill:
   step: int
 
 
-def start(workdir, **fields):
-  config = f'{config_lib.stage_file("translate")}:swatches,size=32,features=squeezenet1_1'
+def start(workdir, stage='translate', steps=KILLS * STEPS_PER_KILL):
+  soaked = STAGES[stage]
+  fields = {**FIELDS, **soaked.fields}
+  length = steps * fields['batch_size'] / 1000
+  fields |= {'schedule.fixed_kimg': length / 2, 'schedule.total_kimg': length}
+  known = config_lib.stage_module(stage).FIELDS
   return subprocess.Popen(
-    [sys.executable, '-m', 'step_jax.main', f'--config={config}', f'--workdir={workdir}']
-    + [f'--config.{name}={value}' for name, value in {**FIELDS, **fields}.items()],
+    [sys.executable, '-m', 'step_jax.main', f'--workdir={workdir}']
+    + [f'--config={config_lib.stage_file(stage)}:{soaked.config}']
+    + [f'--config.{name}={value}' for name, value in fields.items() if name in known],
     stderr=subprocess.PIPE, text=True, cwd=ROOT,
     env={
       **os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
@@ -64,8 +118,8 @@ def start(workdir, **fields):
 class Watched:
   """The folder of a stage, observed from outside."""
 
-  def __init__(self, workdir: pathlib.Path):
-    self.folder = workdir / 'translate'
+  def __init__(self, workdir: pathlib.Path, stage: str = 'translate'):
+    self.folder = workdir / stage
     self.log = self.folder / 'train.log'
 
   def lines(self) -> list[str]:
@@ -151,23 +205,27 @@ def reported(folder) -> list[dict]:
 
 
 @pytest.mark.long
-def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path, capsys):
-  began = time.monotonic()
-  finish(start(tmp_path / 'whole'))
+@pytest.mark.parametrize('stage', STAGES)
+def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(stage, tmp_path, capsys):
+  for workdir in (tmp_path / 'whole', tmp_path / 'killed'):
+    if STAGES[stage].after:
+      finish(start(workdir, STAGES[stage].after, steps=8))
+  began, steps = time.monotonic(), KILLS * STEPS_PER_KILL
+  finish(start(tmp_path / 'whole', stage))
   uninterrupted = time.monotonic() - began
-  expected = Watched(tmp_path / 'whole')
-  watched = Watched(tmp_path / 'killed')
+  expected = Watched(tmp_path / 'whole', stage)
+  watched = Watched(tmp_path / 'killed', stage)
   rng = random.Random(0)
   kills, startup = [], 20.0
-  for moment in MOMENTS:
+  for moment in itertools.islice(itertools.cycle(MOMENTS), KILLS):
     lives, begun = len(watched.starts()), time.monotonic()
-    process = start(tmp_path / 'killed')
+    process = start(tmp_path / 'killed', stage)
     if not kills:
       while len(watched.starts()) == lives:
         time.sleep(0.01)
       startup = time.monotonic() - begun
     kills.append(kill(process, watched, moment, rng, startup))
-  finish(start(tmp_path / 'killed'))
+  finish(start(tmp_path / 'killed', stage))
 
   # Every start but the first follows a kill; not every killed process logged a step.
   reached, lost = 0, []
@@ -180,21 +238,21 @@ def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(tmp_path, capsys
   summary = {
     'kills': len(kills),
     **tally,
-    'steps': STEPS,
+    'steps': steps,
     'steps lost, most': max(lost),
     'steps lost, all': sum(lost),
     'seconds, uninterrupted': round(uninterrupted),
     'seconds, all': round(time.monotonic() - began),
   }
   with capsys.disabled():
-    print(f'\nsoak: {json.dumps(summary)}')
-  assert len(kills) >= 20
-  assert tally['writing a checkpoint'] >= 3 and tally['evaluating'] >= 3, tally
+    print(f'\nsoak of {stage}: {json.dumps(summary)}')
+  least = KILLS // 8
+  assert tally['writing a checkpoint'] >= least and tally['evaluating'] >= least, tally
   # Steps since the last complete checkpoint; the next one waits until that is written.
   assert max(lost) <= 2 * EVERY['checkpoint']
   step, wanted = arrays(expected.folder)
   again, found = arrays(watched.folder)
-  assert step == again == STEPS
+  assert step == again == steps
   same = jax.tree.map(np.array_equal, wanted, found)
   assert all(jax.tree.leaves(same)), same
   assert reported(watched.folder) == reported(expected.folder)
@@ -255,10 +313,9 @@ FAULTS = {
 def test_a_real_run_survives_every_fault(tmp_path, capsys):
   """Stopped by SIGTERM, damaged, and restarted."""
   steps = 40
-  length = {'schedule.fixed_kimg': steps / 1000, 'schedule.total_kimg': steps * 2 / 1000}
-  finish(start(tmp_path / 'whole', **length))
+  finish(start(tmp_path / 'whole', steps=steps))
   stopped = Watched(tmp_path / 'stopped')
-  process = start(tmp_path / 'stopped', **length)
+  process = start(tmp_path / 'stopped', steps=steps)
   while stopped.last_step() < steps // 2:
     assert process.poll() is None, process.communicate()[1][-3000:]
     time.sleep(0.01)
@@ -273,7 +330,7 @@ def test_a_real_run_survives_every_fault(tmp_path, capsys):
     workdir = tmp_path / 'again'
     shutil.copytree(tmp_path / 'stopped', workdir)
     do(workdir / 'translate')
-    finish(start(workdir, **length))
+    finish(start(workdir, steps=steps))
     begun = Watched(workdir).starts()[-1]
     damaged = workdir / 'translate/damaged'
     size = sum(path.stat().st_size for path in damaged.rglob('*') if path.is_file())

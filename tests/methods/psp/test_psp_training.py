@@ -177,7 +177,7 @@ def test_stylegan2_lowers_for_accelerators():
 
 
 def test_lazy_terms_have_the_fast_convolutions_of_cpus():
-  """XLA keeps other layouts inside conditional branches, and is 10 to 60 times as slow with them."""
+  """XLA keeps other layouts in conditional branches, and is 10 to 60 times as slow with them."""
   config = stylegan2_config()
   step = train_stylegan2.make(config).jitted_step()
   state = jax.eval_shape(train_stylegan2.make(config).init, jax.random.key(0))
