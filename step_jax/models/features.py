@@ -15,6 +15,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from step_jax.errors import DataError
 from step_jax.models import convolutions
 
 # ImageNet statistics per channel, RGB in 0..255, as in torchvision; and the mean deviation.
@@ -72,8 +73,18 @@ def max_pool(x: jax.Array, size: int, ceil: bool) -> jax.Array:
   """Max pooling of stride 2 over `[B, H, W, C]`; `ceil` also pools the last, partial window.
 
   The gradient goes to the first of equal maxima, row by row.
+
+  Raises:
+    DataError: the map is smaller than a window.
   """
   ends = [(0, (size - side) % 2 if ceil else 0) for side in x.shape[1:3]]
+  for side, (_, end) in zip(x.shape[1:3], ends, strict=True):
+    # An export may have symbolic sizes.
+    if isinstance(side, int) and side + end < size:
+      raise DataError(
+        f'images are too small for the feature network, which pools a map of {side} px in windows '
+        f'of {size} px: use larger images (data.resize, data.crop), or earlier taps (features.taps)'
+      )
   windowed = functools.partial(nn.max_pool, window_shape=(size,) * 2, strides=(2, 2), padding=ends)
   maxima = functools.partial(_max_of_slices, size=size, ends=ends)
   return jax.lax.platform_dependent(x, cpu=maxima, default=windowed)

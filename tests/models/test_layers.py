@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from step_jax.models import layers
+from step_jax.errors import DataError
+from step_jax.models import features, layers
 
 VECTORS = golden.load('case7_layers')
 DRAWN = {fill: golden.draw_variables(VECTORS, fill) for fill in 'AB'}
@@ -135,3 +136,11 @@ def test_statistics_stay_in_float32_when_computing_in_bfloat16():
   assert y.dtype == jnp.bfloat16
   # Summed in bfloat16, the mean would be off by more than the standard deviation.
   assert abs(float(y.astype(jnp.float32).mean())) < 0.05
+
+
+def test_images_too_small_for_a_feature_network_are_one_clear_error():
+  net = features.SqueezeNet11(('fire9',))
+  init = lambda side: jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, side, side, 3)))
+  init(20)
+  with pytest.raises(DataError, match='too small for the feature network, which pools a map of 1'):
+    init(16)
