@@ -85,12 +85,9 @@ def _transposed_backward(saved, gradient):
   return _strided(gradient, kernel.swapaxes(2, 3)), to_kernel.swapaxes(2, 3)
 
 
-for _convolution, _backward in (
-  (_same, _same_backward),
-  (_strided, _strided_backward),
-  (_transposed, _transposed_backward),
-):
-  _convolution.defvjp(lambda *args, f=_convolution: (f(*args), args), _backward)
+_same.defvjp(lambda *args: (_same(*args), args), _same_backward)
+_strided.defvjp(lambda *args: (_strided(*args), args), _strided_backward)
+_transposed.defvjp(lambda *args: (_transposed(*args), args), _transposed_backward)
 
 
 def _kernel_gradient(x, gradient, stride=1, pad=0):

@@ -31,8 +31,8 @@ def draw(
 ) -> np.ndarray:
   """Generates the image of a label map and a code in tiles.
 
-  Memory holds one tile with its surroundings, the result, and the label maps and the noise of the
-  whole image: up to 5 bytes per pixel without noise, and about 20 more with it.
+  Memory holds one tile with its surroundings, the result, the label map in the size of each block,
+  and the noise of the whole image, if there is any.
 
   Args:
     generator: the module.
