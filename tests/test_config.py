@@ -33,7 +33,12 @@ def test_data_sets_have_the_settings_of_the_original():
   assert load('translate', 'night2day').data.rescale == ((0.5, 1.25),)
   assert load('translate', 'maps').data.eval_crop == (512, 512)
   needle = load('pretrain', 'space_needle_timelapse')
-  assert dict(needle.mining) == {'num_nearest': 15, 'num_farthest': 78, 'projection': 0}
+  assert dict(needle.mining) == {
+    'num_nearest': 15,
+    'num_farthest': 78,
+    'projection': 0,
+    'tap_weights': 'equal',
+  }
   assert needle.data.scene and needle.data.direction == 'BtoA'
 
 
@@ -41,7 +46,12 @@ def test_defaults_of_the_original():
   stages = ('pretrain', 'translate', 'finetune', 'mapper')
   pretrain, translate, finetune, mapper = (load(stage, 'facades') for stage in stages)
   assert pretrain.batch_size == 12 and translate.batch_size == 8 and mapper.batch_size == 64
-  assert dict(pretrain.mining) == {'num_nearest': 5, 'num_farthest': 13, 'projection': 0}
+  assert dict(pretrain.mining) == {
+    'num_nearest': 5,
+    'num_farthest': 13,
+    'projection': 0,
+    'tap_weights': 'equal',
+  }
   assert dict(pretrain.loss) == {'triplet': 1.0, 'z_l2': 0.01, 'margin': 0.1}
   on = {name: weight for name, weight in translate.loss.items() if weight}
   assert on == {'recon_perceptual': 0.02, 'gan': 1.0, 'd_direct': 1.0, 'z_l2': 0.01}
