@@ -19,6 +19,7 @@ from step_jax.evaluate.resizing import resize_for_lpips
 
 __all__ = [
   'FIELDS',
+  'PSP_FIELDS',
   'STAGES',
   'make_config',
   'record_fields',
@@ -46,6 +47,20 @@ FIELDS = {
   'every.log': 2,
   'every.checkpoint': 3,
   'every.evaluate': 6,
+}
+
+
+# The smallest StyleGAN2 and pSp.
+PSP_FIELDS = {
+  'features.taps': ('conv1',),
+  'model.max_channels': 4,
+  'model.style_dim': 8,
+  'model.mapping_depth': 2,
+  'model.encoder': 'into_w_plus',
+  'model.encoder_size': 64,
+  'model.body_width': 16,
+  'model.body_depths': (1, 1, 1, 1),
+  'loss.lpips': 0.0,
 }
 
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping
 import jax
 import jax.numpy as jnp
 
+# Weights of feature taps in the style distance.
+TAP_WEIGHTS = ('equal', 'squared_channels')
+
 
 def gram_matrix(features: jax.Array) -> jax.Array:
   """Gram matrices of feature maps, `[B, H, W, C] -> [B, C, C]`: `F^T F / (C * H * W)`.
@@ -15,9 +18,6 @@ def gram_matrix(features: jax.Array) -> jax.Array:
   flat = features.astype(jnp.float32).reshape(batch, height * width, channels)
   gram = jnp.einsum('bpi,bpj->bij', flat, flat, precision=jax.lax.Precision.HIGHEST)
   return gram / (channels * height * width)
-
-
-TAP_WEIGHTS = ('equal', 'squared_channels')
 
 
 def style_distance(

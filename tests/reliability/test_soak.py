@@ -16,6 +16,7 @@ import time
 import jax
 import numpy as np
 import pytest
+import tiny
 
 from step_jax import config as config_lib
 from step_jax.train import checkpoint, writers
@@ -59,17 +60,7 @@ _STEP = {
   'model.discriminator_width': 4,
   'model.num_scales': 2,
 }
-_PSP = {
-  'batch_size': 4,
-  'model.max_channels': 4,
-  'model.style_dim': 8,
-  'model.mapping_depth': 2,
-  'model.encoder': 'into_w_plus',
-  'model.encoder_size': 64,
-  'model.body_width': 16,
-  'model.body_depths': (1, 1, 1, 1),
-  'loss.lpips': 0.0,
-}
+_PSP = {'batch_size': 4, **tiny.PSP_FIELDS}
 STAGES = {
   'pretrain': Soaked('swatches,size=32,features=squeezenet1_1', _STEP),
   'translate': Soaked('swatches,size=32,features=squeezenet1_1', _STEP),

@@ -78,9 +78,9 @@ def halo(generator: Generator) -> int:
   return -(-pixels // unit) + 1
 
 
-def _at(scale: int, *span: slice) -> tuple[slice, ...]:
+def _at(scale: int, *parts: slice) -> tuple[slice, ...]:
   """Spans in pixels of the smallest map, as spans of a map that is `scale` times larger."""
-  return tuple(slice(part.start * scale, part.stop * scale) for part in span)
+  return tuple(slice(part.start * scale, part.stop * scale) for part in parts)
 
 
 def _cut(by_block: Mapping[str, Any], windows: Mapping[str, tuple[slice, ...]]) -> dict[str, Any]:

@@ -44,15 +44,7 @@ from step_jax.train import stage as stage_lib
 
 ROOT = pathlib.Path(__file__).parents[3]
 FIELDS = {
-  'features.taps': ('conv1',),
-  'model.max_channels': 4,
-  'model.style_dim': 8,
-  'model.mapping_depth': 2,
-  'model.encoder': 'into_w_plus',
-  'model.encoder_size': 64,
-  'model.body_width': 16,
-  'model.body_depths': (1, 1, 1, 1),
-  'loss.lpips': 0.0,
+  **tiny.PSP_FIELDS,
   'optimizer.learning_rate': 1e-3,
   'schedule.total_kimg': 0.032,
   'every.evaluate': 8,

@@ -119,6 +119,19 @@ def image_files(examples, tmp_path_factory):
   return folder
 
 
+def test_label_maps_in_tiles_keep_their_size(workdir, image_files, examples, tmp_path, monkeypatch):
+  run = methods.load(workdir)
+  run.config.data.resize = SIZE // 2
+  monkeypatch.setattr(methods, 'load', lambda *args, **kwargs: run)
+  expected = run.translate(examples[0]['labels'])
+  for options, side in (({}, SIZE // 2), ({'tile': 4}, SIZE)):
+    (path,) = files.translate(
+      workdir, [image_files / 'map0.png'], tmp_path / str(side), sample=1, options=options
+    )
+    assert pictures.read_picture(path).shape == (side, side, 3)
+  np.testing.assert_allclose(run.translate(examples[0]['labels'], tile=4), expected, atol=1)
+
+
 def test_files(workdir, image_files, examples, run, tmp_path):
   image, label_map = ([image_files / f'{name}{i}.png' for i in (0, 1)] for name in ('image', 'map'))
   style = {'styles': [image[0]], 'options': {'style_labels': [label_map[0]]}}
