@@ -19,22 +19,31 @@ _OUTPUT = np.array([[1, 1, 1, 0], [0, 1, -1, -1]], np.float32)
 _WINOGRAD_CHANNELS = 2**15
 # Number of positions in a strip of the kernel gradient, times channels.
 _STRIP = 2**18
+# Padding of a convolution of stride 2 that halves an even size with a kernel of 4x4.
+_AROUND = ((1, 1), (1, 1))
 
 
 def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding='SAME') -> jax.Array:
   """Plain convolution, `[B, H, W, in], [k, k, in, out] -> [B, H', W', out]`; padding as in lax.
 
-  On CPU the kernel gradient of large maps is computed in strips, which is up to four times as fast.
+  On CPU, two gradients are computed in another way, which is up to four times as fast: that of the
+  kernel in strips if the map is large, and that of the input without products with zeros if the
+  stride is 2.
   """
-  # Strips rounded to bfloat16 would lose precision in the sum; an export may have symbolic shapes.
-  if x.dtype != jnp.float32 or not all(isinstance(size, int) for size in x.shape):
+  # Strips rounded to bfloat16 would lose precision in the sum.
+  if x.dtype != jnp.float32 or not has_known_shape(x):
     return _conv(x, kernel, stride, padding)
   if isinstance(padding, str):
     padding = jax.lax.padtype_to_pads(x.shape[1:3], kernel.shape[:2], (stride,) * 2, padding)
   padding = tuple(map(tuple, padding))
-  if _strip_rows(x, kernel, stride, padding) is None:
+  if stride != 2 and _strip_rows(x, kernel, stride, padding) is None:
     return _conv(x, kernel, stride, padding)
-  return _conv_by_strips(x, kernel, stride, padding)
+  return _conv_with_rules(x, kernel, stride, padding)
+
+
+def has_known_shape(x: jax.Array) -> bool:
+  """Whether all sizes are numbers; those of an export may be symbols."""
+  return all(isinstance(size, int) for size in x.shape)
 
 
 def _conv(x, kernel, stride, padding):
@@ -54,48 +63,119 @@ def _strip_rows(x, kernel, stride, padding) -> int | None:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
-def _conv_by_strips(x, kernel, stride, padding):
+def _conv_with_rules(x, kernel, stride, padding):
   return _conv(x, kernel, stride, padding)
 
 
-def _forward(x, kernel, stride, padding):
-  return _conv(x, kernel, stride, padding), (x, kernel)
-
-
-def _backward(stride, padding, saved, gradient):
+def _conv_backward(stride, padding, saved, gradient):
   x, kernel = saved
-  _, to_input = jax.vjp(lambda x: _conv(x, kernel, stride, padding), x)
-  unsplit = functools.partial(_kernel_gradient, stride=stride, padding=padding, like=kernel)
+  plain = functools.partial(_input_gradient, size=x.shape[1:3], stride=stride, padding=padding)
+  phases = functools.partial(_transposed, size=x.shape[1:3], padding=padding)
+  # Otherwise, some positions have no taps at all.
+  fast = phases if stride == 2 and min(kernel.shape[:2]) > 1 else plain
+  return (
+    jax.lax.platform_dependent(gradient, kernel, cpu=fast, default=plain),
+    _kernel_gradient(x, gradient, kernel, stride, padding),
+  )
+
+
+def _input_gradient(gradient, kernel, *, size, stride, padding):
+  """Gradient of an input of `size` (height, width) from that of the output."""
+  shape = (len(gradient), *size, kernel.shape[2])
+  like = jax.ShapeDtypeStruct(shape, gradient.dtype)
+  to_input = jax.linear_transpose(lambda x: _conv(x, kernel, stride, padding), like)
+  return to_input(gradient)[0]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))
+def _transposed(x, kernel, size, padding):
+  """`_input_gradient` of a convolution of stride 2, without products with zeros.
+
+  Even and odd positions are multiplied by different taps, so there are four convolutions of
+  stride 1.
+
+  Args:
+    x: gradient of the output, `[B, h, w, out]`.
+    kernel: `[k, k, in, out]`.
+    size: height and width of the result.
+    padding: that of the convolution of stride 2.
+
+  Returns:
+    `[B, *size, in]`.
+  """
+  # Rows and columns -> even and odd ones -> first tap and padding.
+  both = [
+    [_phase(*of_axis, odd) for odd in range(2)]
+    for of_axis in zip(x.shape[1:3], kernel.shape, size, padding, strict=False)
+  ]
+  part = lambda row, column: conv(
+    x,
+    kernel[row[0] :: 2, column[0] :: 2][::-1, ::-1].swapaxes(2, 3),
+    padding=(row[1], column[1]),
+  )
+  rows, columns = both
+  y = jnp.stack([jnp.stack([part(i, j) for j in columns], axis=3) for i in rows], axis=2)
+  batch, height, _, width, _, features = y.shape
+  return y.reshape(batch, 2 * height, 2 * width, features)[:, : size[0], : size[1]]
+
+
+def _phase(count, window, size, pads, odd):
+  """First tap and padding for the even or odd positions of an axis of length `size`."""
+  shift, first = divmod(odd + pads[0], 2)
+  taps = -(-(window - first) // 2)
+  before = taps - 1 - shift
+  return first, (before, -(-size // 2) + taps - 1 - count - before)
+
+
+def _transposed_backward(size, padding, saved, gradient):
+  del size
+  x, kernel = saved
+  return (
+    conv(gradient, kernel, 2, padding),
+    _kernel_gradient(gradient, x, kernel, 2, padding),
+  )
+
+
+_conv_with_rules.defvjp(lambda *args: (_conv(*args), args[:2]), _conv_backward)
+_transposed.defvjp(lambda *args: (_transposed(*args), args[:2]), _transposed_backward)
+
+
+def _kernel_gradient(x, gradient, kernel, stride, padding):
+  """Gradient of `kernel` from that of the output; on CPU in strips, if the map is large."""
+  whole = functools.partial(
+    _whole_kernel_gradient, stride=stride, padding=padding, size=kernel.shape[:2]
+  )
   rows = _strip_rows(x, kernel, stride, padding)
-  strips = functools.partial(_summed_over_strips, rows=rows, **unsplit.keywords)
-  return *to_input(gradient), jax.lax.platform_dependent(x, gradient, cpu=strips, default=unsplit)
+  if rows is None or x.dtype != jnp.float32:
+    return whole(x, gradient)
+  strips = functools.partial(_summed_over_strips, rows=rows, **whole.keywords)
+  return jax.lax.platform_dependent(x, gradient, cpu=strips, default=whole)
 
 
-_conv_by_strips.defvjp(_forward, _backward)
-
-
-def _kernel_gradient(x, gradient, *, stride, padding, like):
-  """Kernel gradient of a convolution from the output `gradient`; `like` gives its shape."""
-  _, to_kernel = jax.vjp(lambda kernel: _conv(x, kernel, stride, padding), jnp.zeros_like(like))
+def _whole_kernel_gradient(x, gradient, *, stride, padding, size):
+  """Kernel gradient of a convolution from the output `gradient`; `size` is the kernel's."""
+  shape = (*size, x.shape[-1], gradient.shape[-1])
+  like = jax.ShapeDtypeStruct(shape, x.dtype)
+  to_kernel = jax.linear_transpose(lambda kernel: _conv(x, kernel, stride, padding), like)
   return to_kernel(gradient)[0]
 
 
-def _summed_over_strips(x, gradient, *, rows, stride, padding, like):
-  """`_kernel_gradient` as a sum over strips of `rows` rows, which fit in the cache.
+def _summed_over_strips(x, gradient, *, rows, stride, padding, size):
+  """`_whole_kernel_gradient` as a sum over strips of `rows` rows, which fit in the cache.
 
   XLA's CPU back end computes the whole gradient as one matrix product that sums over all positions,
   at a fifth of the speed of short sums. Only rows are split, because the batch may be sharded over
   devices.
   """
   x = jnp.pad(x, ((0, 0), padding[0], (0, 0), (0, 0)))
-  window, height = like.shape[0], gradient.shape[1]
+  window, height = size[0], gradient.shape[1]
   parts = []
   for start in range(0, height, rows):
     stop = min(start + rows, height)
     seen = x[:, start * stride : (stop - 1) * stride + window]
     sides = (0, 0), padding[1]
     strip = gradient[:, start:stop]
-    parts.append(_kernel_gradient(seen, strip, stride=stride, padding=sides, like=like))
+    parts.append(_whole_kernel_gradient(seen, strip, stride=stride, padding=sides, size=size))
   return sum(parts[1:], parts[0])
 
 
@@ -114,9 +194,7 @@ def conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def upsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   """3x3 'SAME' convolution of `x` upsampled 2x by nearest neighbour, without the upsampled map.
 
-  Each pixel of the upsampled map depends on 2x2 pixels of `x`. Which kernel taps fall on the same
-  pixel of `x` depends on whether its row and column are even or odd. The result is thus four 2x2
-  convolutions with sums of taps, which take 16 products instead of 36.
+  The adjoint of `downsampled_conv3x3`, up to a factor. It takes 16 products instead of 36.
 
   Args:
     x: `[B, H, W, in]`.
@@ -125,25 +203,31 @@ def upsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
   Returns:
     `[B, 2H, 2W, out]`.
   """
+  size = (2 * x.shape[1], 2 * x.shape[2])
+  return _transposed(x, 4 * _pooled(kernel[::-1, ::-1].swapaxes(2, 3)), size, _AROUND)
 
-  def halves(taps):
-    """Taps that fall on each of the two input pixels, for even and for odd positions."""
-    first, middle, last = taps
-    return (first, middle + last), (first + middle, last)
 
-  rows = [jnp.stack(half) for half in halves(kernel)]
-  phases = [[jnp.stack(half, axis=1) for half in halves(jnp.moveaxis(row, 1, 0))] for row in rows]
-  # Even positions use their own pixel and the previous one, odd ones their own and the next one.
-  pad = ((1, 0), (0, 1))
-  y = jnp.stack(
-    [
-      jnp.stack([conv(x, phases[i][j], padding=(pad[i], pad[j])) for j in range(2)], axis=3)
-      for i in range(2)
-    ],
-    axis=2,
-  )
-  batch, height, _, width, _, features = y.shape
-  return y.reshape(batch, 2 * height, 2 * width, features)
+def downsampled_conv3x3(x: jax.Array, kernel: jax.Array) -> jax.Array:
+  """3x3 'SAME' convolution and 2x2 average pooling, without the map of full size.
+
+  The mean of four neighbouring windows is one window of 4x4 pixels, so this is one convolution of
+  stride 2 with sums of taps. It takes 16 products instead of 36.
+
+  Args:
+    x: `[B, H, W, in]`, of known shape.
+    kernel: `[3, 3, in, out]`.
+
+  Returns:
+    `[B, H // 2, W // 2, out]`; an odd last row or column is dropped after the convolution.
+  """
+  return conv(x, _pooled(kernel), 2, _AROUND)
+
+
+def _pooled(kernel):
+  """Mean of `[3, 3, in, out]` moved by 0 or 1 taps in both directions: `[4, 4, in, out]`."""
+  wide = jnp.pad(kernel.astype(jnp.float32), ((1, 1), (1, 1), (0, 0), (0, 0)))
+  wide = 0.5 * (wide[1:] + wide[:-1])
+  return (0.5 * (wide[:, 1:] + wide[:, :-1])).astype(kernel.dtype)
 
 
 @jax.custom_vjp

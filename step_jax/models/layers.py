@@ -6,6 +6,8 @@ slope `a` of that constant is 1.0 inside `BasicBlock` and `ResBlock` and 0.2 els
 activation follows. This is as in the original, whose trained weights depend on it.
 """
 
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -106,6 +108,7 @@ class Conv(nn.Module):
     stride: stride of the window.
     slope: the slope `a` in the He constant.
     upsample: convolve the input upsampled 2x by nearest neighbour (3x3, stride 1).
+    downsample: halve the output by 2x2 average pooling (3x3, stride 1).
     dtype: compute type; parameters stay float32.
   """
 
@@ -114,6 +117,7 @@ class Conv(nn.Module):
   stride: int = 1
   slope: float = LEAKY_SLOPE
   upsample: bool = False
+  downsample: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -127,6 +131,10 @@ class Conv(nn.Module):
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:
     if self.upsample:
       return convolutions.upsampled_conv3x3(x, kernel)
+    if self.downsample and convolutions.has_known_shape(x):
+      return convolutions.downsampled_conv3x3(x, kernel)
+    if self.downsample:
+      return downscale(convolutions.conv3x3(x, kernel))
     if (self.kernel_size, self.stride) == (3, 1):
       return convolutions.conv3x3(x, kernel)
     return convolutions.conv(x, kernel, self.stride)
@@ -186,10 +194,10 @@ class BasicBlock(nn.Module):
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
-    conv = lambda features, size, name: Conv(features, size, slope=1.0, dtype=self.dtype, name=name)
-    y = conv(self.features, 3, 'conv0')(leaky_relu(x))
-    y = conv(self.features, 3, 'conv1')(leaky_relu(y))
-    return downscale(y) + conv(self.features, 1, 'shortcut')(downscale(x))
+    conv = functools.partial(Conv, self.features, slope=1.0, dtype=self.dtype)
+    y = conv(3, name='conv0')(leaky_relu(x))
+    y = conv(3, downsample=True, name='conv1')(leaky_relu(y))
+    return y + conv(1, name='shortcut')(downscale(x))
 
 
 class ResBlock(nn.Module):

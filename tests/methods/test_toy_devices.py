@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 
+import hosts
 import jax
 import mosaic_runs
 import numpy as np
@@ -18,8 +19,6 @@ from step_jax import methods
 from step_jax.train import writers
 
 TESTS = pathlib.Path(__file__).parents[1]
-sys.path.insert(0, str(TESTS / 'scale'))
-import hosts  # noqa: E402
 
 # Adam's first update has the size of the rate for any gradient: where that is near zero, rounding
 # decides the sign. At this rate the moves are negligible; mean squares of gradients and statistics

@@ -17,6 +17,10 @@ def plain_upsampled(x, kernel):
   return convolutions.conv(layers.upscale(x), kernel)
 
 
+def plain_downsampled(x, kernel):
+  return layers.downscale(convolutions.conv(x, kernel))
+
+
 def draw(seed, batch, height, width, inputs, outputs):
   keys = jax.random.split(jax.random.key(seed), 3)
   x = jax.random.normal(keys[0], (batch, height, width, inputs))
@@ -85,6 +89,21 @@ def test_convolution_of_the_doubled_map(seed, height, width, inputs):
   compare(convolutions.upsampled_conv3x3, plain_upsampled, x, kernel, key)
 
 
+@settings(max_examples=6, deadline=None)
+@given(
+  seed=st.integers(0, 999),
+  height=st.integers(2, 9),
+  width=st.integers(2, 9),
+  inputs=st.integers(1, 5),
+  strip=st.sampled_from([1, 2**18]),
+)
+def test_convolution_and_pooling_in_one(seed, height, width, inputs, strip):
+  x, kernel, key = draw(seed, 2, height, width, inputs, 4)
+  with pytest.MonkeyPatch.context() as patch:
+    patch.setattr(convolutions, '_STRIP', strip)
+    compare(convolutions.downsampled_conv3x3, plain_downsampled, x, kernel, key)
+
+
 def test_wide_convolutions():
   x, kernel, key = draw(0, 2, 8, 8, 200, 192)
   compare(convolutions.conv3x3, convolutions.conv, x, kernel, key)
@@ -99,6 +118,13 @@ def test_what_is_saved():
   plain = flops(convolutions.conv, x, kernel)
   assert flops(convolutions.winograd_conv3x3, x, kernel) < 0.6 * plain
   assert flops(convolutions.upsampled_conv3x3, x, kernel) < 0.5 * flops(plain_upsampled, x, kernel)
+  pairs = [convolutions.downsampled_conv3x3, plain_downsampled]
+  down, plain_down = (flops(function, x, kernel) for function in pairs)
+  assert down < 0.5 * plain_down
+  # Forward and both gradients.
+  squared = lambda function: jax.grad(lambda *args: jnp.sum(function(*args) ** 2), argnums=(0, 1))
+  down, plain_down = (flops(squared(function), x, kernel) for function in pairs)
+  assert down < 0.5 * plain_down
 
 
 @pytest.mark.parametrize('platform', ['tpu', 'cuda'])

@@ -1,4 +1,4 @@
-"""A training process that is killed many times (SIGKILL) ends like an uninterrupted one."""
+"""Training that is killed many times (SIGKILL) ends like an uninterrupted one."""
 
 import collections
 import dataclasses
@@ -9,10 +9,9 @@ import pathlib
 import random
 import re
 import shutil
-import subprocess
-import sys
 import time
 
+import hosts
 import jax
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ import tiny
 from step_jax import config as config_lib
 from step_jax.train import checkpoint, writers
 
-ROOT = pathlib.Path(__file__).parents[2]
 EVERY = {'log': 1, 'checkpoint': 3, 'evaluate': 10}
 # When to kill the process, in this order.
 MOMENTS = ('any', 'checkpoint', 'any', 'evaluation')
@@ -35,14 +33,18 @@ class Soaked:
   """The smallest training of a stage.
 
   Attributes:
+    stage: name of the stage.
     config: argument of its configuration file.
     fields: other fields.
-    after: stage that is trained first, for a few steps.
+    after: key of the training that comes before it, for a few steps.
+    hosts: number of processes that train together.
   """
 
+  stage: str
   config: str
   fields: dict
   after: str = ''
+  hosts: int = 1
 
 
 FIELDS = {
@@ -61,12 +63,18 @@ _STEP = {
   'model.num_scales': 2,
 }
 _PSP = {'batch_size': 4, **tiny.PSP_FIELDS}
-STAGES = {
-  'pretrain': Soaked('swatches,size=32,features=squeezenet1_1', _STEP),
-  'translate': Soaked('swatches,size=32,features=squeezenet1_1', _STEP),
-  'stylegan2': Soaked('swatches,size=16', _PSP),
-  'psp': Soaked('swatches,size=16', {**_PSP, 'init_from': 'stylegan2'}, 'stylegan2'),
+_SWATCHES = 'swatches,size=32,features=squeezenet1_1'
+RUNS = {
+  'pretrain': Soaked('pretrain', _SWATCHES, _STEP),
+  'translate': Soaked('translate', _SWATCHES, _STEP),
+  'finetune': Soaked('finetune', _SWATCHES, {**_STEP, 'init_from': 'translate'}, 'translate'),
+  'mapper': Soaked(
+    'mapper', _SWATCHES, {**_STEP, 'init_from': 'translate', 'imle.max_codes': 200}, 'translate'
+  ),
+  'stylegan2': Soaked('stylegan2', 'swatches,size=16', _PSP),
+  'psp': Soaked('psp', 'swatches,size=16', {**_PSP, 'init_from': 'stylegan2'}, 'stylegan2'),
   'superstylenet': Soaked(
+    'superstylenet',
     'swatches_regional,size=16,features=squeezenet1_1',
     {
       'batch_size': 2,
@@ -78,6 +86,7 @@ STAGES = {
       'model.num_upsamplings': 1,
     },
   ),
+  'two hosts': Soaked('pretrain', _SWATCHES, _STEP, hosts=2),
 }
 
 
@@ -89,28 +98,31 @@ class Kill:
   step: int
 
 
-def start(workdir, stage='translate', steps=KILLS * STEPS_PER_KILL):
-  soaked = STAGES[stage]
-  fields = {**FIELDS, **soaked.fields}
+def start(workdir, name='translate', steps=KILLS * STEPS_PER_KILL):
+  """Starts the processes of a training, one for each host."""
+  run = RUNS[name]
+  fields = {**FIELDS, **run.fields}
   length = steps * fields['batch_size'] / 1000
   fields |= {'schedule.fixed_kimg': length / 2, 'schedule.total_kimg': length}
-  known = config_lib.stage_module(stage).FIELDS
-  return subprocess.Popen(
-    [sys.executable, '-m', 'step_jax.main', f'--workdir={workdir}']
-    + [f'--config={config_lib.stage_file(stage)}:{soaked.config}']
-    + [f'--config.{name}={value}' for name, value in fields.items() if name in known],
-    stderr=subprocess.PIPE, text=True, cwd=ROOT,
-    env={
-      **os.environ, 'JAX_PLATFORMS': 'cpu', 'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0',
-    },
-  )  # fmt: skip
+  fields |= {'schedule.epochs': steps}
+  known = config_lib.stage_module(run.stage).FIELDS
+  command = ['-m', 'step_jax.main', f'--workdir={workdir}']
+  command += [f'--config={config_lib.stage_file(run.stage)}:{run.config}']
+  command += [f'--config.{key}={value}' for key, value in fields.items() if key in known]
+  return hosts.start(1, *[command] * run.hosts)
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch):
+  monkeypatch.setenv('JAX_PLATFORMS', 'cpu')
+  monkeypatch.setenv('JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS', '0')
 
 
 class Watched:
   """The folder of a stage, observed from outside."""
 
-  def __init__(self, workdir: pathlib.Path, stage: str = 'translate'):
-    self.folder = workdir / stage
+  def __init__(self, workdir: pathlib.Path, name: str = 'translate'):
+    self.folder = workdir / RUNS[name].stage
     self.log = self.folder / 'train.log'
 
   def lines(self) -> list[str]:
@@ -145,8 +157,11 @@ class Watched:
       return []
 
 
-def kill(process, watched: Watched, moment: str, rng: random.Random, startup: float) -> Kill:
-  """Waits for the moment, kills the process, and returns its actual activity."""
+def kill(processes, watched: Watched, moment: str, rng: random.Random, startup: float) -> Kill:
+  """Waits for the moment, kills a host, and returns its actual activity.
+
+  The other hosts must end by themselves.
+  """
   lives = len(watched.starts())
   before = watched.saved()
   if moment == 'any':
@@ -160,14 +175,15 @@ def kill(process, watched: Watched, moment: str, rng: random.Random, startup: fl
     # Make some progress first.
     wanted = before + rng.randint(1, 12)
     while len(watched.starts()) == lives or watched.saved() < wanted or not reached():
-      assert process.poll() is None and time.monotonic() < deadline, process.communicate()[1][
-        -3000:
-      ]
+      check_running(processes)
+      assert time.monotonic() < deadline
       time.sleep(0.001)
     time.sleep(rng.uniform(0, 0.01 if moment == 'checkpoint' else 0.1))
-  assert process.poll() is None, 'it ended before it could be killed: let it train longer'
-  process.kill()
-  process.communicate()
+  check_running(processes)
+  victim = rng.choice(processes)
+  victim.kill()
+  for process, printed in zip(processes, hosts.outputs(processes, 120), strict=True):
+    assert process.returncode, printed[-3000:]
   if len(watched.starts()) == lives:
     doing = 'starting'
   elif watched.is_evaluating():
@@ -177,9 +193,15 @@ def kill(process, watched: Watched, moment: str, rng: random.Random, startup: fl
   return Kill(doing, watched.last_step())
 
 
-def finish(process) -> None:
-  _, errors = process.communicate(timeout=900)
-  assert process.returncode == 0, errors[-3000:]
+def check_running(processes) -> None:
+  for process in processes:
+    if process.poll() is not None:
+      pytest.fail(f'it ended too early: {process.communicate()[0][-3000:]}')
+
+
+def finish(processes) -> None:
+  for process, printed in zip(processes, hosts.outputs(processes, 1800), strict=True):
+    assert process.returncode == 0, printed[-3000:]
 
 
 def arrays(folder):
@@ -196,27 +218,28 @@ def reported(folder) -> list[dict]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize('stage', STAGES)
-def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(stage, tmp_path, capsys):
+@pytest.mark.parametrize('name', RUNS)
+def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(name, tmp_path, capsys):
   for workdir in (tmp_path / 'whole', tmp_path / 'killed'):
-    if STAGES[stage].after:
-      finish(start(workdir, STAGES[stage].after, steps=8))
+    if RUNS[name].after:
+      finish(start(workdir, RUNS[name].after, steps=8))
   began, steps = time.monotonic(), KILLS * STEPS_PER_KILL
-  finish(start(tmp_path / 'whole', stage))
+  finish(start(tmp_path / 'whole', name))
   uninterrupted = time.monotonic() - began
-  expected = Watched(tmp_path / 'whole', stage)
-  watched = Watched(tmp_path / 'killed', stage)
+  expected = Watched(tmp_path / 'whole', name)
+  watched = Watched(tmp_path / 'killed', name)
   rng = random.Random(0)
   kills, startup = [], 20.0
   for moment in itertools.islice(itertools.cycle(MOMENTS), KILLS):
     lives, begun = len(watched.starts()), time.monotonic()
-    process = start(tmp_path / 'killed', stage)
+    processes = start(tmp_path / 'killed', name)
     if not kills:
       while len(watched.starts()) == lives:
+        check_running(processes)
         time.sleep(0.01)
       startup = time.monotonic() - begun
-    kills.append(kill(process, watched, moment, rng, startup))
-  finish(start(tmp_path / 'killed', stage))
+    kills.append(kill(processes, watched, moment, rng, startup))
+  finish(start(tmp_path / 'killed', name))
 
   # Every start but the first follows a kill; not every killed process logged a step.
   reached, lost = 0, []
@@ -236,7 +259,7 @@ def test_a_run_killed_many_times_ends_like_an_uninterrupted_one(stage, tmp_path,
     'seconds, all': round(time.monotonic() - began),
   }
   with capsys.disabled():
-    print(f'\nsoak of {stage}: {json.dumps(summary)}')
+    print(f'\nsoak of {name}: {json.dumps(summary)}')
   least = KILLS // 8
   assert tally['writing a checkpoint'] >= least and tally['evaluating'] >= least, tally
   # Steps since the last complete checkpoint; the next one waits until that is written.
@@ -306,9 +329,9 @@ def test_a_real_run_survives_every_fault(tmp_path, capsys):
   steps = 40
   finish(start(tmp_path / 'whole', steps=steps))
   stopped = Watched(tmp_path / 'stopped')
-  process = start(tmp_path / 'stopped', steps=steps)
+  (process,) = start(tmp_path / 'stopped', steps=steps)
   while stopped.last_step() < steps // 2:
-    assert process.poll() is None, process.communicate()[1][-3000:]
+    check_running([process])
     time.sleep(0.01)
   process.terminate()
   process.communicate(timeout=300)

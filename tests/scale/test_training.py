@@ -60,7 +60,7 @@ def train(pictures, tmp_path_factory):
   def run(count, devices, **fields):
     workdir = tmp_path_factory.mktemp('run')
     processes = hosts.start(devices, *[arguments(workdir, pictures, **fields)] * count)
-    printed = [process.communicate(timeout=300)[0] for process in processes]
+    printed = hosts.outputs(processes, 300)
     assert [process.returncode for process in processes] == [0] * count, printed
     folder = workdir / 'translate'
     return writers.read_metrics(folder), restore(folder), printed
@@ -182,7 +182,7 @@ def test_a_host_that_dies_stops_the_other(pictures, tmp_path):
 def ended(processes):
   """Outputs and exit statuses of processes, all of which must end by themselves."""
   try:
-    printed = [process.communicate(timeout=120)[0] for process in processes]
+    printed = hosts.outputs(processes, 120)
   finally:
     for process in processes:
       process.kill()

@@ -62,8 +62,9 @@ class Map2Style(nn.Module):
 class Heads(nn.Module):
   """Several heads on one map, `[B, S, S, C] -> [B, count, D]`.
 
-  They are one vectorised `Map2Style` with stacked parameters, `[count, …]`. On CPUs, they run one
-  after the other, because grouped convolutions take more than twice as long.
+  Their parameters are stacked, `[count, …]`. They run one after the other, because the grouped
+  convolutions of a vectorised head take more than twice as long on CPUs, and their gradients gather
+  the maps of all devices.
 
   Attributes:
     count: number of heads.
@@ -83,13 +84,9 @@ class Heads(nn.Module):
         jax.random.split(key, self.count)
       )
 
-    def in_turn(params, x):
-      each = [run(jax.tree.map(lambda p: p[i], params), x) for i in range(self.count)]  # noqa: B023
-      return jnp.stack(each, axis=1)
-
-    together = jax.vmap(run, in_axes=(0, None), out_axes=1)
     params = self.param('heads', init)
-    return jax.lax.platform_dependent(params, x, cpu=in_turn, default=together)
+    each = [run(jax.tree.map(lambda p: p[i], params), x) for i in range(self.count)]  # noqa: B023
+    return jnp.stack(each, axis=1)
 
 
 class GradualStyleEncoder(nn.Module):

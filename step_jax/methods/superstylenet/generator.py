@@ -250,7 +250,8 @@ def draw_noise(
   """Noise maps for a batch of images, from N(0, 1): block -> norm -> `[B, h, w, 1]`."""
   shapes = generator.noise_shapes(batch, height, width)
   leaves, tree = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
-  # A single call, because separate random number generators take minutes to compile.
-  ends = np.cumsum([math.prod(shape) for shape in leaves])
-  parts = jnp.split(jax.random.normal(key, (int(ends[-1]),)), ends[:-1])
+  # A single call, because separate random number generators take minutes to compile. The first axis
+  # is that of the batch, so that each device draws the noise of its images.
+  ends = np.cumsum([math.prod(shape[1:]) for shape in leaves])
+  parts = jnp.split(jax.random.normal(key, (batch, int(ends[-1]))), ends[:-1], axis=1)
   return tree.unflatten([x.reshape(shape) for x, shape in zip(parts, leaves, strict=True)])

@@ -330,18 +330,6 @@ def test_state_dicts_that_do_not_fit_are_one_clear_error():
       read({'a': np.zeros(3)}, 'x.pt')
 
 
-def test_sequential_heads_equal_vectorised_heads(monkeypatch):
-  heads = encoders.Heads(3, 8)
-  x = jax.random.normal(jax.random.key(0), (2, 4, 4, 6))
-  own = heads.init(jax.random.key(1), x)
-  in_turn = jax.jit(heads.apply)(own, x)
-  pick = lambda *args, cpu, default: default(*args)
-  monkeypatch.setattr(jax.lax, 'platform_dependent', pick)
-  together = jax.jit(lambda own, x: heads.apply(own, x))(own, x)
-  assert in_turn.shape == (2, 3, 8)
-  np.testing.assert_allclose(in_turn, together, atol=1e-5)
-
-
 def test_encoders_start_from_trained_networks():
   fields = {'depths': (1, 1, 1, 1), 'widths': (16,) * 4}
   trained = jax.eval_shape(

@@ -19,9 +19,12 @@ def encode_triplets(encoder, params, batch) -> list[jax.Array]:
 
   Returns three arrays of style codes `[B, Z]`.
   """
-  pictures = jnp.concatenate([batch[role] for role in ('anchor', 'positive', 'negative')])
-  z, _, _ = encoder.apply({'params': params}, images.to_float(pictures))
-  return jnp.split(z, 3)
+  # Interleaved, so that the images of a device stay on it.
+  pictures = jnp.stack([batch[role] for role in ('anchor', 'positive', 'negative')], axis=1)
+  z, _, _ = encoder.apply(
+    {'params': params}, images.to_float(pictures.reshape(-1, *pictures.shape[2:]))
+  )
+  return [z.reshape(-1, 3, z.shape[-1])[:, i] for i in range(3)]
 
 
 def make(config: ml_collections.ConfigDict) -> state_lib.TrainStep:

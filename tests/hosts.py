@@ -1,12 +1,14 @@
 """Starts processes that train together on this machine."""
 
+from collections.abc import Sequence
+import concurrent.futures
 import os
 import pathlib
 import socket
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def free_port() -> int:
@@ -39,3 +41,13 @@ def start(devices: int, *commands: list[str]) -> list[subprocess.Popen]:
     )
     for index, command in enumerate(commands)
   ]
+
+
+def outputs(processes: Sequence[subprocess.Popen], timeout: float) -> list[str]:
+  """Waits until all processes have ended; returns what they printed.
+
+  All are read at once, because a process whose pipe is full would stop the others.
+  """
+  with concurrent.futures.ThreadPoolExecutor(len(processes)) as pool:
+    read = lambda process: process.communicate(timeout=timeout)[0]
+    return list(pool.map(read, processes))
