@@ -1,6 +1,7 @@
 """Properties of this machine: package versions, cores, memory."""
 
 from collections.abc import Iterable
+import ctypes
 from importlib import metadata
 import os
 import pathlib
@@ -30,3 +31,10 @@ def memory() -> int:
   limit_text = limit.read_text().strip() if limit.is_file() else ''
   installed = os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
   return min(installed, int(limit_text)) if limit_text.isdigit() else installed
+
+
+def return_free_memory() -> None:
+  """Returns memory to the system that was freed but is kept by the C library, if it is glibc."""
+  trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+  if trim:
+    trim(0)

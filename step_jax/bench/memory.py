@@ -8,6 +8,7 @@ import re
 import subprocess
 import sys
 
+from step_jax import machine
 from step_jax.bench import timing
 from step_jax.bench.settings import Settings
 from step_jax.errors import RunError
@@ -66,6 +67,8 @@ def peak(settings: Settings, name: str) -> int:
     variants = cases.step_variants(settings, *cases.random_inputs(settings, stage))
     work = next(variant for variant in variants if variant.name == name).make()
   work(_CALLS)
+  # As in training.
+  machine.return_free_memory()
   if on_cpu and _RESET.exists():
     # Exclude memory used for the preparation.
     _RESET.write_text('5')

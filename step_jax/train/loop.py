@@ -10,6 +10,7 @@ import jax
 import numpy as np
 import tqdm
 
+from step_jax import machine
 from step_jax.errors import RunError
 from step_jax.train import checkpoint, profiling, writers
 
@@ -78,6 +79,9 @@ def run(
         profiler.before(step, state)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
         state, metrics = train_step(state, next(batches))
+      if step == start + 1:
+        # Tracing and compilation leave up to a gigabyte.
+        machine.return_free_memory()
       if profiler:
         profiler.after(step, state)
       pending.append(metrics)

@@ -8,18 +8,32 @@ import contextlib
 import json
 import os
 import pathlib
+import sys
 import tempfile
 import time
 from typing import Any
 
 import numpy as np
-from tensorboardX import summary
-from tensorboardX.event_file_writer import EventsWriter
-from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 from step_jax import files, untrusted
 from step_jax.data import pictures
 from step_jax.errors import RunError
+
+
+@contextlib.contextmanager
+def _without_torch() -> Iterator[None]:
+  """Hides PyTorch from imports, unless it is imported already."""
+  hidden = sys.modules.setdefault('torch', None) is None
+  yield
+  if hidden:
+    del sys.modules['torch']
+
+
+# tensorboardX would import PyTorch where it is installed: seconds and half a gigabyte.
+with _without_torch():
+  from tensorboardX import summary
+  from tensorboardX.event_file_writer import EventsWriter
+  from tensorboardX.proto.event_pb2 import Event, SessionLog
 
 METRICS_FILE = 'metrics.jsonl'
 SAMPLES_FOLDER = 'samples'
