@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 # Number of codes and samples per matrix product: small enough for the cache of a CPU, and large
 # enough for an accelerator.
-_TILES = {'cpu': (1024, 512)}
+_TILES = {'cpu': (4096, 512)}
 _TILE = (16384, 4096)
 # Number of codes whose best blocks are gathered at a time.
 _LOOKED_UP = 256
@@ -31,14 +31,14 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   norms = jnp.sum(samples**2, axis=1, keepdims=True)
   norms = jnp.pad(norms, fill, constant_values=jnp.finfo(norms.dtype).max)
   keys = jnp.concatenate([-2 * jnp.pad(samples, fill), norms], axis=1)
-  keys = keys.reshape(-1, block, keys.shape[1])
+  keys = keys.reshape(-1, block, keys.shape[1]).swapaxes(1, 2)
   queries = jnp.concatenate([codes, jnp.ones((count, 1), codes.dtype)], axis=1)
-  queries = jnp.pad(queries, ((0, -count % tile), (0, 0))).reshape(-1, tile, keys.shape[2])
+  queries = jnp.pad(queries, ((0, -count % tile), (0, 0))).reshape(-1, tile, keys.shape[1])
 
   def of_tile(query):
     def fold(best, entry):
       number, key = entry
-      least = jnp.min(jnp.matmul(query, key.T, precision=jax.lax.Precision.HIGHEST), axis=1)
+      least = jnp.min(jnp.matmul(query, key, precision=jax.lax.Precision.HIGHEST), axis=1)
       better = least < best[0]
       return (jnp.where(better, least, best[0]), jnp.where(better, number, best[1])), None
 
@@ -48,7 +48,11 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
     return winner * block + within
 
   def _least(query, winner):
-    costs = jnp.matmul(keys[winner], query, precision=jax.lax.Precision.HIGHEST)
-    return jnp.argmin(costs).astype(jnp.int32)
+    """Position of the least cost in the best block."""
+    # `argmin` takes four times as long on CPUs. Without a barrier, costs might be computed twice,
+    # and rounded differently.
+    costs = jax.lax.optimization_barrier(jnp.sum(keys[winner] * query[:, None], axis=0))
+    positions = jnp.arange(block, dtype=jnp.int32)
+    return jnp.min(jnp.where(costs == jnp.min(costs), positions, block - 1))
 
   return jax.lax.map(of_tile, queries).reshape(-1)[:count]
