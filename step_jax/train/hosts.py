@@ -15,6 +15,8 @@ from step_jax.errors import ConfigError
 ADDRESS, COUNT, INDEX = 'JAX_COORDINATOR_ADDRESS', 'JAX_NUM_PROCESSES', 'JAX_PROCESS_ID'
 # Seconds without a heartbeat after which a host counts as dead.
 _HEARTBEAT = 30
+# Seconds in which all hosts must connect.
+_PATIENCE = 300
 _FAILED = 'step_jax/failed'
 # Text in errors of collective operations and of the service when a host is missing.
 _LOST = ('Gloo', 'NCCL', 'onnection', 'UNAVAILABLE', 'oordination', 'heartbeat')
@@ -28,7 +30,8 @@ def join() -> None:
   """Connects to the other hosts, and starts to watch for failures.
 
   On Cloud TPU VMs and under SLURM, JAX detects the other hosts. Elsewhere, set the variables
-  `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`.
+  `JAX_COORDINATOR_ADDRESS`, `JAX_NUM_PROCESSES` and `JAX_PROCESS_ID`. If not all hosts connect
+  within five minutes, this process ends with status 2.
 
   Raises:
     ConfigError: the variables are not valid.
@@ -42,7 +45,14 @@ def join() -> None:
         f'{COUNT}={os.environ[COUNT]}, {INDEX}={os.environ.get(INDEX, "")}: on every host give the '
         f'number of hosts, its own from 0 on, and {ADDRESS}=HOST:PORT of the first'
       ) from None
-  jax.distributed.initialize(heartbeat_timeout_seconds=_HEARTBEAT, **arguments)
+  # JAX would abort with a stack trace.
+  giving_up = threading.Timer(_PATIENCE, _give_up)
+  giving_up.daemon = True
+  giving_up.start()
+  jax.distributed.initialize(
+    heartbeat_timeout_seconds=_HEARTBEAT, initialization_timeout=2 * _PATIENCE, **arguments
+  )
+  giving_up.cancel()
   threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -75,6 +85,15 @@ def is_lost(error: BaseException) -> bool:
   """Whether an error comes from a collective operation in which a host is missing."""
   lost = isinstance(error, jax.errors.JaxRuntimeError)
   return lost and any(word in str(error) for word in _LOST)
+
+
+def _give_up() -> None:
+  print(
+    f'step-jax: not all hosts have connected within {_PATIENCE} s: start the same command on every '
+    'host, and check that they reach the first one',
+    file=sys.stderr,
+  )
+  _end(2)
 
 
 def _watch() -> None:

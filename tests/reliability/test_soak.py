@@ -160,7 +160,8 @@ class Watched:
 def kill(processes, watched: Watched, moment: str, rng: random.Random, startup: float) -> Kill:
   """Waits for the moment, kills a host, and returns its actual activity.
 
-  The other hosts must end by themselves.
+  The other hosts must end by themselves. Only before the first step they are killed too, because
+  they wait five minutes for a host that has not connected yet.
   """
   lives = len(watched.starts())
   before = watched.saved()
@@ -180,8 +181,10 @@ def kill(processes, watched: Watched, moment: str, rng: random.Random, startup: 
       time.sleep(0.001)
     time.sleep(rng.uniform(0, 0.01 if moment == 'checkpoint' else 0.1))
   check_running(processes)
-  victim = rng.choice(processes)
-  victim.kill()
+  rng.choice(processes).kill()
+  if len(watched.starts()) == lives:
+    for process in processes:
+      process.kill()
   for process, printed in zip(processes, hosts.outputs(processes, 120), strict=True):
     assert process.returncode, printed[-3000:]
   if len(watched.starts()) == lives:

@@ -179,6 +179,17 @@ def test_a_host_that_dies_stops_the_other(pictures, tmp_path):
   assert 'step-jax: another host has ended' in printed[0], printed
 
 
+def test_a_host_whose_others_never_start_says_so():
+  code = 'from step_jax.train import hosts; hosts._PATIENCE = 3; hosts.join()'
+  for alone in (0, 1):
+    processes = hosts.start(1, ['-c', code], ['-c', code])
+    processes[1 - alone].kill()
+    printed, statuses = ended(processes)
+    assert statuses[alone] == 2, printed
+    (line,) = [line for line in printed[alone].splitlines() if line.startswith('step-jax: ')]
+    assert 'not all hosts have connected within 3 s: start the same command' in line
+
+
 def ended(processes):
   """Outputs and exit statuses of processes, all of which must end by themselves."""
   try:
