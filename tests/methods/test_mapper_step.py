@@ -81,7 +81,7 @@ def test_narrow_codes_far_from_the_origin_find_their_nearest_samples():
 def test_ties_of_samples_go_to_the_first():
   # On a small grid all sums are exact; there are more codes and samples than fit in one block.
   rng = np.random.default_rng(0)
-  codes = rng.integers(0, 4, (1100, 2)).astype(np.float32)
+  codes = rng.integers(0, 4, (5000, 2)).astype(np.float32)
   samples = rng.integers(0, 4, (1300, 2)).astype(np.float32)
   index = mapper.nearest_samples(jnp.asarray(codes), jnp.asarray(samples))
   exact = np.square(codes[:, None] - samples[None]).sum(-1)

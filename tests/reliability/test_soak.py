@@ -208,10 +208,15 @@ def finish(processes) -> None:
 
 
 def arrays(folder):
+  """The latest step, and its arrays; they may have been saved on several hosts."""
   import orbax.checkpoint as ocp
 
   latest = checkpoint.Checkpoints(folder, create=False).latest
-  return latest, ocp.PyTreeCheckpointer().restore(folder / f'checkpoints/{latest}/state')
+  path = folder / f'checkpoints/{latest}/state'
+  reader = ocp.PyTreeCheckpointer()
+  as_numpy = lambda _: ocp.RestoreArgs(restore_type=np.ndarray)
+  like = jax.tree.map(as_numpy, reader.metadata(path).item_metadata.tree)
+  return latest, reader.restore(path, restore_args=like)
 
 
 def reported(folder) -> list[dict]:

@@ -3,12 +3,14 @@
 import jax
 import jax.numpy as jnp
 
-# Number of codes and samples per matrix product: small enough for the cache of a CPU, and large
-# enough for an accelerator.
+# Maximum number of codes, and number of samples, per matrix product: small enough for the cache of a
+# CPU, and large enough for an accelerator.
 _TILES = {'cpu': (4096, 512)}
 _TILE = (16384, 4096)
 # Number of codes whose best blocks are gathered at a time.
 _LOOKED_UP = 256
+# Numbers of codes are rounded up to this.
+_ROUND = 128
 
 
 def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
@@ -21,7 +23,10 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   """
   tile, block = _TILES.get(jax.default_backend(), _TILE)
   count, size = len(codes), len(samples)
-  tile, block = min(tile, count), min(block, size)
+  # Tiles of equal size, so that the last one is not mostly padding.
+  in_tile = -(-count // -(-count // tile))
+  tile = -(-in_tile // _ROUND) * _ROUND
+  block = min(block, size)
   # A translation does not change distances, and rounding errors are smaller near the origin.
   center = jnp.mean(codes, axis=0)
   codes, samples = codes - center, samples - center
