@@ -3,8 +3,8 @@
 import jax
 import jax.numpy as jnp
 
-# Maximum number of codes, and number of samples, per matrix product: small enough for the cache of a
-# CPU, and large enough for an accelerator.
+# Maximum number of codes, and number of samples, per matrix product: small enough for the cache of
+# a CPU, and large enough for an accelerator.
 _TILES = {'cpu': (4096, 512)}
 _TILE = (16384, 4096)
 # Number of codes whose best blocks are gathered at a time.
