@@ -1,5 +1,7 @@
 """Prints the largest relative difference of states after two steps on one and on eight devices.
 
+Style codes must be equal.
+
 Run by `test_region_devices.py` in a separate process with eight CPU devices.
 """
 
@@ -10,6 +12,7 @@ import numpy as np
 import region_runs
 
 from step_jax import methods, weights
+from step_jax.methods.superstylenet import extraction
 from step_jax.train import mesh as mesh_lib
 
 
@@ -25,7 +28,9 @@ def main():
   }
   frozen = weights.load_features('squeezenet1_1', ('conv1',), 'random').params
   first = jax.jit(step.step.init)(jax.random.key(0))
-  states = []
+  images = random.integers(0, 256, (10, 32, 32, 3), np.uint8)
+  maps = random.integers(0, 5, (10, 32, 32), np.uint8)
+  states, codes = [], []
   for devices in (1, 8):
     mesh = jax.make_mesh(
       (devices,), ('data',), devices=jax.devices()[:devices],
@@ -36,7 +41,9 @@ def main():
     train_step = jax.jit(step.step.train_step)
     for _ in range(2):
       state, _ = train_step(state, *inputs)
+    codes.append(extraction.Extractor(5, 32, mesh).all(images, maps))
     states.append(jax.device_get((state.params, state.ema, state.stats)))
+  jax.tree.map(np.testing.assert_array_equal, *codes)
   # Adam without a first moment moves by the sign of tiny gradients. Rounding decides the sign for
   # biases before norms, whose true gradient is zero: these started at zero and are as small as
   # moves.
