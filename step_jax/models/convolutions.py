@@ -42,7 +42,7 @@ def conv(x: jax.Array, kernel: jax.Array, stride: int = 1, padding='SAME') -> ja
 
 
 def has_known_shape(x: jax.Array) -> bool:
-  """Whether all sizes are numbers; those of an export may be symbols."""
+  """Whether all sizes of `x`, `[...]`, are numbers; those of an export may be symbols."""
   return all(isinstance(size, int) for size in x.shape)
 
 
