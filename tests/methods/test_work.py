@@ -82,7 +82,7 @@ def test_the_step_of_step(stage):
   assert backward == {'encode': 1, 'decode': 2, 'discriminator': 2 + 4, 'features': 4, **trained}
   analysis, memory = compiled.cost_analysis(), compiled.memory_analysis()
   # Norms of gradients take two of these per parameter.
-  assert analysis['flops'] < (98e6 if stage == 'finetune' else 94e6)
+  assert analysis['flops'] < (98e6 if stage == 'finetune' else 95e6)
   assert memory.temp_size_in_bytes < 9.5e6
   # The state is updated in place.
   assert memory.alias_size_in_bytes > 0.99 * memory.output_size_in_bytes
