@@ -1,4 +1,4 @@
-"""Properties of this machine: package versions, cores, memory."""
+"""This machine: package versions, cores, memory."""
 
 from collections.abc import Iterable
 import ctypes

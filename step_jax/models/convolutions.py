@@ -69,22 +69,23 @@ def _conv_with_rules(x, kernel, stride, padding):
 
 def _conv_backward(stride, padding, saved, gradient):
   x, kernel = saved
-  plain = functools.partial(_input_gradient, size=x.shape[1:3], stride=stride, padding=padding)
-  phases = functools.partial(_transposed, size=x.shape[1:3], padding=padding)
-  # Otherwise, some positions have no taps at all.
-  fast = phases if stride == 2 and min(kernel.shape[:2]) > 1 else plain
   return (
-    jax.lax.platform_dependent(gradient, kernel, cpu=fast, default=plain),
+    _input_gradient(x, gradient, kernel, stride, padding),
     _kernel_gradient(x, gradient, kernel, stride, padding),
   )
 
 
-def _input_gradient(gradient, kernel, *, size, stride, padding):
-  """Gradient of an input of `size` (height, width) from that of the output."""
-  shape = (len(gradient), *size, kernel.shape[2])
-  like = jax.ShapeDtypeStruct(shape, gradient.dtype)
-  to_input = jax.linear_transpose(lambda x: _conv(x, kernel, stride, padding), like)
-  return to_input(gradient)[0]
+def _input_gradient(x, gradient, kernel, stride, padding):
+  """Gradient of the input `x` from that of the output; on CPU by `_transposed` if possible."""
+
+  def plain(gradient, kernel):
+    return jax.linear_transpose(lambda x: _conv(x, kernel, stride, padding), x)(gradient)[0]
+
+  # With a kernel of one tap, odd positions have no taps at all.
+  if stride != 2 or min(kernel.shape[:2]) == 1:
+    return plain(gradient, kernel)
+  phases = functools.partial(_transposed, size=x.shape[1:3], padding=padding)
+  return jax.lax.platform_dependent(gradient, kernel, cpu=phases, default=plain)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2, 3))

@@ -45,14 +45,16 @@ def join() -> None:
         f'{COUNT}={os.environ[COUNT]}, {INDEX}={os.environ.get(INDEX, "")}: on every host give the '
         f'number of hosts, its own from 0 on, and {ADDRESS}=HOST:PORT of the first'
       ) from None
-  # JAX would abort with a stack trace.
+  # After its own timeout, JAX would abort with a stack trace.
   giving_up = threading.Timer(_PATIENCE, _give_up)
   giving_up.daemon = True
   giving_up.start()
-  jax.distributed.initialize(
-    heartbeat_timeout_seconds=_HEARTBEAT, initialization_timeout=2 * _PATIENCE, **arguments
-  )
-  giving_up.cancel()
+  try:
+    jax.distributed.initialize(
+      heartbeat_timeout_seconds=_HEARTBEAT, initialization_timeout=2 * _PATIENCE, **arguments
+    )
+  finally:
+    giving_up.cancel()
   threading.Thread(target=_watch, daemon=True).start()
 
 
@@ -87,7 +89,7 @@ def is_lost(error: BaseException) -> bool:
   return lost and any(word in str(error) for word in _LOST)
 
 
-def _give_up() -> None:
+def _give_up() -> NoReturn:
   print(
     f'step-jax: not all hosts have connected within {_PATIENCE} s: start the same command on every '
     'host, and check that they reach the first one',

@@ -24,9 +24,11 @@ from step_jax.errors import RunError
 def _without_torch() -> Iterator[None]:
   """Hides PyTorch from imports, unless it is imported already."""
   hidden = sys.modules.setdefault('torch', None) is None
-  yield
-  if hidden:
-    del sys.modules['torch']
+  try:
+    yield
+  finally:
+    if hidden:
+      del sys.modules['torch']
 
 
 # tensorboardX would import PyTorch where it is installed: seconds and half a gigabyte.

@@ -9,8 +9,8 @@ _TILES = {'cpu': (4096, 512)}
 _TILE = (16384, 4096)
 # Number of codes whose best blocks are gathered at a time.
 _LOOKED_UP = 256
-# Numbers of codes are rounded up to this.
-_ROUND = 128
+# The number of codes per product is rounded up to a multiple of this, the lanes of a TPU.
+_LANES = 128
 
 
 def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
@@ -25,7 +25,7 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
   count, size = len(codes), len(samples)
   # Tiles of equal size, so that the last one is not mostly padding.
   in_tile = -(-count // -(-count // tile))
-  tile = -(-in_tile // _ROUND) * _ROUND
+  tile = -(-in_tile // _LANES) * _LANES
   block = min(block, size)
   # A translation does not change distances, and rounding errors are smaller near the origin.
   center = jnp.mean(codes, axis=0)
@@ -58,6 +58,7 @@ def nearest_samples(codes: jax.Array, samples: jax.Array) -> jax.Array:
     # and rounded differently.
     costs = jax.lax.optimization_barrier(jnp.sum(keys[winner] * query[:, None], axis=0))
     positions = jnp.arange(block, dtype=jnp.int32)
+    # The last position if a cost is not a number, which equals nothing.
     return jnp.min(jnp.where(costs == jnp.min(costs), positions, block - 1))
 
   return jax.lax.map(of_tile, queries).reshape(-1)[:count]
