@@ -80,6 +80,13 @@ def test_everything_runs_at_its_interval():
   assert all('images_per_second' in row for _, row in done.writer.rows if 'loss' in row)
 
 
+def test_the_memory_of_compilation_is_returned_once(monkeypatch):
+  calls = []
+  monkeypatch.setattr(loop.machine, 'return_free_memory', lambda: calls.append(None))
+  run(start=4)
+  assert len(calls) == 1
+
+
 def test_resuming_in_the_middle():
   done = run(start=7)
   assert done.seen == [7, 8, 9] and sorted(done.saved) == [8, 10]
