@@ -220,6 +220,12 @@ PROTOCOLS = {
       range=_UINT8, size='native', formula='as psnr/uint8',
     ),
     _protocol(
+      'psnr-lead/uint8', 'style', 'higher',
+      'how much better the own style reconstructs an image than that of another image, in dB',
+      pictures='the two translations of psnr/uint8 and psnr-other-style/uint8',
+      range=_UINT8, size='native', formula='psnr/uint8 - psnr-other-style/uint8, picture by picture',
+    ),
+    _protocol(
       '{lpips}-styles/256', 'style', '',
       'LPIPS between outputs in two styles; compare with -photos',
       pictures='the two translations of psnr/uint8 and psnr-other-style/uint8',

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax.evaluate import metrics, resizing, scores
+from step_jax.evaluate import metrics, resizing, restyled, scores
 from step_jax.evaluate.scores import Score, Skipped, mean_score
 from step_jax.evaluate.session import BATCH, Session
 
@@ -29,8 +29,8 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
   sizes = [e['target'].shape for e in session.pictures(session.split, roles=('target',))]
   others = following(sizes)
   alone = others == np.arange(len(others))
-  psnr = np.where(alone, np.nan, _compare(session, codes, others)['psnr'])
-  yield mean_score(session.protocol('psnr-other-style/uint8'), psnr)
+  other = np.where(alone, np.nan, _compare(session, codes, others)['psnr'])
+  yield from restyled.psnr_scores(session, values['psnr'], other)
 
 
 def following(sizes: Sequence[tuple]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""LPIPS of images reconstructed in their own style and restyled with that of the next image."""
+"""Scores of images in their own style, and restyled with that of the next image."""
 
 from collections.abc import Iterator, Mapping
 
@@ -43,7 +43,14 @@ def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator
   """Scores between two styles of an image, and between images, if `psnr_other` is not NaN."""
   alone = np.isnan(values['psnr_other'])
   paired = {name: np.where(alone, np.nan, value) for name, value in values.items() if '-' in name}
+  yield from psnr_scores(session, values['psnr'], values['psnr_other'])
   yield from _scores(session, paired, ['-styles', '-photos'])
+
+
+def psnr_scores(session: Session, own: np.ndarray, other: np.ndarray) -> Iterator[Score]:
+  """Scores of PSNR `[N]` in another style, NaN for images without one, and of the lead `own` has."""
+  yield mean_score(session.protocol('psnr-other-style/uint8'), other)
+  yield mean_score(session.protocol('psnr-lead/uint8'), own - other)
 
 
 def _scores(session, values, suffixes):

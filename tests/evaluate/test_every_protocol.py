@@ -298,6 +298,7 @@ class Again:
       z = self.codes[i if alone else j]
       for name, value in {
         'psnr-other-style/uint8': psnr(other, target),
+        'psnr-lead/uint8': psnr(own, target) - psnr(other, target),
         'lpips-made-up-styles/256': lpips_of(units(own), units(other)),
         'lpips-made-up-photos/256': lpips_of(units(target), units(next_)),
         'style-code-error/relative': np.linalg.norm(code(other) - z) / mean_distance,

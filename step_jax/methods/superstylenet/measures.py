@@ -64,7 +64,6 @@ def _style(session, values, mean) -> Iterator[Score | Skipped]:
   if alone.all():
     yield Skipped('style', 'there is one image only')
     return
-  yield mean('psnr-other-style/uint8', values['psnr_other'])
   inside, outside = (np.nanmean(values[name]) for name in ('inside', 'outside'))
   locality = float(inside / outside) if outside else float('nan')
   yield Score(session.protocol('edit-locality/uint8'), locality)

@@ -30,7 +30,6 @@ def measure(session: Session) -> Iterator[Score | Skipped]:
 
 def _style(session: Session, values: Mapping[str, np.ndarray]) -> Iterator[Score]:
   """Yields the scores of the group `style` that need translations."""
-  yield _mean(session, 'psnr-other-style/uint8', values['psnr_other'])
   yield _mean(
     session,
     'style-code-error/relative',
