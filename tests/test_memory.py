@@ -7,15 +7,12 @@ import sys
 
 import pytest
 
-from step_jax import machine
-
 _RESIDENT = '/proc/self/statm'
 
 # In a process of its own: free pieces that other tests left would be filled first.
 _FREES_SMALL_BLOCKS = """
 import resource
 
-from step_jax import machine
 
 def resident():
   with open('/proc/self/statm') as file:

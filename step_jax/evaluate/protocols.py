@@ -223,7 +223,7 @@ PROTOCOLS = {
       'psnr-lead/uint8', 'style', 'higher',
       'how much better the own style reconstructs an image than that of another image, in dB',
       pictures='the two translations of psnr/uint8 and psnr-other-style/uint8',
-      range=_UINT8, size='native', formula='psnr/uint8 - psnr-other-style/uint8, picture by picture',
+      range=_UINT8, size='native', formula='psnr/uint8 - psnr-other-style/uint8',
     ),
     _protocol(
       '{lpips}-styles/256', 'style', '',

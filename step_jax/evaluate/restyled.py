@@ -48,7 +48,7 @@ def style_scores(session: Session, values: Mapping[str, np.ndarray]) -> Iterator
 
 
 def psnr_scores(session: Session, own: np.ndarray, other: np.ndarray) -> Iterator[Score]:
-  """Scores of PSNR `[N]` in another style, NaN for images without one, and of the lead `own` has."""
+  """Scores of PSNR `[N]` in another style (NaN if there is none), and of how far `own` leads."""
   yield mean_score(session.protocol('psnr-other-style/uint8'), other)
   yield mean_score(session.protocol('psnr-lead/uint8'), own - other)
 
