@@ -65,6 +65,7 @@ setuptools.setup(
     'packaging>=24.0',
     'pillow>=11.0',
     'safetensors>=0.5',
+    'scipy>=1.14',
     'tensorboardX>=2.6',
     'tensorflow-datasets>=4.9.10',
     'tensorstore>=0.1.70',

@@ -183,9 +183,10 @@ def add_reproduce(verbs, name: str) -> None:
     _reproduce,
     'reproduce a table of the paper: train, score and print every row',
     'Trains every row of a table on the same images for the same number of steps, scores all rows '
-    'with the same protocols, and writes table.md, table.html and gallery.png to the work '
-    'directory. Stages shared by rows are trained once. Re-run an interrupted command to resume '
-    'it. Fields (--config.optimizer.generator_lr=5e-3) are set in every stage that has them.',
+    'with the same protocols, and writes table.md, table.html, table.json (with differences of all '
+    'pairs of rows) and gallery.png to the work directory. Stages shared by rows are trained once. '
+    'Re-run an interrupted command to resume it. Fields (--config.optimizer.generator_lr=5e-3) are '
+    'set in every stage that has them.',
   )
   verb.add_argument('table', help='reconstruction, ablation, diversity or generalisation')
   arguments.add_workdir(verb)

@@ -33,3 +33,18 @@ def bootstrap(
   drawn = (values[rng.integers(0, len(values), len(values))] for _ in range(RESAMPLES))
   tail = 100 * (1 - level) / 2
   return tuple(float(end) for end in np.percentile(list(map(statistic, drawn)), [tail, 100 - tail]))
+
+
+def student(values: np.ndarray, level: float = 0.95) -> tuple[float, float]:
+  """Student's t interval of the mean of a few values `[N]`, such as those of seeds.
+
+  Returns:
+    Lower and upper end; both are NaN for fewer than two values.
+  """
+  # Its import takes a while, and only tables need it.
+  import scipy.stats
+
+  if len(values) < 2:
+    return float('nan'), float('nan')
+  half = scipy.stats.t.ppf((1 + level) / 2, len(values) - 1) * scipy.stats.sem(values)
+  return float(np.mean(values) - half), float(np.mean(values) + half)

@@ -1,7 +1,10 @@
-"""A finished table as Markdown and as one HTML page."""
+"""A finished table as Markdown, as one HTML page, and as JSON."""
 
 from collections.abc import Mapping, Sequence
 import dataclasses
+import itertools
+import json
+import math
 import statistics
 
 import jinja2
@@ -11,9 +14,15 @@ from PIL import Image, ImageDraw
 from step_jax import files
 from step_jax.data import pictures as pictures_lib
 from step_jax.errors import RunError
+from step_jax.evaluate import intervals
 from step_jax.infer import gallery
 
 _ARROWS = {'higher': '↑', 'lower': '↓', '': ''}
+_STEPS = (
+  'Differences are from the row above, of the same seeds and images, with half of the 95 % '
+  "interval (Student's t over seeds; over images for one seed); * marks those whose intervals over "
+  'seeds and over images exclude zero.'
+)
 _LABEL_WIDTH = 260
 _LABEL_MARGIN = 4
 
@@ -77,6 +86,117 @@ def body(lines: Sequence[Line]) -> list[list[str]]:
   return rows
 
 
+@dataclasses.dataclass(frozen=True)
+class Difference:
+  """Score of a row minus that of another row, of the same seeds and images.
+
+  Attributes:
+    seeds: differences of the scores of each seed.
+    over_seeds: 95 % Student's t interval over seeds, for other seeds and the same images; NaN for
+      one seed.
+    over_images: 95 % bootstrap interval over images of the mean over seeds, for other images and
+      these trainings; NaN if images have no values.
+  """
+
+  seeds: tuple[float, ...]
+  over_seeds: tuple[float, float]
+  over_images: tuple[float, float]
+
+  @property
+  def mean(self) -> float:
+    return statistics.fmean(self.seeds)
+
+  @property
+  def is_clear(self) -> bool:
+    """Whether all intervals that are known, at least one, exclude zero."""
+    known = [ends for ends in (self.over_seeds, self.over_images) if not math.isnan(ends[0])]
+    return bool(known) and all(low > 0 or high < 0 for low, high in known)
+
+
+def differences(line: Line, other: Line) -> dict[str, Difference]:
+  """Score -> difference of `line` from `other`, for scores that both have for every seed."""
+  found = {}
+  both = [[results['scores'] for results in each.results] for each in (line, other)]
+  for name in both[0][0]:
+    pairs = [[scores.get(name, {}) for scores in seeds] for seeds in zip(*both, strict=True)]
+    if any(score.get('value') is None for pair in pairs for score in pair):
+      continue
+    seeds = tuple(a['value'] - b['value'] for a, b in pairs)
+    over_images = (math.nan, math.nan)
+    if all(score.get('values') for pair in pairs for score in pair):
+      values = np.array([[a['values'], b['values']] for a, b in pairs], float)
+      over_images = intervals.bootstrap((values[:, 0] - values[:, 1]).T)
+    found[name] = Difference(seeds, intervals.student(seeds), over_images)
+  return found
+
+
+def steps(lines: Sequence[Line]) -> list[list[str]]:
+  """Differences of rows from the row above as text: headings, then a line for each but the first.
+
+  Cells have the difference, and half of its interval over seeds (for one seed: over images); clear
+  ones are marked.
+  """
+  names = [name for name, score in columns(lines).items() if score['better']]
+  rows = [['', *names]]
+  for above, line in itertools.pairwise(lines):
+    found = differences(line, above)
+    rows.append([f'{line.title} − {above.title}', *(_step(found.get(name)) for name in names)])
+  return rows
+
+
+def _step(difference: Difference | None) -> str:
+  if difference is None:
+    return '–'
+  one_seed = math.isnan(difference.over_seeds[0])
+  low, high = difference.over_images if one_seed else difference.over_seeds
+  mark = ' *' if difference.is_clear else ''
+  return f'{difference.mean:+.3g} ± {(high - low) / 2:.2g}{mark}'.replace(' ± nan', '')
+
+
+def record(title: str, facts: Sequence[str], lines: Sequence[Line]) -> dict:
+  """The table for JSON: scores of each seed, and the differences of all pairs of rows."""
+  kept = ('hash', 'better', 'value', 'interval')
+  trained = ('stage', 'step', 'features', 'versions', 'data')
+  rows = [
+    {
+      'row': line.title,
+      'seeds': [
+        {
+          'minutes': round(seconds / 60, 2),
+          **{field: results[field] for field in trained if field in results},
+          'scores': {
+            name: {field: score[field] for field in kept if field in score}
+            for name, score in results['scores'].items()
+          },
+        }
+        for seconds, results in zip(line.seconds, line.results, strict=True)
+      ],
+    }
+    for line in lines
+  ]
+  pairs = [
+    {
+      'row': line.title,
+      'minus': other.title,
+      'scores': {
+        name: {
+          'mean': found.mean,
+          **{field: _finite(ends) for field, ends in dataclasses.asdict(found).items()},
+          'is_clear': found.is_clear,
+        }
+        for name, found in differences(line, other).items()
+      },
+    }
+    for i, line in enumerate(lines)
+    for other in lines[:i]
+  ]
+  return {'title': title, 'facts': list(facts), 'rows': rows, 'differences': pairs}
+
+
+def _finite(ends: Sequence[float]) -> list[float] | None:
+  return list(ends) if all(map(math.isfinite, ends)) else None
+
+
 def strip(lines: Sequence[Line], header: Sequence[tuple[str, Sequence[np.ndarray]]]) -> np.ndarray:
   """The gallery as one image with row titles, uint8 `[H, W, 3]`.
 
@@ -102,7 +222,7 @@ def write(
   lines: Sequence[Line],
   header: Sequence[tuple[str, Sequence[np.ndarray]]],
 ) -> files.Path:
-  """Writes `table.md`, `table.html` and `gallery.png`; returns the path of the page.
+  """Writes `table.md`, `table.html`, `table.json` and `gallery.png`; returns the path of the page.
 
   Args:
     folder: folder for the files.
@@ -112,20 +232,26 @@ def write(
     header: see `strip`.
   """
   picture = strip(lines, header)
-  head, *rest = body(lines)
+  tables = [body(lines)]
+  if len(lines) > 1:
+    tables.append(steps(lines))
+    facts = [*facts, _STEPS]
   markdown = [f'# {title}', '', *facts, '']
-  markdown += [_row(head), _row(['---'] + ['---:'] * (len(head) - 1)), *map(_row, rest)]
-  markdown += ['', '![The same inputs and styles in every row](gallery.png)']
+  for head, *rest in tables:
+    markdown += [_row(head), _row(['---'] + ['---:'] * (len(head) - 1)), *map(_row, rest), '']
+  markdown += ['![The same inputs and styles in every row](gallery.png)']
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('step_jax.reproduce', '.'), autoescape=True
   )
   html = environment.get_template('table.html.j2').render(
-    title=title, facts=facts, head=head, rows=rest, scores=columns(lines),
+    title=title, facts=facts, tables=tables, scores=columns(lines),
     gallery=pictures_lib.data_url(picture),
   )  # fmt: skip
   pictures_lib.write_png(folder / 'gallery.png', picture)
-  for name, text in {'table.md': '\n'.join(markdown) + '\n', 'table.html': html}.items():
-    files.write_text(folder / name, text)
+  as_json = json.dumps(record(title, facts, lines), indent=1, allow_nan=False, ensure_ascii=False)
+  texts = {'table.md': '\n'.join(markdown), 'table.html': html, 'table.json': as_json}
+  for name, text in texts.items():
+    files.write_text(folder / name, text + ('' if name == 'table.html' else '\n'))
   return folder / 'table.html'
 
 

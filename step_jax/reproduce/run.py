@@ -62,8 +62,8 @@ def reproduce(
     rows: see `choose_rows`.
 
   Returns:
-    Path of `table.html`, in the same folder as `table.md` and `gallery.png`. They are rewritten
-    after each row.
+    Path of `table.html`, in the same folder as `table.md`, `table.json` and `gallery.png`. They are
+    rewritten after each row.
 
   Raises:
     UserError: a row cannot be trained or scored, or no table has that name.

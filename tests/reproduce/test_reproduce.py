@@ -3,6 +3,7 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import tiny
 
@@ -92,6 +93,65 @@ def test_one_column_holds_one_definition():
     page.body([line('a', 1.0), line('b', 2.0, hash_='2')])
 
 
+def line_of(title, *seeds):
+  """A row from the values per image of each seed."""
+  results = [
+    {
+      'scores': {
+        'psnr': {
+          'hash': '1',
+          'better': 'higher',
+          'value': float(np.nanmean(np.array(values, float))),
+          'values': values,
+        }
+      }
+    }
+    for values in seeds
+  ]
+  return page.Line(title, results, [60.0] * len(seeds), [])
+
+
+def test_differences_pair_seeds_and_images():
+  rng = np.random.default_rng(0)
+  # Seeds and images differ by far more than rows do.
+  base = rng.normal(0, 5, (3, 1)) + rng.normal(0, 5, (3, 40))
+  better = base + rng.normal(0.5, 0.1, base.shape)
+  one, two = line_of('a', *base.tolist()), line_of('b', *better.tolist())
+  found = page.differences(two, one)['psnr']
+  np.testing.assert_allclose(found.seeds, (better - base).mean(axis=1))
+  # Independent: t interval of three values by hand (t of 2 degrees of freedom: 4.3027).
+  half = 4.302653 * np.std(found.seeds, ddof=1) / np.sqrt(3)
+  np.testing.assert_allclose(found.over_seeds, [found.mean - half, found.mean + half], rtol=1e-6)
+  assert found.is_clear and found.over_images[0] > 0.4
+  cell = page.steps([one, two])[1]
+  assert cell == ['b − a', f'{found.mean:+.3g} ± {half:.2g} *']
+  # The other way round it is the negative; a row does not differ from itself.
+  assert page.differences(one, two)['psnr'].mean == pytest.approx(-found.mean)
+  assert not page.differences(one, one)['psnr'].is_clear
+
+
+def test_differences_that_only_some_seeds_have_are_not_clear():
+  base = [[0.0] * 20] * 3
+  found = page.differences(line_of('b', [1.0] * 20, [-1.0] * 20, [1.0] * 20), line_of('a', *base))
+  assert found['psnr'].over_images[0] > 0 and not found['psnr'].is_clear
+
+
+def test_differences_of_one_seed_or_without_images():
+  rng = np.random.default_rng(0)
+  values = rng.normal(1, 0.1, (2, 30))
+  one = line_of('a', [0.0] * 30), line_of('b', values[0].tolist())
+  found = page.differences(*one[::-1])['psnr']
+  assert np.isnan(found.over_seeds).all() and found.is_clear
+  assert ' ± 0.0' in page.steps(one)[1][1]
+  missing = line_of('b', [None, *values[0, 1:].tolist()])
+  found = page.differences(missing, one[0])['psnr']
+  assert found.mean == pytest.approx(values[0, 1:].mean())
+  assert not np.isnan(found.over_images[0])
+  assert page.differences(line('a', 1.0), line('b', 3.0))['psnr'].is_clear is False
+  assert page.steps([line('a', 1.0), line('b', 3.5)])[1] == ['b − a', '+2.5']
+  assert page.differences(line('a', None), line('b', 3.0)) == {}
+
+
 def test_only_results_of_the_table_are_taken(tmp_path, monkeypatch):
   """`step-jax evaluate` may have scored a run on other images or groups since."""
   config = config_lib.load(config_lib.stage_file('translate'))
@@ -162,12 +222,20 @@ def test_a_table_from_images_to_page(picture_folder, tmp_path):
   assert not list(tmp_path.iterdir())
   made = reproduce.reproduce('generalisation', settings, tmp_path, rows)
   text = (tmp_path / 'table.md').read_text()
-  assert text.count('\n| ') == 4 and ' ± ' in text and 'psnr/uint8 ↑' in text
+  assert text.count('\n| ') == 7 and ' ± ' in text and 'psnr/uint8 ↑' in text
   assert made.name == 'table.html' and 'data:image/webp' in made.read_text()
   mined = [tmp_path / f'encoder-target/seed{i}/pretrain/neighbors_train.npz' for i in range(2)]
   assert mined[0].read_bytes() == mined[1].read_bytes()
   seeds = [config_lib.read(tmp_path / f'step_v3-target/seed{i}/finetune').seed for i in range(2)]
   assert seeds == [0, 1]
+  record = json.loads((tmp_path / 'table.json').read_text())
+  frozen, tuned = record['rows']
+  for i, seed in enumerate(tuned['seeds']):
+    found = json.loads((tmp_path / f'step_v3-target/seed{i}/finetune/results.json').read_text())
+    assert seed['scores']['psnr/uint8']['value'] == found['scores']['psnr/uint8']['value']
+  (pair,) = record['differences']
+  assert (pair['row'], pair['minus']) == (tuned['row'], frozen['row'])
+  assert len(pair['scores']['psnr-lead/uint8']['seeds']) == 2
   # Running it again trains and scores nothing, and gives the same table.
   checkpoints = sorted(tmp_path.rglob('results.json'))
   times = [path.stat().st_mtime_ns for path in checkpoints]
