@@ -14,8 +14,20 @@ import dataclasses
 from ml_collections import ConfigDict
 
 from step_jax import config as config_lib
-from step_jax import fields
-from step_jax.fields import COUNT, DATA, NOT_NEGATIVE, SHARE, Field, Rule, each, is_a, shared, take
+from step_jax import fields, losses
+from step_jax.fields import (
+  COUNT,
+  DATA,
+  NOT_NEGATIVE,
+  SHARE,
+  Field,
+  Rule,
+  each,
+  is_a,
+  one_of,
+  shared,
+  take,
+)
 from step_jax.methods.step import METHOD
 from step_jax.methods.step.steps import terms
 
@@ -72,6 +84,9 @@ FIELDS = (
     'model.num_scales': Field(
       3, 'number of scales of a discriminator, each half as large as the one before', COUNT
     ),
+    'model.spectral_norm': Field(
+      False, 'whether kernels of discriminators are divided by their largest singular value'
+    ),
     'model.skip': Field(True, "whether the decoder also gets the content encoder's feature maps"),
     'model.code_everywhere': Field(
       True, 'whether every block of the decoder gets the code; false: only the first'
@@ -93,6 +108,17 @@ FIELDS = (
     ),
   }
   | terms.fields(terms.TRANSLATE)
+  | {
+    'loss.adversarial': Field(
+      'least_squares', 'form of the adversarial losses', one_of(*losses.ADVERSARIAL)
+    ),
+    'loss.r1': Field(
+      0.0,
+      'weight (halved) of R1: squared gradient, at real images, of the mean logits of the '
+      'discriminators, summed over scales',
+      NOT_NEGATIVE,
+    ),
+  }
 )
 
 

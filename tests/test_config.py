@@ -54,7 +54,14 @@ def test_defaults_of_the_original():
   }
   assert dict(pretrain.loss) == {'triplet': 1.0, 'z_l2': 0.01, 'margin': 0.1}
   on = {name: weight for name, weight in translate.loss.items() if weight}
-  assert on == {'recon_perceptual': 0.02, 'gan': 1.0, 'd_direct': 1.0, 'z_l2': 0.01}
+  assert on == {
+    'recon_perceptual': 0.02,
+    'gan': 1.0,
+    'd_direct': 1.0,
+    'z_l2': 0.01,
+    'adversarial': 'least_squares',
+  }
+  assert not translate.model.spectral_norm
   rates = translate.optimizer
   assert (rates.generator_lr, rates.discriminator_lr, rates.latent_lr) == (1e-3, 1e-3, 1e-4)
   assert (rates.b1, rates.b2, translate.ema_decay) == (0.0, 0.99, 0.999)

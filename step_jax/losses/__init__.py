@@ -1,6 +1,14 @@
 """Loss terms as pure functions: float32 in, float32 out."""
 
-from step_jax.losses.adversarial import FAKE, REAL, average_with_zero, lsgan_loss
+from step_jax.losses.adversarial import (
+  ADVERSARIAL,
+  FAKE,
+  REAL,
+  Adversarial,
+  average_with_zero,
+  lsgan_loss,
+  r1_penalty,
+)
 from step_jax.losses.hinge import (
   feature_matching_loss,
   hinge_discriminator_loss,
@@ -18,8 +26,10 @@ from step_jax.losses.style import TAP_WEIGHTS, gram_matrix, style_distance, styl
 from step_jax.losses.triplet import triplet_loss
 
 __all__ = [
+  'ADVERSARIAL',
   'FAKE',
   'REAL',
+  'Adversarial',
   'TAP_WEIGHTS',
   'average_with_zero',
   'feature_matching_loss',
@@ -35,6 +45,7 @@ __all__ = [
   'perceptual_distance',
   'perceptual_l1',
   'perceptual_loss',
+  'r1_penalty',
   'style_distance',
   'style_vector',
   'triplet_loss',

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from step_jax.models import convolutions
+from step_jax.models import convolutions, spectral
 
 LEAKY_SLOPE = 0.2
 NORM_EPSILON = 1e-5
@@ -109,6 +109,7 @@ class Conv(nn.Module):
     slope: the slope `a` in the He constant.
     upsample: convolve the input upsampled 2x by nearest neighbour (3x3, stride 1).
     downsample: halve the output by 2x2 average pooling (3x3, stride 1).
+    spectral_norm: divide the kernel by its largest singular value.
     dtype: compute type; parameters stay float32.
   """
 
@@ -118,6 +119,7 @@ class Conv(nn.Module):
   slope: float = LEAKY_SLOPE
   upsample: bool = False
   downsample: bool = False
+  spectral_norm: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
@@ -125,7 +127,10 @@ class Conv(nn.Module):
     shape = (self.kernel_size, self.kernel_size, x.shape[-1], self.features)
     kernel = self.param('kernel', nn.initializers.normal(1.0), shape)
     bias = self.param('bias', nn.initializers.zeros, (self.features,))
-    kernel = kernel * he_scale(shape, self.slope)
+    if self.spectral_norm:
+      kernel = spectral.spectral_norm(kernel)
+    else:
+      kernel = kernel * he_scale(shape, self.slope)
     return self._convolve(x.astype(self.dtype), kernel.astype(self.dtype)) + bias.astype(self.dtype)
 
   def _convolve(self, x: jax.Array, kernel: jax.Array) -> jax.Array:

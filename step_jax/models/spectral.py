@@ -1,10 +1,25 @@
-"""Spectral normalisation with the power iteration of PyTorch."""
+"""Spectral normalisation (Miyato et al. 2018)."""
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
 _EPSILON = 1e-12
+
+
+def spectral_norm(kernel: jax.Array, iterations: int = 8) -> jax.Array:
+  """Divides a kernel `[..., in, out]` by an estimate of its largest singular value.
+
+  Unlike `SpectralNorm`, it has no state: every call makes a few steps of the power iteration, from
+  the sum of the rows. No gradient flows through the singular vectors.
+  """
+  matrix = kernel.reshape(-1, kernel.shape[-1])
+  fixed = jax.lax.stop_gradient(matrix)
+  u = _unit(jnp.sum(fixed, axis=0))
+  for _ in range(iterations):
+    v = _unit(_product(fixed, u))
+    u = _unit(_product(v, fixed))
+  return kernel / jnp.maximum(_product(_product(v, matrix), u), _EPSILON)
 
 
 class SpectralNorm(nn.Module):

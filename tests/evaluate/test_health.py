@@ -52,6 +52,13 @@ def test_problems_are_reported(bad, message):
   assert message in line
 
 
+def test_a_certain_discriminator_depends_on_its_loss():
+  bad = health.summarize(
+    values(codes(1, 1), judged_real=np.ones(9), judged_encoded=np.full(9, -0.5))
+  )
+  assert health.warnings(bad, 1.0) and not health.warnings(bad, 2.0)
+
+
 def test_no_warning_without_styles():
   assert health.warnings(health.summarize(values(np.zeros((9, 0))))) == []
 

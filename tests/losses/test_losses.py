@@ -40,6 +40,20 @@ def test_lsgan():
   golden.assert_close(grad, LOSSES['g_lsgan_real'], 1e-3)
 
 
+def test_forms_of_adversarial_losses_by_hand():
+  logits = [jnp.array([[0.5, -2.0]]), jnp.array([[3.0]])]
+  square, hinge = losses.ADVERSARIAL['least_squares'], losses.ADVERSARIAL['hinge']
+  assert square.real(logits) == square.generator(logits) == (0.25 + 9.0) / 2 + 4.0
+  assert square.fake(logits) == (0.25 + 4.0) / 2 + 9.0
+  assert hinge.real(logits) == (0.5 + 3.0) / 2 + 0.0
+  assert hinge.fake(logits) == (1.5 + 0.0) / 2 + 4.0
+  assert hinge.generator(logits) == 0.75 - 3.0
+  for form in (square, hinge):
+    apart = jnp.array([form.certain]) / 2
+    middle = 0.5 if form is square else 0.0
+    assert form.real([middle + apart]) == form.fake([middle - apart]) == 0
+
+
 def test_gan_terms_are_averaged_with_a_zero():
   terms = [jnp.float32(3.0), jnp.float32(6.0)]
   assert losses.average_with_zero(terms) == 3.0

@@ -14,7 +14,7 @@ from step_jax.methods.step.original import step_tf
 from step_jax.methods.step.original.step_tf import from_step_tf
 from step_jax.methods.step.steps import translate
 from step_jax.methods.step.steps.plan import Plan
-from step_jax.models import VGG16, convolutions
+from step_jax.models import VGG16, convolutions, layers
 from step_jax.train import state as state_lib
 
 CASES = sorted(path.stem for path in golden.FOLDER.glob('case6_*_A.npz'))
@@ -215,14 +215,22 @@ def check_parameters(vectors, state, key):
       )
 
 
-def test_a_frozen_encoder_does_not_change():
+def small_step(**fields):
+  """A configuration, its training step, and a batch of two pairs of 16 px."""
   config = config_lib.load(config_lib.stage_file('translate') + ':,size=16')
   config.model.update(encoder_width=4, generator_width=4, discriminator_width=4, num_scales=2)
   config.loss.update(recon_perceptual=0.0, recon_l1=10.0)
-  method = translate.make(config)
-  state = method.init(jax.random.key(0))
-  pictures = jax.random.randint(jax.random.key(1), (2, 16, 16, 3), 0, 255).astype(jnp.uint8)
-  after, _ = jax.jit(method.train_step)(state, {'source': pictures, 'target': pictures}, {})
+  config.update_from_flattened_dict(fields)
+  keys = jax.random.split(jax.random.key(1))
+  source, target = (jax.random.randint(key, (2, 16, 16, 3), 0, 255) for key in keys)
+  pair = {'source': source.astype(jnp.uint8), 'target': target.astype(jnp.uint8)}
+  return config, translate.make(config), pair
+
+
+def test_a_frozen_encoder_does_not_change():
+  _, method, pair = small_step()
+  state = jax.jit(method.init)(jax.random.key(0))
+  after, _ = jax.jit(method.train_step)(state, pair, {})
   same = jax.tree.map(np.array_equal, state.params['style_encoder'], after.params['style_encoder'])
   assert all(jax.tree.leaves(same))
   same = jax.tree.map(np.array_equal, state.ema['style_encoder'], after.ema['style_encoder'])
@@ -230,6 +238,78 @@ def test_a_frozen_encoder_does_not_change():
   moved = jax.tree.map(np.array_equal, state.params['generator'], after.params['generator'])
   assert not all(jax.tree.leaves(moved))
   assert set(after.opt) == {'generator', 'discriminator'}
+
+
+def test_hinge_losses_train_both_networks():
+  config, method, pair = small_step(**{'loss.adversarial': 'hinge'})
+  state = jax.jit(method.init)(jax.random.key(0))
+  objectives = translate.make_objectives(config)
+  noise = translate.draw_noise(jax.random.key(0), 2, config.model.z_dim)
+  step = jax.jit(lambda params: objectives.gradients(params, ('generator',), pair, {}, noise))
+  grads, metrics = step(state.params)
+  real, fake = metrics['discriminator_real'], metrics['discriminator_fake']
+  source = objectives.read(pair, 'source')
+  made = objectives.outputs(state.params, source, objectives.read(pair, 'target'), noise, {}).fakes[
+    'direct'
+  ]
+  judge = lambda images: objectives.discriminator.apply(
+    {'params': state.params['discriminator']}, images, source
+  )
+  # Terms are summed over scales; the only term counts half, as in the original.
+  of = lambda scales, loss: sum(np.mean(loss(np.asarray(scale))) for scale in scales) / 2
+  on_real, on_fake = judge(objectives.read(pair, 'target')), judge(made)
+  np.testing.assert_allclose(real, of(on_real, lambda x: np.maximum(0, 1 - x)), rtol=1e-5)
+  np.testing.assert_allclose(fake, of(on_fake, lambda x: np.maximum(0, 1 + x)), rtol=1e-5)
+  np.testing.assert_allclose(metrics['gan'], of(on_fake, lambda x: -x), rtol=1e-5, atol=1e-6)
+  assert np.any(jax.tree.leaves(grads['generator'])[0])
+
+
+def test_r1_is_the_squared_gradient_at_real_images(monkeypatch):
+  # Without kinks, for finite differences.
+  monkeypatch.setattr(layers, 'leaky_relu', jax.nn.silu)
+  config, method, pair = small_step(**{'loss.r1': 10.0})
+  params = jax.jit(method.init)(jax.random.key(0)).params
+  objectives = translate.make_objectives(config)
+  source, target = (objectives.read(pair, role) for role in ('source', 'target'))
+  own = params['discriminator']
+
+  def score(images):
+    scales = objectives.discriminator.apply({'params': own}, images, source)
+    return sum(jnp.sum(jnp.mean(scale, axis=(1, 2, 3))) for scale in scales)
+
+  penalty = jax.jit(lambda params: objectives.r1_penalty(params, source, target))
+  gradient = jax.jit(jax.grad(score))(target)
+  np.testing.assert_allclose(penalty(own), np.sum(np.square(gradient)) / 2, rtol=1e-5)
+  along = jax.tree.map(lambda x: jax.random.normal(jax.random.key(x.size), x.shape), own)
+  moved = lambda step: penalty(jax.tree.map(lambda x, d: x + step * d, own, along))
+  products = jax.tree.map(jnp.vdot, jax.jit(jax.grad(penalty))(own), along)
+  slope = (moved(1e-3) - moved(-1e-3)) / 2e-3
+  np.testing.assert_allclose(slope, sum(jax.tree.leaves(products)), rtol=0.01)
+
+  noise = translate.draw_noise(jax.random.key(0), 2, config.model.z_dim)
+  step = jax.jit(lambda params: objectives.gradients(params, ('generator',), pair, {}, noise))
+  _, metrics = step(params)
+  r1 = metrics['discriminator_r1']
+  np.testing.assert_allclose(r1, penalty(own), rtol=1e-5)
+  total = metrics['discriminator_real'] + metrics['discriminator_fake'] + 10 / 2 * r1
+  np.testing.assert_allclose(metrics['loss_discriminator'], total, rtol=1e-6)
+
+
+def test_spectral_norm_ignores_the_size_of_kernels():
+  config, method, pair = small_step(**{'model.spectral_norm': True})
+  params = jax.jit(method.init)(jax.random.key(0)).params
+  objectives = translate.make_objectives(config)
+  source, target = (objectives.read(pair, role) for role in ('source', 'target'))
+  judge = lambda params: objectives.discriminator.apply({'params': params}, target, source)
+  own = params['discriminator']
+  larger = jax.tree.map(lambda x: 7 * x if x.ndim == 4 else x, own)
+  for one, other in zip(judge(own), judge(larger), strict=True):
+    np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
+  state, metrics = jax.jit(method.train_step)(jax.jit(method.init)(jax.random.key(0)), pair, {})
+  assert np.isfinite(metrics['loss_discriminator'])
+  assert not np.array_equal(
+    state.params['discriminator']['scale0']['conv0']['kernel'], own['scale0']['conv0']['kernel']
+  )
 
 
 def test_bfloat16_computes_as_float32_does_but_for_rounding():

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from step_jax.models.spectral import SpectralNorm
+from step_jax.models.spectral import SpectralNorm, spectral_norm
 
 
 def test_iterations_find_the_largest_singular_value():
@@ -46,3 +46,18 @@ def test_the_gradient_takes_the_vectors_as_given():
   sigma = jnp.sum(outer * kernel)
   expected = weight / sigma - jnp.sum(weight * kernel) / sigma**2 * outer
   np.testing.assert_allclose(jax.grad(loss)(kernel), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_spectral_norm_without_state_is_close_to_the_definition():
+  for seed in range(5):
+    kernel = jax.random.normal(jax.random.key(seed), (4, 4, 8, 16))
+    largest = np.linalg.svd(np.asarray(spectral_norm(kernel)).reshape(-1, 16))[1][0]
+    # An estimate is never above the largest singular value.
+    assert 1 - 1e-5 < largest < 1.05
+  exact = spectral_norm(kernel, iterations=200)
+  np.testing.assert_allclose(np.linalg.svd(np.asarray(exact).reshape(-1, 16))[1][0], 1.0, rtol=1e-4)
+  np.testing.assert_allclose(spectral_norm(30 * kernel), spectral_norm(kernel), rtol=1e-4)
+
+
+def test_spectral_norm_of_zeros_is_finite():
+  assert np.isfinite(spectral_norm(jnp.zeros((1, 1, 4, 1)))).all()

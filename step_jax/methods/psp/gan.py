@@ -22,20 +22,6 @@ def generator_loss(fake: jax.Array) -> jax.Array:
   return jnp.mean(jax.nn.softplus(-fake))
 
 
-def r1_penalty(discriminate: Callable[[jax.Array], jax.Array], images: jax.Array) -> jax.Array:
-  """R1: mean squared gradient norm of the logits at real images (Mescheder et al. 2018).
-
-  Args:
-    discriminate: images to logits `[B, 1]`.
-    images: `[B, H, W, 3]`.
-
-  Returns:
-    A scalar, `mean_b sum |dD/dx|^2`.
-  """
-  gradient = jax.grad(lambda x: jnp.sum(discriminate(x)))(images)
-  return jnp.mean(jnp.sum(jnp.square(gradient), axis=(1, 2, 3)))
-
-
 def path_lengths(
   synthesize: Callable[[jax.Array], jax.Array], w_plus: jax.Array, noise: jax.Array
 ) -> jax.Array:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import ml_collections
 import optax
 
-from step_jax import images
+from step_jax import images, losses
 from step_jax.methods.psp import augment, gan, networks
 from step_jax.methods.psp import generator as generator_lib
 from step_jax.methods.psp.discriminator import Discriminator
@@ -122,7 +122,7 @@ class Objectives:
 
   def r1(self, params: Mapping, real: jax.Array, keys: jax.Array) -> jax.Array:
     """R1 penalty of the discriminator on real images, a scalar."""
-    return gan.r1_penalty(functools.partial(self.judge, params, keys[2]), real)
+    return losses.r1_penalty(functools.partial(self.judge, params, keys[2]), real)
 
   def generator_loss(
     self, params: Mapping, discriminator: Mapping, latents: Latents, keys: jax.Array

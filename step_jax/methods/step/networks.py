@@ -42,6 +42,7 @@ def discriminator(config: ml_collections.ConfigDict) -> nets.MultiScaleDiscrimin
   return nets.MultiScaleDiscriminator(
     width=model.discriminator_width,
     num_scales=model.num_scales,
+    spectral_norm=model.spectral_norm,
     dtype=jnp.dtype(config.dtype),
     remat=config.get('remat', False),
   )

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import psp_vectors
 
+from step_jax import losses
 from step_jax.methods.psp import gan, stylegan2_state, torch_state
 from step_jax.train import optimizers
 
@@ -32,7 +33,7 @@ def test_r1_and_its_gradients():
   golden.assert_close(gradient, vectors['r1_grad_x_nhwc_first4'])
 
   def objective(variables):
-    penalty = gan.r1_penalty(functools.partial(module.apply, variables), images)
+    penalty = losses.r1_penalty(functools.partial(module.apply, variables), images)
     return 10 / 2 * 16 * penalty, penalty
 
   grads, penalty = jax.jit(jax.grad(objective, has_aux=True))(variables)

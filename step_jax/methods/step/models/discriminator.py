@@ -15,12 +15,13 @@ class PatchDiscriminator(nn.Module):
 
   width: int = 32
   groups: int = 1
+  spectral_norm: bool = False
   dtype: jnp.dtype = jnp.float32
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     conv = lambda features, stride, name: layers.Conv(
-      features, 4, stride, dtype=self.dtype, name=name
+      features, 4, stride, spectral_norm=self.spectral_norm, dtype=self.dtype, name=name
     )
     x = layers.leaky_relu(conv(self.width, 2, 'conv0')(x))
     x = layers.leaky_relu(layers.InstanceNorm(name='norm1')(conv(self.width * 2, 2, 'conv1')(x)))
@@ -43,12 +44,14 @@ class MultiScaleDiscriminator(nn.Module):
   Attributes:
     width: channels of the first layer.
     num_scales: number of scales, each with its own network.
+    spectral_norm: whether every kernel is divided by its largest singular value.
     dtype: compute type of the convolutions.
     remat: see `layers.block`.
   """
 
   width: int = 32
   num_scales: int = 3
+  spectral_norm: bool = False
   dtype: jnp.dtype = jnp.float32
   remat: bool = False
 
@@ -60,6 +63,6 @@ class MultiScaleDiscriminator(nn.Module):
       if i:
         x = layers.downscale(x)
       judge = layers.block(PatchDiscriminator, self.remat)
-      judge = judge(self.width, groups, dtype=self.dtype, name=f'scale{i}')
+      judge = judge(self.width, groups, self.spectral_norm, dtype=self.dtype, name=f'scale{i}')
       logits.append(judge(x))
     return logits

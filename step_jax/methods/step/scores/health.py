@@ -19,7 +19,7 @@ from step_jax.methods.step import samplers
 _LEAST_DIVERSITY = 0.03
 _LEAST_DIMENSIONS = 1.2
 _LEAST_DEVIATION = 1e-3
-# Least-squares logits are 1 for real and 0 for generated images if the discriminator is certain.
+# Share of the distance of the logits of a certain discriminator.
 _MOST_LEAD = 0.8
 
 
@@ -108,8 +108,13 @@ def summarize(values: Mapping[str, np.ndarray]) -> dict[str, float]:
   return {name: value for name, value in summary.items() if np.isfinite(value)}
 
 
-def warnings(summary: Mapping[str, float]) -> list[str]:
-  """Warnings about the output of `summarize`, one line each, with what to do."""
+def warnings(summary: Mapping[str, float], certain: float = 1.0) -> list[str]:
+  """Warnings about the output of `summarize`, one line each, with what to do.
+
+  Args:
+    summary: output of `summarize`.
+    certain: see `losses.Adversarial`.
+  """
   deviations = [value for name, value in summary.items() if name.startswith('code_deviation/')]
   lines = []
   if deviations and max(deviations) < _LEAST_DEVIATION:
@@ -129,9 +134,9 @@ def warnings(summary: Mapping[str, float]) -> list[str]:
       'or raise loss.recon_l1'
     )
   lead = summary.get('judged_real', 0.0) - summary.get('judged_encoded', 0.0)
-  if lead > _MOST_LEAD:
+  if lead > _MOST_LEAD * certain:
     lines.append(
-      f'the discriminator wins: its logits are {lead:.2f} apart (1 is certain); lower '
+      f'the discriminator wins: its logits are {lead:.2f} apart ({certain:g} is certain); lower '
       'optimizer.discriminator_lr'
     )
   return lines

@@ -11,7 +11,7 @@ import ml_collections
 import numpy as np
 
 from step_jax import config as config_lib
-from step_jax import data, files, models, weights
+from step_jax import data, files, losses, models, weights
 from step_jax.data import augment, pipeline
 from step_jax.evaluate import parallel, scores
 from step_jax.infer import gallery
@@ -197,7 +197,8 @@ def _evaluator(config, pairs: data.PairSet, module: models.FeatureNet, frozen, m
     values = collect(score, (state.ema, judges, frozen['features']), styled)
     measured = {name: scores.known_mean(values[name]) for name in _LOGGED}
     measured |= health.summarize(values)
-    for line in health.warnings(measured):
+    certain = losses.ADVERSARIAL[config.loss.adversarial].certain
+    for line in health.warnings(measured, certain):
       log.warning('%s', line)
     grid = sample_grid(state.ema, examples[:_SAMPLES], codes[:_SAMPLES])
     return loop.Evaluation(

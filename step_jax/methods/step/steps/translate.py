@@ -7,7 +7,7 @@ frozen, the style encoder) and `latent` (terms on random and recovered codes; up
 generator, with its own learning rate).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 import dataclasses
 
 import jax
@@ -64,6 +64,8 @@ class Objectives:
     encoder, generator, discriminator: the modules.
     features: feature network of the perceptual losses, or None.
     tap_weights: its taps and their weights.
+    forms: the adversarial losses.
+    r1: weight of R1; 0: it is not computed.
   """
 
   plan: Plan
@@ -72,6 +74,8 @@ class Objectives:
   discriminator: nets.MultiScaleDiscriminator
   features: models.FeatureNet | None
   tap_weights: Mapping[str, float]
+  forms: losses.Adversarial = losses.ADVERSARIAL['least_squares']
+  r1: float = 0.0
 
   @property
   def num_pairs(self) -> int:
@@ -124,7 +128,11 @@ class Objectives:
     )
 
   def judge(
-    self, params: Mapping, sources: jax.Array, batches: Sequence[jax.Array], label: float
+    self,
+    params: Mapping,
+    sources: jax.Array,
+    batches: Sequence[jax.Array],
+    loss: Callable[[Sequence[jax.Array]], jax.Array],
   ) -> list[jax.Array]:
     """Losses of a discriminator, in one pass.
 
@@ -132,7 +140,7 @@ class Objectives:
       params: parameters of the discriminator.
       sources: `[B * P, H, W, C]` of P interleaved pairs.
       batches: images with the shape of `sources`; each batch and pair is a separate mini-batch.
-      label: desired output.
+      loss: a form of `losses.Adversarial`.
 
     Returns:
       One scalar per batch and pair.
@@ -143,19 +151,24 @@ class Objectives:
     conditions = interleave(separate(sources, count) * len(batches))
     scales = self.discriminator.apply({'params': params}, pictures, conditions, groups)
     return [
-      losses.lsgan_loss(list(logits), label)
+      loss(list(logits))
       for logits in zip(*(separate(scale, groups) for scale in scales), strict=True)
     ]
 
   def judge_fakes(
-    self, name: str, params: Mapping, sources: jax.Array, fakes: Mapping, label: float
+    self,
+    name: str,
+    params: Mapping,
+    sources: jax.Array,
+    fakes: Mapping,
+    loss: Callable[[Sequence[jax.Array]], jax.Array],
   ) -> dict[str, list[jax.Array]]:
     """Kind of generated image -> weighted losses of one discriminator, one per pair."""
     weights = self.plan.judged(name)
-    terms = self.judge(params, sources, [fakes[kind] for kind in weights], label)
+    terms = self.judge(params, sources, [fakes[kind] for kind in weights], loss)
     count = self.num_pairs
     return {
-      kind: [weight * loss for loss in terms[i * count : (i + 1) * count]]
+      kind: [weight * term for term in terms[i * count : (i + 1) * count]]
       for i, (kind, weight) in enumerate(weights.items())
     }
 
@@ -171,10 +184,22 @@ class Objectives:
     latent_kinds = ('random', 'swap') if self.plan.on('z_recon') else ('random',)
     terms_of = {'generator': [], 'latent': []}
     for name in self.plan.discriminators:
-      judged = self.judge_fakes(name, params[name], sources, fakes, losses.REAL)
+      judged = self.judge_fakes(name, params[name], sources, fakes, self.forms.generator)
       for kind, terms in judged.items():
         terms_of['latent' if kind in latent_kinds else 'generator'] += terms
     return {name: losses.average_with_zero(terms) for name, terms in terms_of.items() if terms}
+
+  def r1_penalty(self, params: Mapping, sources: jax.Array, targets: jax.Array) -> jax.Array:
+    """R1 of a discriminator at targets `[B * P, H, W, 3]`: of the mean logits, summed over scales.
+
+    Each of the P interleaved pairs is a separate mini-batch.
+    """
+
+    def score(images):
+      scales = self.discriminator.apply({'params': params}, images, sources, self.num_pairs)
+      return sum(jnp.mean(logits, axis=(1, 2, 3)) for logits in scales)
+
+    return losses.r1_penalty(score, targets)
 
   def gradients(
     self, params: Mapping, trained: tuple[str, ...], batch: Mapping, frozen: Mapping, noise: Mapping
@@ -221,14 +246,18 @@ class Objectives:
     for name in self.plan.discriminators:
 
       def objective(own, name=name):
-        real = losses.average_with_zero(self.judge(own[name], sources, [targets], losses.REAL))
-        judged = self.judge_fakes(name, own[name], sources, fakes, losses.FAKE)
-        fake = losses.average_with_zero([loss for terms in judged.values() for loss in terms])
-        return real + fake, (real, fake)
+        real = self.judge(own[name], sources, [targets], self.forms.real)
+        judged = self.judge_fakes(name, own[name], sources, fakes, self.forms.fake)
+        fake = [loss for terms in judged.values() for loss in terms]
+        terms = {'real': losses.average_with_zero(real), 'fake': losses.average_with_zero(fake)}
+        total = sum(terms.values())
+        if self.r1:
+          terms['r1'] = self.r1_penalty(own[name], sources, targets)
+          total += self.r1 / 2 * terms['r1']
+        return total, {f'loss_{name}': total, **{f'{name}_{k}': v for k, v in terms.items()}}
 
-      value_and_grad = jax.value_and_grad(objective, has_aux=True)
-      (total, (real, fake)), grads[name] = value_and_grad({name: params[name]})
-      metrics |= {f'loss_{name}': total, f'{name}_real': real, f'{name}_fake': fake}
+      grads[name], of_discriminator = jax.grad(objective, has_aux=True)({name: params[name]})
+      metrics |= of_discriminator
     return grads, metrics
 
 
@@ -284,6 +313,8 @@ def make_objectives(
     # Its parameters and the losses stay float32.
     features=features and features.clone(dtype=jnp.dtype(config.dtype)),
     tap_weights=weights.tap_weights(config.features),
+    forms=losses.ADVERSARIAL[config.loss.adversarial],
+    r1=config.loss.r1,
   )
 
 
