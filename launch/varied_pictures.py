@@ -1,12 +1,13 @@
 """Makes a varied set of free images: `python launch/varied_pictures.py FOLDER [--size 64]`.
 
-A style encoder that is pre-trained on it has seen many palettes, textures and tones, but no image
-of the set that it is used for (docs/results.md). Writes `FOLDER/train` and `FOLDER/val`. Needs
-scikit-image, scikit-learn and matplotlib, whose sample photographs are free.
+For a style encoder that has seen many palettes, textures and tones, but no image of the set that it
+is used for: `step-jax reproduce generalisation --unrelated varied=FOLDER …`. Writes `FOLDER/train`
+and `FOLDER/val`. Needs scikit-image, scikit-learn and matplotlib, whose sample photographs are
+free.
 
 Half of the images are crops of these photographs, with other hues, tones and contrasts; those of
 the validation split are of other photographs. A quarter are mosaics of procedural textures, and a
-quarter are targets of `swatches`, with any texture of the two.
+quarter are targets of `swatches` with noise.
 """
 
 import argparse
