@@ -114,8 +114,7 @@ FIELDS = (
     ),
     'loss.r1': Field(
       0.0,
-      'weight (halved) of R1: squared gradient, at real images, of the mean logits of the '
-      'discriminators, summed over scales',
+      'R1: squared gradient of the discriminator at real images',
       NOT_NEGATIVE,
     ),
   }
