@@ -9,7 +9,7 @@ import pytest
 
 _RESIDENT = '/proc/self/statm'
 
-# In a process of its own: free pieces that other tests left would be filled first.
+# Runs in a separate process: blocks would first fill the free memory that other tests left.
 _FREES_SMALL_BLOCKS = """
 import resource
 
