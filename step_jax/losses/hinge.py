@@ -1,10 +1,13 @@
 """Hinge losses of a GAN with a multi-scale discriminator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
+from step_jax.losses.adversarial import ADVERSARIAL
+
+_HINGE = ADVERSARIAL['hinge']
 Scales = Sequence[Sequence[jax.Array]]
 
 
@@ -19,10 +22,7 @@ def hinge_discriminator_loss(fake: Scales, real: Scales) -> tuple[jax.Array, jax
   Returns:
     Two float32 scalars, at least 0: of the generated and of the real images.
   """
-  terms = lambda scales, sign: [
-    jnp.mean(jax.nn.relu(1.0 + sign * maps[-1].astype(jnp.float32))) for maps in scales
-  ]
-  return _mean(terms(fake, 1.0)), _mean(terms(real, -1.0))
+  return _mean_of(_HINGE.fake, fake), _mean_of(_HINGE.real, real)
 
 
 def hinge_generator_loss(fake: Scales) -> jax.Array:
@@ -34,7 +34,7 @@ def hinge_generator_loss(fake: Scales) -> jax.Array:
   Returns:
     float32 scalar.
   """
-  return _mean([-jnp.mean(maps[-1].astype(jnp.float32)) for maps in fake])
+  return _mean_of(_HINGE.generator, fake)
 
 
 def feature_matching_loss(fake: Scales, real: Scales) -> jax.Array:
@@ -56,5 +56,5 @@ def feature_matching_loss(fake: Scales, real: Scales) -> jax.Array:
   return sum(terms) / len(fake)
 
 
-def _mean(terms: list[jax.Array]) -> jax.Array:
-  return sum(terms) / len(terms)
+def _mean_of(loss: Callable[[Sequence[jax.Array]], jax.Array], scales: Scales) -> jax.Array:
+  return loss([maps[-1] for maps in scales]) / len(scales)

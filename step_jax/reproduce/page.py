@@ -114,8 +114,19 @@ class Difference:
 
 
 def differences(line: Line, other: Line) -> dict[str, Difference]:
-  """Score -> difference of `line` from `other`, for scores that both have for every seed."""
-  found = {}
+  """Score -> difference of `line` from `other`, for scores that both have for every seed.
+
+  Raises:
+    RunError: the rows were scored on different images.
+  """
+  if [results.get('pictures') for results in line.results] != [
+    results.get('pictures') for results in other.results
+  ]:
+    raise RunError(
+      f'{line.title} and {other.title}: their scores are of different images: evaluate all rows on '
+      'the same data'
+    )
+  by_score = {}
   both = [[results['scores'] for results in each.results] for each in (line, other)]
   for name in both[0][0]:
     pairs = [[scores.get(name, {}) for scores in seeds] for seeds in zip(*both, strict=True)]
@@ -126,8 +137,8 @@ def differences(line: Line, other: Line) -> dict[str, Difference]:
     if all(score.get('values') for pair in pairs for score in pair):
       values = np.array([[a['values'], b['values']] for a, b in pairs], float)
       over_images = intervals.bootstrap((values[:, 0] - values[:, 1]).T)
-    found[name] = Difference(seeds, intervals.student(seeds), over_images)
-  return found
+    by_score[name] = Difference(seeds, intervals.student(seeds), over_images)
+  return by_score
 
 
 def steps(lines: Sequence[Line]) -> list[list[str]]:
@@ -139,8 +150,8 @@ def steps(lines: Sequence[Line]) -> list[list[str]]:
   names = [name for name, score in columns(lines).items() if score['better']]
   rows = [['', *names]]
   for above, line in itertools.pairwise(lines):
-    found = differences(line, above)
-    rows.append([f'{line.title} − {above.title}', *(_step(found.get(name)) for name in names)])
+    by_score = differences(line, above)
+    rows.append([f'{line.title} − {above.title}', *(_step(by_score.get(name)) for name in names)])
   return rows
 
 
@@ -180,11 +191,11 @@ def record(title: str, facts: Sequence[str], lines: Sequence[Line]) -> dict:
       'minus': other.title,
       'scores': {
         name: {
-          'mean': found.mean,
-          **{field: _finite(ends) for field, ends in dataclasses.asdict(found).items()},
-          'is_clear': found.is_clear,
+          'mean': difference.mean,
+          **{field: _finite(ends) for field, ends in dataclasses.asdict(difference).items()},
+          'is_clear': difference.is_clear,
         }
-        for name, found in differences(line, other).items()
+        for name, difference in differences(line, other).items()
       },
     }
     for i, line in enumerate(lines)

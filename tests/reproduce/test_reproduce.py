@@ -136,6 +136,13 @@ def test_differences_that_only_some_seeds_have_are_not_clear():
   assert found['psnr'].over_images[0] > 0 and not found['psnr'].is_clear
 
 
+def test_differences_need_the_same_images():
+  one, other = line_of('a', [1.0, 2.0]), line_of('b', [2.0, 3.0])
+  one.results[0]['pictures'], other.results[0]['pictures'] = ['x', 'y'], ['x', 'z']
+  with pytest.raises(RunError, match='different images'):
+    page.differences(one, other)
+
+
 def test_differences_of_one_seed_or_without_images():
   rng = np.random.default_rng(0)
   values = rng.normal(1, 0.1, (2, 30))
