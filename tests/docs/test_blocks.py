@@ -532,7 +532,7 @@ def test_quoted_messages_exist():
 
 
 def test_numbers_of_the_readme_are_those_of_the_results():
-  """Every cell of the table is in a row of its protocol in docs/results.md."""
+  """Every cell with a number is in a row of its protocol in docs/results.md."""
   row = lambda line: [cell.strip() for cell in line.strip('| ').split('|')]
   results = [row(line) for line in (ROOT / 'docs/results.md').read_text('utf-8').splitlines()]
   lines = (ROOT / MINE).read_text('utf-8').partition('| protocol |')[2].splitlines()[2:]
@@ -542,4 +542,4 @@ def test_numbers_of_the_readme_are_those_of_the_results():
     of_protocol = [found[1:] for found in results if found[0] == name.partition(',')[0]]
     # Rows of other runs may be in between.
     rest = iter(of_protocol)
-    assert all([cell] in rest for cell in cells), name
+    assert all([cell] in rest for cell in cells if cell != '–'), name
