@@ -543,3 +543,19 @@ def test_numbers_of_the_readme_are_those_of_the_results():
     # Rows of other runs may be in between.
     rest = iter(of_protocol)
     assert all([cell] in rest for cell in cells if cell != '–'), name
+
+
+def test_scores_of_results_are_those_of_the_linked_file():
+  """Tables followed by `[All scores](FILE)` give the scores and intervals of that file, rounded."""
+  page = (ROOT / 'docs/results.md').read_text('utf-8')
+  tables = re.findall(r'((?:^\|.*\n)+)\n\[All scores\]\((\S+)\)', page, re.MULTILINE)
+  assert tables
+  for table, file in tables:
+    scores = json.loads((ROOT / 'docs' / file).read_text('utf-8'))['scores']
+    rows = re.findall(r'^\| (\S+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\]', table, re.MULTILINE)
+    rows = [row for row in rows if row[0] != '…']
+    assert len(rows) >= 5, file
+    for name, *cells in rows:
+      values = scores[name]['value'], *scores[name]['interval']
+      for cell, value in zip(cells, values, strict=True):
+        assert cell == f'{value:.{len(cell.partition(".")[2])}f}', (name, cell, value)
