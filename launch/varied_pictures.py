@@ -1,7 +1,7 @@
 """Makes a varied set of free images: `python launch/varied_pictures.py FOLDER [--size 64]`.
 
 For a style encoder that has seen many palettes, textures and tones, but no image of the set that it
-is used for: `step-jax reproduce generalisation --unrelated varied=FOLDER …`. Writes `FOLDER/train`
+is used for: `step-jax reproduce generalisation --unrelated FOLDER …`. Writes `FOLDER/train`
 and `FOLDER/val`. Needs scikit-image, scikit-learn and matplotlib, whose sample photographs are
 free.
 

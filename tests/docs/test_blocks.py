@@ -16,6 +16,7 @@ import re
 import runpy
 import shlex
 import shutil
+import statistics
 import subprocess
 import sys
 import textwrap
@@ -216,6 +217,7 @@ LISTED: list[tuple[str, str, Callable]] = [
   (r'step-jax doctor', 'its status is that of the machine', parse),
   (r'step-jax export .*--onnx', 'needs an extra: tests/export', parse),
   (r'python launch/ship_run\.py ', 'writes into the package', read_python),
+  (r'python launch/varied_pictures\.py ', 'needs photographs of three packages', read_python),
   (r'python -m step_jax\.main .*--distributed', 'needs several hosts', make_config),
 ]
 # Whole blocks, and pages whose commands train for up to an hour.
@@ -245,7 +247,7 @@ class Shop:
     self.pages: set[str] = set()
     self.given: set[str] = set()
     self.patched: pathlib.Path | None = None
-    for name in ('MY_PICTURES', 'pictures', 'MY_FACADES', 'FACADES', 'EDGES2SHOES'):
+    for name in ('MY_PICTURES', 'pictures', 'MY_FACADES', 'FACADES', 'EDGES2SHOES', 'VARIED'):
       shutil.copytree(pictures, folder / name)
     (folder / 'configs').symlink_to(ROOT / 'configs')
     rng = np.random.default_rng(0)
@@ -545,17 +547,66 @@ def test_numbers_of_the_readme_are_those_of_the_results():
     assert all([cell] in rest for cell in cells if cell != '–'), name
 
 
-def test_scores_of_results_are_those_of_the_linked_file():
-  """Tables followed by `[All scores](FILE)` give the scores and intervals of that file, rounded."""
+def rounded(value: float, like: str) -> str:
+  """The number with as many decimals as another one."""
+  return f'{value:.{len(like.partition(".")[2])}f}'
+
+
+def results_tables() -> list[list[list[str]]]:
+  """Tables of docs/results.md, as rows of cells, without the line below the heading."""
   page = (ROOT / 'docs/results.md').read_text('utf-8')
-  tables = re.findall(r'((?:^\|.*\n)+)\n\[All scores\]\((\S+)\)', page, re.MULTILINE)
-  assert tables
-  for table, file in tables:
-    scores = json.loads((ROOT / 'docs' / file).read_text('utf-8'))['scores']
-    rows = re.findall(r'^\| (\S+) \| ([\d.]+) \[([\d.]+), ([\d.]+)\]', table, re.MULTILINE)
-    rows = [row for row in rows if row[0] != '…']
-    assert len(rows) >= 5, file
-    for name, *cells in rows:
-      values = scores[name]['value'], *scores[name]['interval']
-      for cell, value in zip(cells, values, strict=True):
-        assert cell == f'{value:.{len(cell.partition(".")[2])}f}', (name, cell, value)
+  tables = re.findall(r'(?:^\|.*\n)+', page, re.MULTILINE)
+  return [
+    [[cell.strip() for cell in line.strip('|').split('|')] for line in table.splitlines()]
+    for table in tables
+  ]
+
+
+def linked(cell: str) -> dict | None:
+  """The JSON file that a cell of docs/results.md links to."""
+  match = re.fullmatch(r'\[json\]\((\S+)\)', cell)
+  return match and json.loads((ROOT / 'docs' / match[1]).read_text('utf-8'))
+
+
+def test_scores_of_results_are_those_of_the_linked_files():
+  """Scores and intervals in a column are those of the file below it, rounded."""
+  checked = 0
+  for _, _, *rows, (last, *files) in results_tables():
+    if last != 'all scores':
+      continue
+    for column, content in enumerate(map(linked, files), start=1):
+      for name, *cells in rows if content else ():
+        numbers = re.findall(r'-?[\d.]+', re.match(r'[-\d.]*( \[.*?\])?', cells[column - 1])[0])
+        if name.startswith('…') or not numbers:
+          continue
+        score = content['scores'][re.split(r',? ', name)[0]]
+        values = [score['value'], *(score.get('interval') or ())][: len(numbers)]
+        for text, value in zip(numbers, values, strict=True):
+          assert text == rounded(value, text), (name, cells)
+        checked += 1
+  assert checked >= 20
+
+
+def test_scores_of_reproduced_tables_are_those_of_the_linked_file():
+  """Means and standard deviations over seeds are those of `table.json`, rounded."""
+  checked = 0
+  for head, _, *rows in results_tables():
+    content = linked(head[0])
+    if not content:
+      continue
+    seeds = {row['row']: row['seeds'] for row in content['rows']}
+    assert [row[0] for row in rows] == list(seeds)
+    for title, *cells in rows:
+      for name, cell in zip(head[1:], cells, strict=True):
+        values = [
+          seed['minutes'] if name == 'minutes' else seed['scores'].get(name, {}).get('value')
+          for seed in seeds[title]
+        ]
+        if None in values:
+          assert cell == '–', (title, name)
+          continue
+        mean, deviation = cell.split(' ± ')
+        assert mean == rounded(statistics.fmean(values), mean), (title, name)
+        assert deviation == rounded(statistics.stdev(values), deviation), (title, name)
+        checked += 1
+  assert checked >= 20
