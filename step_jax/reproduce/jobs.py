@@ -105,7 +105,10 @@ def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
     for row in rows:
       for job in table.jobs(table, settings, row, seed):
         jobs.setdefault((job.run, job.config.stage), job)
-  fields = {field for job in jobs.values() for field, _ in config_lib.flatten(job.config)}
+  # Of all rows: a command for some of them takes the same fields as one for the whole table.
+  possible = [row for row in table.rows if set(row.needs) <= set(settings.sources)]
+  configs = [job.config for row in possible for job in table.jobs(table, settings, row, 0)]
+  fields = {field for config in configs for field, _ in config_lib.flatten(config)}
   for field in settings.fields:
     if field not in fields:
       raise ConfigError(f'config field {field!r} is unknown to every stage of this table')

@@ -62,6 +62,13 @@ def test_fields_are_set_where_a_stage_has_them():
     jobs.make(TABLES['ablation'], settings, TABLES['ablation'].rows)
 
 
+def test_some_rows_take_the_fields_of_the_whole_table():
+  settings = make_settings(seeds=1, fields={'optimizer.encoder_lr': '0.5'})
+  rows = [row for row in TABLES['ablation'].rows if row.preset == 'pix2pix']
+  (job,) = jobs.make(TABLES['ablation'], settings, rows)
+  assert 'encoder_lr' not in job.config.optimizer
+
+
 def test_rows_without_their_pictures_are_left_out(caplog):
   table = TABLES['generalisation']
   settings = dataclasses.replace(
