@@ -94,6 +94,11 @@ class Table:
   facts: Callable[[Settings], Sequence[str]]
 
 
+def with_sources(rows: Sequence[Row], settings: Settings) -> list[Row]:
+  """The rows whose data sets the settings have."""
+  return [row for row in rows if set(row.needs) <= set(settings.sources)]
+
+
 def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
   """Training jobs of the rows of a table, each after the jobs that it depends on.
 
@@ -106,8 +111,8 @@ def make(table: Table, settings: Settings, rows: Sequence[Row]) -> list[Job]:
       for job in table.jobs(table, settings, row, seed):
         jobs.setdefault((job.run, job.config.stage), job)
   # Of all rows: a command for some of them takes the same fields as one for the whole table.
-  possible = [row for row in table.rows if set(row.needs) <= set(settings.sources)]
-  configs = [job.config for row in possible for job in table.jobs(table, settings, row, 0)]
+  every_row = with_sources(table.rows, settings)
+  configs = [job.config for row in every_row for job in table.jobs(table, settings, row, 0)]
   fields = {field for config in configs for field, _ in config_lib.flatten(config)}
   for field in settings.fields:
     if field not in fields:

@@ -39,7 +39,7 @@ def choose_rows(table: Table, settings: jobs.Settings, names: Sequence[str] = ()
     if name not in row_names:
       raise ConfigError(f'no row is called {name!r}; there are {", ".join(sorted(row_names))}')
   selected = [row for row in table.rows if not names or {row.run, row.preset} & set(names)]
-  rows = [row for row in selected if set(row.needs) <= set(settings.sources)]
+  rows = jobs.with_sources(selected, settings)
   for missing in sorted({role for row in selected for role in row.needs} - set(settings.sources)):
     log.warning('rows that need the %s data set are left out: give --%s', missing, missing)
   if not rows:
