@@ -84,6 +84,21 @@ def test_presets_of_the_method_carry_over(before):
   assert later.loss.z_kl == 0.01 and later.init_from == 'translate' and later.data.path == '/mine'
 
 
+def test_a_preset_of_the_first_stage_is_that_of_all(tmp_path):
+  options = '--data', '/mine', '--features', 'squeezenet1_1', '--preset', 'small_images'
+  configs = {}
+  for stage in ('pretrain', 'translate', 'finetune'):
+    configs[stage] = configure(tmp_path, *options, stage=stage)
+    (tmp_path / stage).mkdir()
+    config_lib.save(configs[stage], tmp_path / stage)
+    options = ()
+  translate, finetune = configs['translate'], configs['finetune']
+  assert configs['pretrain'].model.encoder_width == finetune.model.encoder_width == 32
+  assert translate.model.generator_width == finetune.model.generator_width == 16
+  assert translate.loss == finetune.loss and translate.loss.recon_l1 > 0
+  assert translate.optimizer.generator_lr == finetune.optimizer.generator_lr == 6e-3
+
+
 def test_a_known_data_set_has_a_default_folder(before, tmp_path):
   assert configure(before, '--data', 'facades').data.path == 'data/facades'
   keep(tmp_path / 'other/pretrain', '/elsewhere/facades', 'facades,size=64')

@@ -1,7 +1,7 @@
-"""Presets for the rows of the paper's ablation, as differences from the default (`step_v3`).
+"""Presets, as differences from the default (`step_v3`): the paper's ablation, and small images.
 
-They were inferred from the text and project page of the paper, because the printed table could not
-be read. All have the same networks and reconstruction loss.
+The rows of the ablation were inferred from the text and project page of the paper, because the
+printed table could not be read. All have the same networks and reconstruction loss.
 """
 
 from step_jax.methods.method import Preset
@@ -12,6 +12,12 @@ _CYCLE = {'loss.cycle_perceptual': 0.02, 'loss.z_recon': 10.0}
 _KL = {'loss.z_kl': 0.01}
 _VAE = {'model.variational': True}
 _L2 = {'loss.z_l2': 0.01}
+# For short training on small images: docs/results.md, "What helps at 64 px".
+_SMALL = {
+  'loss.recon_l1': 10.0,
+  'optimizer.generator_lr': 6e-3,
+  'optimizer.discriminator_lr': 6e-3,
+}
 
 
 def _preset(meaning: str, fields: dict) -> Preset:
@@ -39,4 +45,12 @@ PRESETS = {
   'step_v2': _preset('step_v1 without cyclic reconstruction', _RANDOM | _L2),
   'step_v3': _preset('step_v2 without randomly sampled styles; the default', _L2),
   'step_v4': _preset('step_v3 without regularisation of codes', {'loss.z_l2': 0.0}),
+  'small_images': Preset(
+    'short training at 64 px: narrow networks, high learning rates, an L1 loss',
+    {
+      'pretrain': {'model.encoder_width': 32, 'optimizer.encoder_lr': 2e-3},
+      'translate': {'model.generator_width': 16, 'model.discriminator_width': 16} | _SMALL,
+      'finetune': _SMALL,
+    },
+  ),
 }
