@@ -1,4 +1,4 @@
-"""Every row of the paper's ablation can be trained."""
+"""Every preset can be trained."""
 
 import jax
 import numpy as np
